@@ -1,0 +1,62 @@
+//! The contract of content caches: verified bytes by digest.
+//!
+//! Only the contract lives here, so that readers can use any cache; `blob-cache` has the implementations.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::digest::Digest;
+use crate::source::ByteSource;
+
+/// A content-addressed cache: it may forget, it must not lie.
+///
+/// Readers treat every error as a miss, with a warning: a cache never fails a read. `conformance::cache` (feature
+/// `conformance`) checks an implementation.
+#[async_trait]
+pub trait Cache: fmt::Debug + Send + Sync {
+    /// The content with `digest`, or `None`.
+    async fn get(&self, digest: &Digest) -> Result<Option<Arc<dyn ByteSource>>, CacheError>;
+
+    /// Starts to store `size` bytes under `digest`; `None` when the cache does not want them.
+    async fn begin(&self, digest: &Digest, size: u64) -> Result<Option<Box<dyn CacheWriter>>, CacheError>;
+
+    /// Forgets the content with `digest`; one that is absent is fine.
+    async fn remove(&self, digest: &Digest) -> Result<(), CacheError>;
+}
+
+/// Content on its way into a cache. Dropping it aborts: nothing is stored.
+#[async_trait]
+pub trait CacheWriter: Send {
+    /// Takes the next bytes.
+    async fn write(&mut self, bytes: Bytes) -> Result<(), CacheError>;
+
+    /// Publishes the content, if it has the size and digest that were announced; otherwise an error, and nothing is
+    /// stored.
+    async fn commit(self: Box<Self>) -> Result<(), CacheError>;
+}
+
+/// A cache failed; the read goes on without it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CacheError {
+    /// What was written is not what was announced.
+    #[error("content for {digest} does not match: {detail}")]
+    Mismatch {
+        /// The digest that was announced.
+        digest: Digest,
+        /// What differs, expected and got.
+        detail: String,
+    },
+    /// The store behind the cache failed.
+    #[error("{action}")]
+    Backend {
+        /// What was being done, to what.
+        action: String,
+        /// The cause.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}

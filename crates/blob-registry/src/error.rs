@@ -1,0 +1,312 @@
+//! What can go wrong with a registry, and the one table between OCI error codes and HTTP status.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use blob_core::{Digest, FailureKind, SourceError, SourceId};
+
+/// An error code of the OCI distribution specification ("Error Codes"), and the ones that registries share beyond it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorCode {
+    /// `BLOB_UNKNOWN`: no such blob.
+    BlobUnknown,
+    /// `BLOB_UPLOAD_INVALID`: the upload cannot go on.
+    BlobUploadInvalid,
+    /// `BLOB_UPLOAD_UNKNOWN`: no such upload session.
+    BlobUploadUnknown,
+    /// `DIGEST_INVALID`: the content does not have the digest it was sent with.
+    DigestInvalid,
+    /// `MANIFEST_BLOB_UNKNOWN`: a manifest names content that is not there.
+    ManifestBlobUnknown,
+    /// `MANIFEST_INVALID`: not a manifest.
+    ManifestInvalid,
+    /// `MANIFEST_UNKNOWN`: no such manifest or tag.
+    ManifestUnknown,
+    /// `NAME_INVALID`: not a repository name.
+    NameInvalid,
+    /// `NAME_UNKNOWN`: no such repository.
+    NameUnknown,
+    /// `SIZE_INVALID`: the content does not have the size it was sent with.
+    SizeInvalid,
+    /// `UNAUTHORIZED`: credentials are needed.
+    Unauthorized,
+    /// `DENIED`: these credentials do not suffice.
+    Denied,
+    /// `UNSUPPORTED`: the registry cannot do this.
+    Unsupported,
+    /// `TOOMANYREQUESTS`: slow down.
+    TooManyRequests,
+    /// `RANGE_INVALID`: bytes outside the content.
+    RangeInvalid,
+    /// `PRECONDITION_FAILED`: the tag is not what the condition asked for.
+    PreconditionFailed,
+    /// `UNKNOWN`, and every code that is not listed here.
+    Unknown,
+}
+
+impl ErrorCode {
+    /// Code, name on the wire, HTTP status. Client and server read the same table.
+    const TABLE: [(Self, &'static str, u16); 17] = [
+        (Self::BlobUnknown, "BLOB_UNKNOWN", 404),
+        (Self::BlobUploadInvalid, "BLOB_UPLOAD_INVALID", 416),
+        (Self::BlobUploadUnknown, "BLOB_UPLOAD_UNKNOWN", 404),
+        (Self::DigestInvalid, "DIGEST_INVALID", 400),
+        (Self::ManifestBlobUnknown, "MANIFEST_BLOB_UNKNOWN", 404),
+        (Self::ManifestInvalid, "MANIFEST_INVALID", 400),
+        (Self::ManifestUnknown, "MANIFEST_UNKNOWN", 404),
+        (Self::NameInvalid, "NAME_INVALID", 400),
+        (Self::NameUnknown, "NAME_UNKNOWN", 404),
+        (Self::SizeInvalid, "SIZE_INVALID", 400),
+        (Self::Unauthorized, "UNAUTHORIZED", 401),
+        (Self::Denied, "DENIED", 403),
+        (Self::Unsupported, "UNSUPPORTED", 405),
+        (Self::TooManyRequests, "TOOMANYREQUESTS", 429),
+        (Self::RangeInvalid, "RANGE_INVALID", 416),
+        (Self::PreconditionFailed, "PRECONDITION_FAILED", 412),
+        (Self::Unknown, "UNKNOWN", 500),
+    ];
+
+    fn row(self) -> (Self, &'static str, u16) {
+        Self::TABLE.into_iter().find(|row| row.0 == self).unwrap_or((Self::Unknown, "UNKNOWN", 500))
+    }
+
+    /// The name in the JSON body.
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// The HTTP status that goes with it.
+    pub fn status(self) -> u16 {
+        self.row().2
+    }
+
+    /// The code with this name, if it is one of ours.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::TABLE.into_iter().find(|row| row.1 == name).map(|row| row.0)
+    }
+
+    /// The best guess for an answer that names no code: `object` tells what a 404 is about.
+    pub fn from_status(status: u16, object: Object) -> Self {
+        match (status, object) {
+            (401, _) => Self::Unauthorized,
+            (403, _) => Self::Denied,
+            (404, Object::Blob) => Self::BlobUnknown,
+            (404, Object::Upload) => Self::BlobUploadUnknown,
+            (404, Object::Manifest) => Self::ManifestUnknown,
+            (404, Object::Repository) => Self::NameUnknown,
+            (405 | 501, _) => Self::Unsupported,
+            (412, _) => Self::PreconditionFailed,
+            (416, Object::Upload) => Self::BlobUploadInvalid,
+            (416, _) => Self::RangeInvalid,
+            (429, _) => Self::TooManyRequests,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What kind of object a request is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Object {
+    /// A blob.
+    Blob,
+    /// An upload session.
+    Upload,
+    /// A manifest or tag.
+    Manifest,
+    /// A repository, or lists of it.
+    Repository,
+}
+
+/// An operation on a registry failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// The registry answered with an error, or a local registry means one.
+    #[error("{action}: {code}{}", detail.as_deref().map(|text| format!(": {text}")).unwrap_or_default())]
+    Code {
+        /// What was being done, to what: `reading manifest host/repo:tag`.
+        action: String,
+        /// The OCI code.
+        code: ErrorCode,
+        /// The registry's own words, if any; control characters are escaped.
+        detail: Option<String>,
+        /// The HTTP status, if the answer came over HTTP.
+        status: Option<u16>,
+        /// How long the registry asks us to wait.
+        retry_after: Option<Duration>,
+    },
+    /// Content does not have the digest that it was asked for by.
+    #[error("{action}: content does not match its digest: expected {expected}, got {got}")]
+    DigestMismatch {
+        /// What was being done.
+        action: String,
+        /// The digest asked for.
+        expected: Digest,
+        /// The digest of what came.
+        got: Digest,
+    },
+    /// Content does not have the size that its descriptor promises.
+    #[error("{action}: expected {expected} bytes, got {got}")]
+    SizeMismatch {
+        /// What was being done.
+        action: String,
+        /// Bytes promised.
+        expected: u64,
+        /// Bytes that came.
+        got: u64,
+    },
+    /// Content is larger than its limit.
+    #[error("{action}: {size} bytes are over the limit of {limit}")]
+    TooLarge {
+        /// What was being done.
+        action: String,
+        /// Its size in bytes, or as much as was announced.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The far side broke the protocol.
+    #[error("{action}: {detail}")]
+    Protocol {
+        /// What was being done.
+        action: String,
+        /// What was expected and what came.
+        detail: String,
+    },
+    /// Credentials could not be had.
+    #[error("{action}: {detail}")]
+    Credentials {
+        /// What was being done.
+        action: String,
+        /// What failed: the helper, the file, the token service.
+        detail: String,
+    },
+    /// The network or the operating system failed.
+    #[error("{action}")]
+    Io {
+        /// What was being done.
+        action: String,
+        /// Whether trying again may help.
+        transient: bool,
+        /// The cause.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The source of a push failed.
+    #[error("{action}")]
+    Source {
+        /// What was being done.
+        action: String,
+        /// The cause.
+        source: SourceError,
+    },
+}
+
+impl RegistryError {
+    /// An error with an OCI code and no more.
+    pub fn code(action: impl Into<String>, code: ErrorCode) -> Self {
+        Self::Code { action: action.into(), code, detail: None, status: None, retry_after: None }
+    }
+
+    /// An error with an OCI code and words of its own.
+    pub fn detailed(action: impl Into<String>, code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self::Code { action: action.into(), code, detail: Some(detail.into()), status: None, retry_after: None }
+    }
+
+    /// "This registry cannot do that": what provided trait methods answer.
+    pub fn unsupported(action: impl Into<String>) -> Self {
+        Self::code(action, ErrorCode::Unsupported)
+    }
+
+    /// The OCI code, as a server would send it.
+    pub fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::Code { code, .. } => *code,
+            Self::DigestMismatch { .. } => ErrorCode::DigestInvalid,
+            Self::SizeMismatch { .. } | Self::TooLarge { .. } => ErrorCode::SizeInvalid,
+            Self::Credentials { .. } => ErrorCode::Unauthorized,
+            Self::Protocol { .. } | Self::Io { .. } | Self::Source { .. } => ErrorCode::Unknown,
+        }
+    }
+
+    /// Whether the object, or its repository, does not exist.
+    pub fn is_not_found(&self) -> bool {
+        use ErrorCode::{BlobUnknown, BlobUploadUnknown, ManifestUnknown, NameUnknown};
+        matches!(self.error_code(), BlobUnknown | BlobUploadUnknown | ManifestUnknown | NameUnknown)
+    }
+
+    /// Whether credentials are missing, wrong or not enough.
+    pub fn is_unauthorized(&self) -> bool {
+        matches!(self.error_code(), ErrorCode::Unauthorized | ErrorCode::Denied)
+    }
+
+    /// Whether the registry cannot do what was asked.
+    pub fn is_unsupported(&self) -> bool {
+        self.error_code() == ErrorCode::Unsupported
+    }
+
+    /// Whether content was not what its digest or size promised.
+    pub fn is_integrity(&self) -> bool {
+        matches!(self, Self::DigestMismatch { .. } | Self::SizeMismatch { .. })
+    }
+
+    /// Whether trying again may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Code { code, status, .. } => {
+                *code == ErrorCode::TooManyRequests || matches!(status, Some(408 | 429 | 500 | 502..=504))
+            }
+            Self::Io { transient, .. } => *transient,
+            Self::Source { source, .. } => source.is_transient(),
+            _ => false,
+        }
+    }
+
+    /// The kind of failure, for readers of sources.
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Source { source, .. } => source.kind(),
+            Self::Protocol { .. } => FailureKind::Protocol,
+            _ if self.is_integrity() => FailureKind::Integrity,
+            _ if self.is_not_found() => FailureKind::NotFound,
+            _ if self.error_code() == ErrorCode::Unauthorized => FailureKind::Unauthorized,
+            _ if self.error_code() == ErrorCode::Denied => FailureKind::Denied,
+            _ if self.is_transient() => FailureKind::Network,
+            _ => FailureKind::Other,
+        }
+    }
+
+    /// This error as the failure of the source `id`.
+    pub fn into_source_error(self, id: SourceId) -> SourceError {
+        SourceError::Backend { id, kind: self.kind(), source: Box::new(self) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_whole() {
+        for (code, name, status) in ErrorCode::TABLE {
+            assert_eq!(ErrorCode::from_name(name), Some(code));
+            assert_eq!((code.name(), code.status()), (name, status));
+        }
+        assert_eq!(ErrorCode::from_name("NOT_A_CODE"), None);
+    }
+
+    #[test]
+    fn a_bare_status_is_read_by_its_object() {
+        assert!(RegistryError::code("x", ErrorCode::from_status(404, Object::Blob)).is_not_found());
+        assert_eq!(ErrorCode::from_status(416, Object::Upload), ErrorCode::BlobUploadInvalid);
+        assert!(RegistryError::code("x", ErrorCode::from_status(403, Object::Manifest)).is_unauthorized());
+    }
+}
