@@ -5,6 +5,8 @@
 
 mod build;
 mod check;
+#[cfg(test)]
+mod tests;
 mod view;
 pub(crate) mod wire;
 
