@@ -1,1 +1,14 @@
-//! stub
+//! Who is trusted: policies that decide before the first byte.
+#![doc = include_str!("../README.md")]
+
+mod all_any;
+mod error;
+mod evidence;
+mod policy;
+mod trusted;
+
+pub use all_any::{RequireAll, RequireAny};
+pub use error::{AdmitError, EvidenceError, PolicyError};
+pub use evidence::{Evidence, EvidenceLimits, NoEvidence, RegistryEvidence};
+pub use policy::{Check, Policy, Report, Subject};
+pub use trusted::{FromManifest, Trusted, admit, admit_without_verification};

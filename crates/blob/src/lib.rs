@@ -1,1 +1,27 @@
-//! stub
+//! File archives in OCI registries: push, open lazily, verify, pull.
+#![doc = include_str!("../README.md")]
+
+mod archive_manifest;
+pub mod blocking;
+mod client;
+mod error;
+mod inspect;
+mod location;
+mod pull;
+mod push;
+mod tag;
+
+pub use archive_manifest::{
+    ARTIFACT_TYPE, ArchiveManifest, ArchiveManifestError, CREATED, DATA_MEDIA_TYPE, INDEX_MEDIA_TYPE,
+    MAX_EMBEDDED_INDEX,
+};
+pub use client::{Client, ClientBuilder, Limits};
+pub use error::{Error, ErrorKind};
+pub use inspect::Inspection;
+pub use location::Location;
+pub use pull::{Archive, PullOptions};
+pub use push::{PushOptions, Pushed};
+
+pub use {
+    blob_cache as cache, blob_core as core, blob_http as http, blob_policy as policy, blob_registry as registry,
+};

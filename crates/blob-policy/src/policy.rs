@@ -1,0 +1,100 @@
+//! What a policy is, and what it sees.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use blob_registry::Descriptor;
+use bytes::Bytes;
+
+use crate::error::{EvidenceError, PolicyError};
+use crate::evidence::Evidence;
+
+/// Decides whether a manifest may be used.
+///
+/// A policy judges the bytes in the [`Subject`]; it never fetches the manifest again, since a registry could answer
+/// with another one.
+///
+/// # Cancellation
+/// Dropping the future ends the evaluation; nothing is admitted.
+#[async_trait]
+pub trait Policy: Debug + Send + Sync {
+    /// Admits `subject`, with a report of what was checked, or says why not.
+    ///
+    /// # Errors
+    /// [`PolicyError::Rejected`] when the evidence was judged, [`PolicyError::CannotTell`] when it could not be.
+    async fn evaluate(&self, subject: &Subject<'_>) -> Result<Report, PolicyError>;
+}
+
+#[async_trait]
+impl<P: Policy + ?Sized> Policy for Arc<P> {
+    async fn evaluate(&self, subject: &Subject<'_>) -> Result<Report, PolicyError> {
+        (**self).evaluate(subject).await
+    }
+}
+
+/// A manifest whose digest was checked, and the evidence about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    descriptor: &'a Descriptor,
+    bytes: &'a Bytes,
+    evidence: &'a dyn Evidence,
+}
+
+impl<'a> Subject<'a> {
+    /// Checks that `bytes` have the digest and size of `descriptor`.
+    ///
+    /// # Errors
+    /// [`EvidenceError::Subject`].
+    pub fn new(
+        descriptor: &'a Descriptor,
+        bytes: &'a Bytes,
+        evidence: &'a dyn Evidence,
+    ) -> Result<Self, EvidenceError> {
+        let got = blob_core::Digest::of(descriptor.digest.algorithm(), bytes);
+        if got != descriptor.digest {
+            return Err(EvidenceError::Subject { expected: descriptor.digest, got });
+        }
+        Ok(Self { descriptor, bytes, evidence })
+    }
+
+    /// Media type, digest and size of the manifest.
+    pub fn descriptor(&self) -> &'a Descriptor {
+        self.descriptor
+    }
+
+    /// The manifest's bytes, which have the descriptor's digest.
+    pub fn bytes(&self) -> &'a Bytes {
+        self.bytes
+    }
+
+    /// What others say about the manifest.
+    pub fn evidence(&self) -> &'a dyn Evidence {
+        self.evidence
+    }
+}
+
+/// What a policy checked before it admitted its subject.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// The checks, in the order in which they were made.
+    pub checks: Vec<Check>,
+}
+
+/// One thing that a policy found to be so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Check {
+    /// The policy.
+    pub policy: String,
+    /// What it found.
+    pub finding: String,
+}
+
+impl Report {
+    /// A report of one finding.
+    pub fn admitted(policy: impl Into<String>, finding: impl Into<String>) -> Self {
+        Self { checks: vec![Check { policy: policy.into(), finding: finding.into() }] }
+    }
+}

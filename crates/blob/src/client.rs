@@ -1,0 +1,354 @@
+//! The client: one long-lived object that keeps connections, tokens and what it learned about registries.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use blob_core::Cache;
+use blob_core::codec::DecodeLimits;
+use blob_core::index::IndexLimits;
+use blob_http::retry::RetryPolicy;
+use blob_http::{Transport, TransportOptions};
+use blob_policy::{EvidenceLimits, Policy, RequireAll};
+use blob_registry::client::{Anonymous, Chain, Credential, Credentials, DockerConfig, RegistryClient, Static};
+use blob_registry::layout::LayoutRegistry;
+use blob_registry::{Reference, Registry, Repository};
+
+use crate::error::Error;
+use crate::location::Location;
+
+/// Opens, pushes and describes archives.
+///
+/// Clones share everything. Make one client and keep it: a second operation on a registry then needs no new
+/// connection and no new token.
+///
+/// ```
+/// use blob::Client;
+///
+/// let client = Client::builder().docker_config().user_agent("my-tool/1.0").build()?;
+/// # let _ = client;
+/// # Ok::<(), blob::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    transport: Transport,
+    credentials: Arc<dyn Credentials>,
+    retry: RetryPolicy,
+    plain_http: PlainHttp,
+    policy: Option<Arc<dyn Policy>>,
+    require_verified: bool,
+    limits: Limits,
+    cache: Option<Arc<dyn Cache>>,
+    spool_dir: Option<PathBuf>,
+    registries: Mutex<HashMap<Box<str>, Arc<dyn Registry>>>,
+}
+
+/// Which registries are spoken to without TLS, besides those on this machine.
+#[derive(Clone, Debug, Default)]
+struct PlainHttp {
+    all: bool,
+    hosts: Vec<String>,
+}
+
+/// How much a client takes on. Every number that comes from outside is held against one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes of an index: 256 MiB by default.
+    pub max_index_bytes: u64,
+    /// Files, links and empty directories of an archive: 16 million by default.
+    pub max_entries: usize,
+    /// Bytes of a file that is read to memory as a whole: 256 MiB by default. Streams and extraction have no limit.
+    pub max_file_bytes: u64,
+    /// The largest Zstandard window, as a power of two: 27 by default.
+    pub window_log: u32,
+    /// How much evidence a policy looks at.
+    pub evidence: EvidenceLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_index_bytes: 256 << 20,
+            max_entries: 16 << 20,
+            max_file_bytes: 256 << 20,
+            window_log: 27,
+            evidence: EvidenceLimits::default(),
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn index(&self) -> IndexLimits {
+        let mut limits = IndexLimits::default();
+        limits.max_bytes = self.max_index_bytes;
+        limits.max_entries = self.max_entries;
+        limits
+    }
+
+    pub(crate) fn decode(&self) -> DecodeLimits {
+        let mut limits = DecodeLimits::default();
+        limits.window_log = self.window_log;
+        limits
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("credentials", &self.0.credentials)
+            .field("policy", &self.0.policy)
+            .field("limits", &self.0.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client with the defaults: anonymous, HTTPS except to this machine, no policy.
+    ///
+    /// # Errors
+    /// [`Error::Transport`] when TLS cannot be set up.
+    pub fn new() -> Result<Self, Error> {
+        Self::builder().build()
+    }
+
+    /// A client to be configured; the order of the options does not matter.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    pub(crate) fn policy(&self) -> Option<&Arc<dyn Policy>> {
+        self.0.policy.as_ref()
+    }
+
+    pub(crate) fn requires_verification(&self) -> bool {
+        self.0.require_verified
+    }
+
+    pub(crate) fn cache(&self) -> Option<&Arc<dyn Cache>> {
+        self.0.cache.as_ref()
+    }
+
+    pub(crate) fn spool_dir(&self) -> Option<&PathBuf> {
+        self.0.spool_dir.as_ref()
+    }
+
+    /// The registry that `location` is in, and the repository within it. This is also the way to everything that
+    /// registries can do and this facade does not.
+    ///
+    /// # Errors
+    /// [`Error::Registry`], for a layout that cannot be opened.
+    pub async fn registry(&self, location: &Location) -> Result<(Arc<dyn Registry>, Repository), Error> {
+        match location {
+            Location::Registry(reference) => Ok((self.remote(reference)?, reference.repository().clone())),
+            Location::Layout { dir, .. } => {
+                let opened = LayoutRegistry::open(dir.clone()).await;
+                let action = || format!("opening the layout {}", dir.display());
+                let layout = opened.map_err(|source| Error::Registry { action: action(), source })?;
+                Ok((Arc::new(layout), layout_repository()))
+            }
+        }
+    }
+
+    /// As [`registry`](Self::registry), but a layout that does not exist is made.
+    pub(crate) async fn registry_for_push(
+        &self,
+        location: &Location,
+    ) -> Result<(Arc<dyn Registry>, Repository), Error> {
+        let Location::Layout { dir, .. } = location else { return self.registry(location).await };
+        let opened = LayoutRegistry::open_or_create(dir.clone()).await;
+        let action = || format!("creating the layout {}", dir.display());
+        let layout = opened.map_err(|source| Error::Registry { action: action(), source })?;
+        Ok((Arc::new(layout), layout_repository()))
+    }
+
+    fn remote(&self, reference: &Reference) -> Result<Arc<dyn Registry>, Error> {
+        let mut registries = self.0.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = registries.get(reference.host()) {
+            return Ok(Arc::clone(known));
+        }
+        let PlainHttp { all, hosts } = &self.0.plain_http;
+        let mut builder = RegistryClient::builder(reference.host())
+            .transport(self.0.transport.clone())
+            .credentials(Arc::clone(&self.0.credentials))
+            .retry(self.0.retry);
+        if *all || hosts.iter().any(|host| host == reference.host()) {
+            builder = builder.plain_http(true);
+        }
+        let action = || format!("setting up the client for {}", reference.host());
+        let client = builder.build().map_err(|source| Error::Registry { action: action(), source })?;
+        let client: Arc<dyn Registry> = Arc::new(client);
+        registries.insert(reference.host().into(), Arc::clone(&client));
+        Ok(client)
+    }
+}
+
+/// A layout has one repository; what it is called does not matter.
+fn layout_repository() -> Repository {
+    Repository::new("layout").expect("the name is valid")
+}
+
+/// Configures a [`Client`].
+#[derive(Debug, Default)]
+#[must_use]
+pub struct ClientBuilder {
+    explicit: Static,
+    sources: Vec<Arc<dyn Credentials>>,
+    docker_config: bool,
+    anonymous: bool,
+    plain_http: PlainHttp,
+    transport: TransportOptions,
+    retry: RetryPolicy,
+    policies: Vec<Arc<dyn Policy>>,
+    require_verified: bool,
+    limits: Limits,
+    cache: Option<Arc<dyn Cache>>,
+    spool_dir: Option<PathBuf>,
+}
+
+impl ClientBuilder {
+    /// Looks credentials up in the Docker configuration: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`,
+    /// with its helpers. Credentials given outright come first.
+    pub fn docker_config(mut self) -> Self {
+        self.docker_config = true;
+        self
+    }
+
+    /// Uses this user and password for `host` (`host` or `host:port`). May be called for several hosts.
+    pub fn static_credentials(mut self, host: &str, user: &str, password: &str) -> Self {
+        self.explicit = self.explicit.with(host, Credential::basic(user, password));
+        self
+    }
+
+    /// Uses this access token for `host`.
+    pub fn static_token(mut self, host: &str, token: &str) -> Self {
+        self.explicit = self.explicit.with(host, Credential::registry_token(token));
+        self
+    }
+
+    /// Asks this source for credentials, behind those given outright and before the Docker configuration.
+    pub fn credentials(mut self, credentials: Arc<dyn Credentials>) -> Self {
+        self.sources.push(credentials);
+        self
+    }
+
+    /// Uses no credentials, whatever else is configured.
+    pub fn anonymous(mut self) -> Self {
+        self.anonymous = true;
+        self
+    }
+
+    /// Speaks plain HTTP to every registry. Credentials then travel in clear: prefer
+    /// [`plain_http_host`](Self::plain_http_host). Registries on this machine need neither.
+    pub fn plain_http(mut self, plain: bool) -> Self {
+        self.plain_http.all = plain;
+        self
+    }
+
+    /// Speaks plain HTTP to this host (`host` or `host:port`).
+    pub fn plain_http_host(mut self, host: impl Into<String>) -> Self {
+        self.plain_http.hosts.push(host.into());
+        self
+    }
+
+    /// Names the program to registries; `blob/VERSION` by default.
+    pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
+        self.transport = self.transport.with_user_agent(user_agent);
+        self
+    }
+
+    /// Gives a request up when no byte has moved for this long: 30 s by default.
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.transport = self.transport.with_idle_timeout(timeout);
+        self
+    }
+
+    /// Gives a connection up that is not made within this time: 10 s by default.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.transport = self.transport.with_connect_timeout(timeout);
+        self
+    }
+
+    /// Replaces the options of the network transport: certificates, proxies, time-outs.
+    pub fn transport(mut self, options: TransportOptions) -> Self {
+        self.transport = options;
+        self
+    }
+
+    /// How failed requests are tried again.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
+    /// Requires that `policy` admits every archive that is opened. Several policies must all admit.
+    pub fn policy(mut self, policy: Arc<dyn Policy>) -> Self {
+        self.policies.push(policy);
+        self
+    }
+
+    /// Refuses to open archives that no policy has verified, also when no policy is configured.
+    pub fn require_verified(mut self) -> Self {
+        self.require_verified = true;
+        self
+    }
+
+    /// Replaces the limits.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Keeps the contents of files in `cache`, shared by all archives of the client.
+    pub fn content_cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
+    /// Where archives are assembled before they are pushed: the directory for temporary files by default.
+    pub fn spool_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.spool_dir = Some(dir.into());
+        self
+    }
+
+    /// The client. No network is touched.
+    ///
+    /// # Errors
+    /// [`Error::Transport`] when TLS cannot be set up; [`Error::Credentials`] when the Docker configuration exists but
+    /// cannot be read.
+    pub fn build(self) -> Result<Client, Error> {
+        let credentials: Arc<dyn Credentials> = if self.anonymous {
+            Arc::new(Anonymous)
+        } else {
+            let mut chain = Chain::new().then(self.explicit);
+            for source in self.sources {
+                chain = chain.then(source);
+            }
+            if self.docker_config {
+                chain = chain.then(DockerConfig::from_env().map_err(Error::Credentials)?);
+            }
+            Arc::new(chain)
+        };
+        let inner = Inner {
+            transport: Transport::new(self.transport).map_err(Error::Transport)?,
+            credentials,
+            retry: self.retry,
+            plain_http: self.plain_http,
+            policy: RequireAll::new(self.policies).map(|policy| Arc::new(policy) as Arc<dyn Policy>),
+            require_verified: self.require_verified,
+            limits: self.limits,
+            cache: self.cache,
+            spool_dir: self.spool_dir,
+            registries: Mutex::default(),
+        };
+        Ok(Client(Arc::new(inner)))
+    }
+}

@@ -1,0 +1,238 @@
+//! What can go wrong, asked by questions rather than by layers.
+
+use std::path::PathBuf;
+
+use blob_core::create::CreateError;
+use blob_core::extract::ExtractError;
+use blob_core::{FailureKind, IndexError, ReadError, SourceError};
+use blob_http::HttpError;
+use blob_policy::{EvidenceError, PolicyError};
+use blob_registry::client::CredentialsError;
+use blob_registry::{ReferenceError, RegistryError};
+
+use crate::archive_manifest::ArchiveManifestError;
+
+/// An operation of the facade failed.
+///
+/// Ask what it is by the `is_…` methods, or by [`kind`](Self::kind); the layers underneath are in its `source` chain.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A text is not the place of an archive.
+    #[error("invalid reference {reference:?}")]
+    InvalidReference {
+        /// The text.
+        reference: String,
+        /// What is wrong with it.
+        source: ReferenceError,
+    },
+    /// A place lacks the tag or digest that the operation needs.
+    #[error("{location} names no {needs}: write {location}:TAG{}", if *needs == "tag" { "" } else { " or @DIGEST" })]
+    Incomplete {
+        /// The place.
+        location: String,
+        /// "tag" or "tag or digest".
+        needs: &'static str,
+    },
+    /// The registry, or the layout, failed.
+    #[error("{action}")]
+    Registry {
+        /// What was being done, to which archive.
+        action: String,
+        /// The cause.
+        source: RegistryError,
+    },
+    /// The manifest is not an archive's.
+    #[error("{location} cannot be opened")]
+    Manifest {
+        /// The place.
+        location: String,
+        /// What is wrong.
+        source: ArchiveManifestError,
+    },
+    /// The index is not usable.
+    #[error("{location} cannot be opened")]
+    Index {
+        /// The place.
+        location: String,
+        /// What is wrong.
+        source: IndexError,
+    },
+    /// A policy did not admit the archive.
+    #[error("{location}: policy violation")]
+    Policy {
+        /// The place, pinned to the manifest that was judged.
+        location: String,
+        /// Every reason.
+        source: PolicyError,
+    },
+    /// The evidence for a policy is unusable.
+    #[error("{location}: policy violation")]
+    Evidence {
+        /// The place.
+        location: String,
+        /// What is wrong.
+        source: EvidenceError,
+    },
+    /// Only verified archives are wanted, and no policy says which.
+    #[error("{location} is not verified: verification is required, but no policy is configured")]
+    NotVerified {
+        /// The place.
+        location: String,
+    },
+    /// The archive could not be made.
+    #[error("creating an archive of {}", dir.display())]
+    Create {
+        /// The directory.
+        dir: PathBuf,
+        /// The cause.
+        source: CreateError,
+    },
+    /// A file could not be read from the archive.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Files could not be extracted.
+    #[error(transparent)]
+    Extract(#[from] ExtractError),
+    /// The bytes of an archive could not be read.
+    #[error("{action}")]
+    Source {
+        /// What was being done.
+        action: String,
+        /// The cause.
+        source: SourceError,
+    },
+    /// The client's options contradict each other, or one is not usable.
+    #[error("cannot set up the client: {0}")]
+    Options(String),
+    /// The transport could not be set up.
+    #[error("cannot set up the network transport")]
+    Transport(#[source] HttpError),
+    /// Credentials could not be had.
+    #[error("cannot set up credentials")]
+    Credentials(#[source] CredentialsError),
+    /// The operating system failed.
+    #[error("{action}")]
+    Io {
+        /// What was being done, to which file.
+        action: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+}
+
+/// What an [`Error`] is about; each has an exit code on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Nothing more particular.
+    General,
+    /// The caller asked for something that makes no sense.
+    Usage,
+    /// An archive, tag, file or directory does not exist.
+    NotFound,
+    /// Credentials are missing, wrong or not enough.
+    Authentication,
+    /// The network failed, or the registry is overloaded.
+    Network,
+    /// A policy did not admit the archive, or it is not verified.
+    Verification,
+    /// Bytes do not have the digest that was promised.
+    HashMismatch,
+    /// The operation was cancelled.
+    Cancelled,
+}
+
+impl Error {
+    /// What this error is about.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::InvalidReference { .. } | Self::Incomplete { .. } | Self::Options(_) => ErrorKind::Usage,
+            Self::Registry { source, .. } => of_registry(source),
+            Self::Index { source, .. } if matches!(source, IndexError::Data { .. }) => ErrorKind::HashMismatch,
+            Self::Manifest { .. } | Self::Index { .. } | Self::Transport(_) => ErrorKind::General,
+            Self::Policy { source, .. } => match source.registry_error().map(of_registry) {
+                Some(kind @ (ErrorKind::Authentication | ErrorKind::Network)) => kind,
+                _ => ErrorKind::Verification,
+            },
+            Self::Evidence { .. } | Self::NotVerified { .. } => ErrorKind::Verification,
+            Self::Create { source, .. } if source.is_cancelled() => ErrorKind::Cancelled,
+            Self::Create { source, .. } if source.is_not_found() => ErrorKind::NotFound,
+            Self::Read(source) => of_read(source),
+            Self::Extract(source) if source.is_cancelled() => ErrorKind::Cancelled,
+            Self::Extract(source) => source.read_error().map_or(ErrorKind::General, of_read),
+            Self::Source { source, .. } => of_failure(source.kind()),
+            Self::Credentials(_) => ErrorKind::Authentication,
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            Self::Create { .. } | Self::Io { .. } => ErrorKind::General,
+        }
+    }
+
+    /// Whether an archive, tag, file or directory does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.kind() == ErrorKind::NotFound
+    }
+
+    /// Whether a text is not a reference, or lacks a tag.
+    pub fn is_invalid_reference(&self) -> bool {
+        matches!(self, Self::InvalidReference { .. } | Self::Incomplete { .. })
+    }
+
+    /// Whether the manifest is not an archive's.
+    pub fn is_invalid_manifest(&self) -> bool {
+        matches!(self, Self::Manifest { .. })
+    }
+
+    /// Whether the manifest lacks its index layer.
+    pub fn is_missing_index(&self) -> bool {
+        matches!(self, Self::Manifest { source: ArchiveManifestError::MissingIndex, .. })
+    }
+
+    /// Whether the manifest lacks its data layer.
+    pub fn is_missing_data(&self) -> bool {
+        matches!(self, Self::Manifest { source: ArchiveManifestError::MissingData, .. })
+    }
+
+    /// Whether a policy did not admit the archive, or it is not verified.
+    pub fn is_policy_violation(&self) -> bool {
+        self.kind() == ErrorKind::Verification
+    }
+
+    /// Whether credentials are missing, wrong or not enough.
+    pub fn is_unauthorized(&self) -> bool {
+        self.kind() == ErrorKind::Authentication
+    }
+
+    /// Whether bytes do not have the digest that was promised.
+    pub fn is_hash_mismatch(&self) -> bool {
+        self.kind() == ErrorKind::HashMismatch
+    }
+
+    /// Whether the source had more files than allowed.
+    pub fn is_too_many_files(&self) -> bool {
+        matches!(self, Self::Create { source: CreateError::TooManyFiles { .. }, .. })
+    }
+}
+
+fn of_registry(error: &RegistryError) -> ErrorKind {
+    of_failure(error.kind())
+}
+
+fn of_read(error: &ReadError) -> ErrorKind {
+    match error.source_kind() {
+        _ if error.is_not_found() => ErrorKind::NotFound,
+        _ if error.is_hash_mismatch() => ErrorKind::HashMismatch,
+        Some(kind) => of_failure(kind),
+        None => ErrorKind::General,
+    }
+}
+
+fn of_failure(kind: FailureKind) -> ErrorKind {
+    match kind {
+        FailureKind::NotFound => ErrorKind::NotFound,
+        FailureKind::Unauthorized | FailureKind::Denied => ErrorKind::Authentication,
+        FailureKind::Network => ErrorKind::Network,
+        FailureKind::Integrity => ErrorKind::HashMismatch,
+        _ => ErrorKind::General,
+    }
+}

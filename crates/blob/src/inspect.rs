@@ -1,0 +1,100 @@
+//! Describing archives without reading their files.
+
+use std::sync::Arc;
+
+use blob_core::{ArchiveIndex, Compression};
+use blob_policy::Trusted;
+use blob_registry::{Descriptor, PageRequest, Registry, Repository};
+
+use crate::archive_manifest::ArchiveManifest;
+use crate::client::Client;
+use crate::error::Error;
+use crate::location::Location;
+use crate::pull::PullOptions;
+
+/// Pages of referrers that are read at most: 64.
+const MAX_PAGES: usize = 64;
+
+/// What an archive is, from its manifest and index.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    registry: Arc<dyn Registry>,
+    repository: Repository,
+    location: Location,
+    manifest: Trusted<ArchiveManifest>,
+    index: Arc<ArchiveIndex>,
+}
+
+impl Client {
+    /// Fetches and checks manifest and index: two requests at most, no file data.
+    ///
+    /// # Errors
+    /// As [`pull`](Self::pull).
+    pub async fn inspect(&self, location: &Location, options: &PullOptions) -> Result<Inspection, Error> {
+        let fetched = self.fetch_with(location, options).await?;
+        let index = self.index(location, &fetched, options).await?;
+        let crate::pull::Fetched { registry, repository, manifest } = fetched;
+        Ok(Inspection { registry, repository, location: location.clone(), manifest, index })
+    }
+}
+
+impl Inspection {
+    /// The manifest, and whether a policy admitted it.
+    pub fn manifest(&self) -> &Trusted<ArchiveManifest> {
+        &self.manifest
+    }
+
+    /// The index: the listing of the archive.
+    pub fn index(&self) -> &Arc<ArchiveIndex> {
+        &self.index
+    }
+
+    /// How many files there are.
+    pub fn file_count(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Bytes of all files, uncompressed.
+    pub fn total_uncompressed_size(&self) -> u64 {
+        self.index.original_bytes()
+    }
+
+    /// Stored bytes of all files; files that share bytes count each.
+    pub fn total_compressed_size(&self) -> u64 {
+        self.index.stored_bytes()
+    }
+
+    /// Stored bytes over uncompressed bytes: 0.5 is halved, 1.0 when there are none.
+    pub fn compression_ratio(&self) -> f64 {
+        match self.total_uncompressed_size() {
+            0 => 1.0,
+            size => self.total_compressed_size() as f64 / size as f64,
+        }
+    }
+
+    /// Zstandard if any file is compressed.
+    pub fn compression(&self) -> Compression {
+        let any = self.index.entries().any(|entry| entry.compression() == Compression::Zstd);
+        if any { Compression::Zstd } else { Compression::None }
+    }
+
+    /// The manifests that refer to this archive, such as signatures and attestations, optionally of one artifact type.
+    /// They are as the registry lists them: nothing about them was verified.
+    ///
+    /// # Errors
+    /// [`Error::Registry`].
+    pub async fn referrers(&self, artifact_type: Option<&str>) -> Result<Vec<Descriptor>, Error> {
+        let action = || format!("listing the referrers of {}", self.location);
+        let (mut found, mut page) = (Vec::new(), PageRequest::first());
+        for _ in 0..MAX_PAGES {
+            let listed = self.registry.referrers(&self.repository, self.manifest.digest(), artifact_type, &page).await;
+            let listed = listed.map_err(|source| Error::Registry { action: action(), source })?;
+            found.extend(listed.items);
+            match listed.next {
+                Some(next) => page = PageRequest::first().after(next),
+                None => break,
+            }
+        }
+        Ok(found)
+    }
+}

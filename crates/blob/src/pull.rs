@@ -1,0 +1,197 @@
+//! Opening archives: manifest, verdict, index – and data only when a file is read.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use blob_core::{ArchiveIndex, ByteSource, ByteSourceExt as _, Event, NoProgress, Progress, ReadLimits, ReadOptions};
+use blob_policy::{AdmitError, Policy, RegistryEvidence, Subject, Trusted, admit, admit_without_verification};
+use blob_registry::{BlobSource, Descriptor, Registry, RegistryError, Repository};
+use bytes::Bytes;
+
+use crate::archive_manifest::{ArchiveManifest, ArchiveManifestError};
+use crate::client::Client;
+use crate::error::Error;
+use crate::location::Location;
+
+/// How an archive is opened.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct PullOptions {
+    /// Another policy than the client's.
+    pub policy: Option<Arc<dyn Policy>>,
+    /// Read past the client's content cache.
+    pub skip_cache: bool,
+    /// Told of the manifest and the index as they are fetched.
+    pub progress: Option<Arc<dyn Progress>>,
+}
+
+impl std::fmt::Debug for PullOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PullOptions").field("policy", &self.policy).field("skip_cache", &self.skip_cache).finish_non_exhaustive()
+    }
+}
+
+/// An open archive: its manifest was admitted, its index is here, its files are read when they are asked for.
+///
+/// Everything that [`blob_core::Archive`] can do is at hand.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    inner: blob_core::Archive,
+    manifest: Arc<Trusted<ArchiveManifest>>,
+    location: Location,
+}
+
+impl Archive {
+    /// The manifest, and whether a policy admitted it.
+    pub fn manifest(&self) -> &Trusted<ArchiveManifest> {
+        &self.manifest
+    }
+
+    /// Where it was opened from.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+}
+
+impl Deref for Archive {
+    type Target = blob_core::Archive;
+
+    fn deref(&self) -> &blob_core::Archive {
+        &self.inner
+    }
+}
+
+/// A manifest that was let in, and where it came from.
+pub(crate) struct Fetched {
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) repository: Repository,
+    pub(crate) manifest: Trusted<ArchiveManifest>,
+}
+
+impl Client {
+    /// Opens an archive: one request for the manifest, one for the index (none when the manifest carries it), and
+    /// policies in between. File data is fetched when it is read.
+    ///
+    /// # Errors
+    /// [`Error`]: not found, not an archive, policy violation, over a limit, or the registry fails.
+    ///
+    /// # Cancellation
+    /// Dropping the future ends the requests.
+    pub async fn pull(&self, location: &Location, options: &PullOptions) -> Result<Archive, Error> {
+        let fetched = self.fetch_with(location, options).await?;
+        let index = self.index(location, &fetched, options).await?;
+        let data = fetched.manifest.data();
+        let source = BlobSource::new(fetched.registry, fetched.repository, data.digest, data.size);
+        self.assemble(location, fetched.manifest, index, Arc::new(source), options)
+    }
+
+    /// Fetches and admits the manifest of an archive, and nothing else: one request.
+    ///
+    /// # Errors
+    /// As [`pull`](Self::pull).
+    pub async fn fetch(&self, location: &Location) -> Result<Trusted<ArchiveManifest>, Error> {
+        Ok(self.fetch_with(location, &PullOptions::default()).await?.manifest)
+    }
+
+    pub(crate) async fn fetch_with(&self, location: &Location, options: &PullOptions) -> Result<Fetched, Error> {
+        let needs = "tag or digest";
+        let target = location.target().ok_or_else(|| Error::Incomplete { location: location.to_string(), needs })?;
+        let (registry, repository) = self.registry(location).await?;
+        note(options, "manifest");
+        let fetched = registry.manifest(&repository, &target).await;
+        let action = || format!("reading the manifest of {location}");
+        let fetched = fetched.map_err(|source| Error::Registry { action: action(), source })?;
+        let admitted = self.admit(location, &registry, &repository, &fetched.descriptor, &fetched.bytes, options);
+        let manifest = admitted.await?;
+        Ok(Fetched { registry, repository, manifest })
+    }
+
+    /// The door: a policy decides, or it is recorded that none did.
+    async fn admit(
+        &self,
+        location: &Location,
+        registry: &Arc<dyn Registry>,
+        repository: &Repository,
+        descriptor: &Descriptor,
+        bytes: &Bytes,
+        options: &PullOptions,
+    ) -> Result<Trusted<ArchiveManifest>, Error> {
+        let place = || location.with_target(descriptor.digest.into()).to_string();
+        let not_archive = |source: ArchiveManifestError| Error::Manifest { location: location.to_string(), source };
+        let limits = self.limits().evidence;
+        let evidence = RegistryEvidence::new(Arc::clone(registry), repository.clone(), descriptor.digest, limits);
+        let subject = Subject::new(descriptor, bytes, &evidence);
+        let subject = subject.map_err(|source| Error::Evidence { location: place(), source })?;
+        match options.policy.as_ref().or(self.policy()) {
+            Some(policy) => admit(policy, &subject).await.map_err(|error| match error {
+                AdmitError::Manifest(source) => not_archive(source),
+                AdmitError::Policy(source) => Error::Policy { location: place(), source },
+                other => Error::Options(other.to_string()),
+            }),
+            None if self.requires_verification() => Err(Error::NotVerified { location: place() }),
+            None => admit_without_verification(&subject).map_err(not_archive),
+        }
+    }
+
+    /// The index: from the manifest if it is embedded, else fetched and checked against its digest.
+    pub(crate) async fn index(
+        &self,
+        location: &Location,
+        fetched: &Fetched,
+        options: &PullOptions,
+    ) -> Result<Arc<ArchiveIndex>, Error> {
+        let place = || location.to_string();
+        let layer = fetched.manifest.index();
+        let limit = self.limits().max_index_bytes;
+        let action = || format!("reading the index of {location}");
+        if layer.size > limit {
+            let source = RegistryError::TooLarge { action: action(), size: layer.size, limit };
+            return Err(Error::Registry { action: action(), source });
+        }
+        let bytes = if let Some(embedded) = fetched.manifest.embedded_index() {
+            embedded.clone()
+        } else {
+            note(options, "index");
+            let (registry, repository) = (Arc::clone(&fetched.registry), fetched.repository.clone());
+            let source = BlobSource::new(registry, repository, layer.digest, layer.size);
+            let bytes = source.read(0..layer.size).await;
+            let bytes = bytes.map_err(|source| Error::Source { action: action(), source })?;
+            let got = blob_core::Digest::sha256_of(&bytes);
+            if got != layer.digest {
+                let source = RegistryError::DigestMismatch { action: action(), expected: layer.digest, got };
+                return Err(Error::Registry { action: action(), source });
+            }
+            bytes
+        };
+        let index = ArchiveIndex::parse(bytes, &self.limits().index());
+        let index = index.map_err(|source| Error::Index { location: place(), source })?;
+        let data = fetched.manifest.data();
+        index.check_data(&data.digest, data.size).map_err(|source| Error::Index { location: place(), source })?;
+        Ok(Arc::new(index))
+    }
+
+    fn assemble(
+        &self,
+        location: &Location,
+        manifest: Trusted<ArchiveManifest>,
+        index: Arc<ArchiveIndex>,
+        source: Arc<dyn ByteSource>,
+        options: &PullOptions,
+    ) -> Result<Archive, Error> {
+        let mut limits = ReadLimits::default();
+        limits.decode = self.limits().decode();
+        limits.max_file_bytes = self.limits().max_file_bytes;
+        let mut read = ReadOptions::default();
+        read.limits = limits;
+        read.cache = if options.skip_cache { None } else { self.cache().cloned() };
+        let inner = blob_core::Archive::open(index, source, read)?;
+        let location = location.clone();
+        Ok(Archive { inner, manifest: Arc::new(manifest), location })
+    }
+}
+
+/// Tells the watcher what is being fetched; cancelling is by dropping the future here.
+fn note(options: &PullOptions, what: &str) {
+    let progress: &dyn Progress = options.progress.as_deref().unwrap_or(&NoProgress);
+    let _ = progress.event(&Event::Fetching { what });
+}

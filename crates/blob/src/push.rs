@@ -1,0 +1,273 @@
+//! Pushing archives: only what the registry lacks is sent, and nothing when nothing changed.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use blob_core::create::{CreateOptions, CreateReport, Created, create};
+use blob_core::source::FileSource;
+use blob_core::{ByteSource, Digest, Event, MemorySource, Progress, SourceId};
+use blob_policy::FromManifest as _;
+use blob_registry::{
+    Descriptor, EMPTY_JSON, ErrorCode, PushBlob, PushManifest, PushedBlob, Registry, Repository, Tag, media_type,
+};
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::archive_manifest::{ArchiveManifest, CREATED};
+use crate::client::Client;
+use crate::error::Error;
+use crate::location::Location;
+
+/// How an archive is made and pushed.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub struct PushOptions {
+    /// How the directory becomes an archive; not used for archives that exist.
+    pub create: CreateOptions,
+    /// Annotations of the manifest. `org.opencontainers.image.created` is added unless it is among them.
+    pub annotations: BTreeMap<String, String>,
+    /// More tags for the same manifest.
+    pub tags: Vec<Tag>,
+    /// The time of creation; now by default.
+    pub created: Option<Timestamp>,
+    /// Repositories of the same registry that may hold the blobs: they are mounted from there.
+    pub mount_from: Vec<Repository>,
+    /// Told of files and bytes; may cancel while the archive is made.
+    pub progress: Option<Arc<dyn Progress>>,
+}
+
+impl std::fmt::Debug for PushOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PushOptions")
+            .field("annotations", &self.annotations)
+            .field("tags", &self.tags)
+            .field("created", &self.created)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of a push.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Pushed {
+    /// The manifest that the tag points at now.
+    pub manifest: ArchiveManifest,
+    /// Whether the tag pointed at the same files and annotations before, so that nothing was sent.
+    pub unchanged: bool,
+    /// What became of the index blob.
+    pub index: PushedBlob,
+    /// What became of the data blob.
+    pub data: PushedBlob,
+    /// What was found in the directory; `None` for archives that existed.
+    pub report: Option<CreateReport>,
+}
+
+impl Pushed {
+    /// The digest of the manifest.
+    pub fn digest(&self) -> &Digest {
+        self.manifest.digest()
+    }
+
+    /// Payload bytes that were sent: index and data, as far as they were uploaded.
+    pub fn uploaded_bytes(&self) -> u64 {
+        let sent = |outcome, descriptor: &Descriptor| if outcome == PushedBlob::Uploaded { descriptor.size } else { 0 };
+        sent(self.index, self.manifest.index()) + sent(self.data, self.manifest.data())
+    }
+}
+
+/// The blobs of an archive about to be pushed.
+struct Payload {
+    index: Bytes,
+    data: Arc<dyn ByteSource>,
+    data_digest: Digest,
+    report: Option<CreateReport>,
+}
+
+impl Client {
+    /// Makes an archive of the directory `dir` and pushes it to the tag that `location` names. The archive is
+    /// assembled in a temporary file that needs as much room as the archive.
+    ///
+    /// If the tag points at the same files and annotations already, that is found out by the first request, and there
+    /// is no other.
+    ///
+    /// # Errors
+    /// [`Error::Create`] for the directory; [`Error::Registry`] for the registry. The tag is moved last, so it never
+    /// points at something incomplete.
+    ///
+    /// # Cancellation
+    /// Dropping the future stops the threads that read the directory and ends the requests.
+    pub async fn push(&self, location: &Location, dir: &Path, options: &PushOptions) -> Result<Pushed, Error> {
+        let destination = Destination::open(self, location).await?;
+        // The registry is asked while the directory is read; its refusal ends both.
+        let (old, payload) = futures_util::try_join!(destination.current(), self.assemble_payload(dir, options))?;
+        destination.send(payload, old, options).await
+    }
+
+    /// Pushes an archive that exists: a local pair of files, or one that was pulled from anywhere.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push); [`Error::Options`] when the archive's index does not record the digest of its data.
+    pub async fn push_archive(
+        &self,
+        location: &Location,
+        archive: &blob_core::Archive,
+        options: &PushOptions,
+    ) -> Result<Pushed, Error> {
+        let Some(data_digest) = archive.index().data_digest() else {
+            let problem = "the archive's index does not record the digest of its data, so it cannot be pushed";
+            return Err(Error::Options(problem.into()));
+        };
+        let (index, data) = (archive.index().as_bytes().clone(), Arc::clone(archive.source()));
+        let check = archive.index().check_data(&data_digest, data.size());
+        check.map_err(|source| Error::Index { location: location.to_string(), source })?;
+        let destination = Destination::open(self, location).await?;
+        let old = destination.current().await?;
+        destination.send(Payload { index, data, data_digest, report: None }, old, options).await
+    }
+
+    /// Reads, hashes and compresses the directory on threads of their own.
+    async fn assemble_payload(&self, dir: &Path, options: &PushOptions) -> Result<Payload, Error> {
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let watcher = Watcher { inner: options.progress.clone(), cancelled: Arc::clone(&cancelled) };
+        let mut create_options = options.create.clone();
+        create_options.progress = Some(Arc::new(watcher));
+        let (source_dir, spool_dir) = (dir.to_owned(), self.spool_dir().cloned());
+
+        let _stop = SetOnDrop(cancelled);
+        let work = tokio::task::spawn_blocking(move || spool(&source_dir, spool_dir.as_deref(), &create_options));
+        let (created, file) = match work.await {
+            Ok(result) => result?,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        let Created { index, data_digest, report, .. } = created;
+        let data: Arc<dyn ByteSource> = Arc::new(file.with_id(SourceId::from(data_digest)));
+        Ok(Payload { index: index.as_bytes().clone(), data, data_digest, report: Some(report) })
+    }
+}
+
+/// Makes the archive in an unnamed temporary file, which vanishes with its last handle.
+fn spool(dir: &Path, spool_dir: Option<&Path>, options: &CreateOptions) -> Result<(Created, FileSource), Error> {
+    let (shown, temp_dir) = (dir.to_owned(), std::env::temp_dir());
+    let spool_dir = spool_dir.unwrap_or(&temp_dir);
+    let failed = |source| Error::Io { action: format!("making a temporary file in {}", spool_dir.display()), source };
+    let mut file = tempfile::tempfile_in(spool_dir).map_err(failed)?;
+    let created = create(dir, &mut file, options).map_err(|source| Error::Create { dir: shown, source })?;
+    Ok((created, FileSource::from_file(file).map_err(failed)?))
+}
+
+/// Where an archive is pushed to.
+struct Destination {
+    location: Location,
+    tag: Tag,
+    registry: Arc<dyn Registry>,
+    repository: Repository,
+}
+
+impl Destination {
+    async fn open(client: &Client, location: &Location) -> Result<Self, Error> {
+        let needs = "tag";
+        let tag = location.tag().ok_or_else(|| Error::Incomplete { location: location.to_string(), needs })?;
+        let (registry, repository) = client.registry_for_push(location).await?;
+        Ok(Self { location: location.clone(), tag, registry, repository })
+    }
+
+    fn failed(&self, source: blob_registry::RegistryError) -> Error {
+        Error::Registry { action: format!("pushing to {}", self.location), source }
+    }
+
+    /// The archive that the tag points at now, if it is one.
+    async fn current(&self) -> Result<Option<ArchiveManifest>, Error> {
+        match self.registry.manifest(&self.repository, &self.tag.clone().into()).await {
+            Ok(old) => Ok(ArchiveManifest::from_manifest(&old.descriptor, &old.bytes).ok()),
+            // Some registries deny reading a repository that does not exist yet.
+            Err(error) if error.is_not_found() || error.error_code() == ErrorCode::Denied => Ok(None),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    async fn send(
+        &self,
+        payload: Payload,
+        old: Option<ArchiveManifest>,
+        options: &PushOptions,
+    ) -> Result<Pushed, Error> {
+        let mut annotations = options.annotations.clone();
+        let created = options.created.unwrap_or_else(Timestamp::now);
+        annotations.entry(CREATED.into()).or_insert_with(|| created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        let manifest = ArchiveManifest::build(&payload.index, (payload.data_digest, payload.data.size()), annotations);
+        if let Some(old) = old.as_ref().filter(|old| old.same_but_for_created(&manifest)) {
+            return self.unchanged(old.clone(), payload.report, options).await;
+        }
+
+        let has = |digest: &Digest| old.as_ref().is_some_and(|old| old.holds(digest));
+        let config: Arc<dyn ByteSource> = Arc::new(MemorySource::new(EMPTY_JSON));
+        let index: Arc<dyn ByteSource> = Arc::new(MemorySource::new(payload.index));
+        let blob = |what: &'static str, digest: Digest, source: Arc<dyn ByteSource>| {
+            let known = has(&digest);
+            async move {
+                if known {
+                    return Ok(PushedBlob::Existing);
+                }
+                let mut blob = PushBlob::new(digest, source);
+                blob.mount_from.clone_from(&options.mount_from);
+                blob.progress = options.progress.clone().map(|progress| (what.to_owned(), progress));
+                self.registry.push_blob(&self.repository, blob).await.map_err(|source| self.failed(source))
+            }
+        };
+        let (_, index, data) = futures_util::try_join!(
+            blob("config", Digest::sha256_of(EMPTY_JSON), config),
+            blob("index", manifest.index().digest, index),
+            blob("data", payload.data_digest, payload.data),
+        )?;
+        let tags = std::iter::once(self.tag.clone()).chain(options.tags.iter().cloned());
+        self.point(&manifest, tags).await?;
+        Ok(Pushed { manifest, unchanged: false, index, data, report: payload.report })
+    }
+
+    /// Nothing to send; only tags beyond the one that was looked at are set.
+    async fn unchanged(
+        &self,
+        manifest: ArchiveManifest,
+        report: Option<CreateReport>,
+        options: &PushOptions,
+    ) -> Result<Pushed, Error> {
+        let others: Vec<Tag> = options.tags.iter().filter(|tag| **tag != self.tag).cloned().collect();
+        if !others.is_empty() {
+            self.point(&manifest, others).await?;
+        }
+        let existing = PushedBlob::Existing;
+        Ok(Pushed { manifest, unchanged: true, index: existing, data: existing, report })
+    }
+
+    async fn point(&self, manifest: &ArchiveManifest, tags: impl IntoIterator<Item = Tag>) -> Result<(), Error> {
+        let push = PushManifest::new(media_type::IMAGE_MANIFEST, manifest.as_bytes().clone()).with_tags(tags);
+        self.registry.push_manifest(&self.repository, push).await.map(drop).map_err(|source| self.failed(source))
+    }
+}
+
+/// Passes events on, and breaks once the push was dropped.
+struct Watcher {
+    inner: Option<Arc<dyn Progress>>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Progress for Watcher {
+    fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
+        self.inner.as_ref().map_or(ControlFlow::Continue(()), |inner| inner.event(event))
+    }
+}
+
+/// Tells the threads to stop when the future that waits for them is dropped.
+struct SetOnDrop(Arc<AtomicBool>);
+
+impl Drop for SetOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
