@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use blob_core::FailureKind;
 
+use crate::range::RangeError;
 use crate::redirect::RedirectError;
 use crate::retry::is_transient_status;
 use crate::transport::BoxError;
@@ -104,6 +105,22 @@ pub enum HttpError {
         /// What was requested.
         target: String,
         /// The limit, in bytes.
+        limit: u64,
+    },
+    /// The answer is not the part of the resource that was asked for.
+    #[error("{target} did not answer with the bytes that were asked for")]
+    Range {
+        /// What was requested.
+        target: String,
+        /// What is wrong with the answer.
+        source: RangeError,
+    },
+    /// The server neither answers ranges nor says how long the whole is.
+    #[error("{target} does not say its size, and has more than the {limit} bytes that are read to find out")]
+    SizeUnknown {
+        /// What was requested.
+        target: String,
+        /// How much was read, in bytes.
         limit: u64,
     },
     /// A status that the request cannot go on with.

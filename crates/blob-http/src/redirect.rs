@@ -159,11 +159,14 @@ pub struct Outgoing {
 
 /// An answer and where it came from.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Followed {
     /// The first answer that is no redirect.
     pub response: Response,
     /// The URL that gave it.
     pub url: Url,
+    /// Whether a redirect left the origin of the request: secrets were dropped there.
+    pub crossed: bool,
 }
 
 /// Sends `request` and follows redirects. Secrets are dropped when the origin changes, and stay dropped even if a later
@@ -181,6 +184,7 @@ pub async fn send_following(
 ) -> Result<Followed, HttpError> {
     let Outgoing { method, mut url, mut headers } = request;
     let mut redirects = Redirects::new(policy);
+    let mut crossed = false;
     loop {
         let mut attempt = http::Request::new(empty());
         *attempt.method_mut() = method.clone();
@@ -188,10 +192,11 @@ pub async fn send_following(
         *attempt.headers_mut() = headers.clone();
         let response = transport.send(attempt).await?;
         let Some(to) = redirects.next(&url, response.status(), response.headers())? else {
-            return Ok(Followed { response, url });
+            return Ok(Followed { response, url, crossed });
         };
         if !same_origin(&url, &to) {
             strip_secrets(&mut headers);
+            crossed = true;
         }
         url = to;
     }

@@ -18,7 +18,6 @@ use http::{HeaderValue, Uri};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::capture_connection;
-use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use url::Url;
 
@@ -29,7 +28,7 @@ pub use body::{Body, BodyStream, BoxError, ResponseBody, empty, full, stream_bod
 pub use options::{ClientIdentity, Proxy, TransportOptions};
 
 use body::Activity;
-use connect::{ConnectTimeout, Connector};
+use connect::{ConnectTimeout, Connector, Rules};
 
 /// An answer: its status and headers are here, its body is still to come.
 pub type Response = http::Response<ResponseBody>;
@@ -43,7 +42,7 @@ pub struct Transport {
 
 struct Inner {
     client: Client<Connector, Body>,
-    matcher: Option<Arc<Matcher>>,
+    rules: Option<Arc<Rules>>,
     user_agent: HeaderValue,
     connect_timeout: Duration,
     idle_timeout: Duration,
@@ -56,8 +55,8 @@ impl Transport {
     /// # Errors
     /// [`HttpError::Options`].
     pub fn new(options: TransportOptions) -> Result<Self, HttpError> {
-        let matcher = options.proxy.matcher()?.map(Arc::new);
-        let connector = Connector::new(&options, matcher.clone())?;
+        let rules = options.proxy.rules()?.map(Arc::new);
+        let connector = Connector::new(&options, rules.clone())?;
         let mut builder = Client::builder(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -73,7 +72,7 @@ impl Transport {
             what: "the user agent is not a header value",
             source: Some(source.into()),
         })?;
-        Ok(Self { inner: Arc::new(Inner { client, matcher, user_agent, connect_timeout, idle_timeout }) })
+        Ok(Self { inner: Arc::new(Inner { client, rules, user_agent, connect_timeout, idle_timeout }) })
     }
 
     /// Sends `request` once and waits for the answer's headers. The URI must be absolute: see [`request_uri`].
@@ -112,7 +111,7 @@ impl Inner {
         if uri.scheme_str() != Some("http") {
             return None;
         }
-        let intercept = connect::intercept(self.matcher.as_deref()?, uri)?;
+        let intercept = self.rules.as_deref()?.intercept(uri)?;
         intercept.basic_auth().cloned()
     }
 

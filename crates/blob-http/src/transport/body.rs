@@ -266,6 +266,18 @@ impl fmt::Debug for ResponseBody {
 #[derive(Debug)]
 pub struct BodyStream(ResponseBody);
 
+impl BodyStream {
+    /// How many bytes came so far.
+    pub fn received(&self) -> u64 {
+        self.0.received
+    }
+
+    /// Whether nothing more comes. Waits for the end if it is not known yet; a connection that breaks here is an end.
+    pub(crate) async fn is_finished(&mut self) -> bool {
+        self.0.is_end_stream() || !matches!(self.next().await, Some(Ok(_)))
+    }
+}
+
 impl Stream for BodyStream {
     type Item = Result<Bytes, HttpError>;
 

@@ -30,7 +30,7 @@ pub(super) struct Connector {
     tls: Arc<ClientConfig>,
     /// For proxies, which are spoken to in HTTP/1.1.
     proxy_tls: Arc<ClientConfig>,
-    matcher: Option<Arc<Matcher>>,
+    rules: Option<Arc<Rules>>,
     timeout: Duration,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Connector {
 pub(super) struct ConnectTimeout;
 
 impl Connector {
-    pub(super) fn new(options: &TransportOptions, matcher: Option<Arc<Matcher>>) -> Result<Self, HttpError> {
+    pub(super) fn new(options: &TransportOptions, rules: Option<Arc<Rules>>) -> Result<Self, HttpError> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -55,11 +55,11 @@ impl Connector {
             tls.alpn_protocols.insert(0, b"h2".to_vec());
         }
         let (tls, proxy_tls) = (Arc::new(tls), Arc::new(proxy_tls));
-        Ok(Self { tcp, tls, proxy_tls, matcher, timeout: options.connect_timeout })
+        Ok(Self { tcp, tls, proxy_tls, rules, timeout: options.connect_timeout })
     }
 
     fn route(&mut self, destination: Uri) -> Connecting {
-        let intercept = self.matcher.as_deref().and_then(|matcher| intercept(matcher, &destination));
+        let intercept = self.rules.as_deref().and_then(|rules| rules.intercept(&destination));
         let Some(intercept) = intercept else {
             let mut direct = HttpsConnector::from((self.tcp.clone(), Arc::clone(&self.tls)));
             return finish(direct.call(destination), false);
@@ -101,9 +101,26 @@ fn socks_address(proxy: &Uri) -> Result<Uri, http::Error> {
     Uri::builder().scheme("http").authority(authority).path_and_query("/").build()
 }
 
-/// The proxy for `uri`, if the rules name one. As the Go tools do, loopback is always reached directly.
-pub(super) fn intercept(matcher: &Matcher, uri: &Uri) -> Option<Intercept> {
-    if uri.host().is_none_or(is_loopback) { None } else { matcher.intercept(uri) }
+/// Which proxy stands before which URI.
+#[derive(Debug)]
+pub(super) struct Rules {
+    matcher: Matcher,
+    /// Whether this very machine is reached directly, as the Go tools do with proxies from the environment.
+    loopback_direct: bool,
+}
+
+impl Rules {
+    pub(super) fn new(matcher: Matcher, loopback_direct: bool) -> Self {
+        Self { matcher, loopback_direct }
+    }
+
+    /// The proxy for `uri`, if the rules name one.
+    pub(super) fn intercept(&self, uri: &Uri) -> Option<Intercept> {
+        if self.loopback_direct && uri.host().is_none_or(is_loopback) {
+            return None;
+        }
+        self.matcher.intercept(uri)
+    }
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -190,8 +207,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn loopback_is_never_proxied() {
+    fn exceptions_are_reached_directly() {
         let matcher = Matcher::builder().all("http://proxy:1").no("direct.test, 10.0.0.0/8").build();
+        let rules = Rules::new(matcher, true);
         let cases = [
             ("http://127.0.0.1:5000/", false),
             ("http://[::1]:5000/", false),
@@ -203,7 +221,9 @@ mod tests {
             ("http://localhost.test/", true),
         ];
         for (uri, proxied) in cases {
-            assert_eq!(intercept(&matcher, &uri.parse().unwrap()).is_some(), proxied, "{uri}");
+            assert_eq!(rules.intercept(&uri.parse().unwrap()).is_some(), proxied, "{uri}");
         }
+        let asked_for = Rules::new(Matcher::builder().all("http://proxy:1").build(), false);
+        assert!(asked_for.intercept(&Uri::from_static("http://127.0.0.1:5000/")).is_some());
     }
 }

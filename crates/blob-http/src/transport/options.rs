@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper_util::client::proxy::matcher::Matcher;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::connect::Rules;
 use crate::error::HttpError;
 use crate::redact::Secret;
 
@@ -144,6 +145,7 @@ impl fmt::Debug for ClientIdentity {
 #[non_exhaustive]
 pub enum Proxy {
     /// What `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` (or lower case) say when the transport is made.
+    /// This very machine (localhost, 127.0.0.0/8, ::1) is always reached directly.
     FromEnvironment,
     /// None.
     None,
@@ -163,10 +165,10 @@ impl Proxy {
     }
 
     /// The rules, or `None` where there are none.
-    pub(super) fn matcher(&self) -> Result<Option<Matcher>, HttpError> {
+    pub(super) fn rules(&self) -> Result<Option<Rules>, HttpError> {
         match self {
             Self::None => Ok(None),
-            Self::FromEnvironment => Ok(Some(Matcher::from_env())),
+            Self::FromEnvironment => Ok(Some(Rules::new(Matcher::from_env(), true))),
             Self::Explicit { url, no_proxy } => {
                 // The matcher ignores what it cannot use; a proxy that was asked for by name must not be ignored.
                 let alone = Matcher::builder().all(url.expose().as_str()).build();
@@ -177,7 +179,8 @@ impl Proxy {
                     let what = "the proxy is not an http, https or socks5 URL";
                     return Err(HttpError::Options { what, source: None });
                 }
-                Ok(Some(Matcher::builder().all(url.expose().as_str()).no(no_proxy.as_str()).build()))
+                let matcher = Matcher::builder().all(url.expose().as_str()).no(no_proxy.as_str()).build();
+                Ok(Some(Rules::new(matcher, false)))
             }
         }
     }
@@ -191,10 +194,10 @@ mod tests {
     #[test]
     fn an_unusable_proxy_is_an_error_and_not_ignored() {
         for url in ["", "ftp://proxy:1", "socks4://proxy:1", "http://", "http://a b/"] {
-            assert!(matches!(Proxy::explicit(url).matcher(), Err(HttpError::Options { .. })), "{url}");
+            assert!(matches!(Proxy::explicit(url).rules(), Err(HttpError::Options { .. })), "{url}");
         }
         for url in ["http://proxy:3128", "proxy:3128", "https://u:p@proxy", "socks5://proxy:1080"] {
-            assert!(Proxy::explicit(url).matcher().unwrap().is_some(), "{url}");
+            assert!(Proxy::explicit(url).rules().unwrap().is_some(), "{url}");
         }
     }
 
