@@ -290,7 +290,7 @@ impl Registry for MemoryRegistry {
     async fn tags(&self, repository: &Repository, page: &PageRequest) -> Result<Page<Tag>, RegistryError> {
         let state = self.lock();
         let contents = state.contents(repository, || format!("listing the tags of {repository}"))?;
-        let page = store::page(contents.tags.keys(), page, |tag| tag.to_string());
+        let page = store::page(contents.tags.keys(), page, ToString::to_string);
         Ok(Page::new(page.items.into_iter().cloned().collect(), page.next))
     }
 
@@ -315,7 +315,7 @@ impl Registry for MemoryRegistry {
 
     async fn repositories(&self, page: &PageRequest) -> Result<Page<Repository>, RegistryError> {
         let state = self.lock();
-        let page = store::page(state.repositories.keys(), page, |name| name.to_string());
+        let page = store::page(state.repositories.keys(), page, ToString::to_string);
         Ok(Page::new(page.items.into_iter().cloned().collect(), page.next))
     }
 }

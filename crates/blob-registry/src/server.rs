@@ -74,7 +74,7 @@ impl Default for ServerLimits {
             max_connections: 1024,
             max_page: 1000,
             header_timeout: Duration::from_secs(30),
-            idle_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_mins(1),
         }
     }
 }

@@ -63,9 +63,12 @@ pub(crate) fn needed(outline: &Outline) -> impl Iterator<Item = Needed> + '_ {
     let elsewhere =
         |blob: &Descriptor| blob.media_type.contains("nondistributable") || blob.media_type.contains(".foreign.");
     let blobs = outline.blobs.iter().filter(move |blob| !elsewhere(blob)).map(|blob| Needed::Blob(blob.digest));
-    let manifests = outline.manifests.iter().map(|child| match media_type::is_manifest(&child.media_type) {
-        true => Needed::Manifest(child.digest),
-        false => Needed::Any(child.digest),
+    let manifests = outline.manifests.iter().map(|child| {
+        if media_type::is_manifest(&child.media_type) {
+            Needed::Manifest(child.digest)
+        } else {
+            Needed::Any(child.digest)
+        }
     });
     blobs.chain(manifests)
 }

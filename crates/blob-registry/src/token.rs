@@ -10,7 +10,7 @@ pub(crate) fn random() -> Result<String, RegistryError> {
         transient: false,
         source: Box::new(source),
     })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
 /// Whether `text` could come from [`random`]: what is not is never looked up, let alone made part of a path.

@@ -146,7 +146,7 @@ impl Auth {
     /// Bearer tokens, which `GET /token?service=…&scope=…` of the same server issues for five minutes against Basic
     /// credentials. The tokens mean nothing outside this process.
     pub fn bearer(service: impl Into<String>) -> Self {
-        let lifetime = Duration::from_secs(300);
+        let lifetime = Duration::from_mins(5);
         let scheme = Scheme::Bearer { service: service.into(), lifetime, issued: Mutex::default() };
         Self { scheme, users: Vec::new(), anonymous_pull: false }
     }
@@ -240,7 +240,12 @@ impl Auth {
         let equal =
             |own: &Digest| own.as_bytes().iter().zip(given.as_bytes()).fold(0_u8, |sum, (a, b)| sum | (a ^ b)) == 0;
         // Every user is compared, so that the time does not tell which one matched.
-        let found = self.users.iter().filter(|user| equal(&user.credentials)).map(|user| user.writes).last();
+        let found = self.users.iter().fold(
+            None,
+            |found, user| {
+                if equal(&user.credentials) { Some(user.writes) } else { found }
+            },
+        );
         found.map(|writes| Principal::new(true, writes))
     }
 }
@@ -287,19 +292,17 @@ fn after_scheme<'a>(value: &'a HeaderValue, scheme: &str) -> Option<&'a str> {
 
 fn challenge(headers: &HeaderMap, service: &str, need: Need<'_>, problem: Option<&str>) -> HeaderValue {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    let mut text = format!("Bearer realm=\"http://{}/token\",service=\"{}\"", quotable(host), quotable(service));
-    match need {
-        Need::Known => {}
-        Need::Catalog => text.push_str(",scope=\"registry:catalog:*\""),
+    let scope = match need {
+        Need::Known => String::new(),
+        Need::Catalog => ",scope=\"registry:catalog:*\"".to_owned(),
         Need::Repository(repository, action) => {
             let actions = if action == Action::Push { "pull,push" } else { action.name() };
-            text.push_str(&format!(",scope=\"repository:{repository}:{actions}\""));
+            format!(",scope=\"repository:{repository}:{actions}\"")
         }
-    }
-    if let Some(problem) = problem {
-        text.push_str(&format!(",error=\"{problem}\""));
-    }
-    answer::value(&text)
+    };
+    let problem = problem.map(|problem| format!(",error=\"{problem}\"")).unwrap_or_default();
+    let realm = format!("Bearer realm=\"http://{}/token\",service=\"{}\"", quotable(host), quotable(service));
+    answer::value(&(realm + &scope + &problem))
 }
 
 fn unauthorized(message: &str, challenge: HeaderValue) -> Fault {

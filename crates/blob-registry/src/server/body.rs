@@ -13,8 +13,8 @@ use crate::error::ErrorCode;
 /// Small frames are gathered to pieces of about this many bytes, so that a store is not called for each of them.
 const PIECE: usize = 1 << 20;
 
-/// What is read of a body that nobody wants, so that the client gets to see the answer: 1 MiB within two seconds.
-const DRAIN: (usize, Duration) = (1 << 20, Duration::from_secs(2));
+/// What is read of a body that nobody wants, so that the client gets to see the answer: 8 MiB within two seconds.
+const DRAIN: (usize, Duration) = (8 << 20, Duration::from_secs(2));
 
 /// The body of a request.
 pub(super) struct RequestBody {

@@ -6,13 +6,13 @@ use serde_json::json;
 use super::App;
 use super::answer::{self, Body, Fault};
 use super::query::Query;
-use crate::reference::Repository;
+use crate::reference::{Repository, Tag};
 
 /// Answers `GET …/tags/list`.
 pub(super) async fn list(app: &App, query: &Query, repository: &Repository) -> Result<Response<Body>, Fault> {
     let request = query.page(app.limits.max_page)?;
     let page = app.registry.tags(repository, &request).await?;
-    let names: Vec<&str> = page.items.iter().map(|tag| tag.as_str()).collect();
+    let names: Vec<&str> = page.items.iter().map(Tag::as_str).collect();
     let mut response = answer::json(&json!({ "name": repository.as_str(), "tags": names }));
     if let Some(next) = &page.next {
         let path = format!("{}/tags/list", answer::base(repository));

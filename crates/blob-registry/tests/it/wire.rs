@@ -57,7 +57,7 @@ impl Wire {
     pub(crate) async fn raw(self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.0);
         for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head = head + name + ": " + value + "\r\n";
         }
         head.push_str("\r\n");
         let mut stream = TcpStream::connect(self.0).await.unwrap();
