@@ -10,7 +10,6 @@ mod read;
 mod stats;
 mod stream;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -170,20 +169,20 @@ impl Archive {
     }
 
     /// What stands at `path`, which is normalised.
-    pub(crate) fn node(&self, path: &Cow<'_, [u8]>) -> Result<Node<'_>, ReadError> {
+    pub(crate) fn node(&self, path: &[u8]) -> Result<Node<'_>, ReadError> {
         if let Some(node) = self.0.index.lookup(path) {
             return Ok(node);
         }
-        path::check(path).map_err(|problem| path::PathError { path: (**path).into(), problem })?;
-        Err(ReadError::NotFound { path: (**path).into() })
+        path::check(path).map_err(|problem| path::PathError { path: path.into(), problem })?;
+        Err(ReadError::NotFound { path: path.into() })
     }
 
     /// The file at `path`, which is normalised, or why there is none.
-    pub(crate) fn file(&self, path: &Cow<'_, [u8]>) -> Result<Entry<'_>, ReadError> {
+    pub(crate) fn file(&self, path: &[u8]) -> Result<Entry<'_>, ReadError> {
         match self.node(path)? {
             Node::File(entry) => Ok(entry),
-            Node::Symlink(_) => Err(ReadError::NotAFile { path: (**path).into() }),
-            Node::Directory(_) | Node::EmptyDir(_) => Err(ReadError::IsDirectory { path: (**path).into() }),
+            Node::Symlink(_) => Err(ReadError::NotAFile { path: path.into() }),
+            Node::Directory(_) | Node::EmptyDir(_) => Err(ReadError::IsDirectory { path: path.into() }),
         }
     }
 }

@@ -5,7 +5,6 @@ use crate::index::IndexError;
 use crate::path::{PathError, Shown};
 use crate::source::{FailureKind, SourceError};
 
-
 /// Reading from an archive failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

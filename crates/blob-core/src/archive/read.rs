@@ -11,9 +11,9 @@ use crate::digest::Digest;
 use crate::entry::{Compression, Entry};
 use crate::error::ReadError;
 use crate::path::{self, Shown};
-use crate::source::{ByteSource, ByteSourceExt as _, SourceError};
 #[cfg(unix)]
 use crate::source::Local;
+use crate::source::{ByteSource, ByteSourceExt as _, SourceError};
 use crate::threads::offload;
 
 /// Up to this size, 256 KiB, decoding and hashing take less time than a hop to another thread and back is worth.

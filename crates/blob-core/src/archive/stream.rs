@@ -93,18 +93,15 @@ impl Archive {
             return Ok(EntryStream { chunks, size, provisional: false });
         }
         let expected = Expected::from(&entry);
-        let large = match self.cached_large(&expected, entry.path()).await {
-            Some(stored) => {
-                let plain = Expected { compression: Compression::None, data_size: size, ..expected };
-                Large::new(self, entry.path(), plain, stored)?
-            }
-            None => {
-                let opened = self.source().open(entry.range()).await;
-                let stored = opened.map_err(|source| ReadError::Source { path: entry.path().into(), source })?;
-                let mut large = Large::new(self, entry.path(), expected, stored)?;
-                large.writer = self.cache_writer(&expected, entry.path()).await;
-                large
-            }
+        let large = if let Some(stored) = self.cached_large(&expected, entry.path()).await {
+            let plain = Expected { compression: Compression::None, data_size: size, ..expected };
+            Large::new(self, entry.path(), plain, stored)?
+        } else {
+            let opened = self.source().open(entry.range()).await;
+            let stored = opened.map_err(|source| ReadError::Source { path: entry.path().into(), source })?;
+            let mut large = Large::new(self, entry.path(), expected, stored)?;
+            large.writer = self.cache_writer(&expected, entry.path()).await;
+            large
         };
         Ok(EntryStream { chunks: stream::try_unfold(large, Large::next).boxed(), size, provisional: true })
     }
