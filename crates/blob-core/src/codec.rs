@@ -164,8 +164,11 @@ impl Decoder {
     }
 }
 
-/// Compares content with what the index says.
-fn verify(expected: &Expected, content: &[u8]) -> Result<(), DecodeError> {
+/// Compares content with what the index says: size, then digest.
+///
+/// # Errors
+/// [`DecodeError::SizeMismatch`], [`DecodeError::HashMismatch`].
+pub(crate) fn verify(expected: &Expected, content: &[u8]) -> Result<(), DecodeError> {
     let (size, got) = (expected.original_size, content.len() as u64);
     if got != size {
         return Err(DecodeError::SizeMismatch { expected: size, got, more: got > size });
@@ -183,6 +186,17 @@ pub struct StreamDecoder {
     hasher: Hasher,
     done: u64,
     zstd: Option<Streaming>,
+}
+
+/// What [`StreamDecoder::step`] did.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'s> {
+    /// How many of the stored bytes were taken.
+    pub consumed: usize,
+    /// The content that came out: provisional, at most 256 KiB, perhaps empty.
+    pub content: &'s [u8],
+    /// Whether all stored bytes were taken and all content that follows from them came out.
+    pub drained: bool,
 }
 
 struct Streaming {
@@ -220,30 +234,49 @@ impl StreamDecoder {
         Ok(Self { expected, hasher: Hasher::new(expected.digest.algorithm()), done: 0, zstd })
     }
 
-    /// Takes stored bytes and hands content to `out`, at most 256 KiB at a time for compressed files. What `out`
-    /// gets is provisional until [`finish`](Self::finish) has succeeded.
+    /// Takes stored bytes and hands content to `out`, at most 256 KiB at a time. What `out` gets is provisional until
+    /// [`finish`](Self::finish) has succeeded.
     ///
     /// # Errors
     /// [`DecodeError`] as soon as the content is known to be wrong, or what `out` returns.
     pub fn feed<E: From<DecodeError>>(
         &mut self,
-        stored: &[u8],
+        mut stored: &[u8],
         mut out: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let Self { expected, hasher, done, zstd } = self;
-        let mut take = |content: &[u8]| {
-            *done += content.len() as u64;
-            if *done > expected.original_size {
-                let got = expected.original_size;
-                return Err(DecodeError::SizeMismatch { expected: got, got, more: true }.into());
+        loop {
+            let step = self.step(stored)?;
+            let (consumed, drained) = (step.consumed, step.drained);
+            if !step.content.is_empty() {
+                out(step.content)?;
             }
-            hasher.update(content);
-            out(content)
-        };
-        match zstd {
-            None => take(stored),
-            Some(zstd) => zstd.feed(stored, take),
+            stored = &stored[consumed..];
+            if drained {
+                return Ok(());
+            }
         }
+    }
+
+    /// Takes as much of `stored` as gives at most 256 KiB of content: the way for callers that decide when the next
+    /// content comes. Call it again with what it left, until it is drained.
+    ///
+    /// # Errors
+    /// [`DecodeError`] as soon as the content is known to be wrong.
+    pub fn step<'s>(&'s mut self, stored: &'s [u8]) -> Result<Step<'s>, DecodeError> {
+        let step = match &mut self.zstd {
+            None => {
+                let consumed = stored.len().min(STEP);
+                Step { consumed, content: &stored[..consumed], drained: consumed == stored.len() }
+            }
+            Some(zstd) => zstd.step(stored)?,
+        };
+        self.done += step.content.len() as u64;
+        if self.done > self.expected.original_size {
+            let got = self.expected.original_size;
+            return Err(DecodeError::SizeMismatch { expected: got, got, more: true });
+        }
+        self.hasher.update(step.content);
+        Ok(step)
     }
 
     /// How many bytes of content came out so far.
@@ -272,11 +305,7 @@ impl StreamDecoder {
 }
 
 impl Streaming {
-    fn feed<E: From<DecodeError>>(
-        &mut self,
-        stored: &[u8],
-        mut take: impl FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
+    fn step(&mut self, stored: &[u8]) -> Result<Step<'_>, DecodeError> {
         let mut input = InBuffer::around(stored);
         loop {
             self.step.clear();
@@ -290,14 +319,12 @@ impl Streaming {
                 }
             })?;
             let full = self.step.len() == self.step.capacity();
-            if !self.step.is_empty() {
-                take(&self.step)?;
-            }
             if hint == 0 || input.pos() > before || !self.step.is_empty() {
                 self.between_frames = hint == 0;
             }
-            if input.pos() == stored.len() && !full {
-                return Ok(());
+            let drained = input.pos() == stored.len() && !full;
+            if drained || !self.step.is_empty() {
+                return Ok(Step { consumed: input.pos(), content: &self.step, drained });
             }
         }
     }

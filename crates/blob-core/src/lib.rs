@@ -1,21 +1,24 @@
 //! The blob archive format: a small index and one data blob, both content-addressed.
 #![doc = include_str!("../README.md")]
 
+pub mod archive;
 pub mod cache;
 pub mod codec;
 pub mod digest;
 pub mod entry;
+pub mod error;
 pub mod index;
 pub mod path;
 pub mod progress;
 pub mod range;
 pub mod source;
-#[cfg(feature = "fs")]
 mod threads;
 
+pub use archive::{Archive, DirStats, EntryStream, FileKind, Metadata, ReadLimits, ReadOptions};
 pub use cache::{Cache, CacheError, CacheWriter};
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use entry::{Compression, EmptyDir, Entry, Symlink};
+pub use error::ReadError;
 pub use index::{
     ArchiveIndex, DirEntry, Directory, IndexBuilder, IndexError, IndexLimits, NewDirectory, NewFile, NewSymlink, Node,
 };

@@ -75,8 +75,7 @@ fn every_odd_case_has_its_verdict() {
         .collect();
     found.sort();
     assert_eq!(found, cases.map(|(name, _)| name), "every case has a row");
-    let document =
-        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/format.md")).unwrap();
+    let document = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/format.md")).unwrap();
     let mut bad: Vec<String> = Vec::new();
     for (name, expected) in cases {
         let got = verdict(&fixtures().join("cases").join(name), DecodeLimits::default());

@@ -1,0 +1,181 @@
+//! One file to memory: from the content cache, else with one ranged read; verified before it is returned.
+
+use std::sync::{Arc, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt as _;
+
+use super::Archive;
+use crate::codec::{self, DecodeError, Decoder, Expected, SMALL};
+use crate::digest::Digest;
+use crate::entry::{Compression, Entry};
+use crate::error::ReadError;
+use crate::path::{self, Shown};
+#[cfg(unix)]
+use crate::source::Local;
+use crate::source::{ByteSource, ByteSourceExt as _, SourceError};
+use crate::threads::offload;
+
+/// Up to this size, 256 KiB, decoding and hashing take less time than a hop to another thread and back is worth.
+pub(super) const INLINE: u64 = 256 << 10;
+
+/// How many decoders rest between reads.
+const SPARE_DECODERS: usize = 4;
+
+impl Archive {
+    /// The content of the file at `path`, whole and verified. It costs one ranged read, or none when the cache has it.
+    ///
+    /// # Errors
+    /// [`ReadError`]: not a file; over [`max_file_bytes`](super::ReadLimits::max_file_bytes); the source's failures;
+    /// content that is not what the index promises.
+    ///
+    /// # Cancellation
+    /// Dropping the future stops the read; nothing half-read is kept.
+    pub async fn read(&self, path: impl AsRef<[u8]>) -> Result<Bytes, ReadError> {
+        let path = path::normalize(path.as_ref());
+        let entry = self.file(&path)?;
+        let limit = self.options().limits.max_file_bytes;
+        let size = entry.original_size().max(entry.data_size());
+        if size > limit {
+            return Err(ReadError::TooLarge { path: entry.path().into(), size, limit });
+        }
+        // Both sizes count: a small file may claim many stored bytes.
+        if size <= SMALL {
+            return self.read_small(entry).await;
+        }
+        let mut content = BytesMut::new();
+        let mut stream = self.stream_entry(entry).await?;
+        while let Some(chunk) = stream.try_next().await? {
+            content.extend_from_slice(&chunk);
+        }
+        Ok(content.freeze())
+    }
+
+    /// A file of at most [`SMALL`] bytes, stored and original: cache, else source; the cache is filled.
+    pub(super) async fn read_small(&self, entry: Entry<'_>) -> Result<Bytes, ReadError> {
+        let expected = Expected::from(&entry);
+        if let Some(content) = self.cached(&expected, entry.path()).await {
+            return Ok(content);
+        }
+        let stored = self.stored(entry).await?;
+        let archive = self.clone();
+        let decoded = if expected.original_size <= INLINE {
+            archive.decode(&expected, stored)
+        } else {
+            offload(move || archive.decode(&expected, stored)).await
+        };
+        let content = decoded.map_err(|source| ReadError::Decode { path: entry.path().into(), source })?;
+        self.keep(&expected, entry.path(), &content).await;
+        Ok(content)
+    }
+
+    /// The stored bytes of a small file.
+    async fn stored(&self, entry: Entry<'_>) -> Result<Bytes, ReadError> {
+        let range = entry.range();
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        #[cfg(unix)]
+        if let Some(Local::File { file, offset }) = self.source().local()
+            && entry.data_size() <= INLINE
+        {
+            // The bytes are most likely in the page cache: reading them here costs less than asking a thread to.
+            use std::os::unix::fs::FileExt as _;
+            let mut stored = BytesMut::zeroed(entry.data_size() as usize);
+            return match file.read_exact_at(&mut stored, offset + range.start) {
+                Ok(()) => Ok(stored.freeze()),
+                Err(source) => {
+                    let id = self.source().id().clone();
+                    let source = SourceError::Io { id, offset: range.start, source };
+                    Err(ReadError::Source { path: entry.path().into(), source })
+                }
+            };
+        }
+        self.source().read(range).await.map_err(|source| ReadError::Source { path: entry.path().into(), source })
+    }
+
+    fn decode(&self, expected: &Expected, stored: Bytes) -> Result<Bytes, DecodeError> {
+        if expected.compression == Compression::None {
+            codec::verify(expected, &stored)?;
+            return Ok(stored);
+        }
+        let spare = || self.0.decoders.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut decoder = spare().pop().unwrap_or_else(|| Decoder::new(self.options().limits.decode));
+        let mut content = Vec::new();
+        let result = decoder.decode(expected, &stored, &mut content);
+        let mut resting = spare();
+        if resting.len() < SPARE_DECODERS {
+            resting.push(decoder);
+        }
+        result.map(|()| content.into())
+    }
+
+    /// A small content from the cache, if it is there and right. What is wrong is thrown out.
+    async fn cached(&self, expected: &Expected, path: &[u8]) -> Option<Bytes> {
+        let source = self.cached_source(expected, path).await?;
+        let content = match source.read(0..source.size()).await {
+            Ok(content) => content,
+            Err(error) => {
+                tracing::warn!(path = %Shown(path), error = &error as &dyn std::error::Error, "reading from the content cache failed");
+                return None;
+            }
+        };
+        let plain = Expected { compression: Compression::None, ..*expected };
+        let (checked, copy) = (content.clone(), plain);
+        let result = if plain.original_size <= INLINE {
+            codec::verify(&plain, &content)
+        } else {
+            offload(move || codec::verify(&copy, &checked)).await
+        };
+        match result {
+            Ok(()) => Some(content),
+            Err(error) => {
+                tracing::warn!(path = %Shown(path), error = &error as &dyn std::error::Error, "the content cache held damaged content");
+                self.forget(&expected.digest, path).await;
+                None
+            }
+        }
+    }
+
+    /// What the cache has for a content, if its size is right.
+    pub(super) async fn cached_source(&self, expected: &Expected, path: &[u8]) -> Option<Arc<dyn ByteSource>> {
+        let cache = self.options().cache.as_ref()?;
+        match cache.get(&expected.digest).await {
+            Ok(Some(source)) if source.size() == expected.original_size => Some(source),
+            Ok(Some(source)) => {
+                let (expected_size, got) = (expected.original_size, source.size());
+                tracing::warn!(path = %Shown(path), expected_size, got, "the content cache held content of another size");
+                self.forget(&expected.digest, path).await;
+                None
+            }
+            Ok(None) => None,
+            Err(error) => {
+                tracing::warn!(path = %Shown(path), error = &error as &dyn std::error::Error, "asking the content cache failed");
+                None
+            }
+        }
+    }
+
+    /// Removes damaged content from the cache.
+    pub(super) async fn forget(&self, digest: &Digest, path: &[u8]) {
+        let Some(cache) = &self.options().cache else { return };
+        if let Err(error) = cache.remove(digest).await {
+            tracing::warn!(path = %Shown(path), error = &error as &dyn std::error::Error, "removing damaged content from the cache failed");
+        }
+    }
+
+    /// Stores verified content in the cache.
+    async fn keep(&self, expected: &Expected, path: &[u8], content: &Bytes) {
+        let Some(cache) = &self.options().cache else { return };
+        let stored = async {
+            let Some(mut writer) = cache.begin(&expected.digest, expected.original_size).await? else { return Ok(()) };
+            if !content.is_empty() {
+                writer.write(content.clone()).await?;
+            }
+            writer.commit().await
+        };
+        if let Err(error) = stored.await {
+            tracing::warn!(path = %Shown(path), error = &error as &dyn std::error::Error, "storing content in the cache failed");
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! One file as a stream of chunks, with bounded memory.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::Archive;
+use super::read::INLINE;
+use crate::cache::CacheWriter;
+use crate::codec::{DecodeError, Expected, SMALL, StreamDecoder};
+use crate::digest::Hasher;
+use crate::entry::{Compression, Entry};
+use crate::error::ReadError;
+use crate::path::{self, Shown};
+use crate::source::{ByteSource, ByteStream, SourceError};
+use crate::threads::offload;
+
+/// The content of a file as it comes. After an error the stream is over.
+///
+/// Content of at most 8 MiB is verified before the first chunk. Above that, the chunks are
+/// [provisional](Self::is_provisional): the stream ends in an error if they were not the file that the index promises,
+/// so act on them only when it has ended well.
+pub struct EntryStream {
+    chunks: BoxStream<'static, Result<Bytes, ReadError>>,
+    size: u64,
+    provisional: bool,
+}
+
+impl EntryStream {
+    /// The size of the content in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether chunks come before the whole is verified.
+    pub fn is_provisional(&self) -> bool {
+        self.provisional
+    }
+
+    /// The stream as a [`tokio::io::AsyncRead`] and [`tokio::io::AsyncBufRead`], for any runtime.
+    #[cfg(feature = "tokio")]
+    pub fn into_async_read(self) -> super::EntryReader {
+        super::EntryReader::new(self)
+    }
+}
+
+impl std::fmt::Debug for EntryStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EntryStream")
+            .field("size", &self.size)
+            .field("provisional", &self.provisional)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Stream for EntryStream {
+    type Item = Result<Bytes, ReadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = std::task::ready!(self.chunks.poll_next_unpin(cx));
+        if !matches!(next, Some(Ok(_))) {
+            self.chunks = stream::empty().boxed();
+        }
+        Poll::Ready(next)
+    }
+}
+
+impl Archive {
+    /// The content of the file at `path` as a stream, from one ranged read or from the cache. Memory is at most 16 MiB,
+    /// and the Zstandard window for files of more than 8 MiB, whatever the size of the file.
+    ///
+    /// # Errors
+    /// [`ReadError`]: not a file; the source's failures; for files of at most 8 MiB, content that is not what the index
+    /// promises, which larger ones report at the end of the stream.
+    ///
+    /// # Cancellation
+    /// Dropping the future or the stream stops the read.
+    pub async fn stream(&self, path: impl AsRef<[u8]>) -> Result<EntryStream, ReadError> {
+        let path = path::normalize(path.as_ref());
+        self.stream_entry(self.file(&path)?).await
+    }
+
+    pub(super) async fn stream_entry(&self, entry: Entry<'_>) -> Result<EntryStream, ReadError> {
+        let size = entry.original_size();
+        if size.max(entry.data_size()) <= SMALL {
+            let content = self.read_small(entry).await?;
+            let chunks = stream::iter((!content.is_empty()).then_some(Ok(content))).boxed();
+            return Ok(EntryStream { chunks, size, provisional: false });
+        }
+        let expected = Expected::from(&entry);
+        let large = if let Some(stored) = self.cached_large(&expected, entry.path()).await {
+            let plain = Expected { compression: Compression::None, data_size: size, ..expected };
+            Large::new(self, entry.path(), plain, stored)?
+        } else {
+            let opened = self.source().open(entry.range()).await;
+            let stored = opened.map_err(|source| ReadError::Source { path: entry.path().into(), source })?;
+            let mut large = Large::new(self, entry.path(), expected, stored)?;
+            large.writer = self.cache_writer(&expected, entry.path()).await;
+            large
+        };
+        Ok(EntryStream { chunks: stream::try_unfold(large, Large::next).boxed(), size, provisional: true })
+    }
+
+    /// A large content from the cache, read through once to know that it is right: bytes that were handed out cannot be
+    /// taken back, and a damaged cache must not fail a read.
+    async fn cached_large(&self, expected: &Expected, path: &[u8]) -> Option<ByteStream> {
+        let source = self.cached_source(expected, path).await?;
+        let problem = match digest_of(&source, expected).await {
+            Ok(got) if got == expected.digest => match source.open(0..source.size()).await {
+                Ok(stream) => return Some(stream),
+                Err(error) => error.to_string(),
+            },
+            Ok(got) => {
+                self.forget(&expected.digest, path).await;
+                format!("it has digest {got}")
+            }
+            Err(error) => error.to_string(),
+        };
+        tracing::warn!(path = %Shown(path), digest = %expected.digest, problem, "the content cache cannot be used");
+        None
+    }
+
+    async fn cache_writer(&self, expected: &Expected, path: &[u8]) -> Option<Box<dyn CacheWriter>> {
+        let cache = self.options().cache.as_ref()?;
+        match cache.begin(&expected.digest, expected.original_size).await {
+            Ok(writer) => writer,
+            Err(error) => {
+                warn_about_write(path, &error);
+                None
+            }
+        }
+    }
+}
+
+fn warn_about_write(path: &[u8], error: &crate::cache::CacheError) {
+    tracing::warn!(path = %Shown(path), error = error as &dyn std::error::Error, "storing content in the cache failed");
+}
+
+/// Hashes a source, chunk by chunk.
+async fn digest_of(source: &Arc<dyn ByteSource>, expected: &Expected) -> Result<crate::digest::Digest, SourceError> {
+    let mut hasher = Hasher::new(expected.digest.algorithm());
+    let mut chunks = source.open(0..source.size()).await?;
+    while let Some(chunk) = chunks.try_next().await? {
+        if chunk.len() as u64 <= INLINE {
+            hasher.update(&chunk);
+        } else {
+            hasher = offload(move || {
+                hasher.update(&chunk);
+                hasher
+            })
+            .await;
+        }
+    }
+    Ok(hasher.finish())
+}
+
+/// A large file on its way: each step decodes at most 256 KiB.
+struct Large {
+    source: crate::source::SourceId,
+    path: Box<[u8]>,
+    expected: Expected,
+    decoder: StreamDecoder,
+    stored: ByteStream,
+    /// Stored bytes that came and are not decoded yet.
+    chunk: Bytes,
+    /// Whether the decoder has given all that it can without more input.
+    drained: bool,
+    received: u64,
+    writer: Option<Box<dyn CacheWriter>>,
+}
+
+impl Large {
+    fn new(archive: &Archive, path: &[u8], expected: Expected, stored: ByteStream) -> Result<Self, ReadError> {
+        let decoder = StreamDecoder::new(expected, archive.options().limits.decode)
+            .map_err(|source| ReadError::Decode { path: path.into(), source })?;
+        Ok(Self {
+            source: archive.source().id().clone(),
+            path: path.into(),
+            expected,
+            decoder,
+            stored,
+            chunk: Bytes::new(),
+            drained: true,
+            received: 0,
+            writer: None,
+        })
+    }
+
+    async fn next(mut self) -> Result<Option<(Bytes, Self)>, ReadError> {
+        loop {
+            while !self.drained {
+                let content = self.step().map_err(|source| ReadError::Decode { path: self.path.clone(), source })?;
+                if !content.is_empty() {
+                    self.tee(&content).await;
+                    return Ok(Some((content, self)));
+                }
+            }
+            let next = self.stored.try_next().await;
+            match next.map_err(|source| ReadError::Source { path: self.path.clone(), source })? {
+                Some(chunk) => {
+                    self.received += chunk.len() as u64;
+                    self.chunk = chunk;
+                    self.drained = false;
+                }
+                None => return self.finish().await.map(|()| None),
+            }
+        }
+    }
+
+    fn step(&mut self) -> Result<Bytes, DecodeError> {
+        let step = self.decoder.step(&self.chunk)?;
+        let (consumed, drained) = (step.consumed, step.drained);
+        let decoded = match self.expected.compression {
+            Compression::None => None,
+            Compression::Zstd => Some(Bytes::copy_from_slice(step.content)),
+        };
+        let taken = self.chunk.split_to(consumed);
+        self.drained = drained;
+        Ok(decoded.unwrap_or(taken))
+    }
+
+    async fn tee(&mut self, content: &Bytes) {
+        if let Some(writer) = &mut self.writer
+            && let Err(error) = writer.write(content.clone()).await
+        {
+            warn_about_write(&self.path, &error);
+            self.writer = None;
+        }
+    }
+
+    async fn finish(self) -> Result<(), ReadError> {
+        let (expected, got) = (self.expected.data_size, self.received);
+        if got != expected {
+            let source = SourceError::Truncated { id: self.source, expected, got };
+            return Err(ReadError::Source { path: self.path, source });
+        }
+        self.decoder.finish().map_err(|source| ReadError::Decode { path: self.path.clone(), source })?;
+        if let Some(writer) = self.writer
+            && let Err(error) = writer.commit().await
+        {
+            warn_about_write(&self.path, &error);
+        }
+        Ok(())
+    }
+}

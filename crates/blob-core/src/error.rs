@@ -1,0 +1,151 @@
+//! What can go wrong when archives are read and extracted.
+
+use crate::codec::DecodeError;
+use crate::index::IndexError;
+use crate::path::{PathError, Shown};
+use crate::source::{FailureKind, SourceError};
+
+/// Reading from an archive failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// Nothing stands at the path.
+    #[error("\"{}\" is not in the archive", Shown(path))]
+    NotFound {
+        /// The path, normalised.
+        path: Box<[u8]>,
+    },
+    /// A file was asked for, and this is a directory.
+    #[error("\"{}\" is a directory", Shown(path))]
+    IsDirectory {
+        /// The path, normalised.
+        path: Box<[u8]>,
+    },
+    /// A file was asked for, and this is a symbolic link, which is never followed.
+    #[error("\"{}\" is a symbolic link, not a file", Shown(path))]
+    NotAFile {
+        /// The path, normalised.
+        path: Box<[u8]>,
+    },
+    /// A directory was asked for, and this is a file or link.
+    #[error("\"{}\" is not a directory", Shown(path))]
+    NotADirectory {
+        /// The path, normalised.
+        path: Box<[u8]>,
+    },
+    /// No archive can hold the path.
+    #[error(transparent)]
+    InvalidPath(#[from] PathError),
+    /// The file is over the caller's limit.
+    #[error("\"{}\" has {size} bytes, over the limit of {limit}; raise the limit or stream it", Shown(path))]
+    TooLarge {
+        /// The path.
+        path: Box<[u8]>,
+        /// Its size or stored size in bytes, whichever is over the limit.
+        size: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The stored bytes do not become the file that the index promises.
+    #[error("reading \"{}\"", Shown(path))]
+    Decode {
+        /// The path.
+        path: Box<[u8]>,
+        /// What is wrong with the bytes.
+        source: DecodeError,
+    },
+    /// The stored bytes could not be had.
+    #[error("reading \"{}\"", Shown(path))]
+    Source {
+        /// The path.
+        path: Box<[u8]>,
+        /// The cause.
+        source: SourceError,
+    },
+    /// The index cannot be used, or does not belong to the data.
+    #[error("opening the archive")]
+    Index(#[from] IndexError),
+    /// The data is not at hand as memory or file of this process.
+    #[error("\"{}\" cannot be opened for seeking: its data is not local", Shown(path))]
+    NotLocal {
+        /// The path.
+        path: Box<[u8]>,
+    },
+    /// The data blob as a whole could not be read.
+    #[error("reading the data of the archive")]
+    Data(#[source] SourceError),
+    /// The data blob as a whole is not what the index promises.
+    #[error("the data of the archive does not match its digest: expected {expected}, got {got}")]
+    DataMismatch {
+        /// What the index says.
+        expected: crate::digest::Digest,
+        /// What the data has.
+        got: crate::digest::Digest,
+    },
+    /// The operating system failed.
+    #[error("{action} {}", path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// The file.
+        path: std::path::PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+}
+
+impl ReadError {
+    /// Whether nothing stands at the path; also for a data blob that does not exist.
+    pub fn is_not_found(&self) -> bool {
+        match self {
+            Self::NotFound { .. } => true,
+            Self::Source { source, .. } | Self::Data(source) => source.is_not_found(),
+            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+
+    /// Whether the bytes came whole, but are not the ones that the digest promises.
+    pub fn is_hash_mismatch(&self) -> bool {
+        match self {
+            Self::Decode { source, .. } => source.is_hash_mismatch(),
+            Self::DataMismatch { .. } => true,
+            Self::Source { .. } | Self::Data(_) => self.source_kind() == Some(FailureKind::Integrity),
+            _ => false,
+        }
+    }
+
+    /// Whether the archive itself is at fault: damaged data, or an index that contradicts it.
+    pub fn is_corrupt(&self) -> bool {
+        matches!(self, Self::Decode { .. } | Self::DataMismatch { .. } | Self::Index(_))
+    }
+
+    /// Whether trying again may help.
+    pub fn is_transient(&self) -> bool {
+        self.source_kind() == Some(FailureKind::Network)
+    }
+
+    /// The kind of failure, when the source of the bytes failed.
+    pub fn source_kind(&self) -> Option<FailureKind> {
+        match self {
+            Self::Source { source, .. } | Self::Data(source) => Some(source.kind()),
+            _ => None,
+        }
+    }
+
+    /// The path in the archive that the error is about.
+    pub fn path(&self) -> Option<&[u8]> {
+        match self {
+            Self::NotFound { path }
+            | Self::IsDirectory { path }
+            | Self::NotAFile { path }
+            | Self::NotADirectory { path }
+            | Self::TooLarge { path, .. }
+            | Self::Decode { path, .. }
+            | Self::Source { path, .. }
+            | Self::NotLocal { path } => Some(path),
+            Self::InvalidPath(error) => Some(&error.path),
+            Self::Index(_) | Self::Data(_) | Self::DataMismatch { .. } | Self::Io { .. } => None,
+        }
+    }
+}
