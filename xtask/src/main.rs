@@ -1,2 +1,48 @@
-//! stub
-fn main() {}
+//! Tasks of this repository: `cargo xtask <task>`.
+//!
+//! It starts programs and reads files; it links no crate of the workspace, so that it builds when they do not.
+
+mod codegen;
+mod peers;
+mod process;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+/// What a task ends in: the text is for a person.
+type Outcome = Result<(), String>;
+
+const USAGE: &str = "\
+usage: cargo xtask <task>
+
+tasks:
+  test [ARGS]      run all tests; installs the programs they need where it may
+  tidy             check the rules that the compiler does not know
+  codegen          generate the FlatBuffers code from crates/blob-core/schema/index.fbs
+                   (FLATC names a flatc 25.12.19; without it one is built, which needs cmake and a C++ compiler)
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let rest = args.get(1..).unwrap_or_default();
+    let outcome = match args.first().map(String::as_str) {
+        Some("test") => test::run(rest),
+        Some("tidy") => tidy::run(),
+        Some("codegen") => codegen::run(rest),
+        Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        Some(other) => Err(format!("there is no task `{other}`\n\n{USAGE}")),
+        None => Err(USAGE.to_owned()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
