@@ -16,6 +16,6 @@ pub use redirect::{Followed, Outgoing, RedirectError, RedirectPolicy, send_follo
 pub use retry::{Retries, RetryPolicy};
 pub use source::{HttpSource, HttpSourceOptions};
 pub use transport::{
-    Body, BodyStream, BoxError, ClientIdentity, Proxy, Response, ResponseBody, Transport, TransportOptions, empty,
-    full, request_uri, stream_body,
+    Body, BodyStream, BoxError, ClientIdentity, Proxy, Response, ResponseBody, Traffic, Transport, TransportOptions,
+    empty, full, request_uri, stream_body,
 };

@@ -5,6 +5,7 @@ mod body;
 mod connect;
 mod options;
 mod tls;
+mod traffic;
 
 use std::error::Error as _;
 use std::fmt;
@@ -26,9 +27,11 @@ use crate::redact;
 
 pub use body::{Body, BodyStream, BoxError, ResponseBody, empty, full, stream_body};
 pub use options::{ClientIdentity, Proxy, TransportOptions};
+pub use traffic::Traffic;
 
 use body::Activity;
 use connect::{ConnectTimeout, Connector, Rules};
+use traffic::Counters;
 
 /// An answer: its status and headers are here, its body is still to come.
 pub type Response = http::Response<ResponseBody>;
@@ -46,6 +49,7 @@ struct Inner {
     user_agent: HeaderValue,
     connect_timeout: Duration,
     idle_timeout: Duration,
+    counters: Counters,
 }
 
 impl Transport {
@@ -72,7 +76,13 @@ impl Transport {
             what: "the user agent is not a header value",
             source: Some(source.into()),
         })?;
-        Ok(Self { inner: Arc::new(Inner { client, rules, user_agent, connect_timeout, idle_timeout }) })
+        let counters = Counters::default();
+        Ok(Self { inner: Arc::new(Inner { client, rules, user_agent, connect_timeout, idle_timeout, counters }) })
+    }
+
+    /// What this transport and its clones have moved so far.
+    pub fn traffic(&self) -> Traffic {
+        self.inner.counters.read()
     }
 
     /// Sends `request` once and waits for the answer's headers. The URI must be absolute: see [`request_uri`].
@@ -90,7 +100,8 @@ impl Transport {
         let target = redact::uri(request.uri());
         check_absolute(request.uri(), &target)?;
         let method = request.method().clone();
-        let activity = Activity::default();
+        let activity = Activity::new(inner.counters.clone());
+        inner.counters.request();
         let mut request = request.map(|body| activity.watch(body));
         request.headers_mut().entry(USER_AGENT).or_insert_with(|| inner.user_agent.clone());
         if let Some(authorization) = inner.forward_authorization(request.uri()) {
@@ -101,7 +112,7 @@ impl Transport {
             tracing::debug!(%method, %target, cause, "{error}");
         })?;
         tracing::debug!(%method, %target, status = response.status().as_u16(), version = ?response.version(), "answered");
-        Ok(response.map(|body| ResponseBody::new(body, target, inner.idle_timeout)))
+        Ok(response.map(|body| ResponseBody::new(body, target, inner.idle_timeout, inner.counters.clone())))
     }
 }
 

@@ -67,12 +67,7 @@ pub struct RegistryEvidence {
 
 impl RegistryEvidence {
     /// The evidence in `repository` about the manifest `subject`.
-    pub fn new(
-        registry: Arc<dyn Registry>,
-        repository: Repository,
-        subject: Digest,
-        limits: EvidenceLimits,
-    ) -> Self {
+    pub fn new(registry: Arc<dyn Registry>, repository: Repository, subject: Digest, limits: EvidenceLimits) -> Self {
         Self { registry, repository, subject, limits }
     }
 

@@ -203,7 +203,11 @@ mod tests {
         assert_eq!(parse(text).unwrap(), manifest);
         assert_eq!(manifest.embedded_index().unwrap(), &b"index"[..]);
         assert_eq!(manifest.created().unwrap().as_second(), 1_705_314_600);
-        let large = ArchiveManifest::build(&vec![7; MAX_EMBEDDED_INDEX + 1].into(), (Digest::sha256_of(b""), 0), BTreeMap::new());
+        let large = ArchiveManifest::build(
+            &vec![7; MAX_EMBEDDED_INDEX + 1].into(),
+            (Digest::sha256_of(b""), 0),
+            BTreeMap::new(),
+        );
         assert!(large.embedded_index().is_none());
     }
 

@@ -10,7 +10,7 @@ use blob_core::Cache;
 use blob_core::codec::DecodeLimits;
 use blob_core::index::IndexLimits;
 use blob_http::retry::RetryPolicy;
-use blob_http::{Transport, TransportOptions};
+use blob_http::{Traffic, Transport, TransportOptions};
 use blob_policy::{EvidenceLimits, Policy, RequireAll};
 use blob_registry::client::{Anonymous, Chain, Credential, Credentials, DockerConfig, RegistryClient, Static};
 use blob_registry::layout::LayoutRegistry;
@@ -119,6 +119,11 @@ impl Client {
     /// A client to be configured; the order of the options does not matter.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
+    }
+
+    /// What this client and its clones have sent and received so far.
+    pub fn traffic(&self) -> Traffic {
+        self.0.transport.traffic()
     }
 
     pub(crate) fn limits(&self) -> &Limits {

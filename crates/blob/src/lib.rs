@@ -22,6 +22,4 @@ pub use location::Location;
 pub use pull::{Archive, PullOptions};
 pub use push::{PushOptions, Pushed};
 
-pub use {
-    blob_cache as cache, blob_core as core, blob_http as http, blob_policy as policy, blob_registry as registry,
-};
+pub use {blob_cache as cache, blob_core as core, blob_http as http, blob_policy as policy, blob_registry as registry};

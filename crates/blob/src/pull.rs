@@ -27,7 +27,10 @@ pub struct PullOptions {
 
 impl std::fmt::Debug for PullOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PullOptions").field("policy", &self.policy).field("skip_cache", &self.skip_cache).finish_non_exhaustive()
+        f.debug_struct("PullOptions")
+            .field("policy", &self.policy)
+            .field("skip_cache", &self.skip_cache)
+            .finish_non_exhaustive()
     }
 }
 

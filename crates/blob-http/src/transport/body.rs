@@ -16,6 +16,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::traffic::Counters;
 use crate::error::{HttpError, Waiting};
 
 /// Any error, boxed.
@@ -88,16 +89,22 @@ impl<S: Stream<Item = Result<Bytes, BoxError>>> http_body::Body for StreamBody<S
 }
 
 /// How far a request body got, seen from outside.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Activity(Arc<Progress>);
 
 #[derive(Debug, Default)]
 struct Progress {
+    counters: Counters,
     frames: AtomicU64,
     starved: AtomicBool,
 }
 
 impl Activity {
+    /// Nothing moved yet; what will is counted by `counters`.
+    pub(super) fn new(counters: Counters) -> Self {
+        Self(Arc::new(Progress { counters, ..Progress::default() }))
+    }
+
     /// `body`, watched.
     pub(super) fn watch(&self, body: Body) -> Body {
         if body.is_end_stream() {
@@ -129,8 +136,10 @@ impl http_body::Body for Watched {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         self.progress.starved.store(polled.is_pending(), Ordering::Relaxed);
-        if polled.is_ready() {
+        if let Poll::Ready(frame) = &polled {
             self.progress.frames.fetch_add(1, Ordering::Relaxed);
+            let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+            self.progress.counters.sent(data.map_or(0, Bytes::len));
         }
         polled
     }
@@ -160,11 +169,12 @@ pub struct ResponseBody {
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
+    counters: Counters,
 }
 
 impl ResponseBody {
-    pub(super) fn new(incoming: Incoming, target: String, idle: Duration) -> Self {
-        Self { incoming, target, received: 0, idle, timer: None, waiting: false }
+    pub(super) fn new(incoming: Incoming, target: String, idle: Duration, counters: Counters) -> Self {
+        Self { incoming, target, received: 0, idle, timer: None, waiting: false, counters }
     }
 
     /// How many bytes came so far.
@@ -239,7 +249,9 @@ impl http_body::Body for ResponseBody {
         self.waiting = false;
         let frame = frame.map(|frame| frame.map_err(|error| self.classify(error)));
         if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-            self.received += data.len() as u64;
+            let length = data.len();
+            self.received += length as u64;
+            self.counters.received(length);
         }
         Poll::Ready(frame)
     }
