@@ -22,6 +22,9 @@ mod index_slot {
     pub(super) const EMPTY_DIRS: u16 = 17;
 }
 
+/// From this many nodes on, a second thread pays.
+const PARALLEL: usize = 100_000;
+
 /// Longer targets cannot exist on the systems that archives come from.
 const MAX_TARGET: usize = 4095;
 
@@ -53,19 +56,29 @@ impl ArchiveIndex {
             files,
             summary,
         };
-        index.hash_paths();
+        if index.nodes.len() < PARALLEL {
+            index.by_path = index.paths_by_hash();
+            index.check_hashes()?;
+        } else {
+            // The two passes are bound by memory latency and touch different parts of the index.
+            let (paths, hashes) = std::thread::scope(|scope| {
+                let hashes = scope.spawn(|| index.check_hashes());
+                (index.paths_by_hash(), hashes.join())
+            });
+            index.by_path = paths;
+            hashes.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        }
         index.find_directories()?;
-        index.check_hashes()?;
         Ok(index)
     }
 
-    fn hash_paths(&mut self) {
-        let (bytes, nodes, hasher) = (&self.bytes, &self.nodes, &self.hasher);
-        let hash = |&at: &u32| hasher.hash_one(nodes[at as usize].path(bytes));
-        self.by_path = HashTable::with_capacity(nodes.len());
-        for at in 0..nodes.len() as u32 {
-            self.by_path.insert_unique(hash(&at), at, hash);
+    fn paths_by_hash(&self) -> HashTable<u32> {
+        let hash = |&at: &u32| self.hasher.hash_one(self.nodes[at as usize].path(&self.bytes));
+        let mut by_path = HashTable::with_capacity(self.nodes.len());
+        for at in 0..self.nodes.len() as u32 {
+            by_path.insert_unique(hash(&at), at, hash);
         }
+        by_path
     }
 
     /// Finds every directory in one pass: in byte order, what lies beneath a directory is contiguous.
