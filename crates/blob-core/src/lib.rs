@@ -4,6 +4,8 @@
 pub mod archive;
 pub mod cache;
 pub mod codec;
+#[cfg(feature = "fs")]
+pub mod create;
 pub mod digest;
 pub mod entry;
 pub mod error;
@@ -16,6 +18,10 @@ mod threads;
 
 pub use archive::{Archive, DirStats, EntryStream, FileKind, Metadata, ReadLimits, ReadOptions};
 pub use cache::{Cache, CacheError, CacheWriter};
+#[cfg(feature = "fs")]
+pub use create::{
+    CreateBlobOptions, CreateError, CreateOptions, CreateReport, Created, create, create_blob, create_to,
+};
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use entry::{Compression, EmptyDir, Entry, Symlink};
 pub use error::ReadError;

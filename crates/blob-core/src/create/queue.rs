@@ -1,0 +1,333 @@
+//! What the threads share: whose turn it is, how much memory is in use, and the results in order.
+//!
+//! Files are admitted strictly in order. The file that is to be written next is therefore always admitted or first in
+//! line, and everything that holds memory before it is about to be given back: nobody waits for ever.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::encode::Outcome;
+use super::error::CreateError;
+
+/// The smallest buffer, and what a file without content is counted for: it bounds the number of files in flight.
+const PAGE: u64 = 4096;
+
+/// The bytes of the buffer for a content of `size` bytes.
+pub(super) fn room_for(size: u64) -> u64 {
+    size.next_power_of_two().max(PAGE)
+}
+
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Threads that wait for memory or for their turn.
+    room: Condvar,
+    /// The committer, who waits for a result.
+    ready: Condvar,
+    stopped: AtomicBool,
+    total: usize,
+    memory: u64,
+}
+
+#[derive(Default)]
+struct State {
+    /// The next file to be admitted.
+    next: usize,
+    /// The next file to be committed.
+    head: usize,
+    /// Results from `head` on, as far as they are there.
+    done: VecDeque<Option<Outcome>>,
+    /// Bytes that admitted files hold or may ask for.
+    used: u64,
+    /// Large files admitted, and large files read.
+    large: (u64, u64),
+    idle: Idle,
+    waiting: usize,
+    failure: Option<(usize, CreateError)>,
+}
+
+/// A file that a thread may work on.
+pub(super) struct Turn {
+    pub(super) file: usize,
+    /// The number of the large file among the large ones.
+    pub(super) ticket: u64,
+    /// Bytes set aside for it.
+    pub(super) reserved: u64,
+}
+
+impl Queue {
+    /// A queue of `total` files that may hold `memory` bytes.
+    pub(super) fn new(total: usize, memory: u64) -> Self {
+        Self {
+            state: Mutex::default(),
+            room: Condvar::new(),
+            ready: Condvar::new(),
+            stopped: AtomicBool::new(false),
+            total,
+            memory,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'s>(&self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+        state.waiting += 1;
+        let mut state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.waiting -= 1;
+        state
+    }
+
+    /// Takes the next file, once there is memory for it; `None` when there is none left or all is over. `cost` tells
+    /// the bytes for a file, and `None` for a large one, which is streamed. A file that costs more than there is gets
+    /// in when it is alone.
+    pub(super) fn admit(&self, cost: impl Fn(usize) -> Option<u64>) -> Option<Turn> {
+        let mut state = self.lock();
+        loop {
+            if self.is_stopped() || state.next == self.total {
+                return None;
+            }
+            let file = state.next;
+            let wanted = cost(file);
+            let reserved = wanted.unwrap_or(PAGE).max(PAGE);
+            if state.used == 0 || state.used + reserved <= self.memory {
+                state.next += 1;
+                state.used += reserved;
+                let ticket = state.large.0;
+                state.large.0 += u64::from(wanted.is_none());
+                return Some(Turn { file, ticket, reserved });
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// Waits until all large files before this one have been read; `None` when all is over.
+    pub(super) fn lane(&self, ticket: u64) -> Option<Lane<'_>> {
+        let mut state = self.lock();
+        loop {
+            if self.is_stopped() {
+                return None;
+            }
+            if state.large.1 == ticket {
+                return Some(Lane(self));
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// Gives back bytes that were set aside.
+    pub(super) fn release(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.used -= bytes;
+        self.wake(&state);
+    }
+
+    fn wake(&self, state: &State) {
+        if state.waiting > 0 {
+            self.room.notify_all();
+        }
+    }
+
+    /// A buffer of at least `size` bytes, which hold anything.
+    pub(super) fn buffer(&self, size: u64) -> Vec<u8> {
+        let room = room_for(size);
+        let mut state = self.lock();
+        if let Some(buffer) = state.idle.take(room) {
+            return buffer;
+        }
+        let State { idle, used, .. } = &mut *state;
+        idle.shrink(self.memory.saturating_sub(*used));
+        drop(state);
+        vec![0; room as usize]
+    }
+
+    /// Takes back a buffer, and the bytes that were set aside for it.
+    pub(super) fn recycle(&self, buffer: Vec<u8>, reserved: u64) {
+        let mut state = self.lock();
+        state.used -= reserved;
+        let State { idle, used, .. } = &mut *state;
+        idle.put(buffer);
+        idle.shrink(self.memory.saturating_sub(*used));
+        self.wake(&state);
+    }
+
+    /// Hands over the result for `file`.
+    pub(super) fn deposit(&self, file: usize, outcome: Outcome) {
+        let mut state = self.lock();
+        if self.is_stopped() {
+            return;
+        }
+        let at = file - state.head;
+        while state.done.len() <= at {
+            state.done.push_back(None);
+        }
+        state.done[at] = Some(outcome);
+        if at == 0 {
+            self.ready.notify_one();
+        }
+    }
+
+    /// The result for the next file in order; `None` when all is over before it came.
+    pub(super) fn next_outcome(&self) -> Option<Outcome> {
+        let mut state = self.lock();
+        loop {
+            if self.is_stopped() {
+                return None;
+            }
+            if let Some(outcome) = state.done.front_mut().and_then(Option::take) {
+                state.done.pop_front();
+                state.head += 1;
+                return Some(outcome);
+            }
+            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Whether all is over.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Ends everything: whoever waits is woken, and results that nobody will fetch are dropped, which wakes those who
+    /// are sending them.
+    pub(super) fn stop(&self) {
+        let mut state = self.lock();
+        self.stopped.store(true, Ordering::Relaxed);
+        let abandoned = std::mem::take(&mut state.done);
+        drop(state);
+        drop(abandoned);
+        self.room.notify_all();
+        self.ready.notify_all();
+    }
+
+    /// Ends everything because of `file`. Of several failures the one of the first file is reported.
+    pub(super) fn fail(&self, file: usize, error: CreateError) {
+        let mut state = self.lock();
+        if state.failure.as_ref().is_none_or(|(first, _)| file < *first) {
+            state.failure = Some((file, error));
+        }
+        drop(state);
+        self.stop();
+    }
+
+    /// Why everything ended, if it was a file's fault.
+    pub(super) fn failure(&self) -> Option<CreateError> {
+        self.lock().failure.take().map(|(_, error)| error)
+    }
+}
+
+/// Ends everything when it goes out of scope, be it by return or by panic.
+pub(super) struct StopOnDrop<'a>(pub(super) &'a Queue);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// Ends everything when its thread panics.
+pub(super) struct StopOnPanic<'a>(pub(super) &'a Queue);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
+        }
+    }
+}
+
+/// The right to stream a large file. One at a time is streamed, since only one at a time is written, and its encoder
+/// uses all cores.
+pub(super) struct Lane<'a>(&'a Queue);
+
+impl Drop for Lane<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.large.1 += 1;
+        self.0.wake(&state);
+    }
+}
+
+/// Buffers that nobody uses, by size.
+#[derive(Default)]
+struct Idle {
+    /// By the power of two; the largest small file needs the 23rd.
+    classes: [Vec<Vec<u8>>; 32],
+    bytes: u64,
+}
+
+impl Idle {
+    fn take(&mut self, room: u64) -> Option<Vec<u8>> {
+        let buffer = self.classes[room.trailing_zeros() as usize].pop()?;
+        self.bytes -= room;
+        Some(buffer)
+    }
+
+    fn put(&mut self, buffer: Vec<u8>) {
+        let room = buffer.len() as u64;
+        self.bytes += room;
+        self.classes[room.trailing_zeros() as usize].push(buffer);
+    }
+
+    /// Frees buffers, the largest first, until they hold `limit` bytes at most.
+    fn shrink(&mut self, limit: u64) {
+        let mut class = self.classes.len();
+        while self.bytes > limit && class > 0 {
+            match self.classes[class - 1].pop() {
+                Some(buffer) => self.bytes -= buffer.len() as u64,
+                None => class -= 1,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn memory_admits_in_order_and_a_large_one_alone() {
+        let queue = Queue::new(3, 10 * PAGE);
+        let cost = |file: usize| Some([4 * PAGE, 99 * PAGE, PAGE][file]);
+        let first = queue.admit(cost).unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| {
+                let turn = queue.admit(cost).unwrap();
+                let alone = queue.lock().used == turn.reserved;
+                queue.release(turn.reserved);
+                (turn.file, alone)
+            });
+            queue.recycle(queue.buffer(4 * PAGE), first.reserved);
+            assert_eq!(second.join().unwrap(), (1, true));
+        });
+        assert_eq!(queue.admit(cost).unwrap().file, 2);
+        assert!(queue.admit(cost).is_none());
+    }
+
+    #[test]
+    fn idle_buffers_are_used_again_and_never_exceed_the_memory() {
+        let queue = Queue::new(1, 10 * PAGE);
+        let turn = queue.admit(|_| Some(8 * PAGE)).unwrap();
+        let mut buffer = queue.buffer(3 * PAGE);
+        assert_eq!(buffer.len() as u64, 4 * PAGE);
+        buffer[0] = 7;
+        queue.recycle(buffer, 4 * PAGE);
+        assert_eq!(queue.lock().idle.bytes, 4 * PAGE);
+        assert_eq!(queue.buffer(4 * PAGE)[0], 7);
+        queue.recycle(vec![0; 8 * PAGE as usize], turn.reserved - 4 * PAGE);
+        queue.recycle(vec![0; 4 * PAGE as usize], 0);
+        assert!(queue.lock().idle.bytes <= 10 * PAGE);
+    }
+
+    #[test]
+    fn the_first_failure_is_reported() {
+        let queue = Queue::new(9, 0);
+        queue.fail(5, CreateError::Cancelled);
+        queue.fail(3, CreateError::TooManyFiles { limit: 3 });
+        queue.fail(7, CreateError::Cancelled);
+        assert!(matches!(queue.failure(), Some(CreateError::TooManyFiles { limit: 3 })));
+        assert!(queue.admit(|_| Some(0)).is_none() && queue.next_outcome().is_none() && queue.lane(0).is_none());
+    }
+}
