@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use http::header::{PROXY_AUTHORIZATION, USER_AGENT};
-use http::{HeaderValue, Uri};
+use http::header::{CONTENT_LENGTH, PROXY_AUTHORIZATION, USER_AGENT};
+use http::{HeaderValue, Method, Uri};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::capture_connection;
@@ -95,11 +96,15 @@ impl Transport {
     ///
     /// # Cancellation
     /// Dropping the future ends the exchange and, for HTTP/1.1, its connection.
-    pub async fn send(&self, request: http::Request<Body>) -> Result<Response, HttpError> {
+    pub async fn send(&self, mut request: http::Request<Body>) -> Result<Response, HttpError> {
         let inner = &*self.inner;
         let target = redact::uri(request.uri());
         check_absolute(request.uri(), &target)?;
         let method = request.method().clone();
+        if request.body().is_end_stream() && matches!(method, Method::POST | Method::PUT | Method::PATCH) {
+            // Servers may insist on a length where a body has a meaning; hyper leaves it out for empty ones.
+            request.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+        }
         let activity = Activity::new(inner.counters.clone());
         inner.counters.request();
         let mut request = request.map(|body| activity.watch(body));

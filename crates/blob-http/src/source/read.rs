@@ -66,6 +66,9 @@ impl Reading {
             match body.stream.next().await {
                 Some(Ok(chunk)) => {
                     if let Some(chunk) = self.accept(chunk)? {
+                        if self.offset == self.end {
+                            self.finish().await?;
+                        }
                         return Ok(Some((chunk, self)));
                     }
                 }
@@ -77,7 +80,6 @@ impl Reading {
                 }
             }
         }
-        self.finish().await?;
         Ok(None)
     }
 
@@ -103,7 +105,8 @@ impl Reading {
         Ok(Some(chunk))
     }
 
-    /// The range is complete. A part must end here too: a server that has more to say did not mean this range.
+    /// The range is complete. A part must end here too: a server that has more to say did not mean this range. This is
+    /// looked at before the last chunk is handed out, since many readers stop when they have what they asked for.
     async fn finish(&mut self) -> Result<(), SourceError> {
         let Some(body) = &mut self.answer else { return Ok(()) };
         if !body.whole && !body.stream.is_finished().await {

@@ -232,7 +232,7 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Respons
     for (name, value) in reply.headers {
         response = response.header(name, value);
     }
-    let body = Scripted { steps: reply.steps.into_iter().collect(), state: Some(state) };
+    let body = Scripted { steps: reply.steps.into_iter().collect(), state: Some(state), yields: 0 };
     Ok(response.body(body).unwrap())
 }
 
@@ -246,22 +246,29 @@ fn connect(request: Request<Incoming>, state: &Arc<State>) -> Response<Scripted>
         let mut near = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
         let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
     });
-    Response::new(Scripted { steps: std::collections::VecDeque::new(), state: None })
+    Response::new(Scripted { steps: std::collections::VecDeque::new(), state: None, yields: 0 })
 }
 
 struct Scripted {
     steps: std::collections::VecDeque<Step>,
     state: Option<Arc<State>>,
+    yields: u32,
 }
 
 impl http_body::Body for Scripted {
     type Data = Bytes;
     type Error = std::io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
         match self.steps.front() {
             None => Poll::Ready(None),
             Some(Step::Stall) => Poll::Pending,
+            // Lets the connection flush first, so that what was sent before the cut arrives.
+            Some(Step::Cut) if self.yields < 3 => {
+                self.yields += 1;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             Some(Step::Cut) => Poll::Ready(Some(Err(std::io::Error::other("cut")))),
             Some(Step::Send(bytes)) => {
                 // In pieces, so that streams have more than one chunk.

@@ -59,7 +59,7 @@ async fn bodies_say_their_length_when_it_is_known() {
 
 #[tokio::test]
 async fn a_body_of_another_length_than_promised_fails_the_request() {
-    let server = Server::start(|_, _| Reply { delay: Duration::from_secs(60), ..Reply::status(201) }).await;
+    let server = Server::start(|_, _| Reply { delay: Duration::from_mins(1), ..Reply::status(201) }).await;
     for promised in [1, 5000] {
         let body = stream_body(stream::iter([Ok(content(1000))]), Some(promised));
         let request = Request::put(server.url.as_str()).body(body).unwrap();
