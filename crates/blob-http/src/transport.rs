@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use http::header::{CONTENT_LENGTH, PROXY_AUTHORIZATION, USER_AGENT};
-use http::{HeaderValue, Method, Uri};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, PROXY_AUTHORIZATION, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
@@ -112,6 +112,7 @@ impl Transport {
         if let Some(authorization) = inner.forward_authorization(request.uri()) {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization);
         }
+        hide_credentials(request.headers_mut());
         let response = inner.exchange(request, &activity, &target).await.inspect_err(|error| {
             let cause = error.source().map(ToString::to_string).unwrap_or_default();
             tracing::debug!(%method, %target, cause, "{error}");
@@ -214,6 +215,15 @@ pub fn request_uri(url: &Url) -> Result<Uri, HttpError> {
     plain.as_str().parse().map_err(|_| refuse("it has characters that no request line can hold"))
 }
 
+/// Keeps credentials out of everything that prints headers, in whatever layer, and out of HTTP/2's compression tables.
+fn hide_credentials(headers: &mut HeaderMap) {
+    for name in [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION] {
+        if let http::header::Entry::Occupied(mut entry) = headers.entry(name) {
+            entry.iter_mut().for_each(|value| value.set_sensitive(true));
+        }
+    }
+}
+
 /// Only absolute http and https URIs can be sent.
 fn check_absolute(uri: &Uri, target: &str) -> Result<(), HttpError> {
     match (uri.scheme_str(), uri.host()) {
@@ -226,6 +236,17 @@ fn check_absolute(uri: &Uri, target: &str) -> Result<(), HttpError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn credentials_do_not_print() {
+        let value = HeaderValue::from_static("canary");
+        let mut headers = HeaderMap::new();
+        for name in [AUTHORIZATION, COOKIE, COOKIE, PROXY_AUTHORIZATION] {
+            headers.append(name, value.clone());
+        }
+        hide_credentials(&mut headers);
+        assert!(!format!("{headers:?}").contains("canary"));
+    }
 
     #[test]
     fn only_plain_urls_become_requests() {

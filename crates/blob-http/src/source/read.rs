@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, stream};
 use super::Shared;
 use super::fetch::Answer;
 use crate::error::HttpError;
-use crate::range::{Promise, RangeError};
+use crate::range::{Entity, Promise, RangeError};
 use crate::retry::Retries;
 use crate::transport::BodyStream;
 
@@ -123,7 +123,7 @@ impl Reading {
             let missing = self.offset..self.end;
             match self.shared.remote.fetch(missing.clone(), Some(self.shared.size)).await {
                 Ok(Answer { promise, entity, body, target }) => {
-                    self.shared.remote.entity.get_or_init(|| entity);
+                    self.pin(entity, &target)?;
                     let whole = matches!(promise, Promise::Whole { .. });
                     if whole {
                         tracing::debug!(%target, skipped = missing.start, "the server does not answer ranges");
@@ -135,6 +135,15 @@ impl Reading {
                 }
                 Err(error) => self.wait_after(error).await?,
             }
+        }
+    }
+
+    /// Remembers what the content is, from the first answer on. Another read may have been first in the meantime.
+    fn pin(&self, entity: Entity, target: &str) -> Result<(), SourceError> {
+        let pinned = self.shared.remote.entity.get_or_init(|| entity.clone());
+        match pinned.difference(&entity) {
+            Some(detail) => Err(self.failed(HttpError::Changed { target: target.to_owned(), detail })),
+            None => Ok(()),
         }
     }
 

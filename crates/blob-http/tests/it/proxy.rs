@@ -4,6 +4,9 @@ use std::process::Command;
 
 use blob_http::{HttpError, HttpSource, Proxy, Transport, TransportOptions};
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
 use crate::server::{Reply, Server, honest};
 use crate::tls::Authority;
 use crate::{content, options, read, source_options};
@@ -57,6 +60,39 @@ async fn secure_requests_go_through_a_tunnel() {
     assert_eq!(proxy.seen()[0].uri.to_string(), format!("blob.test:{port}"));
     assert_eq!(proxy.seen()[0].header("proxy-authorization"), Some("Basic bmFtZTpwYXNz"));
     assert!(server.seen().iter().all(|seen| seen.header("proxy-authorization").is_none()));
+}
+
+/// One SOCKS 5 conversation: takes any name, connects to loopback at the asked port, and gives the name.
+async fn socks(listener: TcpListener) -> String {
+    let (mut near, _) = listener.accept().await.unwrap();
+    let mut greeting = [0; 2];
+    near.read_exact(&mut greeting).await.unwrap();
+    near.read_exact(&mut vec![0; greeting[1].into()]).await.unwrap();
+    near.write_all(&[5, 0]).await.unwrap();
+    let mut head = [0; 5];
+    near.read_exact(&mut head).await.unwrap();
+    assert_eq!(head[..4], [5, 1, 0, 3], "connect to a name");
+    let mut name = vec![0; head[4].into()];
+    near.read_exact(&mut name).await.unwrap();
+    let port = near.read_u16().await.unwrap();
+    let mut far = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    near.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
+    tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+    String::from_utf8(name).unwrap()
+}
+
+#[tokio::test]
+async fn socks_proxies_resolve_names() {
+    let bytes = content(1000);
+    let server = { let bytes = bytes.clone(); Server::start(move |_, seen| honest(&bytes, seen)).await };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Proxy::explicit(format!("socks5h://{}", listener.local_addr().unwrap()));
+    let transport = Transport::new(options().with_proxy(proxy)).unwrap();
+    let url = format!("http://blob.test:{}/file", server.url.port().unwrap()).parse().unwrap();
+    let (source, name) = tokio::join!(HttpSource::open(transport, url, source_options()), socks(listener));
+    assert_eq!(name, "blob.test");
+    assert_eq!(read(&source.unwrap(), 100, 200).await.unwrap(), bytes.slice(100..200));
+    assert_eq!(server.seen()[1].uri.to_string(), "/file");
 }
 
 #[tokio::test]

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use blob_http::{HttpError, Transport, empty, full, stream_body};
+use blob_http::{HttpError, Transport, Waiting, empty, full, stream_body};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::Request;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::server::{Reply, Server, Step};
 use crate::{content, options, transport};
@@ -81,4 +82,38 @@ async fn a_body_that_takes_long_to_produce_does_not_time_out() {
     // is that the pauses of the producer are no error.
     let request = Request::put(server.url.as_str()).body(stream_body(slow, Some(12))).unwrap();
     assert_eq!(impatient.send(request).await.unwrap().status(), 201);
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_more_of_the_body_times_out() {
+    let server = Server::start(|_, _| Reply { delay: Duration::from_mins(1), ..Reply::status(201) }).await;
+    let impatient = Transport::new(options().with_idle_timeout(Duration::from_millis(100))).unwrap();
+    let mebibyte = content(1 << 20);
+    let endless = stream::repeat_with(move || Ok(mebibyte.clone()));
+    let request = Request::put(server.url.as_str()).body(stream_body(endless, None)).unwrap();
+    let error = impatient.send(request).await.unwrap_err();
+    assert!(matches!(error, HttpError::Timeout { what: Waiting::Headers, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn broken_connections_and_nonsense_are_told_apart() {
+    let cases: [(&'static [u8], fn(&HttpError) -> bool); 3] = [
+        (b"", |error| matches!(error, HttpError::Send { .. }) && error.is_transient()),
+        (b"220 mail.test ESMTP\r\n\r\n", |error| matches!(error, HttpError::Protocol { .. }) && !error.is_transient()),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", |error| matches!(error, HttpError::Send { .. })),
+    ];
+    for (answer, expected) in cases {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: url::Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let answering = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            // Read first, since closing with unread bytes resets the connection.
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            stream.write_all(answer).await.unwrap();
+        };
+        let transport = transport();
+        let (error, ()) = tokio::join!(transport.send(get(&url)), answering);
+        let error = error.unwrap_err();
+        assert!(expected(&error), "{answer:?}: {error:?}");
+    }
 }
