@@ -84,7 +84,10 @@ async fn socks(listener: TcpListener) -> String {
 #[tokio::test]
 async fn socks_proxies_resolve_names() {
     let bytes = content(1000);
-    let server = { let bytes = bytes.clone(); Server::start(move |_, seen| honest(&bytes, seen)).await };
+    let server = {
+        let bytes = bytes.clone();
+        Server::start(move |_, seen| honest(&bytes, seen)).await
+    };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = Proxy::explicit(format!("socks5h://{}", listener.local_addr().unwrap()));
     let transport = Transport::new(options().with_proxy(proxy)).unwrap();

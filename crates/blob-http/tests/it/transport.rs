@@ -59,6 +59,18 @@ async fn bodies_say_their_length_when_it_is_known() {
 }
 
 #[tokio::test]
+async fn what_moves_is_counted() {
+    let server = Server::start(|_, _| Reply::status(200).body(content(300))).await;
+    let transport = transport();
+    for size in [0, 10, 20] {
+        let request = Request::put(server.url.as_str()).body(full(content(size))).unwrap();
+        transport.clone().send(request).await.unwrap().into_body().collect(300).await.unwrap();
+    }
+    let traffic = transport.traffic();
+    assert_eq!((traffic.requests, traffic.sent, traffic.received), (3, 30, 900));
+}
+
+#[tokio::test]
 async fn a_body_of_another_length_than_promised_fails_the_request() {
     let server = Server::start(|_, _| Reply { delay: Duration::from_mins(1), ..Reply::status(201) }).await;
     for promised in [1, 5000] {
