@@ -115,6 +115,14 @@ pub enum HttpError {
         /// What is wrong with the answer.
         source: RangeError,
     },
+    /// The resource is not the one that was opened.
+    #[error("{target} changed: {detail}")]
+    Changed {
+        /// What was requested.
+        target: String,
+        /// What differs, expected and got.
+        detail: String,
+    },
     /// The server neither answers ranges nor says how long the whole is.
     #[error("{target} does not say its size, and has more than the {limit} bytes that are read to find out")]
     SizeUnknown {
@@ -173,6 +181,7 @@ impl HttpError {
             Self::Status { status: 404 | 410, .. } => FailureKind::NotFound,
             Self::Status { status: 401 | 407, .. } => FailureKind::Unauthorized,
             Self::Status { status: 403 | 451, .. } => FailureKind::Denied,
+            Self::Changed { .. } => FailureKind::Integrity,
             error if error.is_transient() => FailureKind::Network,
             Self::InvalidUrl { .. } | Self::Options { .. } | Self::RequestBody { .. } => FailureKind::Other,
             _ => FailureKind::Protocol,

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use http::header::{PROXY_AUTHORIZATION, USER_AGENT};
-use http::{HeaderValue, Uri};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, PROXY_AUTHORIZATION, USER_AGENT};
+use http::{HeaderMap, HeaderValue, Method, Uri};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::capture_connection;
@@ -95,11 +96,15 @@ impl Transport {
     ///
     /// # Cancellation
     /// Dropping the future ends the exchange and, for HTTP/1.1, its connection.
-    pub async fn send(&self, request: http::Request<Body>) -> Result<Response, HttpError> {
+    pub async fn send(&self, mut request: http::Request<Body>) -> Result<Response, HttpError> {
         let inner = &*self.inner;
         let target = redact::uri(request.uri());
         check_absolute(request.uri(), &target)?;
         let method = request.method().clone();
+        if request.body().is_end_stream() && matches!(method, Method::POST | Method::PUT | Method::PATCH) {
+            // Servers may insist on a length where a body has a meaning; hyper leaves it out for empty ones.
+            request.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
+        }
         let activity = Activity::new(inner.counters.clone());
         inner.counters.request();
         let mut request = request.map(|body| activity.watch(body));
@@ -107,6 +112,7 @@ impl Transport {
         if let Some(authorization) = inner.forward_authorization(request.uri()) {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization);
         }
+        hide_credentials(request.headers_mut());
         let response = inner.exchange(request, &activity, &target).await.inspect_err(|error| {
             let cause = error.source().map(ToString::to_string).unwrap_or_default();
             tracing::debug!(%method, %target, cause, "{error}");
@@ -209,6 +215,15 @@ pub fn request_uri(url: &Url) -> Result<Uri, HttpError> {
     plain.as_str().parse().map_err(|_| refuse("it has characters that no request line can hold"))
 }
 
+/// Keeps credentials out of everything that prints headers, in whatever layer, and out of HTTP/2's compression tables.
+fn hide_credentials(headers: &mut HeaderMap) {
+    for name in [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION] {
+        if let http::header::Entry::Occupied(mut entry) = headers.entry(name) {
+            entry.iter_mut().for_each(|value| value.set_sensitive(true));
+        }
+    }
+}
+
 /// Only absolute http and https URIs can be sent.
 fn check_absolute(uri: &Uri, target: &str) -> Result<(), HttpError> {
     match (uri.scheme_str(), uri.host()) {
@@ -221,6 +236,17 @@ fn check_absolute(uri: &Uri, target: &str) -> Result<(), HttpError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn credentials_do_not_print() {
+        let value = HeaderValue::from_static("canary");
+        let mut headers = HeaderMap::new();
+        for name in [AUTHORIZATION, COOKIE, COOKIE, PROXY_AUTHORIZATION] {
+            headers.append(name, value.clone());
+        }
+        hide_credentials(&mut headers);
+        assert!(!format!("{headers:?}").contains("canary"));
+    }
 
     #[test]
     fn only_plain_urls_become_requests() {

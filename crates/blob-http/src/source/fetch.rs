@@ -9,7 +9,7 @@ use url::Url;
 
 use super::Remote;
 use crate::error::HttpError;
-use crate::range::{self, Asked, Entity, Promise};
+use crate::range::{self, Asked, Entity, Promise, RangeError};
 use crate::redact;
 use crate::redirect::{Followed, Outgoing, send_following};
 use crate::retry::retry_after;
@@ -32,56 +32,37 @@ pub(super) struct Answer {
     pub(super) target: String,
 }
 
-/// Why there is no answer that can be used.
-#[derive(Debug)]
-pub(super) enum Failure {
-    Http(HttpError),
-    /// The resource is not the one that was opened; says what differs.
-    Changed(String),
-}
-
-impl From<HttpError> for Failure {
-    fn from(error: HttpError) -> Self {
-        Self::Http(error)
-    }
-}
-
 impl Remote {
     /// Asks for `range` once; `total` is the size if it is known.
-    pub(super) async fn fetch(&self, range: Range<u64>, total: Option<u64>) -> Result<Answer, Failure> {
+    pub(super) async fn fetch(&self, range: Range<u64>, total: Option<u64>) -> Result<Answer, HttpError> {
         let Followed { response, url, .. } = self.ask(&range).await?;
         let target = redact::url(&url);
         let status = response.status();
         let entity = Entity::of(response.headers());
         if status.is_success() || status.as_u16() == 412 {
-            self.check_entity(&entity, status.as_u16())?;
+            self.check_entity(&entity, status.as_u16(), &target)?;
         }
         let asked = Asked { range: Some(range), total };
-        let promise = range::judge(&asked, status, response.headers());
-        match promise {
+        match range::judge(&asked, status, response.headers()) {
             Ok(Promise::Other) => {
-                Err(HttpError::Status { target, status: status.as_u16(), retry_after: retry_after(response.headers()) }
-                    .into())
+                let retry_after = retry_after(response.headers());
+                Err(HttpError::Status { target, status: status.as_u16(), retry_after })
             }
+            Ok(promise) => Ok(Answer { promise, entity, body: response.into_body(), target }),
             // The bytes may well be there, but not in the resource that was opened.
-            Err(source @ range::RangeError::Total { .. }) => Err(Failure::Changed(source.to_string())),
-            Err(source) => Err(HttpError::Range { target, source }.into()),
-            Ok(promise) => {
-                if promise != Promise::Empty {
-                    self.entity.get_or_init(|| entity.clone());
-                }
-                Ok(Answer { promise, entity, body: response.into_body(), target })
-            }
+            Err(source @ RangeError::Total { .. }) => Err(HttpError::Changed { target, detail: source.to_string() }),
+            Err(source) => Err(HttpError::Range { target, source }),
         }
     }
 
-    fn check_entity(&self, now: &Entity, status: u16) -> Result<(), Failure> {
+    fn check_entity(&self, now: &Entity, status: u16, target: &str) -> Result<(), HttpError> {
         let Some(before) = self.entity.get() else { return Ok(()) };
-        match before.difference(now) {
-            Some(detail) => Err(Failure::Changed(detail)),
-            None if status == 412 => Err(Failure::Changed("the server says so with status 412".to_owned())),
-            None => Ok(()),
-        }
+        let detail = match before.difference(now) {
+            Some(detail) => detail,
+            None if status == 412 => "the server says so with status 412".to_owned(),
+            None => return Ok(()),
+        };
+        Err(HttpError::Changed { target: target.to_owned(), detail })
     }
 
     /// Sends the request. A place that no longer answers is forgotten: signed URLs expire, mirrors go away.

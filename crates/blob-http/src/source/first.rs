@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use url::Url;
 
 use super::Remote;
-use super::fetch::{Answer, Failure};
+use super::fetch::Answer;
 use crate::error::HttpError;
 use crate::range::{Entity, Promise, RangeError};
 use crate::redact;
@@ -39,15 +39,7 @@ pub(super) async fn fetch(remote: &Remote) -> Result<First, HttpError> {
 
 async fn attempt(remote: &Remote) -> Result<First, HttpError> {
     let wanted = remote.options.first.max(1);
-    let Answer { promise, entity, body, target } = match remote.fetch(0..wanted, None).await {
-        Ok(answer) => answer,
-        Err(Failure::Http(error)) => return Err(error),
-        // An earlier attempt saw another entity. Nothing of it was kept, so the caller may simply open it anew.
-        Err(Failure::Changed(_)) => {
-            let source = std::io::Error::other("the resource changed while it was opened").into();
-            return Err(HttpError::Body { target: redact::url(&remote.url), received: 0, source });
-        }
-    };
+    let Answer { promise, entity, body, target } = remote.fetch(0..wanted, None).await?;
     let mut stream = body.into_stream();
     let (size, head) = match promise {
         Promise::Part { range, total } => {

@@ -3,15 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use blob_core::{ByteStream, FailureKind, SourceError};
+use blob_core::{ByteStream, SourceError};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
 use super::Shared;
-use super::fetch::{Answer, Failure};
+use super::fetch::Answer;
 use crate::error::HttpError;
-use crate::range::{Promise, RangeError};
-use crate::redact;
+use crate::range::{Entity, Promise, RangeError};
 use crate::retry::Retries;
 use crate::transport::BodyStream;
 
@@ -50,6 +49,8 @@ struct Body {
     skip: u64,
     /// Whether it is the whole, which goes on after the range.
     whole: bool,
+    /// How many bytes were asked for.
+    promised: u64,
     /// Who answered, redacted.
     target: String,
 }
@@ -65,6 +66,9 @@ impl Reading {
             match body.stream.next().await {
                 Some(Ok(chunk)) => {
                     if let Some(chunk) = self.accept(chunk)? {
+                        if self.offset == self.end {
+                            self.finish().await?;
+                        }
                         return Ok(Some((chunk, self)));
                     }
                 }
@@ -76,7 +80,6 @@ impl Reading {
                 }
             }
         }
-        self.finish().await?;
         Ok(None)
     }
 
@@ -89,7 +92,8 @@ impl Reading {
         let left = self.end - self.offset;
         if chunk.len() as u64 > left {
             if !body.whole {
-                return Err(self.longer());
+                let error = body.longer();
+                return Err(self.failed(error));
             }
             chunk.truncate(left as usize);
         }
@@ -101,11 +105,13 @@ impl Reading {
         Ok(Some(chunk))
     }
 
-    /// The range is complete. A part must end here too: a server that has more to say did not mean this range.
+    /// The range is complete. A part must end here too: a server that has more to say did not mean this range. This is
+    /// looked at before the last chunk is handed out, since many readers stop when they have what they asked for.
     async fn finish(&mut self) -> Result<(), SourceError> {
         let Some(body) = &mut self.answer else { return Ok(()) };
         if !body.whole && !body.stream.is_finished().await {
-            return Err(self.longer());
+            let error = body.longer();
+            return Err(self.failed(error));
         }
         self.answer = None;
         Ok(())
@@ -116,20 +122,28 @@ impl Reading {
         loop {
             let missing = self.offset..self.end;
             match self.shared.remote.fetch(missing.clone(), Some(self.shared.size)).await {
-                Ok(Answer { promise, body, target, .. }) => {
+                Ok(Answer { promise, entity, body, target }) => {
+                    self.pin(entity, &target)?;
                     let whole = matches!(promise, Promise::Whole { .. });
                     if whole {
                         tracing::debug!(%target, skipped = missing.start, "the server does not answer ranges");
                     }
                     let skip = if whole { missing.start } else { 0 };
-                    self.answer = Some(Body { stream: body.into_stream(), skip, whole, target });
+                    let promised = missing.end - missing.start;
+                    self.answer = Some(Body { stream: body.into_stream(), skip, whole, promised, target });
                     return Ok(());
                 }
-                Err(Failure::Changed(detail)) => {
-                    return Err(SourceError::Changed { id: self.shared.id.clone(), detail });
-                }
-                Err(Failure::Http(error)) => self.wait_after(error).await?,
+                Err(error) => self.wait_after(error).await?,
             }
+        }
+    }
+
+    /// Remembers what the content is, from the first answer on. Another read may have been first in the meantime.
+    fn pin(&self, entity: Entity, target: &str) -> Result<(), SourceError> {
+        let pinned = self.shared.remote.entity.get_or_init(|| entity.clone());
+        match pinned.difference(&entity) {
+            Some(detail) => Err(self.failed(HttpError::Changed { target: target.to_owned(), detail })),
+            None => Ok(()),
         }
     }
 
@@ -143,15 +157,17 @@ impl Reading {
         Ok(())
     }
 
-    fn longer(&self) -> SourceError {
-        let target =
-            self.answer.as_ref().map_or_else(|| redact::url(&self.shared.remote.url), |body| body.target.clone());
-        let source = RangeError::Longer { expected: self.end - self.offset };
-        self.failed(HttpError::Range { target, source })
-    }
-
     fn failed(&self, error: HttpError) -> SourceError {
-        let kind: FailureKind = error.kind();
-        SourceError::Backend { id: self.shared.id.clone(), kind, source: error.into() }
+        let id = self.shared.id.clone();
+        match error {
+            HttpError::Changed { detail, .. } => SourceError::Changed { id, detail },
+            error => SourceError::Backend { id, kind: error.kind(), source: error.into() },
+        }
+    }
+}
+
+impl Body {
+    fn longer(&self) -> HttpError {
+        HttpError::Range { target: self.target.clone(), source: RangeError::Longer { expected: self.promised } }
     }
 }
