@@ -2,9 +2,14 @@
 //!
 //! It starts programs and reads files; it links no crate of the workspace, so that it builds when they do not.
 
+mod bench;
 mod codegen;
+mod compare;
+mod demo;
 mod peers;
 mod process;
+mod scratch;
+mod server;
 mod test;
 mod tidy;
 mod workspace;
@@ -18,16 +23,20 @@ const USAGE: &str = "\
 usage: cargo xtask <task>
 
 tasks:
+  demo             serve a registry, push a directory, list it, read one file lazily, pull it, compare
   test [ARGS]      run all tests; installs the programs they need where it may
   tidy             check the rules that the compiler does not know
   codegen          generate the FlatBuffers code from crates/blob-core/schema/index.fbs
                    (FLATC names a flatc 25.12.19; without it one is built, which needs cmake and a C++ compiler)
+  bench [P1 …]     measure beside other programs and write docs/benchmarks.md
 ";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let rest = args.get(1..).unwrap_or_default();
     let outcome = match args.first().map(String::as_str) {
+        Some("demo") => demo::run(),
+        Some("bench") => bench::run(rest),
         Some("test") => test::run(rest),
         Some("tidy") => tidy::run(),
         Some("codegen") => codegen::run(rest),

@@ -1,0 +1,100 @@
+//! P1 and P3: what goes over the wire, counted by a proxy in front of the embedded server.
+
+use std::process::{Command, Stdio};
+
+use super::report::Section;
+use super::{Bench, quietly};
+use crate::server::{Server, build};
+
+const HEADER: [&str; 6] = ["work", "requests", "limit", "bytes up", "bytes down", "command"];
+const REPOSITORY: &str = "bench/data:v1";
+
+/// P1: one file by tag, nothing cached: plain, with a token, with a token and blobs elsewhere.
+pub(super) fn cold_read(bench: &Bench) -> Result<Section, String> {
+    let server = Server::start(&mut bench.blob(&["serve", "--listen", "127.0.0.1:0"]))?;
+    quietly(bench.blob(&["push", &format!("{}/{REPOSITORY}", server.addr), "data"]))?;
+    let path = some_file(bench)?;
+    let mut section = section(bench, "P1: cold read of one file");
+    let cases: [(&str, &[&str], &str); 3] = [
+        ("plain", &[], "≤ 3"),
+        ("token", &["--token", "t0ken"], "≤ 5"),
+        ("token, blobs redirected", &["--token", "t0ken", "--redirect-blobs"], "≤ 8"),
+    ];
+    for (work, options, limit) in cases {
+        let mut proxy = proxy(&server.addr, options)?;
+        let reference = format!("{}/{REPOSITORY}", proxy.addr);
+        quietly(bench.blob(&["cat", &reference, &path]))?;
+        let log = proxy.ask("log", "requests=")?;
+        section.rows.push(row(work, &log, limit, &format!("blob cat HOST/{REPOSITORY} {path}"))?);
+        section.notes.push(format!("Requests, {work}:\n\n```text\n{}\n```", log.join("\n")));
+    }
+    Ok(section)
+}
+
+/// P3: a push of what is there already.
+pub(super) fn unchanged_push(bench: &Bench) -> Result<Section, String> {
+    let server = Server::start(&mut bench.blob(&["serve", "--listen", "127.0.0.1:0"]))?;
+    let mut proxy = proxy(&server.addr, &[])?;
+    let reference = format!("{}/{REPOSITORY}", proxy.addr);
+    let mut section = section(bench, "P3: push of an unchanged tree");
+    for (work, limit) in [("first push", ""), ("second push", "≤ 2")] {
+        quietly(bench.blob(&["push", &reference, "data"]))?;
+        let log = proxy.ask("log", "requests=")?;
+        section.rows.push(row(work, &log, limit, &format!("blob push HOST/{REPOSITORY} data"))?);
+        if work == "second push" {
+            section.notes.push(format!("Requests of the second push:\n\n```text\n{}\n```", log.join("\n")));
+        }
+    }
+    Ok(section)
+}
+
+fn section(bench: &Bench, title: &str) -> Section {
+    Section { title: title.into(), circumstances: bench.circumstances(), header: HEADER.to_vec(), ..Section::default() }
+}
+
+fn proxy(upstream: &str, options: &[&str]) -> Result<Server, String> {
+    let binary = build("blob-testkit", "blob-testkit-proxy", true)?;
+    Server::start(Command::new(binary).args(["--upstream", upstream]).args(options).stderr(Stdio::inherit()))
+}
+
+/// A file of ordinary size from the middle of the tree.
+fn some_file(bench: &Bench) -> Result<String, String> {
+    let listing = bench.shell("find data -type f -size +8k -size -64k | LC_ALL=C sort");
+    let listing = crate::process::output(&mut { listing })?;
+    let files: Vec<&str> = listing.lines().filter_map(|line| line.strip_prefix("data/")).collect();
+    files
+        .get(files.len() / 2)
+        .map(|path| (*path).to_owned())
+        .ok_or_else(|| "no file of 8 to 64 KiB in the data".to_owned())
+}
+
+fn row(work: &str, log: &[String], limit: &str, command: &str) -> Result<Vec<String>, String> {
+    let summary = log.last().map(String::as_str).unwrap_or_default();
+    let value = |name: &str| {
+        let found = summary.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        found.map(str::to_owned).ok_or_else(|| format!("the proxy said {summary:?}, without `{name}`"))
+    };
+    Ok(vec![
+        work.to_owned(),
+        value("requests")?,
+        limit.to_owned(),
+        value("up")?,
+        value("down")?,
+        format!("`{command}`"),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_made_from_the_summary_of_the_proxy() {
+        let log = ["GET / -> 200, 0 up, 7 down".to_owned(), "requests=1 up=0 down=7".to_owned()];
+        assert_eq!(
+            row("plain", &log, "≤ 3", "blob cat"),
+            Ok(["plain", "1", "≤ 3", "0", "7", "`blob cat`"].map(str::to_owned).to_vec())
+        );
+        assert!(row("plain", &[], "", "").is_err());
+    }
+}
