@@ -25,6 +25,9 @@ use report::Section;
 /// Where the work happens: memory, so that disks do not speak.
 const MEMORY: &str = "/dev/shm";
 
+/// The environment variable that names other input.
+const DATA: &str = "BENCH_DATA";
+
 type Scenario = fn(&Bench) -> Result<Section, String>;
 
 const SCENARIOS: [(&str, Scenario); 5] = [
@@ -56,6 +59,7 @@ pub(crate) fn run(names: &[String]) -> Outcome {
 struct Bench {
     blob: PathBuf,
     scratch: Scratch,
+    source: PathBuf,
     files: usize,
     bytes: u64,
 }
@@ -71,7 +75,7 @@ impl Bench {
         fs::create_dir(scratch.path().join("home"))
             .map_err(|error| format!("{}: {error}", scratch.path().display()))?;
         let (files, bytes) = compare::totals(&data)?;
-        Ok(Self { blob, scratch, files, bytes })
+        Ok(Self { blob, scratch, source, files, bytes })
     }
 
     fn place(&self) -> &Path {
@@ -102,7 +106,16 @@ impl Bench {
             .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
             .map_or("unknown processor", |(_, name)| name);
         let mib = self.bytes as f64 / (1024.0 * 1024.0);
-        format!("{} files, {mib:.0} MiB (`~/.cargo/registry/src`), {model}, {} cores", self.files, cores())
+        format!("{} files, {mib:.0} MiB ({}), {model}, {} cores", self.files, self.origin(), cores())
+    }
+
+    /// The source as a reader of the report can find it.
+    fn origin(&self) -> String {
+        if std::env::var_os(DATA).is_some() {
+            format!("`{}`", self.source.display())
+        } else {
+            "`~/.cargo/registry/src`".into()
+        }
     }
 }
 
@@ -110,8 +123,11 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Real input that every machine with Rust has: the sources of its dependencies.
+/// Real input that every machine with Rust has: the sources of its dependencies. `BENCH_DATA` names another directory.
 fn data_source() -> Result<PathBuf, String> {
+    if let Some(source) = std::env::var_os(DATA) {
+        return Ok(source.into());
+    }
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cargo")));
     let source = home.ok_or("neither CARGO_HOME nor HOME is set")?.join("registry/src");
     if !source.is_dir() {

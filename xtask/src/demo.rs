@@ -19,6 +19,9 @@ use crate::workspace::root;
 /// The file that is read lazily.
 const FILE: &str = "docs/introduction.md";
 
+/// How many differences are printed.
+const SHOWN: usize = 20;
+
 /// Runs the demonstration in a temporary directory, which is removed at the end, also after a failure.
 pub(crate) fn run() -> Outcome {
     let binary = blob(false)?;
@@ -113,7 +116,8 @@ impl Demo {
         let (project, copy) = (self.place.join("project"), self.place.join("copy"));
         let differences = compare::differences(&project, &copy)?;
         if !differences.is_empty() {
-            return Err(format!("`project` and `copy` differ:\n{}", differences.join("\n")));
+            let first = differences[..differences.len().min(SHOWN)].join("\n");
+            return Err(format!("`project` and `copy` differ in {} places, among them:\n{first}", differences.len()));
         }
         let (files, bytes) = compare::totals(&copy)?;
         println!(

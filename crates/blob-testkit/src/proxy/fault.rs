@@ -12,6 +12,8 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 pub enum Action {
     /// The connection is cut after this many bytes.
     Cut(u64),
+    /// The connection is cut after this many bytes of the *request's* body went to the upstream; there is no answer.
+    CutUpload(u64),
     /// The upstream is not asked; this is answered instead.
     Answer {
         /// Status code, 200 to 599.

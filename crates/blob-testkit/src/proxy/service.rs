@@ -1,6 +1,5 @@
 //! Forwarding: one request in, one request out, one answer back.
 
-use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
@@ -57,24 +56,31 @@ impl Service {
         }
     }
 
-    async fn answer(self: Arc<Self>, origin: Origin, request: Request<Incoming>) -> Response<Body> {
+    /// An error closes the client's connection without an answer.
+    async fn answer(self: Arc<Self>, origin: Origin, request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
         let (mut parts, body) = request.into_parts();
         let live = self.log.record(origin, &parts);
         self.line.round_trip().await;
         let fault = self.faults.next(&parts);
         if let Some(Action::Answer { status, headers, body }) = &fault {
-            return own(&live, made_up(*status, headers, body.clone()));
+            return Ok(own(&live, made_up(*status, headers, body.clone())));
         }
         if let Some(response) = self.gate.answer(origin, &parts, &self.urls) {
-            return own(&live, response);
+            return Ok(own(&live, response));
         }
         if let Err(error) = self.redirect_upstream(&mut parts, fault.as_ref()) {
-            return own(&live, bad_gateway(&error));
+            return Ok(own(&live, bad_gateway(&error)));
         }
-        let up = Pipe { body, way: Way::Up, live: Arc::clone(&live), service: Arc::clone(&self), fault: None, sent: 0 };
+        let cut = match fault {
+            Some(Action::CutUpload(at)) => Some(Action::Cut(at)),
+            _ => None,
+        };
+        let (up_live, up_service) = (Arc::clone(&live), Arc::clone(&self));
+        let up = Pipe { body, way: Way::Up, live: up_live, service: up_service, fault: cut.clone(), sent: 0 };
         match self.client.request(Request::from_parts(parts, up.into_body())).await {
-            Ok(response) => self.pass_back(response, live, fault),
-            Err(error) => own(&live, bad_gateway(&error.into())),
+            Ok(_) | Err(_) if cut.is_some() => Err("the upload was cut by the fault script".into()),
+            Ok(response) => Ok(self.pass_back(response, live, fault)),
+            Err(error) => Ok(own(&live, bad_gateway(&error.into()))),
         }
     }
 
@@ -157,7 +163,7 @@ pub(super) async fn accept(listener: TcpListener, origin: Origin, service: Arc<S
             service.line.round_trip().await;
             let answer = hyper::service::service_fn(move |request| {
                 let service = Arc::clone(&service);
-                async move { Ok::<_, Infallible>(service.answer(origin, request).await) }
+                service.answer(origin, request)
             });
             let mut http = hyper::server::conn::http1::Builder::new();
             // Ends in an error when a client goes away or a fault cuts the line; both are part of the test.

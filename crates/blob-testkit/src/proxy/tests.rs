@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::*;
+use crate::peers::{DockerRegistry, require};
 
 /// 256 bytes, each with its position as value.
 fn content() -> Vec<u8> {
@@ -31,7 +32,9 @@ fn serve(stream: TcpStream, addr: SocketAddr) {
     while let Some((line, headers)) = read_head(&mut reader) {
         let length = header(&headers, "content-length").map_or(0, |v| v.parse().unwrap());
         let mut body = vec![0; length];
-        reader.read_exact(&mut body).unwrap();
+        if reader.read_exact(&mut body).is_err() {
+            return;
+        }
         let mut words = line.split(' ');
         let (method, path) = (words.next().unwrap(), words.next().unwrap());
         let answer = match (method, path, header(&headers, "range")) {
@@ -197,6 +200,35 @@ fn a_stall_keeps_the_connection_open_without_bytes() {
 }
 
 #[test]
+fn an_upload_can_be_cut() {
+    let proxy = with_faults(vec![Rule::first("/m", Action::CutUpload(5)).method("PUT")]);
+    let mut stream = TcpStream::connect(proxy.addr()).unwrap();
+    write!(stream, "PUT /m HTTP/1.1\r\nhost: x\r\ncontent-length: 12\r\n\r\ntwelve bytes").unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    assert!(answer.is_empty(), "no answer: {}", String::from_utf8_lossy(&answer));
+    let seen = proxy.take().remove(0);
+    assert_eq!((seen.status, seen.bytes_up), (None, 5));
+    assert_eq!(ask(proxy.addr(), "PUT", "/m", "", "twelve bytes").body, b"12", "only the first is cut");
+}
+
+#[test]
+fn a_real_registry_takes_an_upload_through_the_proxy() {
+    let Some(registry) = require("docker-registry", DockerRegistry::start()) else { return };
+    let proxy = Proxy::start(registry.addr(), ProxyOptions::default()).unwrap();
+    let started = ask(proxy.addr(), "POST", "/v2/r/blobs/uploads/", "content-length: 0\r\n", "");
+    let location = header(&started.headers, "location").unwrap();
+    let path = location.strip_prefix(&format!("http://{}", proxy.addr())).expect("a location that names the proxy");
+    let digest = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+    let done = ask(proxy.addr(), "PUT", &format!("{path}&digest={digest}"), "", "hello");
+    assert_eq!(done.status, 201);
+    let part = ask(proxy.addr(), "GET", &format!("/v2/r/blobs/{digest}"), "range: bytes=1-3\r\n", "");
+    assert_eq!((part.status, part.body.as_slice()), (206, &b"ell"[..]));
+    let log: Vec<_> = proxy.take().iter().map(|r| (r.method.clone(), r.bytes_up, r.bytes_down)).collect();
+    assert_eq!(log, [("POST".into(), 0, 0), ("PUT".into(), 5, 0), ("GET".into(), 0, 3)]);
+}
+
+#[test]
 fn a_gate_asks_for_a_token_and_redirects_blobs() {
     let gate = Gate { token: Some("abc".into()), redirect_blobs: true };
     let proxy = Proxy::start(origin(), ProxyOptions { gate, ..ProxyOptions::default() }).unwrap();
@@ -219,7 +251,8 @@ fn a_gate_asks_for_a_token_and_redirects_blobs() {
 
 #[test]
 fn an_upstream_that_is_not_there_is_a_502() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // A port that no test can be given, since it is privileged; nobody serves tcpmux.
+    let nobody = "127.0.0.1:1".parse().unwrap();
     let proxy = Proxy::start(nobody, ProxyOptions::default()).unwrap();
     assert_eq!(get(&proxy, "").status, 502);
 }
