@@ -31,6 +31,23 @@ async fn a_cut_read_continues_at_the_byte_it_reached() {
 }
 
 #[tokio::test]
+async fn progress_renews_the_attempts() {
+    let bytes = content(100_000);
+    let server = {
+        let bytes = bytes.clone();
+        Server::start(move |number, seen| match number {
+            1..=9 => honest(&bytes, seen).after(9_000, Step::Cut),
+            _ => honest(&bytes, seen),
+        })
+        .await
+    };
+    let options = source_options().with_retry(eager().with_max_attempts(2));
+    let source = HttpSource::open(transport(), server.url.clone(), options).await.unwrap();
+    assert_eq!(read(&source, 1, 100_000).await.unwrap(), bytes.slice(1..));
+    assert_eq!(server.requests(), 11);
+}
+
+#[tokio::test]
 async fn a_short_body_without_length_is_a_cut() {
     let bytes = content(1000);
     let server = {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Uri};
 use http_body::Frame;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -18,6 +19,9 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use url::Url;
+
+/// The path under which the body of a request is read before it is answered; elsewhere it is left alone.
+pub(crate) const UPLOAD: &str = "/upload";
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -227,6 +231,10 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Respons
         all.len() - 1
     };
     let reply = (state.script)(number, &seen);
+    if seen.uri.path() == UPLOAD {
+        let body = request.into_body().collect().await;
+        assert!(body.is_ok(), "the body of an upload arrives whole");
+    }
     tokio::time::sleep(reply.delay).await;
     let mut response = Response::builder().status(reply.status);
     for (name, value) in reply.headers {
