@@ -168,3 +168,23 @@ async fn a_slow_reader_is_not_a_slow_server() {
     }
     assert_eq!(got, bytes);
 }
+
+#[tokio::test]
+async fn a_server_that_drips_is_waited_for() {
+    let bytes = content(1000);
+    let server = {
+        let bytes = bytes.clone();
+        Server::start(move |_, seen| {
+            let pause = Step::Pause(Duration::from_millis(400));
+            let drops = bytes.chunks(200).map(|chunk| Step::Send(bytes.slice_ref(chunk)));
+            Reply { steps: drops.flat_map(|drop| [pause.clone(), drop]).collect(), ..honest(&bytes, seen) }
+        })
+        .await
+    };
+    // The whole takes twice as long as the time-out, no pause as long as half of it.
+    let patient = Transport::new(options().with_idle_timeout(Duration::from_secs(1))).unwrap();
+    let options = source_options().with_retry(RetryPolicy::never());
+    let id = blob_core::SourceId::new("drip");
+    let source = HttpSource::with_size(patient, server.url.clone(), 1000, id, options).unwrap();
+    assert_eq!((read(&source, 0, 1000).await.unwrap(), server.requests()), (bytes, 1));
+}

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,6 +46,8 @@ impl Seen {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Send(Bytes),
+    /// Nothing comes for a while.
+    Pause(Duration),
     /// The connection breaks.
     Cut,
     /// Nothing comes any more.
@@ -240,7 +242,7 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Respons
     for (name, value) in reply.headers {
         response = response.header(name, value);
     }
-    let body = Scripted { steps: reply.steps.into_iter().collect(), state: Some(state), yields: 0 };
+    let body = Scripted { steps: reply.steps.into_iter().collect(), state: Some(state), yields: 0, timer: None };
     Ok(response.body(body).unwrap())
 }
 
@@ -254,13 +256,14 @@ fn connect(request: Request<Incoming>, state: &Arc<State>) -> Response<Scripted>
         let mut near = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
         let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
     });
-    Response::new(Scripted { steps: std::collections::VecDeque::new(), state: None, yields: 0 })
+    Response::new(Scripted { steps: std::collections::VecDeque::new(), state: None, yields: 0, timer: None })
 }
 
 struct Scripted {
     steps: std::collections::VecDeque<Step>,
     state: Option<Arc<State>>,
     yields: u32,
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl http_body::Body for Scripted {
@@ -271,6 +274,15 @@ impl http_body::Body for Scripted {
         match self.steps.front() {
             None => Poll::Ready(None),
             Some(Step::Stall) => Poll::Pending,
+            Some(Step::Pause(time)) => {
+                let time = *time;
+                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
+                ready!(timer.as_mut().poll(cx));
+                self.timer = None;
+                self.steps.pop_front();
+                // An empty frame, so that the next step is asked for.
+                Poll::Ready(Some(Ok(Frame::data(Bytes::new()))))
+            }
             // Lets the connection flush first, so that what was sent before the cut arrives.
             Some(Step::Cut) if self.yields < 3 => {
                 self.yields += 1;
