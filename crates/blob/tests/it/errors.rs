@@ -7,7 +7,9 @@ use blob::http::retry::RetryPolicy;
 use blob::registry::memory::MemoryRegistry;
 use blob::registry::server::{Auth, Server};
 use blob::registry::{Descriptor, ImageManifest, PushManifest, Registry as _, Repository, media_type};
-use blob::{ARTIFACT_TYPE, Client, DATA_MEDIA_TYPE, Error, ErrorKind, INDEX_MEDIA_TYPE, Limits, PullOptions, PushOptions};
+use blob::{
+    ARTIFACT_TYPE, Client, DATA_MEDIA_TYPE, Error, ErrorKind, INDEX_MEDIA_TYPE, Limits, PullOptions, PushOptions,
+};
 
 use crate::support::{at, client, serve, tree};
 
@@ -52,7 +54,8 @@ async fn what_does_not_exist() {
 async fn credentials_that_are_missing_or_wrong() {
     let registry = Arc::new(MemoryRegistry::new());
     for auth in [Auth::basic("test"), Auth::bearer("test")] {
-        let server = Server::builder(registry.clone()).auth(auth.user("me", "right")).bind("127.0.0.1:0").await.unwrap();
+        let server =
+            Server::builder(registry.clone()).auth(auth.user("me", "right")).bind("127.0.0.1:0").await.unwrap();
         let (location, source) = (at(server.local_addr(), "v1"), tree(31, 2));
         let host = server.local_addr().to_string();
         let with = |password: &str| Client::builder().static_credentials(&host, "me", password).build().unwrap();

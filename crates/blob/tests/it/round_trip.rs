@@ -55,16 +55,28 @@ async fn skopeo_moves_archives_between_all_of_them() {
 
     let copy = |from: String, to: String| {
         let mut command = Command::new(&skopeo);
-        command.args(["--insecure-policy", "copy", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false"]);
+        command.args([
+            "--insecure-policy",
+            "copy",
+            "--preserve-digests",
+            "--src-tls-verify=false",
+            "--dest-tls-verify=false",
+        ]);
         let output = command.args([&from, &to]).output().unwrap();
         assert!(output.status.success(), "{from} to {to}: {}", String::from_utf8_lossy(&output.stderr));
     };
     copy(format!("docker://{first}"), format!("oci:{}:v1", layout.display()));
     copy(format!("oci:{}:v1", layout.display()), format!("docker://{}/team/project:v1", peer.addr()));
-    copy(format!("docker://{}/team/project:v1", peer.addr()), format!("docker://{}/back/again:v2", server.local_addr()));
+    copy(
+        format!("docker://{}/team/project:v1", peer.addr()),
+        format!("docker://{}/back/again:v2", server.local_addr()),
+    );
 
-    let places =
-        [format!("oci:{}:v1", layout.display()), at(peer.addr(), "v1").to_string(), format!("{}/back/again:v2", server.local_addr())];
+    let places = [
+        format!("oci:{}:v1", layout.display()),
+        at(peer.addr(), "v1").to_string(),
+        format!("{}/back/again:v2", server.local_addr()),
+    ];
     for place in places {
         let location: Location = place.parse().unwrap();
         assert_eq!(client().resolve(&location).await.unwrap().digest, digest, "{place}");
