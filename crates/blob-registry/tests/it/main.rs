@@ -3,7 +3,11 @@
 
 #[cfg(all(feature = "layout", feature = "memory"))]
 mod conformance;
+#[cfg(all(feature = "layout", feature = "memory"))]
+mod layout;
 #[cfg(all(feature = "server", feature = "memory"))]
 mod server;
+#[cfg(feature = "memory")]
+mod source;
 #[cfg(all(feature = "server", feature = "memory"))]
 mod wire;
