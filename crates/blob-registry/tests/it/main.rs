@@ -1,5 +1,7 @@
 //! Integration tests: real stores, real servers over loopback.
 #![allow(clippy::unwrap_used)]
+// Children of tests report over standard output; tests that cannot run here say so on standard error.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 #[cfg(all(feature = "layout", feature = "memory"))]
 mod conformance;

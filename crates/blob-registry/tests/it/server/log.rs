@@ -20,7 +20,7 @@ struct Text(String);
 
 impl Visit for Text {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0 += &format!(" {field}={value:?}");
+        self.0 = format!("{} {field}={value:?}", self.0);
     }
 }
 
