@@ -2,7 +2,7 @@ use blob_core::Digest;
 use blob_registry::{ErrorCode, LayoutRegistry, Registry, RegistryError, UploadId};
 use bytes::Bytes;
 
-use super::{files, layout, repository};
+use super::{blob_path, files, layout, repository};
 
 fn code<T>(result: Result<T, RegistryError>) -> ErrorCode {
     result.err().map(|error| error.error_code()).expect("an error")
@@ -72,4 +72,38 @@ async fn wrong_content_leaves_nothing() {
     upload.append(Bytes::from_static(b"hello")).await.unwrap();
     assert!(upload.commit(&Digest::sha256_of(b"other")).await.unwrap_err().is_integrity());
     assert_eq!(files(&path), [".blob/lock", "index.json", "oci-layout"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_writer_never_touches_the_blob() {
+    let (_directory, path, layout) = layout().await;
+    for round in 0..50 {
+        let content = format!("content {round}");
+        let digest = Digest::sha256_of(content.as_bytes());
+        let mut first = layout.start_upload(&repository()).await.unwrap();
+        first.append(Bytes::from(content.clone())).await.unwrap();
+        let mut second = layout.resume_upload(&repository(), &first.id()).await.unwrap();
+        let commit = tokio::spawn(async move { first.commit(&digest).await });
+        let append = tokio::spawn(async move { second.append(Bytes::from_static(b"!")).await });
+        let (committed, appended) = (commit.await.unwrap(), append.await.unwrap());
+        assert!(committed.is_ok() != appended.is_ok(), "one of them was first: {committed:?} {appended:?}");
+        if committed.is_ok() {
+            assert_eq!(std::fs::read(blob_path(&path, &digest)).unwrap(), content.as_bytes());
+        }
+    }
+}
+
+#[tokio::test]
+async fn abandoned_sessions_go_while_a_server_runs() {
+    let (_directory, path, layout) = layout().await;
+    let old = std::fs::File::create(path.join(".blob/uploads/old")).unwrap();
+    old.set_modified(std::time::SystemTime::now() - std::time::Duration::from_hours(25)).unwrap();
+    // One in 64 looks: the odds that none of 2,000 does are one in 10^13.
+    for _ in 0..2000 {
+        layout.start_upload(&repository()).await.unwrap().cancel().await.unwrap();
+        if !path.join(".blob/uploads/old").exists() {
+            return;
+        }
+    }
+    panic!("the abandoned session is still there");
 }
