@@ -1,0 +1,209 @@
+//! From a URI to a connection: directly, through a forwarding proxy, a CONNECT tunnel or SOCKS.
+
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+use rustls::ClientConfig;
+use tower_service::Service;
+
+use super::body::BoxError;
+use super::options::TransportOptions;
+use super::tls;
+use crate::error::HttpError;
+
+/// Makes connections for the pool.
+#[derive(Clone)]
+pub(super) struct Connector {
+    tcp: HttpConnector,
+    /// For servers: offers HTTP/2 where the options allow.
+    tls: Arc<ClientConfig>,
+    /// For proxies, which are spoken to in HTTP/1.1.
+    proxy_tls: Arc<ClientConfig>,
+    matcher: Option<Arc<Matcher>>,
+    timeout: Duration,
+}
+
+/// Connecting took too long.
+#[derive(Debug, thiserror::Error)]
+#[error("it took too long")]
+pub(super) struct ConnectTimeout;
+
+impl Connector {
+    pub(super) fn new(options: &TransportOptions, matcher: Option<Arc<Matcher>>) -> Result<Self, HttpError> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(Duration::from_secs(30)));
+        // Shared by the addresses of a name, so that a dead one leaves time for the next.
+        tcp.set_connect_timeout(Some(options.connect_timeout));
+        let mut proxy_tls = tls::config(options)?;
+        let mut tls = proxy_tls.clone();
+        proxy_tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if options.http2 {
+            tls.alpn_protocols.insert(0, b"h2".to_vec());
+        }
+        let (tls, proxy_tls) = (Arc::new(tls), Arc::new(proxy_tls));
+        Ok(Self { tcp, tls, proxy_tls, matcher, timeout: options.connect_timeout })
+    }
+
+    fn route(&mut self, destination: Uri) -> Connecting {
+        let intercept = self.matcher.as_deref().and_then(|matcher| intercept(matcher, &destination));
+        let Some(intercept) = intercept else {
+            let mut direct = HttpsConnector::from((self.tcp.clone(), Arc::clone(&self.tls)));
+            return finish(direct.call(destination), false);
+        };
+        let proxy = intercept.uri().clone();
+        if proxy.scheme_str().is_some_and(|scheme| scheme.starts_with("socks")) {
+            return self.socks(&intercept, destination);
+        }
+        let mut to_proxy = HttpsConnector::from((self.tcp.clone(), Arc::clone(&self.proxy_tls)));
+        if destination.scheme_str() == Some("http") {
+            return finish(to_proxy.call(proxy), true);
+        }
+        let mut tunnel = Tunnel::new(proxy, to_proxy);
+        if let Some(authorization) = intercept.basic_auth() {
+            tunnel = tunnel.with_auth(authorization.clone());
+        }
+        finish(HttpsConnector::from((tunnel, Arc::clone(&self.tls))).call(destination), false)
+    }
+
+    fn socks(&self, intercept: &Intercept, destination: Uri) -> Connecting {
+        // A socks5 URL has the name resolved here, a socks5h URL at the proxy.
+        let resolve_here = intercept.uri().scheme_str() == Some("socks5");
+        let proxy = match socks_address(intercept.uri()) {
+            Ok(proxy) => proxy,
+            Err(error) => return Box::pin(async move { Err(error.into()) }),
+        };
+        let mut socks = SocksV5::new(proxy, self.tcp.clone()).local_dns(resolve_here);
+        if let Some((name, password)) = intercept.raw_auth() {
+            socks = socks.with_auth(name.to_owned(), password.to_owned());
+        }
+        finish(HttpsConnector::from((socks, Arc::clone(&self.tls))).call(destination), false)
+    }
+}
+
+/// The proxy's URI with the port that SOCKS has by default.
+fn socks_address(proxy: &Uri) -> Result<Uri, http::Error> {
+    let host = proxy.host().unwrap_or_default();
+    let authority = format!("{host}:{}", proxy.port_u16().unwrap_or(1080));
+    Uri::builder().scheme("http").authority(authority).path_and_query("/").build()
+}
+
+/// The proxy for `uri`, if the rules name one. As the Go tools do, loopback is always reached directly.
+pub(super) fn intercept(matcher: &Matcher, uri: &Uri) -> Option<Intercept> {
+    if uri.host().is_none_or(is_loopback) { None } else { matcher.intercept(uri) }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+type Connecting = Pin<Box<dyn Future<Output = Result<Stream, BoxError>> + Send>>;
+
+fn finish<T: Io + 'static, E: Into<BoxError>>(
+    connecting: impl Future<Output = Result<T, E>> + Send + 'static,
+    proxied: bool,
+) -> Connecting {
+    Box::pin(async move { Ok(Stream { io: Box::new(connecting.await.map_err(Into::into)?), proxied }) })
+}
+
+impl Service<Uri> for Connector {
+    type Response = Stream;
+    type Error = BoxError;
+    type Future = Connecting;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        // TCP connectors are always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, destination: Uri) -> Connecting {
+        let (connecting, timeout) = (self.route(destination), self.timeout);
+        Box::pin(async move { tokio::time::timeout(timeout, connecting).await.map_err(|_| ConnectTimeout)? })
+    }
+}
+
+trait Io: Read + Write + Connection + Send + Unpin {}
+
+impl<T: Read + Write + Connection + Send + Unpin> Io for T {}
+
+/// A connection of whatever make.
+pub(super) struct Stream {
+    io: Box<dyn Io>,
+    proxied: bool,
+}
+
+impl Connection for Stream {
+    fn connected(&self) -> Connected {
+        self.io.connected().proxy(self.proxied)
+    }
+}
+
+impl Read for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.io).poll_read(cx, buf)
+    }
+}
+
+impl Write for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.io).poll_write_vectored(cx, bufs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn loopback_is_never_proxied() {
+        let matcher = Matcher::builder().all("http://proxy:1").no("direct.test, 10.0.0.0/8").build();
+        let cases = [
+            ("http://127.0.0.1:5000/", false),
+            ("http://[::1]:5000/", false),
+            ("http://LOCALHOST/", false),
+            ("http://direct.test/", false),
+            ("https://x.direct.test/", false),
+            ("https://10.1.2.3/", false),
+            ("https://blob.test/", true),
+            ("http://localhost.test/", true),
+        ];
+        for (uri, proxied) in cases {
+            assert_eq!(intercept(&matcher, &uri.parse().unwrap()).is_some(), proxied, "{uri}");
+        }
+    }
+}
