@@ -1,0 +1,157 @@
+//! The real programs that tests talk to. They come from the system; nothing is downloaded here.
+
+use std::env;
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long a peer may take to come up.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// Finds an executable in `PATH`.
+#[must_use]
+pub fn find(program: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(program)).find(|path| path.is_file())
+}
+
+/// The `skopeo` of this machine.
+#[must_use]
+pub fn skopeo() -> Option<PathBuf> {
+    find("skopeo")
+}
+
+/// Gives back the peer, or says on standard error that the calling test does not run.
+///
+/// # Panics
+/// When the peer is absent and the environment variable `CI` is set: there it must not be.
+#[must_use]
+pub fn require<T>(what: &str, peer: Option<T>) -> Option<T> {
+    if peer.is_none() {
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        let message = format!("NOT RUN: {test} needs {what}, which is not installed");
+        assert!(env::var_os("CI").is_none(), "{message}");
+        // Straight to the descriptor, so that the test harness does not swallow it.
+        let _ = writeln!(io::stderr().lock(), "{message}");
+    }
+    peer
+}
+
+/// Debian's `docker-registry` on a free loopback port, with its storage in a temporary directory and deletion allowed.
+/// Killed when dropped.
+#[derive(Debug)]
+pub struct DockerRegistry {
+    child: Child,
+    addr: SocketAddr,
+    /// Kept for its `Drop`, which removes the storage.
+    _storage: TempDir,
+}
+
+impl DockerRegistry {
+    /// Starts one and waits until it answers; `None` when the program is not installed.
+    ///
+    /// # Panics
+    /// When it is installed and does not come up within 20 seconds.
+    #[must_use]
+    pub fn start() -> Option<Self> {
+        let program = find("docker-registry")?;
+        // Another process can take the port between the probe and the start.
+        let started = (0..3).find_map(|_| Self::try_start(&program).ok());
+        Some(started.expect("docker-registry is installed and should come up"))
+    }
+
+    fn try_start(program: &PathBuf) -> io::Result<Self> {
+        let storage = TempDir::new()?;
+        let addr = free_port()?;
+        let config = storage.path().join("config.yml");
+        fs::write(
+            &config,
+            format!(
+                "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    \
+                 rootdirectory: {root}\n  delete:\n    enabled: true\nhttp:\n  addr: {addr}\n",
+                root = storage.path().join("data").display()
+            ),
+        )?;
+        let child = Command::new(program)
+            .arg("serve")
+            .arg(&config)
+            .env("OTEL_TRACES_EXPORTER", "none")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut registry = Self { child, addr, _storage: storage };
+        registry.wait_until_it_answers()?;
+        Ok(registry)
+    }
+
+    fn wait_until_it_answers(&mut self) -> io::Result<()> {
+        let begin = Instant::now();
+        while begin.elapsed() < START_LIMIT {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(io::Error::other(format!("docker-registry ended at once with {status}")));
+            }
+            if answers(self.addr) {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(20));
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "docker-registry did not answer"))
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl Drop for DockerRegistry {
+    fn drop(&mut self) {
+        // It may have died on its own.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+/// Whether `GET /v2/` is answered 200.
+fn answers(addr: SocketAddr) -> bool {
+    let ask = || -> io::Result<bool> {
+        let mut stream = TcpStream::connect(addr)?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        write!(stream, "GET /v2/ HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")?;
+        let mut head = [0; 12];
+        stream.read_exact(&mut head)?;
+        Ok(&head == b"HTTP/1.1 200")
+    };
+    ask().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_comes_up_answers_and_goes_away() {
+        let Some(registry) = require("docker-registry", DockerRegistry::start()) else { return };
+        let addr = registry.addr();
+        assert!(answers(addr));
+        drop(registry);
+        assert!(!answers(addr), "it should be gone");
+    }
+
+    #[test]
+    fn programs_are_looked_up_in_path() {
+        assert!(find("sh").is_some());
+        assert_eq!(find("no-such-program-anywhere"), None);
+    }
+}
