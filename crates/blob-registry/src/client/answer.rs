@@ -97,7 +97,7 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// The media type in lower case, without parameters.
-fn media_type(headers: &HeaderMap) -> Option<String> {
+pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = text(headers, CONTENT_TYPE.as_str())?;
     let name = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     (!name.is_empty()).then_some(name)

@@ -50,10 +50,6 @@ impl RealmPolicy {
     }
 }
 
-/// Whether `host` — a name or literal without port — is this very machine: what may be spoken to without TLS.
-pub(super) fn is_loopback(host: &Host<&str>) -> bool {
-    nature(host) == Nature::Loopback
-}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Nature {
