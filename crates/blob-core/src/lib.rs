@@ -2,7 +2,10 @@
 #![doc = include_str!("../README.md")]
 
 pub mod cache;
+pub mod codec;
 pub mod digest;
+pub mod entry;
+pub mod index;
 pub mod path;
 pub mod progress;
 pub mod range;
@@ -12,6 +15,10 @@ mod threads;
 
 pub use cache::{Cache, CacheError, CacheWriter};
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
+pub use entry::{Compression, EmptyDir, Entry, Symlink};
+pub use index::{
+    ArchiveIndex, DirEntry, Directory, IndexBuilder, IndexError, IndexLimits, NewDirectory, NewFile, NewSymlink, Node,
+};
 pub use path::{ArchivePath, PathError};
 pub use progress::{Event, NoProgress, Progress};
 pub use source::{ByteSource, ByteSourceExt, ByteStream, FailureKind, Local, MemorySource, SourceError, SourceId};

@@ -120,6 +120,9 @@ pub enum PathProblem {
     /// A leading `\\`, as of network shares.
     #[error("it begins with a network share")]
     Share,
+    /// Not UTF-8, which readers take and writers refuse.
+    #[error("it is not UTF-8")]
+    NotUtf8,
     /// Windows alone: a backslash or colon.
     #[error("it holds a character that is not allowed in names on this system")]
     Platform,

@@ -3,17 +3,35 @@
 
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod descriptor;
 pub mod error;
+#[cfg(feature = "layout")]
+pub mod layout;
 pub mod manifest;
+#[cfg(feature = "memory")]
+pub mod memory;
 pub mod reference;
 pub mod registry;
+#[cfg(feature = "server")]
+pub mod server;
+pub mod source;
+#[cfg(any(feature = "memory", feature = "layout"))]
+mod store;
+#[cfg(any(feature = "memory", feature = "layout", feature = "server"))]
+mod token;
 
 pub use descriptor::{Descriptor, EMPTY_JSON, media_type};
 pub use error::{ErrorCode, RegistryError};
 pub use manifest::{ImageIndex, ImageManifest, ManifestError, Outline};
+#[cfg(feature = "memory")]
+pub use memory::MemoryRegistry;
 pub use reference::{Reference, ReferenceError, Repository, Tag, Target};
 pub use registry::{
     BlobReader, MAX_MANIFEST_BYTES, Manifest, Mount, Page, PageRequest, PushBlob, PushManifest, PushedBlob,
     PushedManifest, Registry, Upload, UploadId,
 };
+#[cfg(feature = "server")]
+pub use server::{Server, ServerHandle};
+pub use source::BlobSource;

@@ -52,6 +52,18 @@ pub trait Registry: fmt::Debug + Send + Sync {
         range: Option<Range<u64>>,
     ) -> Result<BlobReader, RegistryError>;
 
+    /// The blob as a source that is read from memory or a file of this process, where the registry has it so: reads and
+    /// pushes then need no stream. `None` where it has not; an absent blob is an error as in
+    /// [`stat_blob`](Self::stat_blob), or `None`.
+    async fn local_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<Arc<dyn ByteSource>>, RegistryError> {
+        let _ = (repository, digest);
+        Ok(None)
+    }
+
     /// Stores a blob. The source may be read more than once, so a broken transfer can go on or begin again; content
     /// that does not have the digest is refused.
     async fn push_blob(&self, repository: &Repository, blob: PushBlob) -> Result<PushedBlob, RegistryError>;

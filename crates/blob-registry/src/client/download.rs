@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use super::Core;
 use super::answer::{Answer, protocol, transport};
 use super::call::Call;
+use super::scope::Scope;
 use crate::error::{ErrorCode, Object, RegistryError};
 use crate::reference::Repository;
 use crate::registry::BlobReader;
@@ -26,9 +27,19 @@ use crate::registry::BlobReader;
 impl Core {
     /// The size of a blob. Only a 200 with a length counts; storage that refuses a HEAD is asked for the first byte.
     pub(super) async fn stat_blob(&self, repository: &Repository, digest: &Digest) -> Result<u64, RegistryError> {
+        self.stat_blob_as(Scope::pull(repository), repository, digest).await
+    }
+
+    /// As [`Self::stat_blob`], with the token that the requests behind it will need.
+    pub(super) async fn stat_blob_as(
+        &self,
+        scope: Scope,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<u64, RegistryError> {
         let action = format!("looking for blob {}", self.name_of(repository, digest));
         let url = self.url(repository, &format!("blobs/{digest}"));
-        let call = Call::new(Method::HEAD, url, repository, action, Object::Blob);
+        let call = Call::new(Method::HEAD, url, repository, action, Object::Blob).with_scope(scope);
         let answer = self.send(&call).await?;
         if let Some(got) = answer.content_digest(&call.action)?.filter(|got| got != digest && answer.status.is_success())
         {

@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use super::Core;
 use super::answer::protocol;
 use super::call::{Meter, Payload, SourcePayload};
+use super::scope::Scope;
 use super::upload::{self, Begun, Session, held};
 use crate::error::{ErrorCode, RegistryError};
 use crate::reference::Repository;
@@ -96,7 +97,7 @@ impl Push<'_> {
 
     /// Whether the registry has the blob. A size that differs is not the blob, whatever its name.
     async fn is_there(&self) -> Result<bool, RegistryError> {
-        match self.core.stat_to_push(self.repository, self.digest).await {
+        match self.core.stat_blob_as(Scope::push(self.repository), self.repository, self.digest).await {
             Ok(size) => Ok(size == self.size()),
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error),

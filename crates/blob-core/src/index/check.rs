@@ -1,0 +1,286 @@
+//! Parsing and checking an index, whole and once.
+
+use std::hash::BuildHasher as _;
+
+use bytes::Bytes;
+use hashbrown::HashTable;
+
+use super::wire::{Table, malformed};
+use super::{ArchiveIndex, Dir, IndexError, IndexLimits, Kind, Slot, Summary};
+use crate::digest::Digest;
+use crate::entry::slot;
+use crate::path::{self, PathError};
+
+/// Field ids of the `Index` table.
+mod index_slot {
+    pub(super) const VERSION: u16 = 0;
+    pub(super) const HASH_ALGORITHM: u16 = 1;
+    pub(super) const ENTRIES: u16 = 2;
+    pub(super) const DATA_SIZE: u16 = 3;
+    pub(super) const DATA_HASH: u16 = 4;
+    pub(super) const SYMLINKS: u16 = 16;
+    pub(super) const EMPTY_DIRS: u16 = 17;
+}
+
+/// Longer targets cannot exist on the systems that archives come from.
+const MAX_TARGET: usize = 4095;
+
+impl ArchiveIndex {
+    /// Parses `bytes` and checks everything: structure, version, paths, order, sizes, hashes. Entries that are out of
+    /// order are sorted; what two readers could read differently is refused.
+    ///
+    /// # Errors
+    /// [`IndexError`].
+    pub fn parse(bytes: impl Into<Bytes>, limits: &IndexLimits) -> Result<Self, IndexError> {
+        let bytes = bytes.into();
+        let max_bytes = limits.max_bytes.min(u64::from(i32::MAX.unsigned_abs()));
+        if bytes.len() as u64 > max_bytes {
+            return Err(IndexError::TooLarge { got: bytes.len() as u64, unit: "bytes", limit: max_bytes });
+        }
+        let mut check = Check { buffer: &bytes, nodes: Vec::new(), summary: Summary::default() };
+        check.head_and_tables(limits.max_entries)?;
+        let files = check.nodes.iter().filter(|node| node.kind() == Kind::File).count();
+        let Check { mut nodes, mut summary, .. } = check;
+        summary.sorted = sort(&bytes, &mut nodes)?;
+
+        let mut index = Self {
+            by_path: HashTable::new(),
+            hasher: hashbrown::DefaultHashBuilder::default(),
+            dirs: Vec::new(),
+            dirs_by_path: HashTable::new(),
+            bytes,
+            nodes,
+            files,
+            summary,
+        };
+        index.hash_paths();
+        index.find_directories()?;
+        index.check_hashes()?;
+        Ok(index)
+    }
+
+    fn hash_paths(&mut self) {
+        let (bytes, nodes, hasher) = (&self.bytes, &self.nodes, &self.hasher);
+        let hash = |&at: &u32| hasher.hash_one(nodes[at as usize].path(bytes));
+        self.by_path = HashTable::with_capacity(nodes.len());
+        for at in 0..nodes.len() as u32 {
+            self.by_path.insert_unique(hash(&at), at, hash);
+        }
+    }
+
+    /// Finds every directory in one pass: in byte order, what lies beneath a directory is contiguous.
+    fn find_directories(&mut self) -> Result<(), IndexError> {
+        let mut dirs = vec![Dir { first: 0, end: self.nodes.len() as u32, length: 0, next: 0 }];
+        // Open directories, innermost last, with the path they share.
+        let mut open: Vec<usize> = Vec::new();
+        let mut inside: &[u8] = b"";
+        for (at, node) in self.nodes.iter().enumerate() {
+            let path = node.path(&self.bytes);
+            while !inside.is_empty() && !(path.starts_with(inside) && path.get(inside.len()) == Some(&b'/')) {
+                close(&mut dirs, &mut open, at);
+                inside = open.last().map_or(b"", |&dir| &inside[..dirs[dir].length as usize]);
+            }
+            let from = if inside.is_empty() { 0 } else { inside.len() + 1 };
+            for (offset, _) in path[from..].iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+                inside = &path[..from + offset];
+                if self.node_at(inside).is_some() {
+                    return Err(IndexError::FileAndDirectory { path: inside.into() });
+                }
+                open.push(dirs.len());
+                dirs.push(Dir { first: at as u32, end: 0, length: inside.len() as u32, next: 0 });
+            }
+        }
+        while !open.is_empty() {
+            close(&mut dirs, &mut open, self.nodes.len());
+        }
+        dirs[0].next = dirs.len() as u32;
+
+        let (bytes, nodes, hasher) = (&self.bytes, &self.nodes, &self.hasher);
+        let path_of = |dir: &Dir| &nodes[dir.first as usize].path(bytes)[..dir.length as usize];
+        self.dirs_by_path = HashTable::with_capacity(dirs.len());
+        for at in 1..dirs.len() as u32 {
+            let hash = |&at: &u32| hasher.hash_one(path_of(&dirs[at as usize]));
+            self.dirs_by_path.insert_unique(hash(&at), at, hash);
+        }
+        self.dirs = dirs;
+        Ok(())
+    }
+
+    /// Equal hashes mean equal contents, so they must come with equal sizes.
+    fn check_hashes(&self) -> Result<(), IndexError> {
+        let hash_of = |at: u32| self.table(self.nodes[at as usize]).bytes(slot::entry::HASH).unwrap_or_default();
+        let mut seen: HashTable<u32> = HashTable::with_capacity(self.files);
+        for (at, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.kind() == Kind::File) {
+            let (at, hash) = (at as u32, hash_of(at as u32));
+            let key = self.hasher.hash_one(hash);
+            match seen.find(key, |&other| hash_of(other) == hash) {
+                None => {
+                    seen.insert_unique(key, at, |&other| self.hasher.hash_one(hash_of(other)));
+                }
+                Some(&other) => {
+                    let size = |at: u32| self.table(self.nodes[at as usize]).u64(slot::entry::ORIGINAL_SIZE);
+                    if size(other) != size(at) {
+                        let problem = format!("{} bytes, but content with its hash has {}", size(at), size(other));
+                        return Err(IndexError::Entry { path: node.path(&self.bytes).into(), problem });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ends the innermost open directory before node `at`.
+fn close(dirs: &mut [Dir], open: &mut Vec<usize>, at: usize) {
+    if let Some(dir) = open.pop() {
+        dirs[dir].end = at as u32;
+        dirs[dir].next = dirs.len() as u32;
+    }
+}
+
+/// Sorts by path bytes and refuses duplicates; tells whether the nodes were in order.
+fn sort(bytes: &[u8], nodes: &mut [Slot]) -> Result<bool, IndexError> {
+    let in_order = |nodes: &[Slot]| nodes.windows(2).all(|pair| pair[0].path(bytes) < pair[1].path(bytes));
+    if in_order(nodes) {
+        return Ok(true);
+    }
+    let files = nodes.partition_point(|node| node.kind() == Kind::File);
+    let files_in_order = in_order(&nodes[..files]);
+    nodes.sort_unstable_by(|a, b| a.path(bytes).cmp(b.path(bytes)));
+    match nodes.windows(2).find(|pair| pair[0].path(bytes) == pair[1].path(bytes)) {
+        Some(pair) => Err(IndexError::Duplicate { path: pair[0].path(bytes).into() }),
+        None => Ok(files_in_order),
+    }
+}
+
+/// The state of the first pass.
+struct Check<'a> {
+    buffer: &'a [u8],
+    nodes: Vec<Slot>,
+    summary: Summary,
+}
+
+impl<'a> Check<'a> {
+    fn head_and_tables(&mut self, max_entries: usize) -> Result<(), IndexError> {
+        let root = Table::root(self.buffer)?;
+        for (field, size) in [(index_slot::VERSION, 4), (index_slot::HASH_ALGORITHM, 1), (index_slot::DATA_SIZE, 8)] {
+            root.check_field(field, size)?;
+        }
+        match root.u32(index_slot::VERSION, 1) {
+            1 => {}
+            0 => return Err(malformed("its version is 0", root.position() as usize)),
+            got => return Err(IndexError::Newer { what: "the index version", got: i64::from(got) }),
+        }
+        match root.i8(index_slot::HASH_ALGORITHM) {
+            0 => {}
+            got => return Err(IndexError::Newer { what: "the hash algorithm", got: i64::from(got) }),
+        }
+        for field in [index_slot::ENTRIES, index_slot::SYMLINKS, index_slot::EMPTY_DIRS] {
+            root.check_vector(field, 4)?;
+        }
+        self.data_hash(root)?;
+
+        let tables = |field| root.tables(field);
+        let entries = tables(index_slot::ENTRIES).len();
+        let total = entries + tables(index_slot::SYMLINKS).len() + tables(index_slot::EMPTY_DIRS).len();
+        if total > max_entries {
+            return Err(IndexError::TooLarge { got: total as u64, unit: "entries", limit: max_entries as u64 });
+        }
+        self.nodes.reserve_exact(total);
+        for table in tables(index_slot::ENTRIES) {
+            self.entry(table?)?;
+        }
+        for table in tables(index_slot::SYMLINKS) {
+            self.symlink(table?)?;
+        }
+        for table in tables(index_slot::EMPTY_DIRS) {
+            self.empty_dir(table?)?;
+        }
+        Ok(())
+    }
+
+    fn data_hash(&mut self, root: Table<'a>) -> Result<(), IndexError> {
+        root.check_vector(index_slot::DATA_HASH, 1)?;
+        self.summary.data_size = root.u64(index_slot::DATA_SIZE);
+        self.summary.data_digest = match root.bytes(index_slot::DATA_HASH) {
+            None | Some([]) => None,
+            Some(hash) => {
+                let fail = || malformed("its data hash does not have 32 bytes", root.position() as usize);
+                Some(Digest::Sha256(hash.try_into().map_err(|_| fail())?))
+            }
+        };
+        Ok(())
+    }
+
+    fn entry(&mut self, table: Table<'a>) -> Result<(), IndexError> {
+        use slot::entry::{COMPRESSION, DATA_OFFSET, DATA_SIZE, HASH, MTIME_NS, ORIGINAL_SIZE};
+        let path = self.path(table, slot::entry::PATH)?;
+        for field in [DATA_OFFSET, DATA_SIZE, ORIGINAL_SIZE, MTIME_NS] {
+            table.check_field(field, 8)?;
+        }
+        for field in [slot::entry::MODE, slot::entry::UID, slot::entry::GID] {
+            table.check_field(field, 4)?;
+        }
+        table.check_field(COMPRESSION, 1)?;
+        table.check_vector(HASH, 1)?;
+        let fail = |problem| Err(IndexError::Entry { path: path.into(), problem });
+        match table.bytes(HASH).map(<[u8]>::len) {
+            Some(32) => {}
+            Some(length) => return fail(format!("its hash has {length} bytes instead of 32")),
+            None => return fail("it has no hash".into()),
+        }
+        let (offset, stored, original) = (table.u64(DATA_OFFSET), table.u64(DATA_SIZE), table.u64(ORIGINAL_SIZE));
+        match table.i8(COMPRESSION) {
+            0 if stored != original => {
+                return fail(format!("{stored} bytes are stored as they are, but its size is {original}"));
+            }
+            0 | 1 => {}
+            got => return Err(IndexError::Newer { what: "the compression of a file", got: i64::from(got) }),
+        }
+        let Some(end) = offset.checked_add(stored) else {
+            return fail(format!("its {stored} bytes at {offset} pass the largest offset there is"));
+        };
+        let summary = &mut self.summary;
+        summary.data_end = summary.data_end.max(end);
+        summary.original_bytes = summary.original_bytes.saturating_add(original);
+        summary.stored_bytes = summary.stored_bytes.saturating_add(stored);
+        self.push(Kind::File, table, slot::entry::PATH, path);
+        Ok(())
+    }
+
+    fn symlink(&mut self, table: Table<'a>) -> Result<(), IndexError> {
+        let path = self.path(table, slot::symlink::PATH)?;
+        table.check_field(slot::symlink::MTIME_NS, 8)?;
+        table.check_vector(slot::symlink::TARGET, 1)?;
+        let target = table.bytes(slot::symlink::TARGET).unwrap_or_default();
+        if target.is_empty() || target.len() > MAX_TARGET || target.contains(&0) {
+            let problem = format!("its target is empty, longer than {MAX_TARGET} bytes or holds a NUL byte");
+            return Err(IndexError::Entry { path: path.into(), problem });
+        }
+        self.push(Kind::Symlink, table, slot::symlink::PATH, path);
+        Ok(())
+    }
+
+    fn empty_dir(&mut self, table: Table<'a>) -> Result<(), IndexError> {
+        let path = self.path(table, slot::empty_dir::PATH)?;
+        table.check_field(slot::empty_dir::MODE, 4)?;
+        table.check_field(slot::empty_dir::MTIME_NS, 8)?;
+        self.push(Kind::EmptyDir, table, slot::empty_dir::PATH, path);
+        Ok(())
+    }
+
+    fn path(&self, table: Table<'a>, field: u16) -> Result<&'a [u8], IndexError> {
+        table.check_vector(field, 1)?;
+        let path = table.bytes(field).unwrap_or_default();
+        if path.len() > Slot::MAX_PATH {
+            return Err(malformed("a path is longer than 1 GiB", table.position() as usize));
+        }
+        path::check(path).map_err(|problem| PathError { path: path.into(), problem })?;
+        Ok(path)
+    }
+
+    fn push(&mut self, kind: Kind, table: Table<'a>, field: u16, path: &[u8]) {
+        let position = table.bytes_position(field).unwrap_or_default();
+        self.nodes.push(Slot::new(kind, table.position(), position, path.len()));
+    }
+}

@@ -1,0 +1,1 @@
+//! The kit that every implementation of the registry trait runs.

@@ -1,0 +1,333 @@
+//! An OCI registry over HTTP, in front of any [`Registry`].
+//!
+//! It speaks the OCI distribution specification 1.1 (and what its main branch adds: upload cancel, several tags in one
+//! push, digest headers) over HTTP/1.1 and unencrypted HTTP/2. TLS is the business of whoever stands in front.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use crate::error::ErrorCode;
+use crate::registry::{MAX_MANIFEST_BYTES, Registry};
+
+mod answer;
+mod auth;
+mod blobs;
+mod body;
+mod log;
+mod manifests;
+mod query;
+mod range;
+mod referrers;
+mod route;
+mod stall;
+mod tags;
+mod uploads;
+
+pub use auth::Auth;
+
+use answer::{Body, Fault};
+use auth::{Action, Need};
+use body::RequestBody;
+use query::Query;
+use route::Route;
+
+/// How long shutdown waits for requests that are being answered.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What a server takes from its clients. Sizes are in bytes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServerLimits {
+    /// Largest manifest: 4 MiB.
+    pub max_manifest_bytes: u64,
+    /// Largest blob; `None` leaves it to the registry behind.
+    pub max_upload_bytes: Option<u64>,
+    /// Connections at a time: 1,024. Others wait in the listener's queue.
+    pub max_connections: usize,
+    /// Longest page of a list: 1,000 items.
+    pub max_page: usize,
+    /// How long the head of a request may take, and how long a connection may wait for its next one: 30 s.
+    pub header_timeout: Duration,
+    /// How long a body may stand still, in either direction: 60 s.
+    pub idle_timeout: Duration,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            max_manifest_bytes: MAX_MANIFEST_BYTES,
+            max_upload_bytes: None,
+            max_connections: 1024,
+            max_page: 1000,
+            header_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_mins(1),
+        }
+    }
+}
+
+/// A registry server.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use std::sync::Arc;
+/// use blob_registry::{MemoryRegistry, Server};
+///
+/// let server = Server::builder(Arc::new(MemoryRegistry::new())).bind("127.0.0.1:0").await?;
+/// println!("http://{}/v2/", server.local_addr());
+/// server.shutdown().await;
+/// # Ok::<(), std::io::Error>(())
+/// # })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Server;
+
+impl Server {
+    /// A server in front of `registry`.
+    pub fn builder(registry: Arc<dyn Registry>) -> ServerBuilder {
+        ServerBuilder { app: App { registry, limits: ServerLimits::default(), read_only: false, auth: None } }
+    }
+}
+
+/// A server that is not yet listening.
+#[derive(Debug)]
+#[must_use]
+pub struct ServerBuilder {
+    app: App,
+}
+
+impl ServerBuilder {
+    /// Changes the limits.
+    pub fn limits(mut self, limits: ServerLimits) -> Self {
+        self.app.limits = limits;
+        self
+    }
+
+    /// Refuses everything that writes.
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.app.read_only = read_only;
+        self
+    }
+
+    /// Asks for credentials.
+    pub fn auth(mut self, auth: Auth) -> Self {
+        self.app.auth = Some(auth);
+        self
+    }
+
+    /// Listens on `address`; port 0 takes a free one. Must be called within a Tokio runtime with I/O and time.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub async fn bind(self, address: impl tokio::net::ToSocketAddrs) -> io::Result<ServerHandle> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let (stop, stopped) = watch::channel(());
+        let task = tokio::spawn(accept(listener, Arc::new(self.app), stopped));
+        Ok(ServerHandle { address, stop, task: Some(task) })
+    }
+}
+
+/// A running server. Dropping it stops it at once; [`shutdown`](Self::shutdown) lets requests finish.
+#[derive(Debug)]
+pub struct ServerHandle {
+    address: SocketAddr,
+    stop: watch::Sender<()>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl ServerHandle {
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no more connections, lets running requests finish for up to ten seconds, and stops.
+    pub async fn shutdown(mut self) {
+        // Without a receiver the server has ended already.
+        let _ = self.stop.send(());
+        if let Some(task) = self.task.take() {
+            // The task ends by itself, bounded by the grace period; it does not panic.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for ServerHandle {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+}
+
+/// What the handlers of all requests share.
+struct App {
+    registry: Arc<dyn Registry>,
+    limits: ServerLimits,
+    read_only: bool,
+    auth: Option<Auth>,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("registry", &self.registry).field("auth", &self.auth).finish_non_exhaustive()
+    }
+}
+
+/// Accepts connections until it is told to stop. The connections are tasks of a set that dies with this future.
+async fn accept(listener: TcpListener, app: Arc<App>, mut stopped: watch::Receiver<()>) {
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(app.limits.max_connections.max(1)));
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let accepted = tokio::select! {
+            accepted = next => accepted,
+            // An error means that the handle is gone: stop as well.
+            _ = stopped.changed() => break,
+        };
+        match accepted {
+            (Ok(place), Ok((stream, _))) => {
+                connections.spawn(serve(stream, Arc::clone(&app), graceful.watcher(), place));
+            }
+            (_, Err(error)) => {
+                // Out of descriptors, or a client that went away: neither must end the server or spin it.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            (Err(_), _) => break,
+        }
+        while connections.try_join_next().is_some() {}
+    }
+    drop(listener);
+    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests did not finish in time and were cut off");
+    }
+    connections.shutdown().await;
+}
+
+/// Serves one connection.
+async fn serve(stream: TcpStream, app: Arc<App>, watcher: Watcher, place: OwnedSemaphorePermit) {
+    // Small answers must not wait for more; failure costs speed alone.
+    let _ = stream.set_nodelay(true);
+    let limits = app.limits.clone();
+    let io = TokioIo::new(stall::Watched::new(stream, limits.header_timeout, limits.idle_timeout));
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
+    let mut http2 = builder.http2();
+    http2.timer(TokioTimer::new()).max_concurrent_streams(64).max_header_list_size(64 << 10);
+    http2.keep_alive_interval(limits.header_timeout).keep_alive_timeout(limits.header_timeout);
+    let service = service_fn(move |request| {
+        let app = Arc::clone(&app);
+        async move { Ok::<_, std::convert::Infallible>(answer_logged(&app, request).await) }
+    });
+    let connection = builder.serve_connection(io, service).into_owned();
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection ended badly");
+    }
+    drop(place);
+}
+
+/// Answers a request, with a line in the access log when the answer is out.
+async fn answer_logged(app: &App, request: Request<Incoming>) -> Response<log::Logged> {
+    let entry = log::Entry::begin(request.method(), request.uri().path());
+    let (mut parts, body) = request.into_parts();
+    if let Some(authority) = parts.uri.authority()
+        && !parts.headers.contains_key(header::HOST)
+    {
+        // HTTP/2 names the host in the target.
+        parts.headers.insert(header::HOST, answer::value(authority.as_str()));
+    }
+    let mut body = RequestBody::new(body, app.limits.idle_timeout);
+    let mut response = match answer(app, &parts, &mut body).await {
+        Ok(response) => response,
+        Err(fault) => {
+            // Asking for the body now would invite a client that waits for "100 Continue" to send it.
+            if !parts.headers.contains_key(header::EXPECT) {
+                body.drain().await;
+            }
+            fault.into_response()
+        }
+    };
+    let version = HeaderName::from_static("docker-distribution-api-version");
+    response.headers_mut().insert(version, HeaderValue::from_static("registry/2.0"));
+    entry.follow(response)
+}
+
+async fn answer(app: &App, parts: &http::request::Parts, body: &mut RequestBody) -> Result<Response<Body>, Fault> {
+    let (method, headers) = (&parts.method, &parts.headers);
+    let query = Query::parse(parts.uri.query());
+    let route = Route::parse(parts.uri.path())?;
+    if route == Route::Token {
+        let issued = app.auth.as_ref().and_then(|auth| auth.issue(headers, &query));
+        return issued.unwrap_or_else(|| Err(Fault::plain(404, ErrorCode::Unknown, "no such path")));
+    }
+    let principal = match &app.auth {
+        Some(auth) => auth.admit(headers, need(method, &route))?,
+        None => auth::everybody(),
+    };
+    if app.read_only && !matches!(*method, Method::GET | Method::HEAD) {
+        return Err(Fault::of(ErrorCode::Unsupported, "this registry is read-only"));
+    }
+    match (&route, method) {
+        (Route::Blob(repository, digest), _) => blobs::answer(app, method, headers, repository, digest).await,
+        (Route::Uploads(repository), &Method::POST) => uploads::start(app, &principal, &query, body, repository).await,
+        (Route::Upload(repository, id), _) => {
+            let turn = uploads::Turn { app, headers, query: &query, repository, id };
+            turn.answer(method, body).await
+        }
+        (Route::Manifest(repository, Some(target)), _) => {
+            let turn = manifests::Turn { app, headers, query: &query, repository, target };
+            turn.answer(method, body).await
+        }
+        (Route::Manifest(..), &Method::PUT) => Err(Fault::of(ErrorCode::ManifestInvalid, "that is no tag")),
+        (Route::Manifest(..), _) => Err(Fault::of(ErrorCode::ManifestUnknown, "no such manifest")),
+        (Route::Base, &Method::GET | &Method::HEAD) => Ok(answer::json(&serde_json::json!({}))),
+        (Route::Catalog, &Method::GET | &Method::HEAD) => tags::catalog(app, &query).await,
+        (Route::Tags(repository), &Method::GET | &Method::HEAD) => tags::list(app, &query, repository).await,
+        (Route::Referrers(repository, subject), &Method::GET | &Method::HEAD) => {
+            referrers::list(app, &query, repository, subject).await
+        }
+        (Route::Uploads(_), _) => Err(unsupported("POST")),
+        _ => Err(unsupported("GET, HEAD")),
+    }
+}
+
+/// What a request needs to be allowed.
+fn need<'a>(method: &Method, route: &'a Route) -> Need<'a> {
+    let action = match *method {
+        Method::GET | Method::HEAD if !matches!(route, Route::Upload(..)) => Action::Pull,
+        // Cancelling one's own upload takes no more than making it.
+        Method::DELETE if !matches!(route, Route::Upload(..)) => Action::Delete,
+        _ => Action::Push,
+    };
+    match (route, route.repository()) {
+        (Route::Catalog, _) => Need::Catalog,
+        (_, Some(repository)) => Need::Repository(repository, action),
+        (_, None) => Need::Known,
+    }
+}
+
+/// 405, with the methods that work.
+fn unsupported(allowed: &'static str) -> Fault {
+    let fault = Fault::of(ErrorCode::Unsupported, "this method does not apply here");
+    fault.with(header::ALLOW, HeaderValue::from_static(allowed))
+}

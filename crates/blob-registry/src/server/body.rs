@@ -1,0 +1,111 @@
+//! Request bodies: streamed in pieces, with a limit and a time-out for silence.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use super::answer::Fault;
+use crate::error::ErrorCode;
+
+/// Small frames are gathered to pieces of about this many bytes, so that a store is not called for each of them.
+const PIECE: usize = 1 << 20;
+
+/// What is read of a body that nobody wants, so that the client gets to see the answer: 8 MiB within two seconds.
+const DRAIN: (usize, Duration) = (8 << 20, Duration::from_secs(2));
+
+/// The body of a request.
+pub(super) struct RequestBody {
+    inner: Incoming,
+    idle: Duration,
+    /// Met after the piece that was handed out before it.
+    pending: Option<Fault>,
+}
+
+impl RequestBody {
+    /// `inner`, whose frames may be `idle` apart.
+    pub(super) fn new(inner: Incoming, idle: Duration) -> Self {
+        Self { inner, idle, pending: None }
+    }
+
+    /// How many bytes the client announced.
+    pub(super) fn announced(&self) -> Option<u64> {
+        self.inner.size_hint().exact()
+    }
+
+    /// The next piece, about 1 MiB or the rest; `None` at the end. What came before a failure is handed out before it.
+    pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, Fault> {
+        if let Some(fault) = self.pending.take() {
+            return Err(fault);
+        }
+        let mut gathered = BytesMut::new();
+        loop {
+            match self.frame().await {
+                Ok(Some(bytes)) if gathered.is_empty() && bytes.len() >= PIECE => return Ok(Some(bytes)),
+                Ok(Some(bytes)) => gathered.extend_from_slice(&bytes),
+                Ok(None) => return Ok((!gathered.is_empty()).then(|| gathered.freeze())),
+                Err(fault) if gathered.is_empty() => return Err(fault),
+                Err(fault) => {
+                    self.pending = Some(fault);
+                    return Ok(Some(gathered.freeze()));
+                }
+            }
+            if gathered.len() >= PIECE {
+                return Ok(Some(gathered.freeze()));
+            }
+        }
+    }
+
+    /// The whole body, at most `limit` bytes.
+    pub(super) async fn whole(&mut self, limit: u64) -> Result<Bytes, Fault> {
+        let too_large = || Fault::plain(413, ErrorCode::SizeInvalid, format!("the limit is {limit} bytes"));
+        if self.announced().is_some_and(|size| size > limit) {
+            return Err(too_large());
+        }
+        let mut whole = BytesMut::new();
+        while let Some(bytes) = self.frame().await? {
+            if (whole.len() + bytes.len()) as u64 > limit {
+                return Err(too_large());
+            }
+            whole.extend_from_slice(&bytes);
+        }
+        Ok(whole.freeze())
+    }
+
+    /// Reads on for a while after a refusal: a client that is still sending would otherwise see a reset connection.
+    pub(super) async fn drain(&mut self) {
+        let mut rest = DRAIN.0;
+        let reading = async {
+            while let Ok(Some(bytes)) = self.frame().await {
+                rest = rest.saturating_sub(bytes.len());
+                if rest == 0 {
+                    break;
+                }
+            }
+        };
+        // Both ends of the time-out mean the same: the answer goes out now.
+        let _ = tokio::time::timeout(DRAIN.1, reading).await;
+    }
+
+    async fn frame(&mut self) -> Result<Option<Bytes>, Fault> {
+        loop {
+            let Ok(frame) = tokio::time::timeout(self.idle, self.inner.frame()).await else {
+                return Err(Fault::plain(408, ErrorCode::Unknown, format!("nothing came for {:?}", self.idle)));
+            };
+            match frame {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    // Trailers carry nothing for us.
+                    if let Ok(data) = frame.into_data()
+                        && !data.is_empty()
+                    {
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(_)) => return Err(Fault::plain(400, ErrorCode::Unknown, "the body broke off")),
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The access log: one event per answer, when its last byte is out or given up.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Method, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::answer::{Body, BoxError};
+
+/// A line of the log that is not finished.
+pub(super) struct Entry {
+    method: Method,
+    path: String,
+    begun: Instant,
+}
+
+impl Entry {
+    /// Begins a line. The query is left out, and so is the id of an upload session: whoever knows it may write.
+    pub(super) fn begin(method: &Method, path: &str) -> Self {
+        let mut path: String = path.chars().take(1024).collect();
+        if let Some(at) = path.rfind("/blobs/uploads/") {
+            path.truncate(at + "/blobs/uploads/".len());
+        }
+        Self { method: method.clone(), path, begun: Instant::now() }
+    }
+
+    /// Writes the line when `response` is out.
+    pub(super) fn follow(self, response: Response<Body>) -> Response<Logged> {
+        let status = response.status().as_u16();
+        response.map(|inner| Logged { inner, entry: self, status, sent: 0, whole: false })
+    }
+}
+
+/// A body that is counted.
+pub(super) struct Logged {
+    inner: Body,
+    entry: Entry,
+    status: u16,
+    sent: u64,
+    whole: bool,
+}
+
+impl HttpBody for Logged {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => self.sent += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Poll::Ready(None) => self.whole = true,
+            Poll::Ready(Some(Err(error))) => tracing::error!(%error, path = self.entry.path, "an answer broke off"),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        let whole = self.whole || self.inner.is_end_stream() || self.inner.size_hint().exact() == Some(0);
+        tracing::info!(
+            target: "blob_registry::access",
+            method = %self.entry.method,
+            path = self.entry.path,
+            status = self.status,
+            bytes = self.sent,
+            whole,
+            micros = self.entry.begun.elapsed().as_micros() as u64,
+            "request"
+        );
+    }
+}

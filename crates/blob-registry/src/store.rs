@@ -1,0 +1,167 @@
+//! The rules that every store of this crate keeps: what a manifest must be to be taken, how lists are cut into pages,
+//! what a referrer looks like in a list.
+
+use std::io;
+
+use blob_core::{Digest, Event};
+
+use crate::descriptor::{Descriptor, media_type};
+use crate::error::{ErrorCode, RegistryError};
+use crate::manifest::Outline;
+use crate::reference::{Repository, Tag};
+use crate::registry::{MAX_MANIFEST_BYTES, Page, PageRequest, PushBlob, PushManifest};
+
+/// Pages are never longer than this, whatever was asked for.
+pub(crate) const MAX_PAGE: usize = 10_000;
+
+/// Checks a manifest by itself: its size, its digest, that it is one document of one kind, and that this kind is the
+/// one it was sent as.
+pub(crate) fn check_manifest(repository: &Repository, manifest: &PushManifest) -> Result<Outline, RegistryError> {
+    let action = || format!("pushing manifest {repository}@{}", manifest.digest);
+    let size = manifest.bytes.len() as u64;
+    if size > MAX_MANIFEST_BYTES {
+        return Err(RegistryError::TooLarge { action: action(), size, limit: MAX_MANIFEST_BYTES });
+    }
+    let got = Digest::of(manifest.digest.algorithm(), &manifest.bytes);
+    if got != manifest.digest {
+        return Err(RegistryError::DigestMismatch { action: action(), expected: manifest.digest, got });
+    }
+    let invalid = |detail: String| RegistryError::detailed(action(), ErrorCode::ManifestInvalid, detail);
+    let outline = Outline::parse(&manifest.bytes).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        invalid(format!("{error}{cause}"))
+    })?;
+    if let Some(named) = &outline.media_type
+        && *named != manifest.media_type
+    {
+        return Err(invalid(format!("it was sent as {:?} and says of itself {named:?}", manifest.media_type)));
+    }
+    let problem = match manifest.media_type.as_str() {
+        media_type::IMAGE_MANIFEST | media_type::DOCKER_MANIFEST if !outline.manifests.is_empty() => "lists manifests",
+        media_type::IMAGE_MANIFEST | media_type::DOCKER_MANIFEST if outline.blobs.is_empty() => {
+            "names no configuration"
+        }
+        media_type::IMAGE_INDEX | media_type::DOCKER_MANIFEST_LIST if !outline.blobs.is_empty() => "lists layers",
+        _ => return Ok(outline),
+    };
+    Err(invalid(format!("a document of type {:?} {problem}", manifest.media_type)))
+}
+
+/// What a manifest names and the store must hold already.
+pub(crate) enum Needed {
+    /// A blob.
+    Blob(Digest),
+    /// A manifest.
+    Manifest(Digest),
+    /// Either: an index may list content of any type.
+    Any(Digest),
+}
+
+/// Everything that `outline` names and that must exist. The subject need not, nor need layers that may not be
+/// distributed.
+pub(crate) fn needed(outline: &Outline) -> impl Iterator<Item = Needed> + '_ {
+    let elsewhere =
+        |blob: &Descriptor| blob.media_type.contains("nondistributable") || blob.media_type.contains(".foreign.");
+    let blobs = outline.blobs.iter().filter(move |blob| !elsewhere(blob)).map(|blob| Needed::Blob(blob.digest));
+    let manifests = outline.manifests.iter().map(|child| {
+        if media_type::is_manifest(&child.media_type) {
+            Needed::Manifest(child.digest)
+        } else {
+            Needed::Any(child.digest)
+        }
+    });
+    blobs.chain(manifests)
+}
+
+/// The refusal of a manifest that names what is not there.
+pub(crate) fn missing(repository: &Repository, manifest: &Digest, absent: &Digest) -> RegistryError {
+    let action = format!("pushing manifest {repository}@{manifest}");
+    RegistryError::detailed(action, ErrorCode::ManifestBlobUnknown, format!("{absent} is not in the repository"))
+}
+
+/// Checks that `tag`, which points at `current`, may be moved by `manifest`.
+pub(crate) fn check_condition(
+    repository: &Repository,
+    tag: &Tag,
+    current: Option<&Digest>,
+    manifest: &PushManifest,
+) -> Result<(), RegistryError> {
+    let Some(expected) = &manifest.if_match else { return Ok(()) };
+    if current == Some(expected) {
+        return Ok(());
+    }
+    let now = current.map_or_else(|| "nothing".into(), Digest::to_string);
+    let detail = format!("expected it at {expected}, it is at {now}");
+    Err(RegistryError::detailed(format!("moving tag {repository}:{tag}"), ErrorCode::PreconditionFailed, detail))
+}
+
+/// How a manifest appears in the list of its subject's referrers.
+pub(crate) fn referrer(descriptor: &Descriptor, outline: Outline) -> Descriptor {
+    let mut entry = Descriptor::new(descriptor.media_type.clone(), descriptor.digest, descriptor.size);
+    entry.artifact_type = outline.artifact_type;
+    entry.annotations = outline.annotations;
+    entry
+}
+
+/// Cuts a page out of `items`, which are in the byte order of their keys.
+pub(crate) fn page<T>(
+    items: impl IntoIterator<Item = T>,
+    request: &PageRequest,
+    key: impl Fn(&T) -> String,
+) -> Page<T> {
+    let limit = request.limit.unwrap_or(MAX_PAGE).min(MAX_PAGE);
+    let behind = |item: &T| request.after.as_ref().is_none_or(|after| key(item).as_str() > after.as_str());
+    let mut rest = items.into_iter().filter(behind);
+    let chosen: Vec<T> = rest.by_ref().take(limit).collect();
+    let next = chosen.last().map(&key).filter(|_| rest.next().is_some());
+    Page::new(chosen, next)
+}
+
+/// The refusal of a range that leaves its blob.
+pub(crate) fn bad_range(action: String, start: u64, end: u64, size: u64) -> RegistryError {
+    RegistryError::detailed(action, ErrorCode::RangeInvalid, format!("bytes {start}..{end} of {size}"))
+}
+
+/// The refusal of bytes for another place of an upload than its end.
+pub(crate) fn moved(action: String, expected: u64, got: u64) -> RegistryError {
+    let detail = format!("the session holds {got} bytes, not {expected}: another request wrote to it");
+    RegistryError::detailed(action, ErrorCode::BlobUploadInvalid, detail)
+}
+
+/// Tells the watcher of a push that nothing had to be sent.
+pub(crate) fn report_existing(blob: &PushBlob, action: &str) -> Result<(), RegistryError> {
+    report(blob, action, |what| Event::Existing { what, bytes: blob.source.size() })
+}
+
+/// Tells the watcher of a push how far it is.
+pub(crate) fn report_sent(blob: &PushBlob, bytes: u64, action: &str) -> Result<(), RegistryError> {
+    report(blob, action, |what| Event::Uploading { what, bytes, bytes_total: blob.source.size() })
+}
+
+fn report<'a>(blob: &'a PushBlob, action: &str, event: impl FnOnce(&'a str) -> Event<'a>) -> Result<(), RegistryError> {
+    let Some((what, progress)) = &blob.progress else { return Ok(()) };
+    if progress.event(&event(what)).is_continue() {
+        return Ok(());
+    }
+    let source = Box::new(io::Error::new(io::ErrorKind::Interrupted, "the caller cancelled it"));
+    Err(RegistryError::Io { action: action.into(), transient: false, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_follow_one_another_without_gaps() {
+        let all = ["a", "b", "c", "d"];
+        let key = |item: &&str| (*item).to_owned();
+        let first = page(all, &PageRequest::first().limit(2), key);
+        assert_eq!((first.items, first.next.as_deref()), (vec!["a", "b"], Some("b")));
+        let second = page(all, &PageRequest::first().limit(2).after("b"), key);
+        assert_eq!((second.items, second.next), (vec!["c", "d"], None));
+        let between = page(all, &PageRequest::first().after("bb"), key);
+        assert_eq!((between.items, between.next), (vec!["c", "d"], None));
+        let none = page(all, &PageRequest::first().limit(0), key);
+        assert_eq!((none.items.len(), none.next), (0, None));
+    }
+}

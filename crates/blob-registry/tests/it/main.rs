@@ -1,0 +1,7 @@
+//! Integration tests: real stores, real servers over loopback.
+#![allow(clippy::unwrap_used)]
+
+#[cfg(all(feature = "server", feature = "memory"))]
+mod server;
+#[cfg(all(feature = "server", feature = "memory"))]
+mod wire;

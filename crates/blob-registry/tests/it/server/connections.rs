@@ -1,0 +1,140 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use blob_core::Digest;
+use blob_registry::server::ServerLimits;
+use blob_registry::{MemoryRegistry, Server};
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::{blob, start};
+use crate::wire::{Wire, read_answer};
+
+#[tokio::test]
+async fn path_tricks_lead_nowhere() {
+    let (_server, wire, registry) = start().await;
+    blob(&registry, "a", b"x").await;
+    for path in [
+        "/v2/a/../a/tags/list",
+        "/v2/%2e%2e/a/tags/list",
+        "/v2/a%2ftags/list",
+        "/v2/a%00/tags/list",
+        "/v2//a/tags/list",
+        "/v2/a//tags/list",
+        "/v3/",
+        "/",
+        "/etc/passwd",
+    ] {
+        let answer = wire.get(path).await;
+        assert!(matches!(answer.status, 400 | 404), "{path}: {}", answer.status);
+        assert!(answer.json()["errors"][0]["code"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn http_2_without_tls_is_spoken() {
+    let (_server, wire, registry) = start().await;
+    let digest = blob(&registry, "a", b"0123456789").await;
+    let stream = TokioIo::new(TcpStream::connect(wire.0).await.unwrap());
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), stream).await.unwrap();
+    let driver = tokio::spawn(connection);
+    for (method, body) in [("GET", "0123456789"), ("HEAD", "")] {
+        let uri = format!("http://{}/v2/a/blobs/{digest}", wire.0);
+        let request = http::Request::builder().method(method).uri(uri).body(Empty::new()).unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-length"], "10");
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), body);
+    }
+    drop(sender);
+    driver.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn clients_that_say_nothing_are_dropped() {
+    let mut limits = ServerLimits::default();
+    limits.header_timeout = Duration::from_millis(100);
+    limits.idle_timeout = Duration::from_millis(100);
+    let server = Server::builder(Arc::new(MemoryRegistry::new())).limits(limits).bind("127.0.0.1:0").await.unwrap();
+    for begun in ["", "P", "GET /v2/ HTTP/1.1\r\nHost: x\r\nA: b"] {
+        let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+        stream.write_all(begun.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        // Reset or end: the connection is over.
+        let _ = stream.read_to_end(&mut rest).await;
+        assert!(!rest.starts_with(b"HTTP/1.1 200"), "{begun}");
+    }
+    let wire = Wire(server.local_addr());
+    let session = wire.send("POST", "/v2/a/blobs/uploads/", &[], b"").await;
+    let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    let location = session.header("location").unwrap();
+    let head = format!("PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert_eq!(read_answer(&mut stream).await.status, 408);
+    assert_eq!(wire.get(location).await.header("range"), Some("0-4"));
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_dropped() {
+    let mut limits = ServerLimits::default();
+    limits.idle_timeout = Duration::from_millis(100);
+    let registry = MemoryRegistry::new();
+    let content: &'static [u8] = Box::leak(vec![7_u8; 64 << 20].into_boxed_slice());
+    let digest = blob(&registry, "a", content).await;
+    let server = Server::builder(Arc::new(registry)).limits(limits).bind("127.0.0.1:0").await.unwrap();
+    let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    let head = format!("GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // A server that waits for ever would send everything to whoever begins to read at last.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut taken = Vec::new();
+    let _ = stream.read_to_end(&mut taken).await;
+    assert!(taken.len() < content.len(), "{}", taken.len());
+}
+
+#[tokio::test]
+async fn refusals_reach_clients_that_are_still_sending() {
+    let (_server, wire, _registry) = start().await;
+    let body = vec![0_u8; 600_000];
+    let answer = wire.send("PATCH", "/v2/a/blobs/uploads/bm9uZQ", &[], &body).await;
+    assert_eq!((answer.status, answer.code().as_str()), (404, "BLOB_UPLOAD_UNKNOWN"));
+}
+
+#[tokio::test]
+async fn shutdown_lets_a_running_upload_finish() {
+    let (server, wire, _registry) = start().await;
+    let digest = Digest::sha256_of(b"hello world");
+    let mut stream = TcpStream::connect(wire.0).await.unwrap();
+    let head =
+        format!("POST /v2/a/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\nhello");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The server has taken the connection once it answers another one.
+    assert_eq!(wire.get("/v2/").await.status, 200);
+    let stopping = tokio::spawn(server.shutdown());
+    while TcpStream::connect(wire.0).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stream.write_all(b" world").await.unwrap();
+    assert_eq!(read_answer(&mut stream).await.status, 201);
+    stopping.await.unwrap();
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_wait() {
+    let mut limits = ServerLimits::default();
+    limits.max_connections = 1;
+    let server = Server::builder(Arc::new(MemoryRegistry::new())).limits(limits).bind("127.0.0.1:0").await.unwrap();
+    let mut first = TcpStream::connect(server.local_addr()).await.unwrap();
+    first.write_all(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut start = [0; 12];
+    first.read_exact(&mut start).await.unwrap();
+    let waiting = tokio::spawn(async move { Wire(server.local_addr()).get("/v2/").await.status });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!waiting.is_finished());
+    drop(first);
+    assert_eq!(waiting.await.unwrap(), 200);
+}

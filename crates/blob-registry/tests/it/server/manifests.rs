@@ -1,0 +1,121 @@
+use blob_core::{Algorithm, Digest};
+
+use super::{MANIFEST, artifact, start};
+
+const TYPED: [(&str, &str); 1] = [("Content-Type", MANIFEST)];
+
+#[tokio::test]
+async fn a_manifest_is_found_by_tag_and_digest() {
+    let (_server, wire, registry) = start().await;
+    let bytes = artifact(&registry, "a", "1", None).await;
+    let digest = Digest::sha256_of(&bytes).to_string();
+    let answer = wire.send("PUT", "/v2/a/manifests/v1", &TYPED, &bytes).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    assert_eq!(answer.header("docker-content-digest"), Some(digest.as_str()));
+    assert_eq!(answer.header("location"), Some(format!("/v2/a/manifests/{digest}").as_str()));
+    assert_eq!((answer.header("oci-subject"), answer.header("oci-tag")), (None, None));
+    for reference in ["v1", &digest] {
+        for method in ["GET", "HEAD"] {
+            let path = format!("/v2/a/manifests/{reference}");
+            let answer = wire.send(method, &path, &[("Accept", "text/html")], b"").await;
+            assert_eq!(answer.status, 200, "{path}");
+            assert_eq!(answer.header("content-type"), Some(MANIFEST));
+            assert_eq!(answer.header("content-length"), Some(bytes.len().to_string().as_str()));
+            assert_eq!(answer.header("docker-content-digest"), Some(digest.as_str()));
+            assert_eq!(answer.body, if method == "GET" { bytes.as_slice() } else { b"" });
+            let etag = answer.header("etag").unwrap().to_owned();
+            assert_eq!(wire.send(method, &path, &[("If-None-Match", &etag)], b"").await.status, 304);
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_push_by_digest_sets_many_tags() {
+    let (_server, wire, registry) = start().await;
+    let bytes = artifact(&registry, "a", "1", None).await;
+    for digest in [Digest::sha256_of(&bytes), Digest::of(Algorithm::Sha512, &bytes)] {
+        let path = format!("/v2/a/manifests/{digest}?tag=x&tag=y");
+        let answer = wire.send("PUT", &path, &TYPED, &bytes).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        assert_eq!(answer.all("oci-tag"), ["x", "y"]);
+        for tag in ["x", "y"] {
+            let answer = wire.get(&format!("/v2/a/manifests/{tag}")).await;
+            assert_eq!(answer.header("docker-content-digest"), Some(digest.to_string().as_str()));
+        }
+    }
+    let digest = Digest::sha256_of(&bytes);
+    let answer = wire.send("PUT", &format!("/v2/a/manifests/{digest}?tag=.x"), &TYPED, &bytes).await;
+    assert_eq!((answer.status, answer.code().as_str()), (400, "MANIFEST_INVALID"));
+    let other = Digest::sha256_of(b"other");
+    let answer = wire.send("PUT", &format!("/v2/a/manifests/{other}"), &TYPED, &bytes).await;
+    assert_eq!((answer.status, answer.code().as_str()), (400, "DIGEST_INVALID"));
+}
+
+#[tokio::test]
+async fn tags_move_on_condition() {
+    let (_server, wire, registry) = start().await;
+    let one = artifact(&registry, "a", "1", None).await;
+    let two = artifact(&registry, "a", "2", None).await;
+    let etag = |bytes: &[u8]| format!("\"{}\"", Digest::sha256_of(bytes));
+    let put = |condition: String, bytes: Vec<u8>| async move {
+        let headers = [TYPED[0], ("If-Match", condition.as_str())];
+        wire.send("PUT", "/v2/a/manifests/v1", &headers, &bytes).await
+    };
+    assert_eq!(put(etag(&one), one.clone()).await.status, 412);
+    assert_eq!(wire.send("PUT", "/v2/a/manifests/v1", &TYPED, &one).await.status, 201);
+    let answer = put(etag(&two), two.clone()).await;
+    assert_eq!((answer.status, answer.code().as_str()), (412, "PRECONDITION_FAILED"));
+    assert_eq!(wire.get("/v2/a/manifests/v1").await.body, one);
+    assert_eq!(put(etag(&one), two.clone()).await.status, 201);
+    assert_eq!(wire.get("/v2/a/manifests/v1").await.body, two);
+    assert_eq!(put("*".into(), two.clone()).await.status, 400);
+    let headers = [TYPED[0], ("If-None-Match", "*")];
+    assert_eq!(wire.send("PUT", "/v2/a/manifests/v1", &headers, &two).await.status, 400);
+}
+
+#[tokio::test]
+async fn bad_manifests_are_refused() {
+    let (_server, wire, registry) = start().await;
+    let good = String::from_utf8(artifact(&registry, "a", "1", None).await).unwrap();
+    let index = blob_registry::media_type::IMAGE_INDEX;
+    let absent = Digest::sha256_of(b"absent");
+    let layer = format!(r#""layers":[{{"mediaType":"a/b","digest":"{absent}","size":6}}]"#);
+    let long = good.clone() + &" ".repeat(4 << 20);
+    for (media_type, bytes, status, code) in [
+        (MANIFEST, "", 400, "MANIFEST_INVALID"),
+        (MANIFEST, "{", 400, "MANIFEST_INVALID"),
+        (index, good.as_str(), 400, "MANIFEST_INVALID"),
+        (MANIFEST, &good.replace("\"layers\"", "\"manifests\":[],\"layers\""), 400, "MANIFEST_INVALID"),
+        (MANIFEST, &good.replace("{\"schema", "{\"schemaVersion\":2,\"schema"), 400, "MANIFEST_INVALID"),
+        (MANIFEST, &good.replace("\"layers\":[]", &layer), 404, "MANIFEST_BLOB_UNKNOWN"),
+        (MANIFEST, &long, 413, "SIZE_INVALID"),
+    ] {
+        let answer = wire.send("PUT", "/v2/a/manifests/v1", &[("Content-Type", media_type)], bytes.as_bytes()).await;
+        let shown = &bytes[..bytes.len().min(300)];
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{media_type} {shown}");
+    }
+    for (path, code) in [("/v2/a/manifests/.x", "MANIFEST_INVALID"), ("/v2/A/manifests/x", "NAME_INVALID")] {
+        let answer = wire.send("PUT", path, &TYPED, good.as_bytes()).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, code), "{path}");
+    }
+    assert_eq!(wire.get("/v2/a/manifests/.x").await.code(), "MANIFEST_UNKNOWN");
+    let without_type = wire.send("PUT", "/v2/a/manifests/v1", &[], good.as_bytes()).await;
+    assert_eq!(without_type.status, 201);
+}
+
+#[tokio::test]
+async fn deleting_a_tag_leaves_the_manifest_and_deleting_the_manifest_takes_its_tags() {
+    let (_server, wire, registry) = start().await;
+    let bytes = artifact(&registry, "a", "1", None).await;
+    let by_digest = format!("/v2/a/manifests/{}", Digest::sha256_of(&bytes));
+    for tag in ["x", "y"] {
+        wire.send("PUT", &format!("/v2/a/manifests/{tag}"), &TYPED, &bytes).await;
+    }
+    assert_eq!(wire.send("DELETE", "/v2/a/manifests/x", &[], b"").await.status, 202);
+    let answer = wire.get("/v2/a/manifests/x").await;
+    assert_eq!((answer.status, answer.code().as_str()), (404, "MANIFEST_UNKNOWN"));
+    assert_eq!(wire.get(&by_digest).await.status, 200);
+    assert_eq!(wire.send("DELETE", &by_digest, &[], b"").await.status, 202);
+    assert_eq!(wire.get("/v2/a/manifests/y").await.status, 404);
+    assert_eq!(wire.send("DELETE", &by_digest, &[], b"").await.status, 404);
+}
