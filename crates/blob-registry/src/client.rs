@@ -36,7 +36,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use blob_core::Digest;
+use blob_core::{ByteSource, Digest};
 use blob_http::{RetryPolicy, Transport};
 use url::Url;
 
@@ -197,6 +197,10 @@ impl Registry for RegistryClient {
 
     async fn repositories(&self, page: &PageRequest) -> Result<Page<Repository>, RegistryError> {
         self.core.repositories(page).await
+    }
+
+    async fn local_blob(&self, _: &Repository, _: &Digest) -> Result<Option<Arc<dyn ByteSource>>, RegistryError> {
+        Ok(None)
     }
 }
 

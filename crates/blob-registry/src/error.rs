@@ -239,7 +239,9 @@ impl RegistryError {
             Self::DigestMismatch { .. } => ErrorCode::DigestInvalid,
             Self::SizeMismatch { .. } | Self::TooLarge { .. } => ErrorCode::SizeInvalid,
             Self::Credentials { .. } => ErrorCode::Unauthorized,
-            Self::Protocol { .. } | Self::Io { .. } | Self::Source { .. } | Self::Cancelled { .. } => ErrorCode::Unknown,
+            Self::Protocol { .. } | Self::Io { .. } | Self::Source { .. } | Self::Cancelled { .. } => {
+                ErrorCode::Unknown
+            }
         }
     }
 

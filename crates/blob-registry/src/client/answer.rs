@@ -3,7 +3,7 @@
 use blob_core::Digest;
 use blob_http::{HttpError, ResponseBody, Secret};
 use futures_util::StreamExt as _;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use url::Url;
@@ -49,11 +49,6 @@ impl Answer {
         self.header(CONTENT_LENGTH.as_str())?.trim().parse().ok()
     }
 
-    /// The entity tag, as it was sent.
-    pub(super) fn etag(&self) -> Option<&str> {
-        self.header(ETAG.as_str())
-    }
-
     /// The media type in lower case, without parameters.
     pub(super) fn media_type(&self) -> Option<String> {
         media_type(&self.headers)
@@ -65,9 +60,10 @@ impl Answer {
     /// [`RegistryError::Protocol`] if what it says is no digest.
     pub(super) fn content_digest(&self, action: &str) -> Result<Option<Digest>, RegistryError> {
         let Some(value) = self.header(CONTENT_DIGEST) else { return Ok(None) };
-        let digest = value.trim().parse().map_err(|error| {
-            protocol(action, format!("the answer's Docker-Content-Digest is unusable: {error}"))
-        })?;
+        let digest = value
+            .trim()
+            .parse()
+            .map_err(|error| protocol(action, format!("the answer's Docker-Content-Digest is unusable: {error}")))?;
         Ok(Some(digest))
     }
 
@@ -216,7 +212,8 @@ mod tests {
 
     #[test]
     fn json_errors_are_read() {
-        let body = br#"{"errors":[{"code":"WEIRD","message":"first"},{"code":"NAME_UNKNOWN","message":"m","detail":"d"}]}"#;
+        let body =
+            br#"{"errors":[{"code":"WEIRD","message":"first"},{"code":"NAME_UNKNOWN","message":"m","detail":"d"}]}"#;
         let words = Words::read(body, true, false);
         assert_eq!(words.code, Some(ErrorCode::NameUnknown));
         assert_eq!(words.detail.as_deref(), Some("first; m: d"));

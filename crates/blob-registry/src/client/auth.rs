@@ -36,7 +36,7 @@ const MAX_TOKEN_ANSWER: u64 = 128 << 10;
 const TOKEN_TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a credential is used before its source is asked again.
-const REMEMBER: Duration = Duration::from_secs(300);
+const REMEMBER: Duration = Duration::from_mins(5);
 
 /// How long "none" and failures are remembered.
 const REMEMBER_NONE: Duration = Duration::from_secs(10);
@@ -186,11 +186,7 @@ impl Auth {
     }
 
     /// Which demand the challenges make, Bearer before Basic, and the scope they name.
-    fn understand(
-        &self,
-        headers: &HeaderMap,
-        purpose: Purpose<'_>,
-    ) -> Result<(Option<Demand>, Scope), RegistryError> {
+    fn understand(&self, headers: &HeaderMap, purpose: Purpose<'_>) -> Result<(Option<Demand>, Scope), RegistryError> {
         let challenges = challenge::of_headers(headers);
         let mut refusal = None;
         for challenge in challenges.iter().filter(|challenge| challenge.scheme == "bearer") {
@@ -219,21 +215,21 @@ impl Auth {
         let key = purpose.repository.cloned();
         // Held while looking up, so that many requests at once start one helper.
         let mut remembered = self.state.remembered.lock().await;
-        let found = match remembered.get(&key).filter(|entry| Instant::now() < entry.until) {
-            Some(entry) => entry.found.clone(),
-            None => {
-                let found = self.credentials.lookup(&self.host, purpose.repository).await;
-                let found = found.map_err(|error| printable(&chain(&error), 500));
-                if let Err(error) = &found {
-                    tracing::warn!(host = self.host, error, "credentials are not available");
-                }
-                let life = if matches!(found, Ok(Some(_))) { REMEMBER } else { REMEMBER_NONE };
-                if remembered.len() >= MAX_REMEMBERED {
-                    remembered.clear();
-                }
-                remembered.insert(key, Remembered { found: found.clone(), until: Instant::now() + life });
-                found
+        let known = remembered.get(&key).filter(|entry| Instant::now() < entry.until);
+        let found = if let Some(entry) = known {
+            entry.found.clone()
+        } else {
+            let found = self.credentials.lookup(&self.host, purpose.repository).await;
+            let found = found.map_err(|error| printable(&chain(&error), 500));
+            if let Err(error) = &found {
+                tracing::warn!(host = self.host, error, "credentials are not available");
             }
+            let life = if matches!(found, Ok(Some(_))) { REMEMBER } else { REMEMBER_NONE };
+            if remembered.len() >= MAX_REMEMBERED {
+                remembered.clear();
+            }
+            remembered.insert(key, Remembered { found: found.clone(), until: Instant::now() + life });
+            found
         };
         match found {
             Ok(credential) => Ok((credential, None)),
@@ -374,8 +370,7 @@ impl Auth {
             let body: Body = request.form.clone().map_or_else(blob_http::empty, blob_http::full);
             let mut attempt = http::Request::new(body);
             *attempt.method_mut() = request.method.clone();
-            *attempt.uri_mut() =
-                blob_http::transport::request_uri(&url).map_err(|error| transport(action, error))?;
+            *attempt.uri_mut() = blob_http::transport::request_uri(&url).map_err(|error| transport(action, error))?;
             attempt.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
             if let Some(authorization) = &request.authorization {
                 attempt.headers_mut().insert(AUTHORIZATION, authorization.clone());

@@ -123,8 +123,7 @@ impl SourcePayload {
     async fn body(&self, action: &str) -> Result<Body, RegistryError> {
         let size = self.range.end - self.range.start;
         let opened = self.source.open(self.range.clone()).await;
-        let stream =
-            opened.map_err(|source| RegistryError::Source { action: action.to_owned(), source })?;
+        let stream = opened.map_err(|source| RegistryError::Source { action: action.to_owned(), source })?;
         let (stop, meter, total) = (Arc::clone(&self.stop), self.meter.clone(), self.source.size());
         let mut done = self.range.start;
         let stream = stream.map(move |item| {
@@ -164,7 +163,10 @@ impl Meter {
 
 impl fmt::Debug for SourcePayload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SourcePayload").field("source", &self.source).field("range", &self.range).finish()
+        f.debug_struct("SourcePayload")
+            .field("source", &self.source)
+            .field("range", &self.range)
+            .finish_non_exhaustive()
     }
 }
 
@@ -307,7 +309,6 @@ pub(super) struct Document {
 
 /// What [`Core::fetch`] got.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "lives for a moment")]
 pub(super) enum Fetched {
     Whole(Document),
     Refused(Answer),

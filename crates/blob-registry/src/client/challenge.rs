@@ -45,7 +45,7 @@ fn parse(text: &[u8], challenges: &mut Vec<Challenge>) {
             return;
         }
         let Some(word) = cursor.token() else {
-            cursor.to_next_comma();
+            cursor.skip_to_comma();
             continue;
         };
         if let Some(value) = cursor.value() {
@@ -131,7 +131,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Passes over what is not understood, quoted commas included.
-    fn to_next_comma(&mut self) {
+    fn skip_to_comma(&mut self) {
         let mut quoted = false;
         let mut escaped = false;
         for (position, &byte) in self.rest.iter().enumerate() {

@@ -3,8 +3,8 @@
 //! Nothing in here can be printed: `Debug` of every type shows names of users and files, never a secret.
 
 mod docker;
-mod helper;
 mod fixed;
+mod helper;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -41,7 +41,8 @@ impl Core {
         let url = self.url(repository, &format!("blobs/{digest}"));
         let call = Call::new(Method::HEAD, url, repository, action, Object::Blob).with_scope(scope);
         let answer = self.send(&call).await?;
-        if let Some(got) = answer.content_digest(&call.action)?.filter(|got| got != digest && answer.status.is_success())
+        if let Some(got) =
+            answer.content_digest(&call.action)?.filter(|got| got != digest && answer.status.is_success())
         {
             return Err(RegistryError::DigestMismatch { action: call.action, expected: *digest, got });
         }
@@ -106,9 +107,9 @@ impl Core {
         let (total, skip) = match (answer.status, range) {
             (StatusCode::PARTIAL_CONTENT, Some(range)) => {
                 let header = answer.header(CONTENT_RANGE.as_str());
-                let (got, total) = header.and_then(parse_content_range).ok_or_else(|| {
-                    protocol(action, "the answer to a range has no usable Content-Range")
-                })?;
+                let (got, total) = header
+                    .and_then(parse_content_range)
+                    .ok_or_else(|| protocol(action, "the answer to a range has no usable Content-Range"))?;
                 if range.end > total {
                     return Err(blob.outside(range, total));
                 }
@@ -356,9 +357,21 @@ mod tests {
         assert_eq!(parse_content_range("bytes 0-9/100"), Some((0..10, 100)));
         assert_eq!(parse_content_range("Bytes 99-99/100"), Some((99..100, 100)));
         for bad in [
-            "", "bytes", "bytes 0-9/*", "bytes */100", "bytes 9-0/100", "bytes 0-100/100", "bytes=0-9/100", "items 0-9/100",
-            "bytes 0-9", "bytes +0-9/100", "bytes -1-9/100", "bytes 0-18446744073709551615/18446744073709551615",
-            "bytes 0-99999999999999999999/100", "bytes 0--9/100", "bytes 0-9/100, bytes 0-9/100",
+            "",
+            "bytes",
+            "bytes 0-9/*",
+            "bytes */100",
+            "bytes 9-0/100",
+            "bytes 0-100/100",
+            "bytes=0-9/100",
+            "items 0-9/100",
+            "bytes 0-9",
+            "bytes +0-9/100",
+            "bytes -1-9/100",
+            "bytes 0-18446744073709551615/18446744073709551615",
+            "bytes 0-99999999999999999999/100",
+            "bytes 0--9/100",
+            "bytes 0-9/100, bytes 0-9/100",
         ] {
             assert_eq!(parse_content_range(bad), None, "{bad:?}");
         }

@@ -92,7 +92,8 @@ impl Core {
             } else {
                 let mut descriptor = Descriptor::new(manifest.media_type.clone(), manifest.digest, size);
                 descriptor.artifact_type = outline.as_ref().and_then(|outline| outline.artifact_type.clone());
-                descriptor.annotations = outline.as_ref().map(|outline| outline.annotations.clone()).unwrap_or_default();
+                descriptor.annotations =
+                    outline.as_ref().map(|outline| outline.annotations.clone()).unwrap_or_default();
                 self.add_referrer(repository, &wanted.digest, descriptor).await?;
             }
         }
@@ -121,7 +122,8 @@ impl Core {
             try_join_all(left.into_iter().map(|tag| self.put_tag(repository, manifest, tag))).await?;
             return Ok(subject);
         }
-        let mut subjects = try_join_all(manifest.tags.iter().map(|tag| self.put_tag(repository, manifest, tag))).await?;
+        let mut subjects =
+            try_join_all(manifest.tags.iter().map(|tag| self.put_tag(repository, manifest, tag))).await?;
         Ok(subjects.pop().flatten())
     }
 
@@ -285,7 +287,9 @@ fn kind(headers: &HeaderMap, bytes: &Bytes, action: &str) -> Result<String, Regi
         // Kinds that we know nothing of are handed over as they are, unless they call themselves something else.
         let written = Outline::parse(bytes).ok().and_then(|outline| outline.media_type);
         return match written.filter(|written| written != kind) {
-            Some(written) => Err(invalid(format!("it came as {kind} and calls itself {}", answer::printable(&written, 200)))),
+            Some(written) => {
+                Err(invalid(format!("it came as {kind} and calls itself {}", answer::printable(&written, 200))))
+            }
             None => Ok(kind.clone()),
         };
     }

@@ -93,7 +93,8 @@ fn next_link(headers: &HeaderMap) -> Option<String> {
 fn links(value: &str) -> Vec<(String, bool)> {
     let mut links = Vec::new();
     let mut rest = value;
-    while let Some((target, behind)) = rest.trim_start_matches([' ', '\t', ',']).strip_prefix('<').and_then(|r| r.split_once('>'))
+    while let Some((target, behind)) =
+        rest.trim_start_matches([' ', '\t', ',']).strip_prefix('<').and_then(|r| r.split_once('>'))
     {
         let end = end_of_parameters(behind);
         let is_next = behind[..end].split(';').any(|parameter| {

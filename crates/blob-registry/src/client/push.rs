@@ -31,16 +31,12 @@ const LEAST_CHUNK: u64 = 64 << 10;
 const MAX_MOUNTS: usize = 4;
 
 /// Pushes `blob` to `repository`.
-pub(super) async fn push(
-    core: &Core,
-    repository: &Repository,
-    blob: &PushBlob,
-) -> Result<PushedBlob, RegistryError> {
+pub(super) async fn push(core: &Core, repository: &Repository, blob: &PushBlob) -> Result<PushedBlob, RegistryError> {
     let action = format!("pushing blob {}", core.name_of(repository, &blob.digest));
-    let meter = blob.progress.as_ref().map(|(what, progress)| Meter {
-        what: what.as_str().into(),
-        progress: Arc::clone(progress),
-    });
+    let meter = blob
+        .progress
+        .as_ref()
+        .map(|(what, progress)| Meter { what: what.as_str().into(), progress: Arc::clone(progress) });
     let push = Push { core, repository, digest: &blob.digest, source: &blob.source, meter, action };
     if !blob.known_absent && push.is_there().await? {
         push.existing()?;
@@ -178,12 +174,9 @@ impl Push<'_> {
     async fn send_session(&self, mut session: Session) -> Result<(), RegistryError> {
         let mut retries = Retries::new(self.core.retry);
         let mut chunk = self.core.profile.max_body();
-        // Pieces are only for what does not fit in one body, and for going on in the middle.
+        let mut fruitless = 0;
         loop {
-            let sent = match self.step(&mut session, chunk).await? {
-                None => return Ok(()),
-                Some(sent) => sent,
-            };
+            let Some(sent) = self.step(&mut session, chunk).await? else { return Ok(()) };
             match sent {
                 Sent::Taken => retries.progressed(),
                 Sent::TooLarge(error) => {
@@ -206,6 +199,13 @@ impl Push<'_> {
                     sleep(delay).await;
                     if self.recover(&mut session, held).await? {
                         retries.progressed();
+                        fruitless = 0;
+                    } else {
+                        fruitless += 1;
+                    }
+                    // Who closes the connection on a large body cannot say that it was too large.
+                    if fruitless >= 2 && chunk.is_none() && self.size() > self.core.limits.upload_chunk {
+                        chunk = Some(self.core.limits.upload_chunk);
                     }
                 }
             }
@@ -234,7 +234,7 @@ impl Push<'_> {
                 return Ok(Some(Sent::Taken));
             }
             Ok(answer) => answer,
-            Err(error) => return self.broken(error, None).map(Some),
+            Err(error) => return broken(error).map(Some),
         };
         match answer.status {
             StatusCode::PAYLOAD_TOO_LARGE => Ok(Some(Sent::TooLarge(answer.refuse(&call).await))),
@@ -244,7 +244,7 @@ impl Push<'_> {
                 let error = answer.refuse(&call).await;
                 Ok(Some(Sent::Broken { error, wait: None, held }))
             }
-            _ => self.broken(answer.refuse(&call).await, None).map(Some),
+            _ => broken(answer.refuse(&call).await).map(Some),
         }
     }
 
@@ -262,20 +262,8 @@ impl Push<'_> {
         }
         match upload::finish(self.core, &call, result, self.digest, self.size()).await {
             Ok(()) => Ok(None),
-            Err(error) => self.broken(error, None).map(Some),
+            Err(error) => broken(error).map(Some),
         }
-    }
-
-    /// What a failure means: an end, or a reason to ask where the session stands.
-    fn broken(&self, error: RegistryError, held: Option<u64>) -> Result<Sent, RegistryError> {
-        let wait = match &error {
-            RegistryError::Code { retry_after, .. } => *retry_after,
-            _ => None,
-        };
-        let code = error.error_code();
-        let session = matches!(code, ErrorCode::BlobUploadUnknown | ErrorCode::BlobUploadInvalid);
-        let network = error.is_transient() && !matches!(error, RegistryError::Source { .. });
-        if session || network { Ok(Sent::Broken { error, wait, held }) } else { Err(error) }
     }
 
     /// Finds out where a session stands after a failure, or begins a new one. Whether bytes were gained.
@@ -306,4 +294,15 @@ impl Push<'_> {
         }
         Payload::Source(SourcePayload::new(Arc::clone(self.source), range, self.meter.clone()))
     }
+}
+
+/// What a failure means: an end, or a reason to ask where the session stands.
+fn broken(error: RegistryError) -> Result<Sent, RegistryError> {
+    let wait = match &error {
+        RegistryError::Code { retry_after, .. } => *retry_after,
+        _ => None,
+    };
+    let session = matches!(error.error_code(), ErrorCode::BlobUploadUnknown | ErrorCode::BlobUploadInvalid);
+    let network = error.is_transient() && !matches!(error, RegistryError::Source { .. });
+    if session || network { Ok(Sent::Broken { error, wait, held: None }) } else { Err(error) }
 }

@@ -50,7 +50,6 @@ impl RealmPolicy {
     }
 }
 
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Nature {
     Public,

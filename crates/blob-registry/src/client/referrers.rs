@@ -45,9 +45,10 @@ impl Core {
     ) -> Result<Page<Descriptor>, RegistryError> {
         let action = format!("listing the referrers of {}", self.name_of(repository, subject));
         let cursor = match page.after.as_deref() {
-            Some(token) => Some(Cursor::parse(token).ok_or_else(|| {
-                protocol(&action, "the continuation token is not one of this list")
-            })?),
+            Some(token) => Some(
+                Cursor::parse(token)
+                    .ok_or_else(|| protocol(&action, "the continuation token is not one of this list"))?,
+            ),
             None => None,
         };
         let tag = fallback_tag(subject);
@@ -167,7 +168,8 @@ impl Core {
         let _turn = self.profile.fallback.lock().await;
         let mut held = self.read_fallback(change.repository, &change.tag, action).await?;
         for round in 0..ROUNDS {
-            let (mut index, etag) = held.map_or_else(|| (ImageIndex::new(Vec::new()), None), |held| (held.index, held.etag));
+            let (mut index, etag) =
+                held.map_or_else(|| (ImageIndex::new(Vec::new()), None), |held| (held.index, held.etag));
             if change.is_done(&index) {
                 return Ok(());
             }
@@ -307,7 +309,12 @@ mod tests {
     fn entries_are_added_once_and_removed() {
         let repository = Repository::new("a").expect("name");
         let entry = Descriptor::of("a/b", b"x");
-        let add = Change { repository: &repository, tag: fallback_tag(&entry.digest), digest: entry.digest, add: Some(entry) };
+        let add = Change {
+            repository: &repository,
+            tag: fallback_tag(&entry.digest),
+            digest: entry.digest,
+            add: Some(entry),
+        };
         let mut index = ImageIndex::new(vec![Descriptor::of("a/b", b"other")]);
         assert!(!add.is_done(&index));
         add.apply(&mut index);

@@ -14,10 +14,10 @@ use tokio::time::Instant;
 use super::scope::Scope;
 
 /// How long a token lives whose answer does not say (distribution, "Token Authentication Specification").
-const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+const DEFAULT_LIFE: Duration = Duration::from_mins(1);
 
 /// No token is trusted for longer.
-const MAX_LIFE: Duration = Duration::from_secs(24 * 3600);
+const MAX_LIFE: Duration = Duration::from_hours(24);
 
 /// More tokens than this are not held.
 const MAX_TOKENS: usize = 512;
@@ -42,6 +42,7 @@ impl Token {
     /// Reads the answer of a token service; `now` is the time of the answer by the service's own clock, if it said it.
     pub(super) fn parse(body: &[u8], now: Option<Timestamp>) -> Result<Self, &'static str> {
         #[derive(Deserialize)]
+        #[expect(clippy::struct_field_names, reason = "the names on the wire")]
         struct Issued {
             #[serde(default)]
             access_token: Option<String>,
@@ -72,11 +73,14 @@ impl Token {
     }
 }
 
+/// Held while a token is fetched.
+pub(super) type Flight = tokio::sync::Mutex<()>;
+
 /// The tokens of one registry, by credential and scope.
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     held: Mutex<Vec<Held>>,
-    flights: Mutex<HashMap<(Option<Digest>, Scope), Weak<tokio::sync::Mutex<()>>>>,
+    flights: Mutex<HashMap<(Option<Digest>, Scope), Weak<Flight>>>,
 }
 
 #[derive(Debug)]
@@ -90,9 +94,8 @@ impl Tokens {
     /// A token of `identity` that allows `scope` and is not about to expire.
     pub(super) fn find(&self, identity: Option<&Digest>, scope: &Scope) -> Option<Token> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |held: &&Held| {
-            held.identity.as_ref() == identity && held.token.is_fresh() && held.scope.contains(scope)
-        };
+        let fits =
+            |held: &&Held| held.identity.as_ref() == identity && held.token.is_fresh() && held.scope.contains(scope);
         held.iter().find(fits).map(|held| held.token.clone())
     }
 
@@ -112,14 +115,14 @@ impl Tokens {
     }
 
     /// The lock under which a token for `scope` is fetched: whoever waited for it finds the token.
-    pub(super) fn flight(&self, identity: Option<&Digest>, scope: &Scope) -> Arc<tokio::sync::Mutex<()>> {
+    pub(super) fn flight(&self, identity: Option<&Digest>, scope: &Scope) -> Arc<Flight> {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (identity.copied(), scope.clone());
         if let Some(flight) = flights.get(&key).and_then(Weak::upgrade) {
             return flight;
         }
         flights.retain(|_, flight| flight.strong_count() > 0);
-        let flight = Arc::new(tokio::sync::Mutex::new(()));
+        let flight = Arc::new(Flight::new(()));
         flights.insert(key, Arc::downgrade(&flight));
         flight
     }

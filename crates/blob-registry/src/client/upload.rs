@@ -154,7 +154,8 @@ pub(super) async fn begin(
     if !query.is_empty() {
         url.query_pairs_mut().extend_pairs(query);
     }
-    if let Some(from) = query.iter().find(|(name, _)| *name == "from").and_then(|(_, name)| Repository::new(name).ok()) {
+    if let Some(from) = query.iter().find(|(name, _)| *name == "from").and_then(|(_, name)| Repository::new(name).ok())
+    {
         scope = scope.union(&Scope::pull(&from));
     }
     let length = match &payload {
@@ -198,7 +199,8 @@ pub(super) async fn resume(
     let unknown = || RegistryError::detailed(&action, ErrorCode::BlobUploadUnknown, "the id is not one of this client");
     let (offset, location) = id.as_str().split_once(' ').ok_or_else(unknown)?;
     let confirmed: u64 = offset.parse().map_err(|_| unknown())?;
-    let location = Url::parse(location).ok().filter(|url| url.scheme() == core.origin.scheme() || url.scheme() == "https");
+    let location =
+        Url::parse(location).ok().filter(|url| url.scheme() == core.origin.scheme() || url.scheme() == "https");
     let location = location.ok_or_else(unknown)?;
     let mut session = Session { repository: repository.clone(), location, offset: confirmed, chunk_min: 0 };
     let held = session.status(core, &action).await?;

@@ -46,6 +46,7 @@ struct File {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_field_names, reason = "the names of the file")]
 struct Auth {
     auth: String,
     username: String,
@@ -130,7 +131,9 @@ impl Credentials for DockerConfig {
         repository: Option<&Repository>,
     ) -> Result<Option<Credential>, CredentialsError> {
         let named = self.helper_for(host);
-        if named.is_none() && let Some(credential) = self.entry(host, repository) {
+        if named.is_none()
+            && let Some(credential) = self.entry(host, repository)
+        {
             return Ok(Some(credential.clone()));
         }
         let Some(name) = named.or(self.store.as_deref()) else { return Ok(None) };
@@ -247,9 +250,13 @@ mod tests {
             entry("team"),
             entry("app")
         );
-        for (repository, user) in
-            [(None, "root"), (Some("x"), "root"), (Some("team/x"), "team"), (Some("team/app/y"), "app"), (Some("teams"), "root")]
-        {
+        for (repository, user) in [
+            (None, "root"),
+            (Some("x"), "root"),
+            (Some("team/x"), "team"),
+            (Some("team/app/y"), "app"),
+            (Some("teams"), "root"),
+        ] {
             assert_eq!(find(&text, "h", repository), Some(Credential::basic(user, "p")), "{repository:?}");
         }
     }
@@ -285,7 +292,8 @@ mod tests {
 
     #[test]
     fn the_environment_names_the_file() {
-        let path = |config: Option<&str>, home: Option<&str>| default_path(config.map(Into::into), home.map(Into::into));
+        let path =
+            |config: Option<&str>, home: Option<&str>| default_path(config.map(Into::into), home.map(Into::into));
         assert_eq!(path(Some("/c"), Some("/h")), Some("/c/config.json".into()));
         assert_eq!(path(Some(""), Some("/h")), Some("/h/.docker/config.json".into()));
         assert_eq!(path(None, None), None);

@@ -43,7 +43,9 @@ pub(super) async fn get(name: &str, server: &str) -> Result<Option<Credential>, 
     match tokio::time::timeout(TIME_LIMIT, run(&program, server)).await {
         Err(_) => Err(fail(format!("it did not answer within {} seconds", TIME_LIMIT.as_secs()))),
         Ok(Err(error)) => Err(fail(error.to_string())),
-        Ok(Ok((true, stdout, _))) => credential(&stdout).ok_or_else(|| fail("its answer is not the expected JSON".into())),
+        Ok(Ok((true, stdout, _))) => {
+            credential(&stdout).ok_or_else(|| fail("its answer is not the expected JSON".into()))
+        }
         Ok(Ok((false, stdout, _))) if is_not_found(&stdout) => Ok(None),
         Ok(Ok((false, stdout, stderr))) => {
             // Helpers print their messages to standard output; it holds no credential when they fail.
@@ -90,6 +92,7 @@ async fn bounded(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<
 }
 
 /// The credential in a helper's answer: `Some(None)` if it is empty, `None` if it is no answer.
+#[expect(clippy::option_option, reason = "no answer and an empty answer are different things")]
 fn credential(stdout: &[u8]) -> Option<Option<Credential>> {
     let answer: Answer = serde_json::from_slice(stdout).ok()?;
     Some(match (answer.username.as_str(), answer.secret) {
@@ -112,10 +115,7 @@ mod tests {
     #[test]
     fn answers_are_read() {
         let read = |text: &str| credential(text.as_bytes());
-        assert_eq!(
-            read(r#"{"ServerURL":"s","Username":"u","Secret":"p"}"#),
-            Some(Some(Credential::basic("u", "p")))
-        );
+        assert_eq!(read(r#"{"ServerURL":"s","Username":"u","Secret":"p"}"#), Some(Some(Credential::basic("u", "p"))));
         assert_eq!(read(r#"{"Username":"<token>","Secret":"t"}"#), Some(Some(Credential::identity_token("t"))));
         assert_eq!(read(r#"{"Username":"u","Secret":""}"#), Some(None));
         assert_eq!(read("u:p"), None);
