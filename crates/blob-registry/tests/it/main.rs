@@ -3,6 +3,8 @@
 // Children of tests report over standard output; tests that cannot run here say so on standard error.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+#[cfg(all(feature = "client", feature = "server", feature = "memory"))]
+mod client;
 #[cfg(all(feature = "layout", feature = "memory"))]
 mod conformance;
 #[cfg(all(feature = "layout", feature = "memory"))]
