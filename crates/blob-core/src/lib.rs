@@ -2,6 +2,8 @@
 #![doc = include_str!("../README.md")]
 
 pub mod cache;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod digest;
 pub mod path;
 pub mod progress;
