@@ -1,8 +1,8 @@
 //! A cache directory: one root, one cap, several buckets.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -17,6 +17,7 @@ use crate::evict::{self, Scope};
 use crate::files::Stamp;
 use crate::layout::{self, BUCKETS, Bucket};
 use crate::tag::DiskTagCache;
+use crate::usage::Tally;
 use crate::{blocking, check, marker};
 
 /// How many entries' checks a process remembers.
@@ -87,8 +88,8 @@ pub(crate) struct Shared {
     pub(crate) options: CacheOptions,
     /// Entries whose digest this process has checked, as they were then.
     pub(crate) checked: moka::sync::Cache<(Bucket, Digest), Stamp>,
-    /// Bytes that this process has counted and not yet published, by bucket.
-    pub(crate) in_flight: [AtomicU64; BUCKETS],
+    /// What this process has counted and not yet published, by bucket.
+    pub(crate) in_flight: Mutex<[Tally; BUCKETS]>,
     /// How many directory entries were looked at.
     pub(crate) visited: AtomicU64,
     parking: Parking,
@@ -111,7 +112,7 @@ impl CacheDir {
             root,
             options,
             checked: moka::sync::Cache::new(REMEMBERED),
-            in_flight: Default::default(),
+            in_flight: Mutex::default(),
             visited: AtomicU64::new(0),
             parking: Parking::default(),
         };
@@ -240,7 +241,9 @@ impl Shared {
         }
         let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
         match rustix::fs::access(&self.tmp, access) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => true,
+            Ok(()) => true,
+            // Somebody deleted the cache under us: it is made anew, unless something else is there by now.
+            Err(rustix::io::Errno::NOENT) => marker::ensure(&self.root).is_ok(),
             Err(error) => {
                 self.parking.park(&self.root, &error.into());
                 false
@@ -264,7 +267,10 @@ impl Shared {
             }
             // Another process was faster.
             Ok(false) => {}
-            Err(error) => self.parking.park(&self.root, &error),
+            Err(error) => {
+                tracing::debug!(path = %path.display(), reason, %error, "a damaged cache entry cannot be removed");
+                self.note_failure(&error);
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +16,7 @@ use crate::files;
 use crate::layout::{self, BUCKETS, Bucket, is_entry_name};
 use crate::lock::{self, FileLock};
 use crate::marker;
-use crate::usage::{self, Delta, Ledger, Tally};
+use crate::usage::{self, Delta, Ledger};
 
 /// A walk of a hundred thousand entries takes a quarter of a second.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -69,10 +70,10 @@ impl Reservation<'_> {
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        self.shared.in_flight[self.bucket.index()].fetch_sub(self.delta.bytes.unsigned_abs(), Ordering::Relaxed);
+        let back = Delta { entries: -self.delta.entries, bytes: -self.delta.bytes };
+        fly(self.shared, self.bucket, back);
         if !self.kept {
-            let delta = Delta { entries: -self.delta.entries, bytes: -self.delta.bytes };
-            count(self.shared, self.bucket, delta);
+            count(self.shared, self.bucket, back);
         }
     }
 }
@@ -84,13 +85,18 @@ impl Drop for Reservation<'_> {
 pub(crate) fn reserve(shared: &Shared, bucket: Bucket, entries: u32, bytes: u64) -> io::Result<Reservation<'_>> {
     let bytes = i64::try_from(bytes).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
     let delta = Delta { entries: i64::from(entries), bytes };
-    shared.in_flight[bucket.index()].fetch_add(delta.bytes.unsigned_abs(), Ordering::Relaxed);
+    fly(shared, bucket, delta);
     let reservation = Reservation { shared, bucket, delta, kept: false };
     let ledger = count(shared, bucket, delta);
     if ledger.is_none_or(|ledger| is_stale(&ledger) || Limits::exceeded(shared, &ledger).is_some()) {
         make_room(shared)?;
     }
     Ok(reservation)
+}
+
+/// Adds to what is counted and not yet published.
+fn fly(shared: &Shared, bucket: Bucket, delta: Delta) {
+    shared.in_flight.lock().unwrap_or_else(PoisonError::into_inner)[bucket.index()].add(delta);
 }
 
 /// Takes `bytes` of a removed entry off the counter.
@@ -212,7 +218,9 @@ struct Found {
 
 impl Inventory {
     fn take(shared: &Shared) -> io::Result<Self> {
-        let mut ledger = Ledger { reconciled_at: unix_now(), ..Ledger::default() };
+        // Before the walk: what is published meanwhile may be counted twice, but is not missed.
+        let buckets = *shared.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ledger = Ledger { reconciled_at: unix_now(), buckets };
         let mut found = Vec::new();
         let now = i64::try_from(unix_now()).unwrap_or(i64::MAX);
         walk(shared, Scope::All, &mut |bucket, path, meta| {
@@ -223,10 +231,6 @@ impl Inventory {
             let used = sane(meta.atime()).max(sane(meta.mtime()));
             found.push(Found { used, bytes, bucket, path: path.into() });
         })?;
-        for (tally, bytes) in ledger.buckets.iter_mut().zip(&shared.in_flight) {
-            let bytes = bytes.load(Ordering::Relaxed);
-            *tally = Tally { entries: tally.entries, bytes: tally.bytes.saturating_add(bytes) };
-        }
         Ok(Self { ledger, found })
     }
 
@@ -260,8 +264,9 @@ impl Inventory {
             let mut ledger = truth;
             if let (Some(before), Some(now)) = (before, now) {
                 for (index, tally) in ledger.buckets.iter_mut().enumerate() {
-                    let added = now.buckets[index].bytes.saturating_sub(before.buckets[index].bytes);
-                    tally.bytes = tally.bytes.saturating_add(added);
+                    let (then, now) = (before.buckets[index], now.buckets[index]);
+                    tally.bytes = tally.bytes.saturating_add(now.bytes.saturating_sub(then.bytes));
+                    tally.entries = tally.entries.saturating_add(now.entries.saturating_sub(then.entries));
                 }
             }
             Some(ledger)

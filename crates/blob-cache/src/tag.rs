@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn entries_are_believed_for_their_time_only() {
         let now = SystemTime::now();
-        let ttl = Duration::from_secs(300);
+        let ttl = Duration::from_mins(5);
         let age = |seconds| Duration::from_secs(seconds);
         for (resolved_at, expect) in [
             (now, true),

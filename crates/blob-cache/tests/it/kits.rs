@@ -86,13 +86,12 @@ mod in_a_runtime {
     #[tokio::test]
     async fn disk_work_on_other_threads_keeps_the_contract() {
         for verify_every_time in [false, true] {
-            let options = CacheOptions { verify_every_time, ..CacheOptions::default() };
-            let (disk, _place) = disk(options);
-            cache::roundtrip(&disk).await;
-            cache::dropping_the_writer_stores_nothing(&disk).await;
-            cache::other_content_is_refused(&disk).await;
-            cache::other_sizes_are_refused(&disk).await;
-            cache::hits_read_the_same_every_way(&disk).await;
+            let fresh = || disk(CacheOptions { verify_every_time, ..CacheOptions::default() });
+            cache::roundtrip(&fresh().0).await;
+            cache::dropping_the_writer_stores_nothing(&fresh().0).await;
+            cache::other_content_is_refused(&fresh().0).await;
+            cache::other_sizes_are_refused(&fresh().0).await;
+            cache::hits_read_the_same_every_way(&fresh().0).await;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Several processes on one cache, and processes that die in the middle.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -99,7 +99,8 @@ fn killing_a_writer_leaves_a_sound_cache() {
     if let Some(root) = role("writer") {
         runtime().block_on(async {
             let dir = open(&root, 1 << 30);
-            println!("writing");
+            // Not by `println!`, which the test harness may capture.
+            writeln!(std::io::stdout(), "writing").unwrap();
             for seed in 0.. {
                 let bytes = content(seed % 50, 2_000_000 + seed as usize % 50);
                 put(&dir.contents(), &bytes).await.unwrap();
