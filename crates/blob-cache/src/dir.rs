@@ -14,7 +14,7 @@ use crate::block::DiskBlockStore;
 use crate::disk::DiskCache;
 use crate::error::{OpenError, disk};
 use crate::evict::{self, Scope};
-use crate::files::Stamp;
+use crate::files::{Stamp, TempFile, create_dirs};
 use crate::layout::{self, BUCKETS, Bucket};
 use crate::tag::DiskTagCache;
 use crate::usage::Tally;
@@ -241,13 +241,25 @@ impl Shared {
         }
         let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
         match rustix::fs::access(&self.tmp, access) {
-            Ok(()) => true,
-            // Somebody deleted the cache under us: it is made anew, unless something else is there by now.
-            Err(rustix::io::Errno::NOENT) => marker::ensure(&self.root).is_ok(),
+            // Missing is fine: see `temporary`.
+            Ok(()) | Err(rustix::io::Errno::NOENT) => true,
             Err(error) => {
                 self.parking.park(&self.root, &error.into());
                 false
             }
+        }
+    }
+
+    /// A new file below `tmp/`. When somebody deleted the cache under us it is made anew, unless something else is in
+    /// its place by now.
+    pub(crate) fn temporary(&self) -> std::io::Result<TempFile> {
+        match TempFile::create(&self.tmp) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                marker::ensure(&self.root).map_err(std::io::Error::other)?;
+                create_dirs(&self.tmp)?;
+                TempFile::create(&self.tmp)
+            }
+            other => other,
         }
     }
 

@@ -81,6 +81,21 @@ pub(crate) fn touch(file: &File, meta: &Metadata) {
     let _ = rustix::fs::futimens(file, &times);
 }
 
+/// Fills `buffer` from `offset` if that needs no waiting for the disk: the bytes are in the system's cache.
+#[cfg(target_os = "linux")]
+pub(crate) fn read_at_once(file: &File, buffer: &mut [u8], offset: u64) -> bool {
+    let length = buffer.len();
+    let mut buffers = [io::IoSliceMut::new(buffer)];
+    let flags = rustix::io::ReadWriteFlags::NOWAIT;
+    rustix::io::preadv2(file, &mut buffers, offset, flags).is_ok_and(|read| read == length)
+}
+
+/// Elsewhere there is no way to tell.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn read_at_once(_: &File, _: &mut [u8], _: u64) -> bool {
+    false
+}
+
 /// Creates a directory and its parents, for this user alone.
 pub(crate) fn create_dirs(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
@@ -126,17 +141,13 @@ pub(crate) struct TempFile {
 }
 
 impl TempFile {
-    /// Creates one, and `tmp` if need be.
+    /// Creates one.
+    ///
+    /// # Errors
+    /// `NotFound` when `tmp` is missing.
     pub(crate) fn create(tmp: &Path) -> io::Result<Self> {
         let path = tmp.join(unique_name());
-        let open = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-        let file = match open() {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create_dirs(tmp)?;
-                open()?
-            }
-            other => other?,
-        };
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         // Tells other processes that the writer lives; where locks are unknown, age has to tell.
         let _ = file.try_lock();
         Ok(Self { file, path, published: false })
@@ -152,7 +163,8 @@ impl TempFile {
         if let Err(error) = &outcome {
             let parent = target.parent().unwrap_or(target);
             match error.kind() {
-                io::ErrorKind::NotFound => create_dirs(parent)?,
+                // The whole tree may be gone as well; then there is nothing to publish.
+                io::ErrorKind::NotFound if self.path.exists() => create_dirs(parent)?,
                 io::ErrorKind::IsADirectory => _ = discard(target, tmp)?,
                 io::ErrorKind::NotADirectory => {
                     discard(parent, tmp)?;
@@ -203,6 +215,8 @@ mod tests {
     fn temporaries_vanish_unless_published() {
         let dir = tempfile::tempdir().unwrap();
         let tmp = dir.path().join("tmp");
+        assert_eq!(TempFile::create(&tmp).unwrap_err().kind(), io::ErrorKind::NotFound);
+        create_dirs(&tmp).unwrap();
         drop(TempFile::create(&tmp).unwrap());
         let mut temp = TempFile::create(&tmp).unwrap();
         temp.file().write_all(b"kept").unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::error::OpenError;
 use crate::files::{create_dirs, open_regular, unique_name};
-use crate::layout::{CACHEDIR_TAG, CACHEDIR_TAG_TEXT, LOCK, MARKER, TMP, USAGE, VERSION};
+use crate::layout::{Bucket, CACHEDIR_TAG, CACHEDIR_TAG_TEXT, LOCK, MARKER, TMP, USAGE, VERSION};
 use crate::usage;
 
 /// More than any marker has, in bytes.
@@ -23,13 +23,17 @@ pub(crate) fn ensure(root: &Path) -> Result<(), OpenError> {
         let entry = entry.map_err(|error| OpenError::io("listing", root, error))?;
         let name = entry.file_name();
         // Another process may be making the same cache, or died while it did.
-        let ours = name.to_str().is_some_and(|name| [CACHEDIR_TAG, TMP, LOCK, USAGE].contains(&name))
-            || name.as_encoded_bytes().starts_with(MARKER.as_bytes());
+        let ours = name.to_str().is_some_and(is_ours) || name.as_encoded_bytes().starts_with(MARKER.as_bytes());
         if !ours {
             return Err(OpenError::Foreign { root: root.to_owned() });
         }
     }
     create(root).map_err(|error| OpenError::io("making a cache of", root, error))
+}
+
+/// Whether `name` is one that a cache has at its root.
+fn is_ours(name: &str) -> bool {
+    [CACHEDIR_TAG, TMP, LOCK, USAGE].contains(&name) || Bucket::ALL.iter().any(|bucket| bucket.name() == name)
 }
 
 /// Whether `root` bears our marker now.

@@ -12,13 +12,13 @@ use bytes::{Bytes, BytesMut};
 
 use super::{BlockKey, BlockStore, SEAL, SIZES};
 use crate::admin::{CacheAdmin, Usage, Verified};
-use crate::blocking;
 use crate::check::Outcome;
 use crate::dir::{Shared, admin};
 use crate::error::disk;
 use crate::evict::{self, Scope};
 use crate::files::{create_dirs, is_absent, open_regular, open_with, touch};
 use crate::layout::{Bucket, keyed_path, pack_name, pack_of_name};
+use crate::{blocking, marker};
 
 const PACK_MAGIC: &[u8; 8] = b"blobpak1";
 /// What comes before the first slot, in bytes.
@@ -124,12 +124,13 @@ impl DiskBlockStore {
         }
         let path = self.path(key);
         let fresh = !path.exists();
+        if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
+            marker::ensure(&self.shared.root).map_err(io::Error::other)?;
+            create_dirs(parent)?;
+        }
         // Room first: making it may evict this very pack.
         let bytes = evict::charge(record.len() as u64) + if fresh { PACK_HEADER } else { 0 };
         let reservation = evict::reserve(&self.shared, Bucket::Blocks, fresh.into(), bytes)?;
-        if let Some(parent) = path.parent() {
-            create_dirs(parent)?;
-        }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let Some(file) = self.open(&path, &mut options)? else { return Ok(()) };

@@ -105,7 +105,7 @@ impl State {
     fn write(&mut self, pending: &[Bytes]) -> io::Result<()> {
         let temp = match &mut self.temp {
             Some(temp) => temp,
-            empty => empty.insert(TempFile::create(&self.shared.tmp)?),
+            empty => empty.insert(self.shared.temporary()?),
         };
         pending.iter().try_for_each(|bytes| temp.file().write_all(bytes))
     }

@@ -15,7 +15,7 @@ use crate::check::Outcome;
 use crate::dir::{Shared, admin};
 use crate::error::disk;
 use crate::evict::{self, Scope};
-use crate::files::{TempFile, discard, is_absent, open_regular, touch};
+use crate::files::{discard, is_absent, open_regular, touch};
 use crate::layout::{Bucket, keyed_path};
 
 const TITLE: &str = "blob-tag 1";
@@ -71,7 +71,7 @@ impl DiskTagCache {
         if !self.shared.wants(Bucket::Tags, bytes) {
             return Ok(());
         }
-        let mut temp = TempFile::create(&self.shared.tmp)?;
+        let mut temp = self.shared.temporary()?;
         temp.file().write_all(text.as_bytes())?;
         let path = self.path(key);
         let reservation = evict::reserve(&self.shared, Bucket::Tags, 1, evict::charge(bytes))?;

@@ -3,8 +3,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use blob_cache::{CacheAdmin, CacheDir, CacheOptions, OpenError, TagCache, TagEntry};
-use blob_core::{Cache, Digest};
+use blob_cache::{BlockKey, BlockStore, CacheAdmin, CacheDir, CacheOptions, OpenError, TagCache, TagEntry};
+use blob_core::{Cache, Digest, SourceId};
 
 use crate::processes::{child_command, role};
 use crate::support::{content, entries, open, put, read};
@@ -42,6 +42,78 @@ async fn a_cache_that_is_deleted_under_a_running_program_is_made_anew() {
     put(&dir.contents(), &content(2, 100)).await.unwrap();
     assert_eq!(read(&dir.contents(), &Digest::sha256_of(&content(2, 100))).await, Some(content(2, 100)));
     dir.prune(0).await.unwrap();
+    std::fs::remove_dir_all(&root).unwrap();
+    let key = BlockKey::new(&SourceId::new("a"), 4096, 0);
+    dir.blocks().put(&key, content(3, 4096)).await.unwrap();
+    assert_eq!(dir.blocks().get(&key).await.unwrap(), Some(content(3, 4096)));
+    open(&root, 1 << 20).prune(0).await.unwrap();
+}
+
+/// Everything a program does with a cache. Failures are fine, wrong bytes are not.
+async fn exercise(root: &std::path::Path) {
+    let Ok(dir) = CacheDir::open(root, CacheOptions { max_bytes: 200_000, ..CacheOptions::default() }) else { return };
+    for (seed, length) in [(1, 100), (2, 60_000), (3, 120_000), (4, 0)] {
+        let bytes = content(seed, length);
+        let _ = put(&dir.contents(), &bytes).await;
+        if let Some(found) = read(&dir.contents(), &Digest::sha256_of(&bytes)).await {
+            assert!(found == bytes);
+        }
+        let key = BlockKey::new(&SourceId::new("a"), 4096, seed);
+        let _ = dir.blocks().put(&key, content(seed, 4096)).await;
+        if let Ok(Some(found)) = dir.blocks().get(&key).await {
+            assert!(found == content(seed, 4096));
+        }
+        let entry = TagEntry::now(Digest::sha256_of(b"m"));
+        let _ = dir.tags().put("r.io/a:1", &entry).await;
+        if let Ok(Some(found)) = dir.tags().get("r.io/a:1").await {
+            assert_eq!(found.digest, entry.digest);
+        }
+    }
+    let _ = dir.contents().remove(&Digest::sha256_of(&content(1, 100))).await;
+    let _ = dir.prune(100_000).await;
+    let _ = dir.verify().await;
+    let _ = dir.clear().await;
+}
+
+/// Runs [`exercise`] with one of its system calls failing or killing, for a sample of calls.
+#[test]
+fn faults_at_system_calls_leave_a_sound_cache() {
+    const TEST: &str = "failing::faults_at_system_calls_leave_a_sound_cache";
+    if let Some(root) = role("faults") {
+        // A thread of its own, so that its calls are counted from one.
+        std::thread::spawn(move || futures_executor::block_on(exercise(&root))).join().unwrap();
+        return;
+    }
+    if Command::new("strace").arg("-V").output().is_err() {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("cache");
+    let calls =
+        "openat write pwrite64 pread64 preadv2 rename mkdir unlink flock statx utimensat fsync getdents64 access";
+    for (round, call) in calls.split(' ').enumerate() {
+        for (step, fault) in ["error=EIO", "error=ENOSPC", "error=EACCES", "error=EMFILE", "error=EINTR", "signal=KILL"]
+            .into_iter()
+            .enumerate()
+        {
+            let when = 1 + (round * 7 + step * 5) % 17;
+            let child = child_command(TEST, "faults", &root, false);
+            let mut traced = Command::new("strace");
+            traced.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=none"]);
+            traced.arg("-e").arg(format!("inject={call}:{fault}:when={when}")).arg("--").arg(child.get_program());
+            traced.args(child.get_args()).envs(child.get_envs().filter_map(|(key, value)| Some((key, value?))));
+            let output = traced.output().unwrap();
+            let what = format!("{call} {fault} at {when}: {}", String::from_utf8_lossy(&output.stderr));
+            assert!(output.status.success() || fault == "signal=KILL", "{what}");
+            futures_executor::block_on(async {
+                let dir = open(&root, 200_000);
+                assert_eq!(dir.verify().await.unwrap().dropped, 0, "{what}");
+                assert!(put(&dir.contents(), &content(9, 10)).await.unwrap(), "{what}");
+                assert_eq!(read(&dir.contents(), &Digest::sha256_of(&content(9, 10))).await, Some(content(9, 10)));
+                dir.contents().remove(&Digest::sha256_of(&content(9, 10))).await.unwrap();
+            });
+        }
+    }
 }
 
 /// What a program sees that may read a cache and not write it.

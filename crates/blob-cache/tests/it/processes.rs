@@ -24,7 +24,8 @@ pub(crate) fn child_command(test: &str, name: &str, root: &Path, drop_privileges
     let mut command = if drop_privileges && rustix::process::geteuid().is_root() {
         // The binary may lie where nobody may look, so a copy is started.
         let copy = root.parent().unwrap().join("it");
-        std::fs::copy(&binary, &copy).unwrap();
+        // By another process: a file that this one writes is busy until its own children have closed it.
+        assert!(Command::new("cp").arg(&binary).arg(&copy).status().unwrap().success());
         let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(copy);
         command
