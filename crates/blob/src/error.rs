@@ -156,15 +156,15 @@ impl Error {
                 _ => ErrorKind::Verification,
             },
             Self::Evidence { .. } | Self::NotVerified { .. } => ErrorKind::Verification,
-            Self::Create { source, .. } if source.is_cancelled() => ErrorKind::Cancelled,
-            Self::Create { source, .. } if source.is_not_found() => ErrorKind::NotFound,
-            Self::Read(source) => of_read(source),
-            Self::Extract(source) if source.is_cancelled() => ErrorKind::Cancelled,
-            Self::Extract(source) => source.read_error().map_or(ErrorKind::General, of_read),
+            Self::Create { source: CreateError::Cancelled, .. } | Self::Extract(ExtractError::Cancelled) => {
+                ErrorKind::Cancelled
+            }
+            Self::Create { source: CreateError::NotFound { .. }, .. } => ErrorKind::NotFound,
+            Self::Read(source) | Self::Extract(ExtractError::Read(source)) => of_read(source),
             Self::Source { source, .. } => of_failure(source.kind()),
             Self::Credentials(_) => ErrorKind::Authentication,
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            Self::Create { .. } | Self::Io { .. } => ErrorKind::General,
+            Self::Create { .. } | Self::Extract(_) | Self::Io { .. } => ErrorKind::General,
         }
     }
 

@@ -133,7 +133,7 @@ impl Client {
         let cancelled = Arc::new(AtomicBool::new(false));
         let watcher = Watcher { inner: options.progress.clone(), cancelled: Arc::clone(&cancelled) };
         let mut create_options = options.create.clone();
-        create_options.progress = Some(Arc::new(watcher));
+        create_options.progress = Arc::new(watcher);
         let (source_dir, spool_dir) = (dir.to_owned(), self.spool_dir().cloned());
 
         let _stop = SetOnDrop(cancelled);
