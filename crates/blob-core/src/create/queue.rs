@@ -13,6 +13,11 @@ use super::error::CreateError;
 /// The smallest buffer, and what a file without content is counted for: it bounds the number of files in flight.
 const PAGE: u64 = 4096;
 
+/// The committer is woken when so many results wait for it, or so many bytes: waking it for each small file would cost
+/// more than the file.
+const BATCH: usize = 32;
+const BATCH_BYTES: u64 = 1 << 20;
+
 /// The bytes of the buffer for a content of `size` bytes.
 pub(super) fn room_for(size: u64) -> u64 {
     size.next_power_of_two().max(PAGE)
@@ -37,6 +42,8 @@ struct State {
     head: usize,
     /// Results from `head` on, as far as they are there.
     done: VecDeque<Option<Outcome>>,
+    /// How many of them are there, and how many bytes they hold.
+    ready: (usize, u64),
     /// Bytes that admitted files hold or may ask for.
     used: u64,
     /// Large files admitted, and large files read.
@@ -74,6 +81,8 @@ impl Queue {
 
     fn wait<'s>(&self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
         state.waiting += 1;
+        // Only the committer can make room.
+        self.ready.notify_one();
         let mut state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         state.waiting -= 1;
         state
@@ -144,10 +153,17 @@ impl Queue {
 
     /// Takes back a buffer, and the bytes that were set aside for it.
     pub(super) fn recycle(&self, buffer: Vec<u8>, reserved: u64) {
+        self.recycle_all(&mut vec![(buffer, reserved)]);
+    }
+
+    /// Takes back buffers, each with the bytes that were set aside for it.
+    pub(super) fn recycle_all(&self, buffers: &mut Vec<(Vec<u8>, u64)>) {
         let mut state = self.lock();
-        state.used -= reserved;
         let State { idle, used, .. } = &mut *state;
-        idle.put(buffer);
+        for (buffer, reserved) in buffers.drain(..) {
+            *used -= reserved;
+            idle.put(buffer);
+        }
         idle.shrink(self.memory.saturating_sub(*used));
         self.wake(&state);
     }
@@ -158,27 +174,41 @@ impl Queue {
         if self.is_stopped() {
             return;
         }
+        state.ready.0 += 1;
+        state.ready.1 += match &outcome {
+            Outcome::Small { reserved, .. } => *reserved,
+            // Its reader is waiting for the committer.
+            Outcome::Large(_) => BATCH_BYTES,
+            Outcome::Empty | Outcome::Link | Outcome::Copy => 0,
+        };
         let at = file - state.head;
         while state.done.len() <= at {
             state.done.push_back(None);
         }
         state.done[at] = Some(outcome);
-        if at == 0 {
+        let (results, bytes) = state.ready;
+        let worthwhile = results >= BATCH || bytes >= BATCH_BYTES || state.next == self.total;
+        if worthwhile && state.done.front().is_some_and(Option::is_some) {
             self.ready.notify_one();
         }
     }
 
-    /// The result for the next file in order; `None` when all is over before it came.
-    pub(super) fn next_outcome(&self) -> Option<Outcome> {
+    /// Waits for the next results in order, and appends all that are there to `outcomes`; false when all is over.
+    pub(super) fn next_outcomes(&self, outcomes: &mut VecDeque<Outcome>) -> bool {
         let mut state = self.lock();
         loop {
             if self.is_stopped() {
-                return None;
+                return false;
             }
-            if let Some(outcome) = state.done.front_mut().and_then(Option::take) {
+            let before = outcomes.len();
+            while let Some(outcome) = state.done.front_mut().and_then(Option::take) {
                 state.done.pop_front();
-                state.head += 1;
-                return Some(outcome);
+                outcomes.push_back(outcome);
+            }
+            if outcomes.len() > before {
+                state.head += outcomes.len() - before;
+                state.ready = (0, 0);
+                return true;
             }
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -328,6 +358,8 @@ mod tests {
         queue.fail(3, CreateError::TooManyFiles { limit: 3 });
         queue.fail(7, CreateError::Cancelled);
         assert!(matches!(queue.failure(), Some(CreateError::TooManyFiles { limit: 3 })));
-        assert!(queue.admit(|_| Some(0)).is_none() && queue.next_outcome().is_none() && queue.lane(0).is_none());
+        assert!(
+            queue.admit(|_| Some(0)).is_none() && !queue.next_outcomes(&mut VecDeque::new()) && queue.lane(0).is_none()
+        );
     }
 }
