@@ -9,20 +9,14 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::encode::Outcome;
 use super::error::CreateError;
-
-/// The smallest buffer, and what a file without content is counted for: it bounds the number of files in flight.
-const PAGE: u64 = 4096;
+use super::idle::{Idle, PAGE, room_for};
 
 /// The committer is woken when so many results wait for it, or so many bytes: waking it for each small file would cost
 /// more than the file.
 const BATCH: usize = 32;
 const BATCH_BYTES: u64 = 1 << 20;
 
-/// The bytes of the buffer for a content of `size` bytes.
-pub(super) fn room_for(size: u64) -> u64 {
-    size.next_power_of_two().max(PAGE)
-}
-
+/// The files, in order, on their way through the threads.
 pub(super) struct Queue {
     state: Mutex<State>,
     /// Threads that wait for memory or for their turn.
@@ -279,39 +273,6 @@ impl Drop for Lane<'_> {
     }
 }
 
-/// Buffers that nobody uses, by size.
-#[derive(Default)]
-struct Idle {
-    /// By the power of two; the largest small file needs the 23rd.
-    classes: [Vec<Vec<u8>>; 32],
-    bytes: u64,
-}
-
-impl Idle {
-    fn take(&mut self, room: u64) -> Option<Vec<u8>> {
-        let buffer = self.classes[room.trailing_zeros() as usize].pop()?;
-        self.bytes -= room;
-        Some(buffer)
-    }
-
-    fn put(&mut self, buffer: Vec<u8>) {
-        let room = buffer.len() as u64;
-        self.bytes += room;
-        self.classes[room.trailing_zeros() as usize].push(buffer);
-    }
-
-    /// Frees buffers, the largest first, until they hold `limit` bytes at most.
-    fn shrink(&mut self, limit: u64) {
-        let mut class = self.classes.len();
-        while self.bytes > limit && class > 0 {
-            match self.classes[class - 1].pop() {
-                Some(buffer) => self.bytes -= buffer.len() as u64,
-                None => class -= 1,
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -334,21 +295,6 @@ mod tests {
         });
         assert_eq!(queue.admit(cost).unwrap().file, 2);
         assert!(queue.admit(cost).is_none());
-    }
-
-    #[test]
-    fn idle_buffers_are_used_again_and_never_exceed_the_memory() {
-        let queue = Queue::new(1, 10 * PAGE);
-        let turn = queue.admit(|_| Some(8 * PAGE)).unwrap();
-        let mut buffer = queue.buffer(3 * PAGE);
-        assert_eq!(buffer.len() as u64, 4 * PAGE);
-        buffer[0] = 7;
-        queue.recycle(buffer, 4 * PAGE);
-        assert_eq!(queue.lock().idle.bytes, 4 * PAGE);
-        assert_eq!(queue.buffer(4 * PAGE)[0], 7);
-        queue.recycle(vec![0; 8 * PAGE as usize], turn.reserved - 4 * PAGE);
-        queue.recycle(vec![0; 4 * PAGE as usize], 0);
-        assert!(queue.lock().idle.bytes <= 10 * PAGE);
     }
 
     #[test]
