@@ -128,6 +128,7 @@ impl<'a> Job<'a> {
             return Ok(());
         }
         if found.stamp.size == 0 {
+            open.check_empty()?;
             open.check_unchanged()?;
             self.contents().set(file, Hasher::digest(b"").into());
             self.queue.deposit(file, Outcome::Empty);

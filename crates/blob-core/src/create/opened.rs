@@ -72,6 +72,16 @@ impl<'a> Opened<'a> {
         Ok(())
     }
 
+    /// Whether a file without a size has no content: some file systems make content up when it is read, and it would be
+    /// lost without a word.
+    pub(super) fn check_empty(&self) -> Result<(), CreateError> {
+        match self.file.read_at(&mut [0], 0) {
+            Ok(1) if self.strict => Err(CreateError::changed(self.path(), Change::Grew { from: 0, to: 1 })),
+            Ok(_) => Ok(()),
+            Err(error) => Err(CreateError::read(self.path(), "read", error)),
+        }
+    }
+
     fn shrank(&self, to: u64) -> CreateError {
         CreateError::changed(self.path(), Change::Shrank { from: self.size(), to })
     }
