@@ -11,6 +11,7 @@ use blob_registry::{BlobReader, RegistryError, Repository, Tag, Target};
 use futures_util::TryStreamExt as _;
 
 mod auth;
+mod conformance;
 mod lists;
 mod peers;
 mod reading;
