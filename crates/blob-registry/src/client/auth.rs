@@ -171,9 +171,7 @@ impl Auth {
         }
         let (mut credential, mut trouble) = self.credential(purpose).await?;
         let mut pass = self.satisfy(demand, purpose, credential.as_ref(), scope, refused).await?;
-        let same = |pass: &Option<Pass>| {
-            pass.as_ref().zip(used).is_some_and(|(new, old)| new.is(old))
-        };
+        let same = |pass: &Option<Pass>| pass.as_ref().zip(used).is_some_and(|(new, old)| new.is(old));
         if pass.is_none() || same(&pass) {
             // Helpers hand out short-lived passwords: what was refused may have a successor by now.
             self.state.remembered.lock().await.remove(&purpose.repository.cloned());

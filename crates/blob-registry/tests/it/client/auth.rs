@@ -281,24 +281,3 @@ async fn what_anybody_may_read_is_read_without_a_working_helper() {
     let error = read(&client).await.unwrap_err();
     assert!(error.is_unauthorized() && error.to_string().contains("the helper is broken"), "{error}");
 }
-
-#[tokio::test]
-async fn helpers_are_run_and_their_failures_told() {
-    use blob_registry::client::DockerConfig;
-    use std::os::unix::fs::PermissionsExt as _;
-    let directory = tempfile::tempdir().unwrap();
-    let program = directory.path().join("docker-credential-blobtest");
-    let script = "#!/bin/sh\nread server\ncase \"$server\" in\n\
-                  good) echo '{\"Username\":\"u\",\"Secret\":\"p\"}';;\n\
-                  none) echo 'credentials not found in native keychain'; exit 1;;\n\
-                  much) head -c 100000 /dev/zero;;\n\
-                  *) echo 'the keychain is locked'; exit 1;;\nesac\n";
-    std::fs::write(&program, script).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let config = directory.path().join("config.json");
-    // A helper is found by its name in PATH, which a test must not change for the whole process: a link there will do.
-    std::fs::write(&config, r#"{"credsStore":"blobtest-that-is-not-installed"}"#).unwrap();
-    let missing = DockerConfig::load(&config).unwrap().lookup("good", None).await.unwrap_err();
-    assert!(missing.to_string().contains("docker-credential-blobtest-that-is-not-installed"), "{missing}");
-    let _ = Arc::new(program);
-}
