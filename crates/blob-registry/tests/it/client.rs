@@ -79,7 +79,7 @@ fn everything(error: &RegistryError) -> String {
     let mut text = format!("{error} {error:?} {error:#?}");
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
-        text.push_str(&format!(" {cause} {cause:?}"));
+        text = format!("{text} {cause} {cause:?}");
         next = cause.source();
     }
     text

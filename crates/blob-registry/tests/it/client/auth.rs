@@ -281,3 +281,35 @@ async fn what_anybody_may_read_is_read_without_a_working_helper() {
     let error = read(&client).await.unwrap_err();
     assert!(error.is_unauthorized() && error.to_string().contains("the helper is broken"), "{error}");
 }
+
+#[tokio::test]
+async fn a_token_that_ends_inside_a_transfer_is_replaced() {
+    let content = super::noise(100_000);
+    let digest = Digest::sha256_of(&content);
+    let (bytes, tokens) = (content.clone(), AtomicUsize::new(0));
+    let server = Script::start(move |seen| {
+        if seen.path == "/token" {
+            let serial = tokens.fetch_add(1, Ordering::SeqCst);
+            return Reply::new(200).json(format!(r#"{{"token":"t{serial}"}}"#));
+        }
+        match (seen.header("authorization"), seen.range()) {
+            (Some("Bearer t0"), None) => Reply::content(seen, &bytes).cut(40_000),
+            (Some("Bearer t1"), Some((40_000, _))) => Reply::content(seen, &bytes),
+            _ => challenge(seen),
+        }
+    })
+    .await;
+    let reader = client(server.addr).read_blob(&repository(NAME), &digest, None).await.unwrap();
+    assert!(super::whole(reader).await.unwrap() == content);
+    assert_eq!(server.count("GET", "/token"), 2);
+}
+
+#[tokio::test]
+async fn who_will_push_reads_with_the_same_token() {
+    let server = registry(|_| true, "").await;
+    let client = builder(server.addr).credentials(login(&server)).build().unwrap();
+    client.will_push(&repository(NAME));
+    read(&client).await.unwrap();
+    let tokens: Vec<_> = server.seen().into_iter().filter(|seen| seen.path == "/token").collect();
+    assert_eq!(tokens[0].query, "service=s&scope=repository%3Ateam%2Fapp%3Apull%2Cpush");
+}
