@@ -6,6 +6,8 @@
 
 #[cfg(feature = "tokio")]
 mod async_read;
+#[cfg(feature = "fs")]
+mod copy;
 mod read;
 mod stats;
 mod stream;
