@@ -1,7 +1,8 @@
 //! What can go wrong when archives are read and extracted.
 
 #[cfg(feature = "fs")]
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::path::PathBuf;
 
 use crate::codec::DecodeError;
 use crate::index::IndexError;
@@ -91,7 +92,7 @@ pub enum ReadError {
         /// What was being done.
         action: &'static str,
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// The cause.
         source: std::io::Error,
     },

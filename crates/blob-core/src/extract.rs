@@ -27,6 +27,7 @@ use crate::progress::Progress;
 pub use crate::error::ExtractError;
 pub(crate) use run::{Order, conflicts, extract};
 pub use select::Selection;
+pub(crate) use sink::random_name;
 
 /// What happens to files that exist at the destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

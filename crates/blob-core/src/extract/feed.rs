@@ -156,13 +156,11 @@ impl Cutter<'_> {
             Some(stream) => stream,
             none => none.insert(self.source.open(self.at..self.end).await?),
         };
-        match stream.try_next().await? {
-            Some(chunk) => self.chunk = chunk,
-            None => {
-                let (id, expected) = (self.source.id().clone(), self.end - self.at);
-                return Err(SourceError::Truncated { id, expected, got: 0 });
-            }
-        }
+        let Some(chunk) = stream.try_next().await? else {
+            let (id, expected) = (self.source.id().clone(), self.end - self.at);
+            return Err(SourceError::Truncated { id, expected, got: 0 });
+        };
+        self.chunk = chunk;
         Ok(())
     }
 }

@@ -78,16 +78,18 @@ pub(crate) async fn extract(
     });
     started.map_err(|error| io_error("starting a thread to extract to", "", error))?;
     // When nothing has to be fetched, or preparing failed, the sender is dropped.
+    let mut fetched = Ok(());
     if let Ok(prepared) = prepared.await {
         let pace = Pace { requests: options.read_concurrency.max(1), bytes: options.read_ahead_bytes };
-        match feed(&link, &prepared, pace).await {
-            Ok(()) => link.close(),
-            Err(error) => link.fail(error),
-        }
+        fetched = feed(&link, &prepared, pace).await;
+        if fetched.is_ok() { link.close() } else { link.cancel() }
     }
     let result = report.await.expect("the thread sends its result, unless it panics");
     drop(guard);
-    result
+    match (result, fetched) {
+        (Err(ExtractError::Cancelled), Err(error)) => Err(error),
+        (result, _) => result,
+    }
 }
 
 struct Extraction {

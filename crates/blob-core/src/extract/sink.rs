@@ -17,6 +17,7 @@ use rustix::io::Errno;
 
 use super::ExtractError;
 
+pub(crate) use file::random_name;
 pub(super) use file::{Finished, OutFile, Publish, rename_new};
 pub(super) use handles::Handles;
 pub(super) use place::{Placing, folds_case, make_dirs};
@@ -188,7 +189,6 @@ impl Destination {
         };
         match spot.pinned(&stat) {
             Some(why) if clean => return Err(ExtractError::CannotReplace { path: spot.path(), why }),
-            Some(_) => {}
             None if clean => {
                 let staging = Staging::create(&spot, Mode::RWXU, true)?;
                 return Self::staged(spot, staging);
@@ -201,7 +201,7 @@ impl Destination {
                     return Self::staged(spot, staging);
                 }
             }
-            None => {}
+            Some(_) | None => {}
         }
         Ok(Self { root: spot.open()?, spot, staging: None })
     }
@@ -263,7 +263,7 @@ impl Destination {
             Err(error) => return Err(io_error("giving the extracted directory its name", path, error)),
         }
         if fsync {
-            let synced = open_parent(&self.spot.parent_path).map(|parent| fs::fsync(parent));
+            let synced = open_parent(&self.spot.parent_path).map(fs::fsync);
             synced?.map_err(|error| io_error("waiting for the disk to write", &self.spot.parent_path, error))?;
         }
         Ok(Committed::Done)

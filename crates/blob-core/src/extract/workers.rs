@@ -70,8 +70,11 @@ impl Workshop<'_> {
             content: Vec::new(),
         };
         let result = if self.fed { worker.fed() } else { worker.at_hand() };
-        if let Err(error) = result {
-            self.link.fail(error);
+        match result {
+            Ok(()) => {}
+            // Somebody else knows why.
+            Err(ExtractError::Cancelled) => self.link.cancel(),
+            Err(error) => self.link.fail(error),
         }
     }
 

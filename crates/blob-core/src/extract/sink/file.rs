@@ -12,7 +12,7 @@ use rustix::io::Errno;
 const ATTEMPTS: usize = 16;
 
 /// A name that nobody else uses: `.blob-` and 16 hexadecimal digits.
-pub(super) fn random_name() -> String {
+pub(crate) fn random_name() -> String {
     // The standard library seeds its hash maps from the system's random numbers; each state has its own keys.
     format!(".blob-{:016x}", RandomState::new().build_hasher().finish())
 }

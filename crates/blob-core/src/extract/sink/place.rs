@@ -78,13 +78,11 @@ impl Placing<'_> {
             Ok(()) => {}
             Err(Errno::EXIST) => {
                 let standing = root::stat(parent.as_fd(), name).map_err(failed)?;
-                return match standing.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
-                    Some(FileType::Directory) => Ok(Finished::Occupied),
-                    _ => {
-                        let path = self.root.path(&self.tree.target(placed));
-                        Err(obstructed(&path, "a symbolic link or a file", "a directory"))
-                    }
-                };
+                if standing.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
+                    return Ok(Finished::Occupied);
+                }
+                let path = self.root.path(&self.tree.target(placed));
+                return Err(obstructed(&path, "a symbolic link or a file", "a directory"));
             }
             Err(error) => return Err(failed(error)),
         }
