@@ -6,24 +6,25 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::ExtractError;
-use super::select::Tree;
+use super::select::{Tree, join};
 use crate::index::Node;
 
 /// How many links one path may lead through; Linux gives up at the same number.
 const MAX_HOPS: usize = 40;
 
-/// Refuses links that lead out of the destination.
-pub(super) fn check(tree: &Tree) -> Result<(), ExtractError> {
+/// Refuses links that lead out of the destination; the tree goes to `beneath` in it.
+pub(super) fn check(tree: &Tree, beneath: &[u8]) -> Result<(), ExtractError> {
+    let place = |placed| join(beneath, &tree.target(placed));
     let targets: HashMap<Vec<u8>, &[u8]> = tree
         .links
         .iter()
         .filter_map(|&placed| match tree.archive.index().at(placed.node) {
-            Node::Symlink(link) => Some((tree.target(placed), link.target())),
+            Node::Symlink(link) => Some((place(placed), link.target())),
             _ => None,
         })
         .collect();
     for &placed in &tree.links {
-        let from = tree.target(placed);
+        let from = place(placed);
         if !stays_inside(&from, &targets) {
             let target = targets.get(&from).copied().unwrap_or_default();
             return Err(ExtractError::Escapes { path: tree.path(placed).into(), target: target.into() });

@@ -147,7 +147,7 @@ impl Extraction {
             collide::check(&tree)?;
         }
         if !self.options.allow_external_symlinks {
-            links::check(&tree)?;
+            links::check(&tree, &self.order.beneath)?;
         }
         Ok(tree)
     }

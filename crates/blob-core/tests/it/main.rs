@@ -2,5 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod archive;
+mod extract;
+mod extract_faults;
 mod format;
 mod support;
