@@ -11,7 +11,7 @@ pub enum Event<'a> {
         /// Files, links and directories found.
         found: u64,
     },
-    /// A file was taken into the archive.
+    /// A file was taken into the archive, or the next part of a large one.
     Archived {
         /// Its path in the archive.
         path: &'a [u8],

@@ -101,7 +101,7 @@ impl Retries {
         let delay = match retry_after {
             Some(asked) if asked > self.policy.max_retry_after => return None,
             // The jitter keeps many clients that were sent away together from coming back together.
-            Some(asked) => asked + self.draw(ceiling.min(asked / 8)),
+            Some(asked) => asked.saturating_add(self.draw(ceiling.min(asked / 8))),
             None => self.draw(ceiling),
         };
         let waited = self.waited.saturating_add(delay.max(LEAST_CHARGE));
@@ -132,7 +132,8 @@ impl Retries {
     fn draw(&mut self, ceiling: Duration) -> Duration {
         self.draws += 1;
         let fraction = (self.random.hash_one(self.draws) >> 11) as f64 / (1_u64 << 53) as f64;
-        ceiling.mul_f64(fraction)
+        // Fails only by rounding, for ceilings near the largest duration there is.
+        Duration::try_from_secs_f64(ceiling.as_secs_f64() * fraction).unwrap_or(ceiling)
     }
 }
 
@@ -192,6 +193,9 @@ mod tests {
         assert_eq!(Retries::new(RetryPolicy::never()).next_delay(None), None);
         let mut huge = Retries::new(RetryPolicy::default().with_max_retry_after(Duration::MAX));
         assert_eq!(huge.next_delay(Some(Duration::from_secs(61))), None, "beyond the budget");
+        assert_eq!(huge.next_delay(Some(Duration::MAX)), None);
+        let boundless = RetryPolicy::default().with_backoff(Duration::MAX, Duration::MAX).with_budget(Duration::MAX);
+        assert!(Retries::new(boundless).next_delay(None).is_some());
     }
 
     #[test]

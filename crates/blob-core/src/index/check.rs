@@ -89,7 +89,8 @@ impl ArchiveIndex {
         let mut inside: &[u8] = b"";
         for (at, node) in self.nodes.iter().enumerate() {
             let path = node.path(&self.bytes);
-            while !inside.is_empty() && !(path.starts_with(inside) && path.get(inside.len()) == Some(&b'/')) {
+            let beneath = |dir: &[u8]| path.starts_with(dir) && path.get(dir.len()) == Some(&b'/');
+            while !inside.is_empty() && !beneath(inside) {
                 close(&mut dirs, &mut open, at);
                 inside = open.last().map_or(b"", |&dir| &inside[..dirs[dir].length as usize]);
             }
@@ -227,7 +228,7 @@ impl<'a> Check<'a> {
 
     fn entry(&mut self, table: Table<'a>) -> Result<(), IndexError> {
         use slot::entry::{COMPRESSION, DATA_OFFSET, DATA_SIZE, HASH, MTIME_NS, ORIGINAL_SIZE};
-        let path = self.path(table, slot::entry::PATH)?;
+        let path = Self::path(table, slot::entry::PATH)?;
         for field in [DATA_OFFSET, DATA_SIZE, ORIGINAL_SIZE, MTIME_NS] {
             table.check_field(field, 8)?;
         }
@@ -262,7 +263,7 @@ impl<'a> Check<'a> {
     }
 
     fn symlink(&mut self, table: Table<'a>) -> Result<(), IndexError> {
-        let path = self.path(table, slot::symlink::PATH)?;
+        let path = Self::path(table, slot::symlink::PATH)?;
         table.check_field(slot::symlink::MTIME_NS, 8)?;
         table.check_vector(slot::symlink::TARGET, 1)?;
         let target = table.bytes(slot::symlink::TARGET).unwrap_or_default();
@@ -275,14 +276,14 @@ impl<'a> Check<'a> {
     }
 
     fn empty_dir(&mut self, table: Table<'a>) -> Result<(), IndexError> {
-        let path = self.path(table, slot::empty_dir::PATH)?;
+        let path = Self::path(table, slot::empty_dir::PATH)?;
         table.check_field(slot::empty_dir::MODE, 4)?;
         table.check_field(slot::empty_dir::MTIME_NS, 8)?;
         self.push(Kind::EmptyDir, table, slot::empty_dir::PATH, path);
         Ok(())
     }
 
-    fn path(&self, table: Table<'a>, field: u16) -> Result<&'a [u8], IndexError> {
+    fn path(table: Table<'a>, field: u16) -> Result<&'a [u8], IndexError> {
         table.check_vector(field, 1)?;
         let path = table.bytes(field).unwrap_or_default();
         if path.len() > Slot::MAX_PATH {

@@ -81,7 +81,7 @@ fn walk(index: &ArchiveIndex) -> usize {
     for entry in index.entries() {
         assert_eq!(index.entry(entry.path()).unwrap().range(), entry.range());
         seen += usize::from(entry.digest().algorithm() == crate::digest::Algorithm::Sha256) + entry.mode() as usize;
-        seen += entry.compression() as usize + (entry.uid() ^ entry.gid()) as usize + (entry.mtime_ns() & 1) as usize;
+        seen += entry.compression() as usize + (entry.uid() ^ entry.gid()) as usize + usize::from(entry.mtime_ns() > 0);
     }
     let mut pending = vec![index.root()];
     while let Some(dir) = pending.pop() {

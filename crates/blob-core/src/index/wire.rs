@@ -23,6 +23,12 @@ fn follow(buffer: &[u8], at: usize) -> Option<usize> {
     at.checked_add(offset).filter(|&target| offset != 0 && target < buffer.len())
 }
 
+/// Where a vtable stands: `back` bytes before its table, or behind it when `back` is negative.
+fn step_back(position: usize, back: i32) -> Option<usize> {
+    let distance = back.unsigned_abs() as usize;
+    if back >= 0 { position.checked_sub(distance) } else { position.checked_add(distance) }
+}
+
 impl<'a> Table<'a> {
     /// The root table of `buffer`.
     pub(super) fn root(buffer: &'a [u8]) -> Result<Self, IndexError> {
@@ -36,8 +42,7 @@ impl<'a> Table<'a> {
         let Some(back) = read(buffer, position).map(i32::from_le_bytes) else {
             return fail("a table leaves the index");
         };
-        let Some(vtable) = (position as i64).checked_sub(i64::from(back)).and_then(|at| usize::try_from(at).ok())
-        else {
+        let Some(vtable) = step_back(position, back) else {
             return fail("a vtable lies before the index");
         };
         let (Some(vtable_size), Some(table_size)) = (read(buffer, vtable), read(buffer, vtable.saturating_add(2)))
@@ -45,7 +50,8 @@ impl<'a> Table<'a> {
             return fail("a vtable leaves the index");
         };
         let (vtable_size, table_size) = (u16::from_le_bytes(vtable_size), u16::from_le_bytes(table_size));
-        let vtable_fits = vtable_size >= 4 && vtable_size % 2 == 0 && vtable + vtable_size as usize <= buffer.len();
+        let vtable_fits =
+            vtable_size >= 4 && vtable_size % 2 == 0 && vtable.saturating_add(vtable_size as usize) <= buffer.len();
         let table_fits = table_size >= 4 && position + table_size as usize <= buffer.len();
         if !vtable_fits || !table_fits {
             return fail("a table or its vtable leaves the index");
@@ -67,7 +73,7 @@ impl<'a> Table<'a> {
     fn field(self, slot: u16, size: usize) -> Option<usize> {
         let position = self.position as usize;
         let back = i32::from_le_bytes(read(self.buffer, position)?);
-        let vtable = usize::try_from(position as i64 - i64::from(back)).ok()?;
+        let vtable = step_back(position, back)?;
         let header: [u8; 4] = read(self.buffer, vtable)?;
         let vtable_size = u16::from_le_bytes([header[0], header[1]]) as usize;
         let table_size = u16::from_le_bytes([header[2], header[3]]) as usize;

@@ -123,7 +123,7 @@ impl Reading {
             let missing = self.offset..self.end;
             match self.shared.remote.fetch(missing.clone(), Some(self.shared.size)).await {
                 Ok(Answer { promise, entity, body, target }) => {
-                    self.pin(entity, &target)?;
+                    self.pin(&entity, &target)?;
                     let whole = matches!(promise, Promise::Whole { .. });
                     if whole {
                         tracing::debug!(%target, skipped = missing.start, "the server does not answer ranges");
@@ -139,9 +139,9 @@ impl Reading {
     }
 
     /// Remembers what the content is, from the first answer on. Another read may have been first in the meantime.
-    fn pin(&self, entity: Entity, target: &str) -> Result<(), SourceError> {
+    fn pin(&self, entity: &Entity, target: &str) -> Result<(), SourceError> {
         let pinned = self.shared.remote.entity.get_or_init(|| entity.clone());
-        match pinned.difference(&entity) {
+        match pinned.difference(entity) {
             Some(detail) => Err(self.failed(HttpError::Changed { target: target.to_owned(), detail })),
             None => Ok(()),
         }

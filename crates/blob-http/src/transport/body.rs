@@ -223,7 +223,10 @@ impl ResponseBody {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(idle)));
         if !self.waiting {
             self.waiting = true;
-            timer.as_mut().reset(Instant::now() + idle);
+            // A time-out beyond the end of the clock is none.
+            if let Some(deadline) = Instant::now().checked_add(idle) {
+                timer.as_mut().reset(deadline);
+            }
         }
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(HttpError::Timeout { target: self.target.clone(), what: Waiting::Body, after: idle })

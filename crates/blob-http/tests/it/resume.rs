@@ -31,6 +31,23 @@ async fn a_cut_read_continues_at_the_byte_it_reached() {
 }
 
 #[tokio::test]
+async fn progress_renews_the_attempts() {
+    let bytes = content(100_000);
+    let server = {
+        let bytes = bytes.clone();
+        Server::start(move |number, seen| match number {
+            1..=9 => honest(&bytes, seen).after(9_000, Step::Cut),
+            _ => honest(&bytes, seen),
+        })
+        .await
+    };
+    let options = source_options().with_retry(eager().with_max_attempts(2));
+    let source = HttpSource::open(transport(), server.url.clone(), options).await.unwrap();
+    assert_eq!(read(&source, 1, 100_000).await.unwrap(), bytes.slice(1..));
+    assert_eq!(server.requests(), 11);
+}
+
+#[tokio::test]
 async fn a_short_body_without_length_is_a_cut() {
     let bytes = content(1000);
     let server = {
@@ -150,4 +167,24 @@ async fn a_slow_reader_is_not_a_slow_server() {
         got.extend_from_slice(&chunk);
     }
     assert_eq!(got, bytes);
+}
+
+#[tokio::test]
+async fn a_server_that_drips_is_waited_for() {
+    let bytes = content(1000);
+    let server = {
+        let bytes = bytes.clone();
+        Server::start(move |_, seen| {
+            let pause = Step::Pause(Duration::from_millis(400));
+            let drops = bytes.chunks(200).map(|chunk| Step::Send(bytes.slice_ref(chunk)));
+            Reply { steps: drops.flat_map(|drop| [pause.clone(), drop]).collect(), ..honest(&bytes, seen) }
+        })
+        .await
+    };
+    // The whole takes twice as long as the time-out, no pause as long as half of it.
+    let patient = Transport::new(options().with_idle_timeout(Duration::from_secs(1))).unwrap();
+    let options = source_options().with_retry(RetryPolicy::never());
+    let id = blob_core::SourceId::new("drip");
+    let source = HttpSource::with_size(patient, server.url.clone(), 1000, id, options).unwrap();
+    assert_eq!((read(&source, 0, 1000).await.unwrap(), server.requests()), (bytes, 1));
 }

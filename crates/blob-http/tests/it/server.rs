@@ -5,12 +5,13 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Uri};
 use http_body::Frame;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -18,6 +19,9 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use url::Url;
+
+/// The path under which the body of a request is read before it is answered; elsewhere it is left alone.
+pub(crate) const UPLOAD: &str = "/upload";
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -42,6 +46,8 @@ impl Seen {
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Send(Bytes),
+    /// Nothing comes for a while.
+    Pause(Duration),
     /// The connection breaks.
     Cut,
     /// Nothing comes any more.
@@ -227,12 +233,16 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Respons
         all.len() - 1
     };
     let reply = (state.script)(number, &seen);
+    if seen.uri.path() == UPLOAD {
+        let body = request.into_body().collect().await;
+        assert!(body.is_ok(), "the body of an upload arrives whole");
+    }
     tokio::time::sleep(reply.delay).await;
     let mut response = Response::builder().status(reply.status);
     for (name, value) in reply.headers {
         response = response.header(name, value);
     }
-    let body = Scripted { steps: reply.steps.into_iter().collect(), state: Some(state), yields: 0 };
+    let body = Scripted { steps: reply.steps.into_iter().collect(), state: Some(state), yields: 0, timer: None };
     Ok(response.body(body).unwrap())
 }
 
@@ -246,13 +256,14 @@ fn connect(request: Request<Incoming>, state: &Arc<State>) -> Response<Scripted>
         let mut near = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
         let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
     });
-    Response::new(Scripted { steps: std::collections::VecDeque::new(), state: None, yields: 0 })
+    Response::new(Scripted { steps: std::collections::VecDeque::new(), state: None, yields: 0, timer: None })
 }
 
 struct Scripted {
     steps: std::collections::VecDeque<Step>,
     state: Option<Arc<State>>,
     yields: u32,
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl http_body::Body for Scripted {
@@ -263,6 +274,15 @@ impl http_body::Body for Scripted {
         match self.steps.front() {
             None => Poll::Ready(None),
             Some(Step::Stall) => Poll::Pending,
+            Some(Step::Pause(time)) => {
+                let time = *time;
+                let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
+                ready!(timer.as_mut().poll(cx));
+                self.timer = None;
+                self.steps.pop_front();
+                // An empty frame, so that the next step is asked for.
+                Poll::Ready(Some(Ok(Frame::data(Bytes::new()))))
+            }
             // Lets the connection flush first, so that what was sent before the cut arrives.
             Some(Step::Cut) if self.yields < 3 => {
                 self.yields += 1;

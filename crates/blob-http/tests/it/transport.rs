@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use http::Request;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::server::{Reply, Server, Step};
+use crate::server::{Reply, Server, Step, UPLOAD};
 use crate::{content, options, transport};
 
 fn get(url: &url::Url) -> Request<blob_http::Body> {
@@ -90,9 +90,8 @@ async fn a_body_that_takes_long_to_produce_does_not_time_out() {
         tokio::time::sleep(Duration::from_millis(150)).await;
         Ok(Bytes::from_static(b"part"))
     });
-    // The server here answers at once, and hyper hands the answer over while the body is still being sent; what counts
-    // is that the pauses of the producer are no error.
-    let request = Request::put(server.url.as_str()).body(stream_body(slow, Some(12))).unwrap();
+    let url = server.url.join(UPLOAD).unwrap();
+    let request = Request::put(url.as_str()).body(stream_body(slow, Some(12))).unwrap();
     assert_eq!(impatient.send(request).await.unwrap().status(), 201);
 }
 
@@ -109,7 +108,8 @@ async fn a_server_that_takes_no_more_of_the_body_times_out() {
 
 #[tokio::test]
 async fn broken_connections_and_nonsense_are_told_apart() {
-    let cases: [(&'static [u8], fn(&HttpError) -> bool); 3] = [
+    type Expected = fn(&HttpError) -> bool;
+    let cases: [(&[u8], Expected); 3] = [
         (b"", |error| matches!(error, HttpError::Send { .. }) && error.is_transient()),
         (b"220 mail.test ESMTP\r\n\r\n", |error| matches!(error, HttpError::Protocol { .. }) && !error.is_transient()),
         (b"HTTP/1.1 200 OK\r\nContent-Le", |error| matches!(error, HttpError::Send { .. })),

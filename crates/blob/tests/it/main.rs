@@ -1,0 +1,9 @@
+//! Tests of the facade through its public interface, over real servers on loopback.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod counts;
+mod errors;
+mod policy;
+mod round_trip;
+mod support;
+mod tamper;
