@@ -526,7 +526,7 @@ mod tests {
     #[test]
     fn what_does_not_shrink_is_left_alone() {
         let (mut encoder, mut scratch) = (Encoder::new(3).unwrap(), Vec::new());
-        for content in [&b""[..], b"x", b"\x01\x02\x03", &Digest::sha256_of(b"noise").as_bytes().to_vec()] {
+        for content in [&b""[..], b"x", b"\x01\x02\x03", Digest::sha256_of(b"noise").as_bytes()] {
             assert_eq!(encoder.encode(content, &mut scratch).unwrap(), None, "{content:?}");
         }
         // The context is as good as new after giving up.

@@ -1,1 +1,160 @@
-//! An OCI image layout on disk as a registry.
+//! OCI image layouts on disk (image-spec, "image-layout.md") as registries.
+//!
+//! [`LayoutRegistry`] is one layout as other programs read and write it: `skopeo copy oci:DIR:TAG …` and back.
+//! [`LayoutStore`] keeps one layout for each repository beneath a directory, for a server to stand on.
+//!
+//! Content appears under its final name only when it is whole, checked and on disk; `index.json` is replaced as a whole
+//! under a lock that other processes with this code keep to. A process that is killed leaves at most temporary files,
+//! which are removed a day later, and upload sessions, which can be resumed until then. The lock is advisory: programs
+//! that do not know it must not write to the layout at the same time.
+//!
+//! Nothing here collects garbage: deleting a manifest leaves its layers.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use blob_core::{ByteSource, Digest};
+
+use crate::error::RegistryError;
+use crate::reference::Repository;
+
+mod disk;
+mod forward;
+mod places;
+mod push;
+mod refs;
+mod upload;
+mod write;
+
+use disk::Layout;
+use places::Places;
+
+/// One image layout, whatever repository is asked for.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// use blob_registry::{ImageManifest, LayoutRegistry, PushManifest, Registry, Repository, Tag, media_type};
+/// # use blob_core::{Digest, MemorySource};
+/// # use blob_registry::PushBlob;
+///
+/// let directory = tempfile::tempdir()?;
+/// let layout = LayoutRegistry::open_or_create(directory.path().join("layout")).await?;
+/// let any = Repository::new("layout")?;
+/// # let empty = PushBlob::new(Digest::sha256_of(b"{}"), std::sync::Arc::new(MemorySource::new("{}")));
+/// # layout.push_blob(&any, empty).await?;
+/// let manifest = ImageManifest::artifact("application/vnd.example", vec![]).to_bytes();
+/// let push = PushManifest::new(media_type::IMAGE_MANIFEST, manifest).with_tags([Tag::new("v1")?]);
+/// layout.push_manifest(&any, push).await?;
+/// assert_eq!(layout.tags(&any, &Default::default()).await?.items, [Tag::new("v1")?]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LayoutRegistry {
+    places: Places,
+}
+
+impl LayoutRegistry {
+    /// Opens the layout in `directory`, and makes one if there is none.
+    ///
+    /// # Errors
+    /// [`RegistryError::Io`], and [`RegistryError::Protocol`] for a layout of another version.
+    pub async fn open_or_create(directory: impl Into<PathBuf>) -> Result<Self, RegistryError> {
+        let layout = Layout::new(directory);
+        offload(move || {
+            layout.create()?;
+            layout.check()?;
+            layout.reclaim();
+            Ok(Self { places: Places::One(layout) })
+        })
+        .await
+    }
+
+    /// Opens the layout in `directory`, which must be there. Nothing is written unless something is pushed.
+    ///
+    /// # Errors
+    /// As [`open_or_create`](Self::open_or_create).
+    pub async fn open(directory: impl Into<PathBuf>) -> Result<Self, RegistryError> {
+        let layout = Layout::new(directory);
+        offload(move || {
+            layout.check()?;
+            Ok(Self { places: Places::One(layout) })
+        })
+        .await
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        match &self.places {
+            Places::One(layout) => layout.root(),
+            Places::Many(root) => root,
+        }
+    }
+
+    /// A blob as a local file, to be read and pushed without a stream. `None` if it is not there.
+    ///
+    /// # Errors
+    /// [`RegistryError::Io`].
+    pub async fn local_source(&self, digest: &Digest) -> Result<Option<Arc<dyn ByteSource>>, RegistryError> {
+        let Places::One(layout) = &self.places else { return Ok(None) };
+        let (layout, digest) = (layout.clone(), *digest);
+        let source = offload(move || layout.source(&digest)).await?;
+        Ok(source.map(|source| Arc::new(source) as Arc<dyn ByteSource>))
+    }
+}
+
+/// A layout for each repository, beneath one directory.
+///
+/// The layout of `team/assets` is in `team/assets/_layout`. Repositories come to be with their first content; a mount
+/// from one to another is a hard link where the file system has them.
+#[derive(Clone, Debug)]
+pub struct LayoutStore {
+    places: Places,
+}
+
+impl LayoutStore {
+    /// Opens the store in `directory`, and makes the directory if there is none.
+    ///
+    /// # Errors
+    /// [`RegistryError::Io`].
+    pub async fn open(directory: impl Into<PathBuf>) -> Result<Self, RegistryError> {
+        let root: Arc<Path> = directory.into().into();
+        offload(move || {
+            std::fs::create_dir_all(&root).map_err(failed(|| format!("creating {}", root.display())))?;
+            for (_, layout) in places::layouts(&root)? {
+                layout.reclaim();
+            }
+            Ok(Self { places: Places::Many(root) })
+        })
+        .await
+    }
+
+    /// The layout directory of a repository, which need not exist.
+    pub fn directory(&self, repository: &Repository) -> PathBuf {
+        self.places.layout(repository).root().to_owned()
+    }
+}
+
+forward::registry_through!(LayoutRegistry, places);
+forward::registry_through!(LayoutStore, places);
+
+/// Makes an error of the operating system an error of the registry: `action` says what was being done.
+fn failed(action: impl FnOnce() -> String) -> impl FnOnce(io::Error) -> RegistryError {
+    move |source| RegistryError::Io { action: action(), transient: false, source: Box::new(source) }
+}
+
+/// Runs disk work where it may block.
+async fn offload<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RegistryError> + Send + 'static,
+) -> Result<T, RegistryError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(source) => Err(RegistryError::Io {
+            action: "working on an image layout".into(),
+            transient: false,
+            source: Box::new(source),
+        }),
+    }
+}

@@ -22,6 +22,8 @@ mod token;
 
 pub use descriptor::{Descriptor, EMPTY_JSON, media_type};
 pub use error::{ErrorCode, RegistryError};
+#[cfg(feature = "layout")]
+pub use layout::{LayoutRegistry, LayoutStore};
 pub use manifest::{ImageIndex, ImageManifest, ManifestError, Outline};
 #[cfg(feature = "memory")]
 pub use memory::MemoryRegistry;

@@ -1,0 +1,326 @@
+//! One OCI image layout on disk (image-spec, "image-layout.md"). Everything here blocks.
+//!
+//! ```text
+//! oci-layout            the version of the form
+//! index.json            the manifests, with their tags
+//! blobs/sha256/<hex>    all content, manifests too
+//! .blob/lock            held while index.json is changed
+//! .blob/tmp/<random>    files that are being written
+//! .blob/uploads/<id>    upload sessions
+//! ```
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use blob_core::Digest;
+use blob_core::source::{FileSource, SourceId};
+use bytes::Bytes;
+
+use super::failed;
+use super::refs::Index;
+use super::write::{self, Incoming};
+use crate::descriptor::{Descriptor, media_type};
+use crate::error::RegistryError;
+use crate::manifest::Outline;
+use crate::reference::Target;
+use crate::registry::{MAX_MANIFEST_BYTES, Manifest};
+
+/// Larger `index.json` files are not read: 64 MiB.
+const MAX_INDEX_BYTES: u64 = 64 << 20;
+
+/// At most this many nested indexes are opened to find a manifest that is not listed itself.
+const MAX_NESTED: usize = 10_000;
+
+/// A layout directory, which need not exist yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    root: Arc<Path>,
+}
+
+impl Layout {
+    pub(super) fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into().into() }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where content with this digest is.
+    pub(super) fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs").join(digest.algorithm().name()).join(digest.hex())
+    }
+
+    pub(super) fn temporaries(&self) -> PathBuf {
+        self.root.join(".blob/tmp")
+    }
+
+    pub(super) fn uploads(&self) -> PathBuf {
+        self.root.join(".blob/uploads")
+    }
+
+    /// Whether there is a layout.
+    pub(super) fn exists(&self) -> bool {
+        self.root.join("oci-layout").is_file()
+    }
+
+    /// Checks that there is a layout of a version we know.
+    pub(super) fn check(&self) -> Result<(), RegistryError> {
+        let path = self.root.join("oci-layout");
+        let action = || format!("opening the image layout {}", self.root.display());
+        let marker = read_bounded(&path, 4096).map_err(failed(action))?;
+        let version = serde_json::from_slice::<serde_json::Value>(&marker).ok();
+        let version = version.as_ref().and_then(|marker| marker.get("imageLayoutVersion")?.as_str());
+        match version {
+            Some(version) if version.starts_with("1.") => Ok(()),
+            other => {
+                let detail = format!("expected imageLayoutVersion 1.0.0 in oci-layout, got {other:?}");
+                Err(RegistryError::Protocol { action: action(), detail })
+            }
+        }
+    }
+
+    /// Makes the layout if there is none. The marker file comes last: a layout that has it is whole.
+    pub(super) fn create(&self) -> Result<(), RegistryError> {
+        if self.exists() {
+            return Ok(());
+        }
+        let action = || format!("creating the image layout {}", self.root.display());
+        for directory in [self.root.join("blobs/sha256"), self.temporaries(), self.uploads()] {
+            fs::create_dir_all(directory).map_err(failed(action))?;
+        }
+        self.update(|_| Ok(()))?;
+        write::replace(&self.temporaries(), &self.root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)
+    }
+
+    /// Removes what crashed writers left behind.
+    pub(super) fn reclaim(&self) {
+        write::reclaim(&self.temporaries());
+        write::reclaim(&self.uploads());
+    }
+
+    /// A blob as a source whose id is its digest.
+    pub(super) fn source(&self, digest: &Digest) -> Result<Option<FileSource>, RegistryError> {
+        let path = self.blob_path(digest);
+        // Opening something else than a file, such as a pipe, could block for ever.
+        let opened =
+            fs::metadata(&path).and_then(|meta| if meta.is_file() { FileSource::open(&path) } else { absent() });
+        match opened {
+            Ok(source) => Ok(Some(source.with_id(SourceId::from(*digest)))),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(failed(|| format!("opening blob {digest}"))(error)),
+        }
+    }
+
+    /// The size of a blob in bytes.
+    pub(super) fn stat(&self, digest: &Digest) -> Result<Option<u64>, RegistryError> {
+        match fs::metadata(self.blob_path(digest)) {
+            Ok(meta) => Ok(meta.is_file().then_some(meta.len())),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(failed(|| format!("looking for blob {digest}"))(error)),
+        }
+    }
+
+    /// The list of manifests. A layout without one has none.
+    pub(super) fn index(&self) -> Result<Index, RegistryError> {
+        let path = self.root.join("index.json");
+        let action = || format!("reading {}", path.display());
+        match read_bounded(&path, MAX_INDEX_BYTES) {
+            Ok(bytes) => Index::parse(&bytes).ok_or_else(|| RegistryError::Protocol {
+                action: action(),
+                detail: "expected an object with a list of manifests".into(),
+            }),
+            Err(error) if is_absent(&error) => Ok(Index::empty()),
+            Err(error) => Err(failed(action)(error)),
+        }
+    }
+
+    /// Changes the list of manifests while no other process that keeps to the lock does. An error changes nothing.
+    pub(super) fn update<T>(
+        &self,
+        change: impl FnOnce(&mut Index) -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        self.locked(|| self.change(change))
+    }
+
+    /// Does `work` while no other process that keeps to the lock changes the layout.
+    pub(super) fn locked<T>(&self, work: impl FnOnce() -> Result<T, RegistryError>) -> Result<T, RegistryError> {
+        let _lock = self.lock().map_err(failed(|| format!("locking {}", self.root.display())))?;
+        work()
+    }
+
+    /// Changes the list of manifests; the caller holds the lock.
+    pub(super) fn change<T>(
+        &self,
+        change: impl FnOnce(&mut Index) -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        let path = self.root.join("index.json");
+        let mut index = self.index()?;
+        let before = index.to_bytes();
+        let result = change(&mut index)?;
+        let after = index.to_bytes();
+        if after != before || !path.exists() {
+            write::replace(&self.temporaries(), &path, &after)?;
+        }
+        Ok(result)
+    }
+
+    /// Waits for the lock, which is free again when the file is dropped or the process ends.
+    fn lock(&self) -> io::Result<File> {
+        let path = self.root.join(".blob/lock");
+        let open = || File::options().create(true).truncate(false).write(true).open(&path);
+        let file = match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(self.root.join(".blob"))?;
+                open()?
+            }
+            other => other?,
+        };
+        file.lock()?;
+        Ok(file)
+    }
+
+    /// The descriptor of a manifest, with the size that its file has.
+    pub(super) fn resolve(&self, target: &Target) -> Result<Option<Descriptor>, RegistryError> {
+        let index = self.index()?;
+        let found = match target {
+            Target::Tag(tag) => index.resolve(tag),
+            Target::Digest(digest) => match index.find(digest) {
+                Some(found) => Some(found),
+                None => self.nested(&index, digest)?,
+            },
+        };
+        let Some(found) = found else { return Ok(None) };
+        let size = self.stat(&found.digest)?;
+        Ok(size.map(|size| Descriptor::new(found.media_type, found.digest, size)))
+    }
+
+    /// Looks for a manifest that only an index names, as of an image for several platforms.
+    fn nested(&self, index: &Index, digest: &Digest) -> Result<Option<Descriptor>, RegistryError> {
+        if self.stat(digest)?.is_none() {
+            return Ok(None);
+        }
+        let is_index = |entry: &Descriptor| {
+            matches!(entry.media_type.as_str(), media_type::IMAGE_INDEX | media_type::DOCKER_MANIFEST_LIST)
+        };
+        let mut seen = HashSet::new();
+        let mut open: Vec<Descriptor> = index.descriptors().filter(is_index).collect();
+        while let Some(parent) = open.pop() {
+            if !seen.insert(parent.digest) || seen.len() > MAX_NESTED {
+                continue;
+            }
+            let Some(bytes) = self.document(&parent.digest)? else { continue };
+            let Ok(outline) = Outline::parse(&bytes) else { continue };
+            if let Some(found) = outline.manifests.iter().find(|child| child.digest == *digest) {
+                return Ok(Some(found.clone()));
+            }
+            open.extend(outline.manifests.into_iter().filter(is_index));
+        }
+        Ok(None)
+    }
+
+    /// A manifest, its digest checked.
+    pub(super) fn manifest(&self, target: &Target) -> Result<Option<Manifest>, RegistryError> {
+        let Some(descriptor) = self.resolve(target)? else { return Ok(None) };
+        let Some(bytes) = self.document(&descriptor.digest)? else { return Ok(None) };
+        let descriptor = Descriptor { size: bytes.len() as u64, ..descriptor };
+        Ok(Some(Manifest { descriptor, bytes }))
+    }
+
+    /// The bytes of a manifest: at most 4 MiB, their digest checked.
+    pub(super) fn document(&self, digest: &Digest) -> Result<Option<Bytes>, RegistryError> {
+        let action = || format!("reading manifest {digest}");
+        match self.stat(digest)? {
+            None => return Ok(None),
+            Some(size) if size > MAX_MANIFEST_BYTES => {
+                return Err(RegistryError::TooLarge { action: action(), size, limit: MAX_MANIFEST_BYTES });
+            }
+            Some(_) => {}
+        }
+        let bytes = match read_bounded(&self.blob_path(digest), MAX_MANIFEST_BYTES) {
+            Err(error) if is_absent(&error) => return Ok(None),
+            other => other.map_err(failed(action))?,
+        };
+        let got = Digest::of(digest.algorithm(), &bytes);
+        if got == *digest {
+            return Ok(Some(bytes.into()));
+        }
+        Err(RegistryError::DigestMismatch { action: action(), expected: *digest, got })
+    }
+
+    /// Stores the bytes of a manifest, whose digest was checked.
+    pub(super) fn store(&self, digest: &Digest, bytes: &[u8]) -> Result<(), RegistryError> {
+        if self.stat(digest)? == Some(bytes.len() as u64) {
+            return Ok(());
+        }
+        let mut incoming = Incoming::begin(&self.temporaries(), *digest)?;
+        incoming.write(bytes)?;
+        incoming.finish(&self.blob_path(digest), &format!("writing manifest {digest}"))
+    }
+
+    /// Removes the file of a blob. False if there is none.
+    pub(super) fn unlink(&self, digest: &Digest) -> Result<bool, RegistryError> {
+        let path = self.blob_path(digest);
+        let removed = fs::remove_file(&path).and_then(|()| write::sync_directory(path.parent().unwrap_or(&self.root)));
+        match removed {
+            Ok(()) => Ok(true),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(failed(|| format!("removing {}", path.display()))(error)),
+        }
+    }
+
+    /// Takes a blob over from another layout: by a hard link, or by a checked copy where that cannot be. False if the
+    /// other one does not have it.
+    pub(super) fn link(&self, digest: &Digest, from: &Self) -> Result<bool, RegistryError> {
+        let action = || format!("taking blob {digest} over from {}", from.root.display());
+        if from.stat(digest)?.is_none() {
+            return Ok(false);
+        }
+        self.create()?;
+        let target = self.blob_path(digest);
+        let directory = target.parent().unwrap_or(&self.root).to_owned();
+        fs::create_dir_all(&directory).map_err(failed(action))?;
+        match fs::hard_link(from.blob_path(digest), &target) {
+            Ok(()) => write::sync_directory(&directory).map(|()| true).map_err(failed(action)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(true),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(_) => self.copy(digest, from).map(|()| true),
+        }
+    }
+
+    fn copy(&self, digest: &Digest, from: &Self) -> Result<(), RegistryError> {
+        let action = || format!("copying blob {digest} from {}", from.root.display());
+        let mut file = File::open(from.blob_path(digest)).map_err(failed(action))?;
+        let mut incoming = Incoming::begin(&self.temporaries(), *digest)?;
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut buffer).map_err(failed(action))? {
+                0 => return incoming.finish(&self.blob_path(digest), &action()),
+                length => incoming.write(&buffer[..length])?,
+            }
+        }
+    }
+}
+
+/// Whether an error says that there is no such file.
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn absent<T>() -> io::Result<T> {
+    Err(io::ErrorKind::NotFound.into())
+}
+
+/// Reads a file of at most `limit` bytes.
+fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        let message = format!("the file is over the limit of {limit} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
+}

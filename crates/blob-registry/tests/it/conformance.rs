@@ -1,0 +1,33 @@
+//! Every implementation keeps the contract.
+
+mod memory {
+    use std::sync::Arc;
+
+    use blob_registry::{MemoryRegistry, Registry};
+
+    blob_registry::registry_conformance!(async || Arc::new(MemoryRegistry::new()) as Arc<dyn Registry>);
+}
+
+mod layout {
+    use std::sync::Arc;
+
+    use blob_registry::{LayoutRegistry, Registry};
+
+    blob_registry::registry_conformance!(async || {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = LayoutRegistry::open_or_create(directory.path().join("layout")).await.unwrap();
+        (Arc::new(layout) as Arc<dyn Registry>, directory)
+    });
+}
+
+mod layout_store {
+    use std::sync::Arc;
+
+    use blob_registry::{LayoutStore, Registry};
+
+    blob_registry::registry_conformance!(async || {
+        let directory = tempfile::tempdir().unwrap();
+        let store = LayoutStore::open(directory.path().join("store")).await.unwrap();
+        (Arc::new(store) as Arc<dyn Registry>, directory)
+    });
+}
