@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt::Write as _;
 use std::io;
+use std::path::PathBuf;
 
 use blob::core::create::CreateError;
 use blob::core::path::Shown;
@@ -11,6 +12,8 @@ use blob::http::HttpError;
 use blob::registry::RegistryError;
 use blob::{Error, ErrorKind, Location};
 use serde::Serialize;
+
+use crate::ui::escape::PathText;
 
 /// What a failure is about. Each kind has a name for programs and an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,12 +67,18 @@ pub(crate) struct Failure {
     pub(crate) kind: Kind,
     message: String,
     causes: Vec<String>,
+    /// Files that the failure is about, the first of `path_count`.
+    paths: Vec<PathText>,
+    path_count: u64,
     hint: Option<String>,
 }
 
+/// Paths that are listed to people.
+const LISTED: usize = 20;
+
 impl Failure {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), causes: Vec::new(), hint: None }
+        Self { kind, message: message.into(), causes: Vec::new(), paths: Vec::new(), path_count: 0, hint: None }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -97,6 +106,13 @@ impl Failure {
     /// Says what may help, unless that is known already.
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
+    /// Lists files, the first of `total`.
+    pub(crate) fn with_paths(mut self, paths: &[PathBuf], total: u64) -> Self {
+        self.paths = paths.iter().map(|path| PathText::new(path.as_os_str().as_encoded_bytes())).collect();
+        self.path_count = total;
         self
     }
 
@@ -136,6 +152,13 @@ impl Failure {
     /// What is printed to standard error.
     pub(crate) fn text(&self) -> String {
         let mut text = format!("error: {}\n", self.sentence());
+        for listed in self.paths.iter().take(LISTED) {
+            let _ = writeln!(text, "  {}", shown(&listed.path));
+        }
+        let listed = self.paths.len().min(LISTED) as u64;
+        if self.path_count > listed {
+            let _ = writeln!(text, "  and {} more", self.path_count - listed);
+        }
         if let Some(hint) = &self.hint {
             let _ = writeln!(text, "hint: {}", shown(hint));
         }
@@ -150,6 +173,8 @@ impl Failure {
             kind: &'static str,
             message: &'a str,
             causes: &'a [String],
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            paths: &'a [PathText],
             #[serde(skip_serializing_if = "Option::is_none")]
             hint: Option<&'a str>,
         }
@@ -162,6 +187,7 @@ impl Failure {
             kind: self.kind.name(),
             message: &self.message,
             causes: &self.causes,
+            paths: &self.paths,
             hint: self.hint.as_deref(),
         };
         crate::ui::json::line(&Whole { error: said })
@@ -195,7 +221,7 @@ impl From<Error> for Failure {
             Error::InvalidReference { .. } => Vec::new(),
             _ => causes_of(&error),
         };
-        Self { kind, message, causes, hint: hint_for(&error) }
+        Self { causes, hint: hint_for(&error), ..Self::new(kind, message) }
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use blob::registry::layout::LayoutRegistry;
+use blob::registry::layout::LayoutStore;
 use blob::registry::{MemoryRegistry, Registry, Server};
 use clap::Args;
 use serde::Serialize;
@@ -67,12 +67,8 @@ pub(crate) async fn run(args: ServeArgs, session: &Session) -> Result<(), Failur
 
 async fn open(args: &ServeArgs) -> Result<Arc<dyn Registry>, Failure> {
     let Some(root) = &args.root else { return Ok(Arc::new(MemoryRegistry::new())) };
-    let opened = if args.read_only {
-        LayoutRegistry::open(root.clone()).await
-    } else {
-        LayoutRegistry::open_or_create(root.clone()).await
-    };
+    let opened = LayoutStore::open(root.clone()).await;
     let action = format!("opening the registry in {}", root.display());
-    let layout = opened.map_err(|source| Failure::from(blob::Error::Registry { action, source }))?;
-    Ok(Arc::new(layout))
+    let store = opened.map_err(|source| Failure::from(blob::Error::Registry { action, source }))?;
+    Ok(Arc::new(store))
 }
