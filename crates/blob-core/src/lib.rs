@@ -4,6 +4,8 @@
 pub mod archive;
 pub mod cache;
 pub mod codec;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 #[cfg(feature = "fs")]
 pub mod create;
 pub mod digest;

@@ -200,6 +200,12 @@ pub enum RegistryError {
         /// The cause.
         source: Box<dyn StdError + Send + Sync>,
     },
+    /// The caller's progress asked to stop.
+    #[error("{action}: cancelled")]
+    Cancelled {
+        /// What was being done.
+        action: String,
+    },
     /// The source of a push failed.
     #[error("{action}")]
     Source {
@@ -233,7 +239,9 @@ impl RegistryError {
             Self::DigestMismatch { .. } => ErrorCode::DigestInvalid,
             Self::SizeMismatch { .. } | Self::TooLarge { .. } => ErrorCode::SizeInvalid,
             Self::Credentials { .. } => ErrorCode::Unauthorized,
-            Self::Protocol { .. } | Self::Io { .. } | Self::Source { .. } => ErrorCode::Unknown,
+            Self::Protocol { .. } | Self::Io { .. } | Self::Source { .. } | Self::Cancelled { .. } => {
+                ErrorCode::Unknown
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 //! OCI registries: client, server, memory and disk layout as one trait.
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "client")]
+pub mod client;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod descriptor;

@@ -1,8 +1,6 @@
 //! The rules that every store of this crate keeps: what a manifest must be to be taken, how lists are cut into pages,
 //! what a referrer looks like in a list.
 
-use std::io;
-
 use blob_core::{Digest, Event};
 
 use crate::descriptor::{Descriptor, media_type};
@@ -143,8 +141,7 @@ fn report<'a>(blob: &'a PushBlob, action: &str, event: impl FnOnce(&'a str) -> E
     if progress.event(&event(what)).is_continue() {
         return Ok(());
     }
-    let source = Box::new(io::Error::new(io::ErrorKind::Interrupted, "the caller cancelled it"));
-    Err(RegistryError::Io { action: action.into(), transient: false, source })
+    Err(RegistryError::Cancelled { action: action.into() })
 }
 
 #[cfg(test)]

@@ -2,5 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod archive;
+#[cfg(feature = "fs")]
+mod create;
 mod format;
 mod support;

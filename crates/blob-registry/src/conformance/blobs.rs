@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{assert_not_found, assert_wrong_content, get, put, sibling, source, supported};
-use crate::error::ErrorCode;
+use crate::error::{ErrorCode, RegistryError};
 use crate::reference::Repository;
 use crate::registry::{Mount, PushBlob, PushedBlob, Registry};
 
@@ -137,7 +137,8 @@ pub async fn pushes_tell_their_progress(registry: &dyn Registry, repository: &Re
     let mut push = PushBlob::new(Digest::sha256_of(other), source(other));
     push.progress = Some(("data".into(), Arc::new(|_: &Event<'_>| ControlFlow::Break(()))));
     let digest = push.digest;
-    registry.push_blob(repository, push).await.expect_err("the watcher ends it");
+    let error = registry.push_blob(repository, push).await.expect_err("the watcher ends it");
+    assert!(matches!(error, RegistryError::Cancelled { .. }), "{error:?}");
     assert_not_found(registry.stat_blob(repository, &digest).await, "a cancelled push");
 }
 

@@ -64,7 +64,7 @@ fn push_local(layout: &Layout, blob: &PushBlob, action: &str, dropped: &AtomicBo
         }
         store::report_sent(blob, incoming.written(), action)?;
         if dropped.load(Ordering::Relaxed) {
-            return Err(failed(|| action.to_owned())(std::io::ErrorKind::Interrupted.into()));
+            return Err(RegistryError::Cancelled { action: action.into() });
         }
     }
     incoming.finish(&layout.blob_path(&blob.digest), action)

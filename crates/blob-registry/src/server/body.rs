@@ -6,12 +6,17 @@ use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::answer::Fault;
 use crate::error::ErrorCode;
 
 /// Small frames are gathered to pieces of about this many bytes, so that a store is not called for each of them.
 const PIECE: usize = 1 << 20;
+
+/// No piece is gathered for longer: slow clients must not pile up half-filled pieces in memory, and what came of an
+/// upload is soon where it can be resumed.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// What is read of a body that nobody wants, so that the client gets to see the answer: 8 MiB within two seconds.
 const DRAIN: (usize, Duration) = (8 << 20, Duration::from_secs(2));
@@ -40,22 +45,23 @@ impl RequestBody {
         if let Some(fault) = self.pending.take() {
             return Err(fault);
         }
-        let mut gathered = BytesMut::new();
-        loop {
-            match self.frame().await {
-                Ok(Some(bytes)) if gathered.is_empty() && bytes.len() >= PIECE => return Ok(Some(bytes)),
-                Ok(Some(bytes)) => gathered.extend_from_slice(&bytes),
-                Ok(None) => return Ok((!gathered.is_empty()).then(|| gathered.freeze())),
-                Err(fault) if gathered.is_empty() => return Err(fault),
-                Err(fault) => {
+        let Some(first) = self.frame().await? else { return Ok(None) };
+        if first.len() >= PIECE {
+            return Ok(Some(first));
+        }
+        let until = Instant::now() + GATHER;
+        let mut gathered = BytesMut::from(first);
+        while gathered.len() < PIECE {
+            match tokio::time::timeout_at(until, self.frame()).await {
+                Ok(Ok(Some(bytes))) => gathered.extend_from_slice(&bytes),
+                Ok(Err(fault)) => {
                     self.pending = Some(fault);
-                    return Ok(Some(gathered.freeze()));
+                    break;
                 }
-            }
-            if gathered.len() >= PIECE {
-                return Ok(Some(gathered.freeze()));
+                Ok(Ok(None)) | Err(_) => break,
             }
         }
+        Ok(Some(gathered.freeze()))
     }
 
     /// The whole body, at most `limit` bytes.

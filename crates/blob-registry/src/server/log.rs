@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Method, Response};
+use http::{Method, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::answer::{Body, BoxError};
@@ -30,7 +30,10 @@ impl Entry {
     /// Writes the line when `response` is out.
     pub(super) fn follow(self, response: Response<Body>) -> Response<Logged> {
         let status = response.status().as_u16();
-        response.map(|inner| Logged { inner, entry: self, status, sent: 0, whole: false })
+        let length = response.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        // Answers to HEAD announce what they do not bring.
+        let expected = if response.body().is_end_stream() { Some(0) } else { length };
+        response.map(|inner| Logged { inner, entry: self, status, sent: 0, expected })
     }
 }
 
@@ -40,7 +43,8 @@ pub(super) struct Logged {
     entry: Entry,
     status: u16,
     sent: u64,
-    whole: bool,
+    /// What the body brings in all, in bytes.
+    expected: Option<u64>,
 }
 
 impl HttpBody for Logged {
@@ -51,9 +55,8 @@ impl HttpBody for Logged {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => self.sent += frame.data_ref().map_or(0, |data| data.len() as u64),
-            Poll::Ready(None) => self.whole = true,
             Poll::Ready(Some(Err(error))) => tracing::error!(%error, path = self.entry.path, "an answer broke off"),
-            Poll::Pending => {}
+            Poll::Ready(None) | Poll::Pending => {}
         }
         polled
     }
@@ -69,14 +72,13 @@ impl HttpBody for Logged {
 
 impl Drop for Logged {
     fn drop(&mut self) {
-        let whole = self.whole || self.inner.is_end_stream() || self.inner.size_hint().exact() == Some(0);
         tracing::info!(
             target: "blob_registry::access",
             method = %self.entry.method,
             path = self.entry.path,
             status = self.status,
             bytes = self.sent,
-            whole,
+            whole = self.expected.is_none_or(|expected| expected == self.sent),
             micros = self.entry.begun.elapsed().as_micros() as u64,
             "request"
         );

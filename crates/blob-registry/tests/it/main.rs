@@ -1,9 +1,17 @@
 //! Integration tests: real stores, real servers over loopback.
 #![allow(clippy::unwrap_used)]
+// Children of tests report over standard output; tests that cannot run here say so on standard error.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
+#[cfg(all(feature = "client", feature = "server", feature = "memory"))]
+mod client;
 #[cfg(all(feature = "layout", feature = "memory"))]
 mod conformance;
+#[cfg(all(feature = "layout", feature = "memory"))]
+mod layout;
 #[cfg(all(feature = "server", feature = "memory"))]
 mod server;
+#[cfg(feature = "memory")]
+mod source;
 #[cfg(all(feature = "server", feature = "memory"))]
 mod wire;

@@ -11,6 +11,7 @@ mod auth;
 mod blobs;
 mod connections;
 mod lists;
+mod log;
 mod manifests;
 mod uploads;
 

@@ -138,3 +138,27 @@ async fn connections_over_the_limit_wait() {
     drop(first);
     assert_eq!(waiting.await.unwrap(), 200);
 }
+
+#[tokio::test]
+async fn smuggled_requests_are_not_answered() {
+    let (_server, wire, registry) = start().await;
+    let path = format!("/v2/a/blobs/{}", blob(&registry, "a", b"x").await);
+    let hidden = format!("DELETE {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let length = hidden.len();
+    for framing in [
+        format!("Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        format!("Content-Length: 0\r\nContent-Length: {length}\r\n\r\n"),
+        format!("Content-Length: {length}, 0\r\n\r\n"),
+        "Transfer-Encoding: identity, chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n".to_owned(),
+        "Content-Length: +0\r\n\r\n".to_owned(),
+        "Transfer-Encoding : chunked\r\n\r\n0\r\n\r\n".to_owned(),
+    ] {
+        let mut stream = TcpStream::connect(wire.0).await.unwrap();
+        let request = format!("POST /v2/a/blobs/uploads/ HTTP/1.1\r\nHost: x\r\n{framing}{hidden}");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        // Reset or end: both are an end.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+        assert_eq!(wire.get(&path).await.status, 200, "{framing:?}");
+    }
+}

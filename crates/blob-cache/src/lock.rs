@@ -1,0 +1,56 @@
+//! Locks between processes: `flock` on small files, held by an open file, so that they vanish with their process.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How often a lock that is taken is tried again.
+const STEP: Duration = Duration::from_millis(2);
+
+/// An exclusive lock. Dropping it releases it.
+#[derive(Debug)]
+pub(crate) struct FileLock(File);
+
+impl FileLock {
+    /// Locks the file at `path`, which is created when missing, waiting up to `patience` for others. Waiting is
+    /// bounded since the holder may be a stopped process. Where the file system knows no locks the file is opened
+    /// and nothing else: what locks protect here is economy and counters, never the truth of an entry.
+    ///
+    /// # Errors
+    /// `WouldBlock` when patience ran out; whatever opening yields.
+    pub(crate) fn acquire(path: &Path, patience: Duration) -> io::Result<Self> {
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(flags.bits().cast_signed())
+            .open(path)?;
+        let started = Instant::now();
+        loop {
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) if started.elapsed() < patience => std::thread::sleep(STEP),
+                Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+                Ok(()) | Err(TryLockError::Error(_)) => return Ok(Self(file)),
+            }
+        }
+    }
+
+    /// The locked file.
+    pub(crate) fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+/// Whether anybody holds a lock on `file`; `None` where the file system knows no locks.
+pub(crate) fn is_held(file: &File) -> Option<bool> {
+    match file.try_lock() {
+        Ok(()) => Some(false),
+        Err(TryLockError::WouldBlock) => Some(true),
+        Err(TryLockError::Error(_)) => None,
+    }
+}

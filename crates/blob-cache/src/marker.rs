@@ -1,0 +1,141 @@
+//! The marker that makes a directory ours, and what follows when it is missing.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+
+use crate::error::OpenError;
+use crate::files::{create_dirs, open_regular, unique_name};
+use crate::layout::{Bucket, CACHEDIR_TAG, CACHEDIR_TAG_TEXT, LOCK, MARKER, TMP, USAGE, VERSION};
+use crate::usage;
+
+/// More than any marker has, in bytes.
+const LONGEST: u64 = 4096;
+
+/// Makes sure that `root` is a cache of ours, making one of nothing or of an empty directory.
+pub(crate) fn ensure(root: &Path) -> Result<(), OpenError> {
+    if version(root)?.is_some() {
+        return Ok(());
+    }
+    create_dirs(root).map_err(|error| OpenError::io("creating the cache directory", root, error))?;
+    let listing = std::fs::read_dir(root).map_err(|error| OpenError::io("listing", root, error))?;
+    for entry in listing {
+        let entry = entry.map_err(|error| OpenError::io("listing", root, error))?;
+        let name = entry.file_name();
+        // Another process may be making the same cache, or died while it did.
+        let ours = name.to_str().is_some_and(is_ours) || name.as_encoded_bytes().starts_with(MARKER.as_bytes());
+        if !ours {
+            return Err(OpenError::Foreign { root: root.to_owned() });
+        }
+    }
+    create(root).map_err(|error| OpenError::io("making a cache of", root, error))
+}
+
+/// Whether `name` is one that a cache has at its root.
+fn is_ours(name: &str) -> bool {
+    [CACHEDIR_TAG, TMP, LOCK, USAGE].contains(&name) || Bucket::ALL.iter().any(|bucket| bucket.name() == name)
+}
+
+/// Whether `root` bears our marker now.
+///
+/// # Errors
+/// `PermissionDenied` with [`OpenError`] inside if it does not.
+pub(crate) fn require(root: &Path) -> io::Result<()> {
+    match version(root) {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => {
+            let foreign = OpenError::Foreign { root: root.to_owned() };
+            Err(io::Error::new(io::ErrorKind::PermissionDenied, foreign))
+        }
+        Err(error) => Err(io::Error::new(io::ErrorKind::PermissionDenied, error)),
+    }
+}
+
+/// The version in the marker; `None` when there is no marker that is ours.
+fn version(root: &Path) -> Result<Option<u32>, OpenError> {
+    let path = root.join(MARKER);
+    let file = match open_regular(&path) {
+        Ok(Some(file)) => file,
+        Ok(None) => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(OpenError::io("opening", &path, error)),
+    };
+    let mut text = String::new();
+    match file.take(LONGEST).read_to_string(&mut text) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(None),
+        Err(error) => return Err(OpenError::io("reading", &path, error)),
+    }
+    match parse(&text) {
+        Some(found) if found > VERSION => Err(OpenError::Version { root: root.to_owned(), found, supported: VERSION }),
+        other => Ok(other),
+    }
+}
+
+/// Reads `{"format":"blob-cache","version":N}`, the only form that is ever written.
+fn parse(text: &str) -> Option<u32> {
+    let rest = text.trim_end().strip_prefix(r#"{"format":"blob-cache","version":"#)?;
+    rest.strip_suffix('}')?.parse().ok()
+}
+
+/// Writes the files at the root. The marker comes last but one and is flushed: it is the licence to delete.
+fn create(root: &Path) -> io::Result<()> {
+    // The counter starts at nothing in a new cache; a damaged or old one is put right by the next store.
+    usage::update(&root.join(USAGE), |ledger| ledger.or(Some(fresh())))?;
+    let temporary = root.join(format!("{MARKER}.{}", unique_name()));
+    let outcome = write_marker(&temporary).and_then(|()| std::fs::rename(&temporary, root.join(MARKER)));
+    if outcome.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    outcome?;
+    std::fs::write(root.join(CACHEDIR_TAG), CACHEDIR_TAG_TEXT)?;
+    create_dirs(&root.join(TMP))
+}
+
+fn write_marker(path: &Path) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    writeln!(file, r#"{{"format":"blob-cache","version":{VERSION}}}"#)?;
+    file.sync_all()
+}
+
+fn fresh() -> usage::Ledger {
+    usage::Ledger { reconciled_at: crate::evict::unix_now(), ..usage::Ledger::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_marker_tells_its_version() {
+        for (text, expect) in [
+            ("{\"format\":\"blob-cache\",\"version\":1}\n", Some(1)),
+            ("{\"format\":\"blob-cache\",\"version\":20}", Some(20)),
+            ("{\"format\":\"other\",\"version\":1}", None),
+            ("{\"format\":\"blob-cache\",\"version\":}", None),
+            ("", None),
+        ] {
+            assert_eq!(parse(text), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn foreign_and_newer_directories_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("thesis.tex"), "x").unwrap();
+        assert!(matches!(ensure(dir.path()), Err(OpenError::Foreign { .. })));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        std::fs::write(dir.path().join(MARKER), "{\"format\":\"blob-cache\",\"version\":2}").unwrap();
+        assert!(matches!(ensure(dir.path()), Err(OpenError::Version { found: 2, supported: 1, .. })));
+    }
+
+    #[test]
+    fn a_cache_whose_making_was_interrupted_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(format!("{MARKER}.0-0")), "{").unwrap();
+        std::fs::write(dir.path().join(MARKER), "").unwrap();
+        ensure(dir.path()).unwrap();
+        require(dir.path()).unwrap();
+    }
+}

@@ -1,0 +1,178 @@
+//! Damage to a cache in use: no wrong byte, and everything healed.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use blob_cache::{CacheAdmin, CacheOptions, DiskCache, TagCache, TagEntry};
+use blob_core::{ByteSourceExt as _, Cache, Digest, Local, SourceError};
+use bytes::Bytes;
+
+use crate::support::{Random, content, entries, open, put, read};
+
+/// Damages the entry at `path` in one of seven ways.
+fn damage(path: &Path, random: &mut Random) {
+    let kind = random.below(7);
+    let length = std::fs::metadata(path).map_or(0, |meta| meta.len());
+    if kind > 2 {
+        let _ = std::fs::remove_file(path);
+        let _ = std::fs::remove_dir_all(path);
+    }
+    let _ = match kind {
+        0 if length > 0 => flip(path, random.below(length)),
+        1 => std::fs::OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(length / 2)),
+        2 => std::fs::OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(0)),
+        3 => std::fs::create_dir(path).and_then(|()| std::fs::write(path.join("inside"), "x")),
+        4 => std::os::unix::fs::symlink("/etc/passwd", path),
+        5 => {
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).map_err(Into::into)
+        }
+        _ => Ok(()),
+    };
+}
+
+/// Flips a bit in place, as a disk or another program would.
+fn flip(path: &Path, position: u64) -> std::io::Result<()> {
+    use std::os::unix::fs::FileExt as _;
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, position)?;
+    file.write_all_at(&[byte[0] ^ 0x20], position)
+}
+
+/// Reads entries at random and stores those that are missing, until told to stop.
+async fn reader(cache: DiskCache, seed: u64, known: Arc<Known>, stop: Arc<AtomicBool>, hits: Arc<AtomicU64>) {
+    let mut random = Random(seed + 1);
+    while !stop.load(Ordering::Relaxed) {
+        let (digest, bytes) = &known[random.below(24) as usize];
+        match read(&cache, digest).await {
+            Some(found) => {
+                assert!(found == bytes, "wrong bytes of {digest}");
+                hits.fetch_add(1, Ordering::Relaxed);
+            }
+            // Damage may strike between any two steps of the store as well.
+            None => drop(put(&cache, bytes).await),
+        }
+    }
+}
+
+type Known = Vec<(Digest, Bytes)>;
+
+fn known() -> Arc<Known> {
+    let contents = (0..24).map(|number| content(number, 500 + number as usize * 3000));
+    Arc::new(contents.map(|bytes| (Digest::sha256_of(&bytes), bytes)).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn random_damage_under_eight_readers() {
+    for verify_every_time in [false, true] {
+        let place = tempfile::tempdir().unwrap();
+        let options = CacheOptions { verify_every_time, ..CacheOptions::default() };
+        let cache = DiskCache::open(place.path(), options).unwrap();
+        let (stop, hits) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let readers: Vec<_> = (0..8)
+            .map(|seed| tokio::spawn(reader(cache.clone(), seed, known(), Arc::clone(&stop), Arc::clone(&hits))))
+            .collect();
+        let (root, so_far) = (place.path().to_owned(), Arc::clone(&hits));
+        let vandal = tokio::task::spawn_blocking(move || {
+            let mut random = Random(99);
+            let mut strikes = 0;
+            while strikes < 1000 || so_far.load(Ordering::Relaxed) < 2000 {
+                strikes += 1;
+                std::thread::sleep(Duration::from_micros(500));
+                let found = entries(&root);
+                if !found.is_empty() {
+                    damage(&found[random.below(found.len() as u64) as usize], &mut random);
+                }
+            }
+        });
+        vandal.await.unwrap();
+        stop.store(true, Ordering::Relaxed);
+        for reader in readers {
+            reader.await.unwrap();
+        }
+        // Everything heals by being asked for.
+        for (digest, bytes) in known().iter() {
+            if read(&cache, digest).await.is_none() {
+                assert!(put(&cache, bytes).await.unwrap());
+            }
+            assert!(read(&cache, digest).await.unwrap() == bytes);
+        }
+        let verified = cache.verify().await.unwrap();
+        assert_eq!((verified.checked, verified.dropped), (24, 0));
+    }
+}
+
+/// Sleeps until file times tell a change from what was before.
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(80)).await;
+}
+
+#[tokio::test]
+async fn checked_entries_are_checked_again_after_a_change() {
+    let place = tempfile::tempdir().unwrap();
+    let cache = open(place.path(), 1 << 30).contents();
+    let bytes = content(1, 300_000);
+    let digest = Digest::sha256_of(&bytes);
+    put(&cache, &bytes).await.unwrap();
+    settle().await;
+    let hit = cache.get(&digest).await.unwrap().unwrap();
+    assert!(matches!(hit.local(), Some(Local::File { offset: 0, .. })));
+    assert!(hit.read(0..300_000).await.unwrap() == bytes);
+    flip(&entries(place.path())[0], 150_000).unwrap();
+    // Who holds the hit is told, who asks anew gets nothing, and the entry is gone.
+    assert!(matches!(hit.read(0..10).await, Err(SourceError::Changed { .. })));
+    assert!(cache.get(&digest).await.unwrap().is_none());
+    assert!(entries(place.path()).is_empty());
+}
+
+#[tokio::test]
+async fn what_a_power_loss_leaves_is_a_miss() {
+    let place = tempfile::tempdir().unwrap();
+    let cache = open(place.path(), 1 << 30).contents();
+    let bytes = content(1, 100_000);
+    let digest = Digest::sha256_of(&bytes);
+    for left in [vec![], vec![0; 100_000], bytes[..65_536].to_vec(), [&bytes[..], b"x"].concat()] {
+        put(&cache, &bytes).await.unwrap();
+        let path = entries(place.path()).remove(0);
+        std::fs::write(&path, &left).unwrap();
+        settle().await;
+        // A new process: nothing is known to be checked.
+        let cache = open(place.path(), 1 << 30).contents();
+        assert!(cache.get(&digest).await.unwrap().is_none(), "{} bytes", left.len());
+        assert!(!path.exists());
+    }
+}
+
+#[tokio::test]
+async fn verify_drops_exactly_what_is_damaged() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = open(place.path(), 1 << 30);
+    for seed in 0..12 {
+        put(&dir.contents(), &content(seed, 1000)).await.unwrap();
+        dir.tags().put(&format!("r.io/a:{seed}"), &TagEntry::now(Digest::sha256_of(b"m"))).await.unwrap();
+    }
+    let found = entries(place.path());
+    for path in found.iter().step_by(4) {
+        flip(path, 20).unwrap();
+    }
+    let verified = dir.verify().await.unwrap();
+    assert_eq!((verified.checked, verified.dropped), (24, 6));
+    assert_eq!(entries(place.path()).len(), 18);
+    assert_eq!(dir.usage().await.unwrap().entries, 18);
+}
+
+#[tokio::test]
+async fn damaged_tags_are_misses() {
+    let place = tempfile::tempdir().unwrap();
+    let tags = open(place.path(), 1 << 30).tags();
+    let entry = TagEntry::now(Digest::sha256_of(b"m"));
+    let mut random = Random(5);
+    for _ in 0..60 {
+        tags.put("r.io/a:v1", &entry).await.unwrap();
+        damage(&entries(place.path())[0], &mut random);
+        assert_eq!(tags.get("r.io/a:v1").await.unwrap(), None);
+        assert!(entries(place.path()).is_empty());
+    }
+}

@@ -1,0 +1,11 @@
+//! The crate from outside: contracts, damage, other processes, failing disks, request counts.
+#![allow(clippy::unwrap_used)]
+
+mod blocks;
+mod damage;
+mod evict;
+mod failing;
+mod kits;
+mod liars;
+mod processes;
+mod support;

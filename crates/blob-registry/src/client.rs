@@ -1,0 +1,211 @@
+//! Talks to one registry over HTTP (OCI distribution specification 1.1).
+//!
+//! A [`RegistryClient`] is made once per registry and shared: it holds the connections, the tokens, and what it learned
+//! of the registry's ways. It guesses nothing: every answer is checked against what was asked for, and every number
+//! from outside has a limit.
+//!
+//! ```
+//! use blob_registry::client::{Credential, RegistryClient, Static};
+//!
+//! let client = RegistryClient::builder("localhost:5000")
+//!     .credentials(Static::new().with("localhost:5000", Credential::basic("user", "password")))
+//!     .build()?;
+//! assert_eq!(client.host(), "localhost:5000");
+//! # Ok::<(), blob_registry::RegistryError>(())
+//! ```
+
+mod answer;
+mod auth;
+mod builder;
+mod call;
+mod challenge;
+pub mod credentials;
+mod download;
+mod manifests;
+mod pages;
+mod profile;
+mod push;
+mod realm;
+mod referrers;
+mod scope;
+mod token;
+mod upload;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use blob_core::{ByteSource, Digest};
+use blob_http::{RetryPolicy, Transport};
+use url::Url;
+
+use crate::descriptor::Descriptor;
+use crate::error::RegistryError;
+use crate::reference::{Repository, Tag, Target};
+use crate::registry::{
+    BlobReader, Manifest, Mount, Page, PageRequest, PushBlob, PushManifest, PushedBlob, PushedManifest, Registry,
+    Upload, UploadId,
+};
+
+pub use builder::{ClientLimits, RegistryClientBuilder};
+pub use credentials::{Anonymous, Chain, Credential, Credentials, CredentialsError, DockerConfig, Static};
+
+use auth::Auth;
+use profile::Profile;
+
+/// A registry on the network. Clones share everything.
+///
+/// # Cancellation
+/// Dropping a future ends its request. An upload that is dropped stays behind as a session, which registries remove
+/// after a while; [`Upload::cancel`] removes it at once.
+#[derive(Clone)]
+pub struct RegistryClient {
+    core: Arc<Core>,
+}
+
+/// What all operations share.
+struct Core {
+    /// The registry as references write it.
+    host: String,
+    /// `https://host/`, or `http://host/`.
+    origin: Url,
+    transport: Transport,
+    auth: Auth,
+    retry: RetryPolicy,
+    limits: ClientLimits,
+    profile: Profile,
+}
+
+impl RegistryClient {
+    /// Begins a client for the registry at `host`: `host` or `host:port`, as references write it.
+    pub fn builder(host: impl Into<String>) -> RegistryClientBuilder {
+        RegistryClientBuilder::new(host.into())
+    }
+
+    /// The registry, as it was named.
+    pub fn host(&self) -> &str {
+        &self.core.host
+    }
+
+    /// Whether the registry, or the storage it redirects to, was seen to answer ranges with whole blobs: then every
+    /// ranged read costs the transfer of everything before it.
+    pub fn ignores_ranges(&self) -> bool {
+        self.core.profile.ranges_ignored.is_set()
+    }
+}
+
+impl Core {
+    /// The URL of `rest` below `repository`.
+    fn url(&self, repository: &Repository, rest: &str) -> Url {
+        let mut url = self.origin.clone();
+        url.set_path(&format!("/v2/{repository}/{rest}"));
+        url
+    }
+
+    /// `host/repository:tag` or `host/repository@digest`.
+    fn name(&self, repository: &Repository, target: &Target) -> String {
+        match target {
+            Target::Tag(tag) => format!("{}/{repository}:{tag}", self.host),
+            Target::Digest(digest) => self.name_of(repository, digest),
+        }
+    }
+
+    fn name_of(&self, repository: &Repository, digest: &Digest) -> String {
+        format!("{}/{repository}@{digest}", self.host)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl Registry for RegistryClient {
+    async fn resolve(&self, repository: &Repository, target: &Target) -> Result<Descriptor, RegistryError> {
+        self.core.resolve(repository, target).await
+    }
+
+    async fn manifest(&self, repository: &Repository, target: &Target) -> Result<Manifest, RegistryError> {
+        self.core.manifest(repository, target).await
+    }
+
+    async fn stat_blob(&self, repository: &Repository, digest: &Digest) -> Result<u64, RegistryError> {
+        self.core.stat_blob(repository, digest).await
+    }
+
+    async fn read_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        range: Option<Range<u64>>,
+    ) -> Result<BlobReader, RegistryError> {
+        download::read(Arc::clone(&self.core), repository, digest, range).await
+    }
+
+    async fn push_blob(&self, repository: &Repository, blob: PushBlob) -> Result<PushedBlob, RegistryError> {
+        push::push(&self.core, repository, &blob).await
+    }
+
+    async fn start_upload(&self, repository: &Repository) -> Result<Box<dyn Upload>, RegistryError> {
+        upload::start(&self.core, repository).await
+    }
+
+    async fn resume_upload(&self, repository: &Repository, id: &UploadId) -> Result<Box<dyn Upload>, RegistryError> {
+        upload::resume(&self.core, repository, id).await
+    }
+
+    async fn mount_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        from: Option<&Repository>,
+    ) -> Result<Mount, RegistryError> {
+        upload::mount(&self.core, repository, digest, from).await
+    }
+
+    async fn push_manifest(
+        &self,
+        repository: &Repository,
+        manifest: PushManifest,
+    ) -> Result<PushedManifest, RegistryError> {
+        self.core.push_manifest(repository, manifest).await
+    }
+
+    async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<(), RegistryError> {
+        self.core.delete_manifest(repository, digest).await
+    }
+
+    async fn delete_blob(&self, repository: &Repository, digest: &Digest) -> Result<(), RegistryError> {
+        self.core.delete_blob(repository, digest).await
+    }
+
+    async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<(), RegistryError> {
+        self.core.delete_tag(repository, tag).await
+    }
+
+    async fn tags(&self, repository: &Repository, page: &PageRequest) -> Result<Page<Tag>, RegistryError> {
+        self.core.tags(repository, page).await
+    }
+
+    async fn referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        page: &PageRequest,
+    ) -> Result<Page<Descriptor>, RegistryError> {
+        self.core.referrers(repository, subject, artifact_type, page).await
+    }
+
+    async fn repositories(&self, page: &PageRequest) -> Result<Page<Repository>, RegistryError> {
+        self.core.repositories(page).await
+    }
+
+    async fn local_blob(&self, _: &Repository, _: &Digest) -> Result<Option<Arc<dyn ByteSource>>, RegistryError> {
+        Ok(None)
+    }
+}
+
+impl fmt::Debug for RegistryClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryClient").field("host", &self.core.host).finish_non_exhaustive()
+    }
+}

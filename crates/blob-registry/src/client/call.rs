@@ -1,0 +1,315 @@
+//! One request to a registry, from words to an answer: authentication, redirects, repetition.
+
+use std::fmt;
+use std::ops::{ControlFlow, Range};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use blob_core::{ByteSource, Event, Progress, SourceError};
+use blob_http::redirect::{RedirectPolicy, Redirects, same_origin};
+use blob_http::retry::{is_transient_status, retry_after};
+use blob_http::transport::request_uri;
+use blob_http::{Body, BoxError, HttpError, Retries};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use tokio::time::sleep;
+use url::Url;
+
+use super::Core;
+use super::answer::{Answer, prefix, transport};
+use super::auth::{Pass, Purpose, Reply};
+use super::scope::Scope;
+use crate::error::{Object, RegistryError};
+use crate::reference::Repository;
+
+/// A request.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) payload: Payload,
+    pub(super) scope: Scope,
+    pub(super) repository: Option<Repository>,
+    /// What is being done, for errors.
+    pub(super) action: String,
+    pub(super) object: Object,
+    /// Whether it is sent again after a failure that may pass.
+    pub(super) repeat: bool,
+}
+
+impl Call {
+    /// A request without headers and body about `repository`, repeated when that may help.
+    pub(super) fn new(method: Method, url: Url, repository: &Repository, action: String, object: Object) -> Self {
+        let scope = match method {
+            Method::GET | Method::HEAD => Scope::pull(repository),
+            Method::DELETE => Scope::delete(repository),
+            _ => Scope::push(repository),
+        };
+        Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            payload: Payload::Bytes(Bytes::new()),
+            scope,
+            repository: Some(repository.clone()),
+            action,
+            object,
+            repeat: true,
+        }
+    }
+
+    pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.append(name, value);
+        self
+    }
+
+    pub(super) fn with_payload(mut self, payload: Payload) -> Self {
+        self.payload = payload;
+        self
+    }
+
+    pub(super) fn with_scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    pub(super) fn once(mut self) -> Self {
+        self.repeat = false;
+        self
+    }
+
+    fn purpose(&self) -> Purpose<'_> {
+        Purpose { action: &self.action, scope: &self.scope, repository: self.repository.as_ref() }
+    }
+}
+
+/// A request's body, which can be sent as often as needed.
+#[derive(Clone, Debug)]
+pub(super) enum Payload {
+    Bytes(Bytes),
+    Source(SourcePayload),
+}
+
+/// A range of a source as a body.
+#[derive(Clone)]
+pub(super) struct SourcePayload {
+    pub(super) source: Arc<dyn ByteSource>,
+    pub(super) range: Range<u64>,
+    pub(super) meter: Option<Meter>,
+    /// Why the body ended early, if it was not the network: the transport only knows that it did.
+    stop: Arc<Mutex<Option<Stop>>>,
+}
+
+/// Whom to tell how far an upload got.
+#[derive(Clone)]
+pub(super) struct Meter {
+    pub(super) what: Arc<str>,
+    pub(super) progress: Arc<dyn Progress>,
+}
+
+#[derive(Debug)]
+enum Stop {
+    Source(SourceError),
+    Cancelled,
+}
+
+impl SourcePayload {
+    pub(super) fn new(source: Arc<dyn ByteSource>, range: Range<u64>, meter: Option<Meter>) -> Self {
+        Self { source, range, meter, stop: Arc::default() }
+    }
+
+    async fn body(&self, action: &str) -> Result<Body, RegistryError> {
+        let size = self.range.end - self.range.start;
+        let opened = self.source.open(self.range.clone()).await;
+        let stream = opened.map_err(|source| RegistryError::Source { action: action.to_owned(), source })?;
+        let (stop, meter, total) = (Arc::clone(&self.stop), self.meter.clone(), self.source.size());
+        let mut done = self.range.start;
+        let stream = stream.map(move |item| {
+            let why = match item {
+                Ok(bytes) => {
+                    done += bytes.len() as u64;
+                    match meter.as_ref().map(|meter| meter.at(done, total)) {
+                        Some(ControlFlow::Break(())) => Stop::Cancelled,
+                        _ => return Ok(bytes),
+                    }
+                }
+                Err(error) => Stop::Source(error),
+            };
+            *stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+            Err(BoxError::from("the body was stopped"))
+        });
+        Ok(blob_http::stream_body(stream, Some(size)))
+    }
+
+    /// Why the body ended early, as an error of the request that it belonged to.
+    fn stopped(&self, action: &str) -> Option<RegistryError> {
+        let stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let action = action.to_owned();
+        Some(match stop {
+            Stop::Source(source) => RegistryError::Source { action, source },
+            Stop::Cancelled => RegistryError::Cancelled { action },
+        })
+    }
+}
+
+impl Meter {
+    /// Reports that `bytes` of `bytes_total` were handed to the network.
+    pub(super) fn at(&self, bytes: u64, bytes_total: u64) -> ControlFlow<()> {
+        self.progress.event(&Event::Uploading { what: &self.what, bytes, bytes_total })
+    }
+}
+
+impl fmt::Debug for SourcePayload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourcePayload")
+            .field("source", &self.source)
+            .field("range", &self.range)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Payload {
+    async fn body(&self, action: &str) -> Result<Body, RegistryError> {
+        match self {
+            Self::Bytes(bytes) => Ok(blob_http::full(bytes.clone())),
+            Self::Source(source) => source.body(action).await,
+        }
+    }
+}
+
+impl Core {
+    /// Sends `call`. Answers that ask to come back later are repeated within the retry policy; every other status is
+    /// the caller's to judge.
+    pub(super) async fn send(&self, call: &Call) -> Result<Answer, RegistryError> {
+        let mut retries = Retries::new(self.retry);
+        let mut repeated = false;
+        loop {
+            let result = self.exchange(call).await;
+            let wait = match &result {
+                _ if !call.repeat => None,
+                Ok(answer) if is_transient_status(answer.status.as_u16()) => {
+                    retries.next_delay(retry_after(&answer.headers))
+                }
+                Err(error) if error.is_transient() => retries.next_delay(None),
+                _ => None,
+            };
+            let Some(wait) = wait else {
+                return result.map(|answer| Answer { repeated, ..answer });
+            };
+            tracing::debug!(action = call.action, ?wait, "trying again");
+            repeated = true;
+            sleep(wait).await;
+        }
+    }
+
+    /// Sends `call` and reads the body, of at most `limit` bytes; a body that breaks off is asked for again. Answers
+    /// whose status is no success come back with an unread body.
+    pub(super) async fn fetch(&self, call: &Call, limit: u64) -> Result<Fetched, RegistryError> {
+        let mut retries = Retries::new(self.retry);
+        loop {
+            let answer = self.send(call).await?;
+            if !answer.status.is_success() {
+                return Ok(Fetched::Refused(answer));
+            }
+            let Answer { headers, body, url, status, .. } = answer;
+            match body.collect(limit).await {
+                Ok(bytes) => return Ok(Fetched::Whole(Document { status, headers, url, bytes })),
+                Err(error) => match retries.next_delay(None).filter(|_| error.is_transient()) {
+                    Some(wait) => sleep(wait).await,
+                    None => return Err(transport(&call.action, error)),
+                },
+            }
+        }
+    }
+
+    /// One exchange with the registry, including what it takes to be let in.
+    async fn exchange(&self, call: &Call) -> Result<Answer, RegistryError> {
+        let purpose = call.purpose();
+        let at_home = same_origin(&call.url, &self.origin);
+        let pass = if at_home { self.auth.pass(purpose).await? } else { None };
+        let mut answer = self.follow(call, pass.as_ref()).await?;
+        // Who is not the registry has no business asking for its credentials.
+        if answer.foreign {
+            return Ok(answer);
+        }
+        match (answer.status, &pass) {
+            (StatusCode::UNAUTHORIZED, _) => match self.auth.reply(&answer.headers, purpose, pass.as_ref()).await? {
+                Reply::Pass(pass) => self.again(call, answer, &pass).await,
+                Reply::Nothing(advice) => {
+                    answer.advice = Some(advice);
+                    Ok(answer)
+                }
+            },
+            (StatusCode::FORBIDDEN, Some(used)) if used.reused => match self.auth.refresh(purpose, used).await {
+                Ok(Some(pass)) => self.again(call, answer, &pass).await,
+                // The refusal stands; that no other token could be had is not the news.
+                _ => Ok(answer),
+            },
+            _ => Ok(answer),
+        }
+    }
+
+    /// Repeats `call` with a new pass, once.
+    async fn again(&self, call: &Call, refused: Answer, pass: &Pass) -> Result<Answer, RegistryError> {
+        // Read to the end, a short body lets the connection be used again.
+        prefix(refused.body, 8 << 10).await;
+        let mut answer = self.follow(call, Some(pass)).await?;
+        if answer.status == StatusCode::UNAUTHORIZED {
+            answer.advice = Some(self.auth.advice());
+        }
+        Ok(answer)
+    }
+
+    /// Sends `call` and follows redirects. What authorises goes to the registry's origin only, and not even there once
+    /// a redirect led away. Bodies are sent on only where the status says so.
+    async fn follow(&self, call: &Call, pass: Option<&Pass>) -> Result<Answer, RegistryError> {
+        let mut redirects = Redirects::new(RedirectPolicy::default());
+        let mut url = call.url.clone();
+        let mut foreign = !same_origin(&url, &self.origin);
+        loop {
+            let refuse = |error: HttpError| transport(&call.action, error);
+            let mut request = http::Request::new(call.payload.body(&call.action).await?);
+            *request.method_mut() = call.method.clone();
+            *request.uri_mut() = request_uri(&url).map_err(refuse)?;
+            *request.headers_mut() = call.headers.clone();
+            if let Some(pass) = pass.filter(|_| !foreign) {
+                request.headers_mut().insert(AUTHORIZATION, pass.authorization.clone());
+            }
+            let response = self.transport.send(request).await.map_err(|error| match &call.payload {
+                Payload::Source(source) => source.stopped(&call.action).unwrap_or_else(|| refuse(error)),
+                Payload::Bytes(_) => refuse(error),
+            })?;
+            let (parts, body) = response.into_parts();
+            let safe = matches!(call.method, Method::GET | Method::HEAD);
+            let next = match parts.status.as_u16() {
+                301..=303 if !safe => None,
+                _ => redirects.next(&url, parts.status, &parts.headers).map_err(refuse)?,
+            };
+            let Some(to) = next else {
+                let hidden = pass.map(|pass| pass.hidden.clone()).unwrap_or_default();
+                let (status, headers) = (parts.status, parts.headers);
+                return Ok(Answer { status, headers, body, url, foreign, repeated: false, hidden, advice: None });
+            };
+            foreign |= !same_origin(&to, &self.origin);
+            url = to;
+        }
+    }
+}
+
+/// An answer with its body.
+#[derive(Debug)]
+pub(super) struct Document {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) url: Url,
+    pub(super) bytes: Bytes,
+}
+
+/// What [`Core::fetch`] got.
+#[derive(Debug)]
+pub(super) enum Fetched {
+    Whole(Document),
+    Refused(Answer),
+}

@@ -1,0 +1,131 @@
+//! Credential helpers: programs named `docker-credential-<name>` that print a credential as JSON.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::Command;
+
+use super::{Credential, CredentialsError};
+use crate::client::answer::printable;
+
+/// How long a helper may take: some ask the user.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// More output than this is not read.
+const MAX_OUTPUT: u64 = 64 << 10;
+
+/// What a helper prints.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    secret: String,
+}
+
+/// Whether `name` may be part of a program's name: it comes from a file and must not become a path or an option.
+pub(super) fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+/// Asks the helper `name` for the credential of `server`; `None` if it has none.
+///
+/// Dropping the future kills the program.
+pub(super) async fn get(name: &str, server: &str) -> Result<Option<Credential>, CredentialsError> {
+    let program = format!("docker-credential-{name}");
+    let fail = |detail: String| CredentialsError::Helper { helper: program.clone(), server: server.into(), detail };
+    if !is_name(name) {
+        return Err(fail("its name is not made of letters, digits and . _ -".into()));
+    }
+    match tokio::time::timeout(TIME_LIMIT, run(&program, server)).await {
+        Err(_) => Err(fail(format!("it did not answer within {} seconds", TIME_LIMIT.as_secs()))),
+        Ok(Err(error)) => Err(fail(error.to_string())),
+        Ok(Ok((true, stdout, _))) => {
+            credential(&stdout).ok_or_else(|| fail("its answer is not the expected JSON".into()))
+        }
+        Ok(Ok((false, stdout, _))) if is_not_found(&stdout) => Ok(None),
+        Ok(Ok((false, stdout, stderr))) => {
+            // Helpers print their messages to standard output; it holds no credential when they fail.
+            let words = if stdout.trim_ascii().is_empty() { stderr } else { stdout };
+            Err(fail(printable(&String::from_utf8_lossy(words.trim_ascii()), 300)))
+        }
+    }
+}
+
+type Outcome = (bool, Vec<u8>, Vec<u8>);
+
+async fn run(program: &str, server: &str) -> std::io::Result<Outcome> {
+    let mut child = Command::new(program)
+        .arg("get")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let input = child.stdin.take();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let write = async {
+        if let Some(mut input) = input {
+            // A helper that does not read its input may still answer: only its answer counts.
+            let _ = input.write_all(server.as_bytes()).await;
+        }
+    };
+    let ((), stdout, stderr) = tokio::join!(write, bounded(stdout), bounded(stderr));
+    let (stdout, stderr) = (stdout?, stderr?);
+    let status = child.wait().await?;
+    Ok((status.success(), stdout, stderr))
+}
+
+/// Reads to the end, or fails when there is too much.
+async fn bounded(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if let Some(stream) = stream {
+        stream.take(MAX_OUTPUT + 1).read_to_end(&mut bytes).await?;
+    }
+    if bytes.len() as u64 > MAX_OUTPUT {
+        return Err(std::io::Error::other(format!("it printed more than {MAX_OUTPUT} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The credential in a helper's answer: `Some(None)` if it is empty, `None` if it is no answer.
+#[expect(clippy::option_option, reason = "no answer and an empty answer are different things")]
+fn credential(stdout: &[u8]) -> Option<Option<Credential>> {
+    let answer: Answer = serde_json::from_slice(stdout).ok()?;
+    Some(match (answer.username.as_str(), answer.secret) {
+        (_, secret) if secret.is_empty() => None,
+        ("<token>", secret) => Some(Credential::identity_token(secret)),
+        (user, secret) => Some(Credential::basic(user, secret)),
+    })
+}
+
+/// The words by which all helpers say that they know nothing.
+fn is_not_found(stdout: &[u8]) -> bool {
+    let words = stdout.trim_ascii();
+    words == b"credentials not found in native keychain" || words.starts_with(b"no credentials server URL")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read() {
+        let read = |text: &str| credential(text.as_bytes());
+        assert_eq!(read(r#"{"ServerURL":"s","Username":"u","Secret":"p"}"#), Some(Some(Credential::basic("u", "p"))));
+        assert_eq!(read(r#"{"Username":"<token>","Secret":"t"}"#), Some(Some(Credential::identity_token("t"))));
+        assert_eq!(read(r#"{"Username":"u","Secret":""}"#), Some(None));
+        assert_eq!(read("u:p"), None);
+    }
+
+    #[test]
+    fn names_cannot_leave_the_path() {
+        for bad in ["", "../x", "a/b", "a b", "a;b", "a\0", "$(x)"] {
+            assert!(!is_name(bad), "{bad:?}");
+        }
+        assert!(is_name("ecr-login") && is_name("osx_keychain.1"));
+    }
+}

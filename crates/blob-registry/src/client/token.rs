@@ -1,0 +1,175 @@
+//! Access tokens: what a token service answers, and the ones we hold.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use blob_core::Digest;
+use blob_http::Secret;
+use jiff::Timestamp;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::scope::Scope;
+
+/// How long a token lives whose answer does not say (distribution, "Token Authentication Specification").
+const DEFAULT_LIFE: Duration = Duration::from_mins(1);
+
+/// No token is trusted for longer.
+const MAX_LIFE: Duration = Duration::from_hours(24);
+
+/// More tokens than this are not held.
+const MAX_TOKENS: usize = 512;
+
+/// An access token.
+#[derive(Clone, Debug)]
+pub(super) struct Token {
+    pub(super) secret: Secret<String>,
+    /// Tells this token from others, so that a refused one can be taken out.
+    pub(super) serial: u64,
+    /// From when on a new one is asked for: four fifths of its life.
+    renew_at: Instant,
+}
+
+impl Token {
+    pub(super) fn new(secret: String, life: Duration) -> Self {
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+        let renew_at = Instant::now() + life.min(MAX_LIFE) * 4 / 5;
+        Self { secret: Secret::new(secret), serial: SERIAL.fetch_add(1, Ordering::Relaxed), renew_at }
+    }
+
+    /// Reads the answer of a token service; `now` is the time of the answer by the service's own clock, if it said it.
+    pub(super) fn parse(body: &[u8], now: Option<Timestamp>) -> Result<Self, &'static str> {
+        #[derive(Deserialize)]
+        #[expect(clippy::struct_field_names, reason = "the names on the wire")]
+        struct Issued {
+            #[serde(default)]
+            access_token: Option<String>,
+            #[serde(default)]
+            token: Option<String>,
+            #[serde(default)]
+            expires_in: Option<f64>,
+            #[serde(default)]
+            issued_at: Option<String>,
+        }
+        let issued: Issued = serde_json::from_slice(body).map_err(|_| "its answer is not the expected JSON")?;
+        let filled = |token: &String| !token.is_empty();
+        let secret = issued.access_token.filter(filled).or(issued.token.filter(filled));
+        let secret = secret.ok_or("its answer holds no token")?;
+        if http::HeaderValue::from_str(&secret).is_err() {
+            return Err("its token cannot stand in a header");
+        }
+        let life = issued.expires_in.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let life = life.filter(|life| !life.is_zero()).unwrap_or(DEFAULT_LIFE).min(MAX_LIFE);
+        // Age by the service's clock on both sides: ours may be years off.
+        let issued_at = issued.issued_at.and_then(|text| text.parse::<Timestamp>().ok());
+        let age = issued_at.zip(now).and_then(|(then, now)| Duration::try_from(now.duration_since(then)).ok());
+        Ok(Self::new(secret, life.saturating_sub(age.unwrap_or_default())))
+    }
+
+    fn is_fresh(&self) -> bool {
+        Instant::now() < self.renew_at
+    }
+}
+
+/// Held while a token is fetched.
+pub(super) type Flight = tokio::sync::Mutex<()>;
+
+/// The tokens of one registry, by credential and scope.
+#[derive(Debug, Default)]
+pub(super) struct Tokens {
+    held: Mutex<Vec<Held>>,
+    flights: Mutex<HashMap<(Option<Digest>, Scope), Weak<Flight>>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    identity: Option<Digest>,
+    scope: Scope,
+    token: Token,
+}
+
+impl Tokens {
+    /// A token of `identity` that allows `scope` and is not about to expire.
+    pub(super) fn find(&self, identity: Option<&Digest>, scope: &Scope) -> Option<Token> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits =
+            |held: &&Held| held.identity.as_ref() == identity && held.token.is_fresh() && held.scope.contains(scope);
+        held.iter().find(fits).map(|held| held.token.clone())
+    }
+
+    /// Holds `token`; those that it makes useless, and those that expired, go.
+    pub(super) fn insert(&self, identity: Option<Digest>, scope: Scope, token: Token) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|old| old.token.is_fresh() && !(old.identity == identity && scope.contains(&old.scope)));
+        if held.len() >= MAX_TOKENS {
+            held.remove(0);
+        }
+        held.push(Held { identity, scope, token });
+    }
+
+    /// Takes out the token with this serial.
+    pub(super) fn remove(&self, serial: u64) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).retain(|held| held.token.serial != serial);
+    }
+
+    /// The lock under which a token for `scope` is fetched: whoever waited for it finds the token.
+    pub(super) fn flight(&self, identity: Option<&Digest>, scope: &Scope) -> Arc<Flight> {
+        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (identity.copied(), scope.clone());
+        if let Some(flight) = flights.get(&key).and_then(Weak::upgrade) {
+            return flight;
+        }
+        flights.retain(|_, flight| flight.strong_count() > 0);
+        let flight = Arc::new(Flight::new(()));
+        flights.insert(key, Arc::downgrade(&flight));
+        flight
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn life(body: &str, now: Option<&str>) -> Duration {
+        let token = Token::parse(body.as_bytes(), now.map(|text| text.parse().unwrap())).unwrap();
+        (token.renew_at - Instant::now()) * 5 / 4
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_are_read() {
+        let seconds = Duration::from_secs;
+        assert_eq!(life(r#"{"token":"t"}"#, None), seconds(60));
+        assert_eq!(life(r#"{"access_token":"t","expires_in":300}"#, None), seconds(300));
+        assert_eq!(life(r#"{"token":"t","expires_in":-5}"#, None), seconds(60));
+        assert_eq!(life(r#"{"token":"t","expires_in":1e300}"#, None), seconds(60));
+        let aged = r#"{"token":"t","expires_in":300,"issued_at":"2026-01-01T00:00:00Z"}"#;
+        assert_eq!(life(aged, Some("2026-01-01T00:01:40Z")), seconds(200));
+        assert_eq!(life(aged, Some("2025-01-01T00:00:00Z")), seconds(300));
+        assert_eq!(life(aged, Some("2027-01-01T00:00:00Z")), seconds(0));
+        let both = Token::parse(br#"{"token":"b","access_token":"a"}"#, None).unwrap();
+        assert_eq!(both.secret.expose(), "a");
+        for bad in ["", "[]", "{}", r#"{"token":""}"#, r#"{"token":"a\nb"}"#, r#"{"token":7}"#] {
+            assert!(Token::parse(bad.as_bytes(), None).is_err(), "{bad}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_are_found_by_scope_and_expire() {
+        let tokens = Tokens::default();
+        let (pull, push) = (Scope::parse("repository:a:pull"), Scope::parse("repository:a:pull,push"));
+        tokens.insert(None, push.clone(), Token::new("t".into(), Duration::from_secs(100)));
+        assert!(tokens.find(None, &pull).is_some());
+        assert!(tokens.find(Some(&Digest::sha256_of(b"other")), &pull).is_none());
+        assert!(tokens.find(None, &Scope::parse("repository:b:pull")).is_none());
+        tokio::time::advance(Duration::from_secs(81)).await;
+        assert!(tokens.find(None, &pull).is_none());
+        let token = Token::new("u".into(), Duration::from_secs(100));
+        let serial = token.serial;
+        tokens.insert(None, push, token);
+        tokens.remove(serial);
+        assert!(tokens.find(None, &pull).is_none());
+    }
+}

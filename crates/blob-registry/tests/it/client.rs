@@ -1,0 +1,85 @@
+//! The client: against our server, against a real registry, and against servers that lie.
+
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use blob_core::{Digest, SourceError};
+use blob_http::{Proxy, RetryPolicy, Transport, TransportOptions};
+use blob_registry::client::{RegistryClient, RegistryClientBuilder};
+use blob_registry::{BlobReader, RegistryError, Repository, Tag, Target};
+use futures_util::TryStreamExt as _;
+
+mod auth;
+mod lists;
+mod peers;
+mod reading;
+mod script;
+mod secrets;
+mod uploads;
+
+/// A transport that waits for nobody long.
+fn transport() -> Transport {
+    static OPTIONS: OnceLock<TransportOptions> = OnceLock::new();
+    let options = OPTIONS
+        .get_or_init(|| TransportOptions::default().with_proxy(Proxy::None).with_idle_timeout(Duration::from_secs(2)));
+    Transport::new(options.clone()).unwrap()
+}
+
+fn builder(addr: SocketAddr) -> RegistryClientBuilder {
+    let retry = RetryPolicy::default()
+        .with_max_attempts(4)
+        .with_backoff(Duration::from_millis(1), Duration::from_millis(2))
+        .with_max_retry_after(Duration::from_secs(2));
+    RegistryClient::builder(addr.to_string()).transport(transport()).retry(retry)
+}
+
+fn client(addr: SocketAddr) -> RegistryClient {
+    builder(addr).build().unwrap()
+}
+
+fn repository(name: &str) -> Repository {
+    Repository::new(name).unwrap()
+}
+
+fn tag(name: &str) -> Tag {
+    Tag::new(name).unwrap()
+}
+
+fn by_tag(name: &str) -> Target {
+    Target::Tag(tag(name))
+}
+
+/// Bytes that no run of them repeats soon.
+fn noise(length: usize) -> Vec<u8> {
+    let mut block = Digest::sha256_of(b"noise");
+    let mut bytes = Vec::with_capacity(length + 32);
+    while bytes.len() < length {
+        bytes.extend_from_slice(block.as_bytes());
+        block = Digest::sha256_of(block.as_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// Reads to the end.
+async fn whole(reader: BlobReader) -> Result<Vec<u8>, SourceError> {
+    reader
+        .stream
+        .try_fold(Vec::new(), |mut all, chunk| async move {
+            all.extend_from_slice(&chunk);
+            Ok(all)
+        })
+        .await
+}
+
+/// The error with all its causes, in both forms.
+fn everything(error: &RegistryError) -> String {
+    let mut text = format!("{error} {error:?} {error:#?}");
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        text.push_str(&format!(" {cause} {cause:?}"));
+        next = cause.source();
+    }
+    text
+}

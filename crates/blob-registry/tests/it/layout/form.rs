@@ -1,0 +1,169 @@
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use blob_core::{Digest, Local, MemorySource};
+use blob_registry::{
+    LayoutRegistry, LayoutStore, MemoryRegistry, Mount, PageRequest, PushBlob, Registry, Repository, Target,
+};
+use serde_json::{Value, json};
+
+use super::{artifact, blob_path, files, layout, put, repository, tag};
+
+#[tokio::test]
+async fn a_layout_is_what_the_specification_says() {
+    let (_directory, path, layout) = layout().await;
+    let push = artifact(&layout, "layer").await.with_tags([tag("v1")]);
+    layout.push_manifest(&repository(), push.clone()).await.unwrap();
+    assert_eq!(fs::read_to_string(path.join("oci-layout")).unwrap(), r#"{"imageLayoutVersion":"1.0.0"}"#);
+    let index: Value = serde_json::from_slice(&fs::read(path.join("index.json")).unwrap()).unwrap();
+    let entry = json!({
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.test",
+        "digest": push.digest.to_string(),
+        "size": push.bytes.len(),
+        "annotations": { "org.opencontainers.image.ref.name": "v1" },
+    });
+    assert_eq!(index["schemaVersion"], 2);
+    assert_eq!(index["manifests"], json!([entry]));
+    let mut expected: Vec<String> = [Digest::sha256_of(b"{}"), Digest::sha256_of(b"layer"), push.digest]
+        .map(|digest| format!("blobs/sha256/{}", digest.hex()))
+        .into();
+    expected.extend([".blob/lock", "index.json", "oci-layout"].map(String::from));
+    expected.sort();
+    assert_eq!(files(&path), expected, "and nothing temporary");
+}
+
+#[tokio::test]
+async fn what_others_wrote_is_kept() {
+    let (_directory, path, layout) = layout().await;
+    let text = r#"{"schemaVersion":2,"vendor":{"a":1},"manifests":[{"odd":true}],"annotations":{"k":"v"}}"#;
+    fs::write(path.join("index.json"), text).unwrap();
+    let push = artifact(&layout, "layer").await.with_tags([tag("v1")]);
+    layout.push_manifest(&repository(), push).await.unwrap();
+    layout.delete_tag(&repository(), &tag("v1")).await.unwrap();
+    let index: Value = serde_json::from_slice(&fs::read(path.join("index.json")).unwrap()).unwrap();
+    assert_eq!((&index["vendor"], &index["annotations"]), (&json!({"a": 1}), &json!({"k": "v"})));
+    assert_eq!(index["manifests"][0], json!({"odd": true}));
+}
+
+#[tokio::test]
+async fn a_tampered_manifest_is_refused() {
+    let (_directory, path, layout) = layout().await;
+    let push = artifact(&layout, "layer").await.with_tags([tag("v1")]);
+    layout.push_manifest(&repository(), push.clone()).await.unwrap();
+    let file = blob_path(&path, &push.digest);
+    for at in 0..push.bytes.len() {
+        let mut bytes = push.bytes.to_vec();
+        bytes[at] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        for target in [Target::from(push.digest), tag("v1").into()] {
+            let error = layout.manifest(&repository(), &target).await.unwrap_err();
+            assert!(error.is_integrity(), "byte {at}: {error:?}");
+        }
+    }
+    fs::write(&file, &push.bytes[1..]).unwrap();
+    assert!(layout.manifest(&repository(), &push.digest.into()).await.unwrap_err().is_integrity());
+    fs::write(&file, vec![b' '; (4 << 20) + 1]).unwrap();
+    layout.manifest(&repository(), &push.digest.into()).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn damaged_layouts_are_errors_not_empty_ones() {
+    let (_directory, path, layout) = layout().await;
+    for text in ["", "[]", "{\"manifests\":7}", "{"] {
+        fs::write(path.join("index.json"), text).unwrap();
+        let error = layout.tags(&repository(), &PageRequest::first()).await.unwrap_err();
+        assert!(!error.is_not_found(), "{text:?}: {error:?}");
+        assert!(layout.push_manifest(&repository(), artifact(&layout, "x").await).await.is_err(), "{text:?}");
+        assert_eq!(fs::read_to_string(path.join("index.json")).unwrap(), text, "a damaged file is not overwritten");
+    }
+    fs::write(path.join("oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
+    LayoutRegistry::open(&path).await.unwrap_err();
+    LayoutRegistry::open_or_create(&path).await.unwrap_err();
+    LayoutRegistry::open(path.join("absent")).await.unwrap_err();
+    assert!(!path.join("absent").exists());
+}
+
+#[tokio::test]
+async fn leftovers_of_a_day_ago_are_reclaimed() {
+    let (_directory, path, _layout) = layout().await;
+    let long_ago = SystemTime::now() - Duration::from_hours(25);
+    for name in ["tmp/old", "uploads/old", "tmp/young", "uploads/young"] {
+        let file = fs::File::create(path.join(".blob").join(name)).unwrap();
+        if name.ends_with("old") {
+            file.set_modified(long_ago).unwrap();
+        }
+    }
+    LayoutRegistry::open_or_create(&path).await.unwrap();
+    assert_eq!(files(&path.join(".blob")), ["lock", "tmp/young", "uploads/young"]);
+}
+
+#[tokio::test]
+async fn blobs_are_local_files() {
+    let (_directory, path, layout) = layout().await;
+    let digest = put(&layout, b"content").await;
+    let local = layout.local_source(&digest).await.unwrap().unwrap();
+    assert!(matches!(local.local(), Some(Local::File { offset: 0, .. })));
+    assert_eq!(local.id().as_str(), digest.to_string());
+    assert!(layout.local_source(&Digest::sha256_of(b"absent")).await.unwrap().is_none());
+    fs::remove_file(blob_path(&path, &digest)).unwrap();
+    fs::create_dir(blob_path(&path, &digest)).unwrap();
+    assert!(layout.stat_blob(&repository(), &digest).await.unwrap_err().is_not_found());
+    assert!(layout.local_source(&digest).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_damaged_blob_is_replaced_by_a_push() {
+    let (_directory, path, layout) = layout().await;
+    let digest = put(&layout, b"content").await;
+    fs::write(blob_path(&path, &digest), b"half").unwrap();
+    put(&layout, b"content").await;
+    assert_eq!(fs::read(blob_path(&path, &digest)).unwrap(), b"content");
+}
+
+#[tokio::test]
+async fn manifests_are_not_deleted_as_blobs() {
+    let (_directory, _path, layout) = layout().await;
+    let push = artifact(&layout, "layer").await;
+    layout.push_manifest(&repository(), push.clone()).await.unwrap();
+    layout.delete_blob(&repository(), &push.digest).await.unwrap_err();
+    layout.manifest(&repository(), &push.digest.into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn repositories_do_not_see_each_others_blobs() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LayoutStore::open(directory.path()).await.unwrap();
+    for registry in [&store as &dyn Registry, &MemoryRegistry::new()] {
+        let [a, b, c] = ["a", "a/b", "c"].map(|name| Repository::new(name).unwrap());
+        let digest = Digest::sha256_of(b"content");
+        let push = PushBlob::new(digest, Arc::new(MemorySource::new("content")));
+        registry.push_blob(&a, push).await.unwrap();
+        for name in [&b, &c] {
+            assert!(registry.stat_blob(name, &digest).await.unwrap_err().is_not_found());
+        }
+        assert!(matches!(registry.mount_blob(&b, &digest, Some(&a)).await.unwrap(), Mount::Mounted));
+        assert!(matches!(registry.mount_blob(&c, &digest, None).await.unwrap(), Mount::Mounted));
+        registry.delete_blob(&a, &digest).await.unwrap();
+        for name in [&b, &c] {
+            assert_eq!(registry.stat_blob(name, &digest).await.unwrap(), 7);
+        }
+        let names = registry.repositories(&PageRequest::first()).await.unwrap().items;
+        assert_eq!(names, [a, b, c]);
+    }
+}
+
+#[tokio::test]
+async fn a_mount_is_a_hard_link() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LayoutStore::open(directory.path()).await.unwrap();
+    let [a, b] = ["a", "b"].map(|name| Repository::new(name).unwrap());
+    let digest = Digest::sha256_of(b"content");
+    store.push_blob(&a, PushBlob::new(digest, Arc::new(MemorySource::new("content")))).await.unwrap();
+    store.mount_blob(&b, &digest, Some(&a)).await.unwrap();
+    let inode = |name| fs::metadata(blob_path(&store.directory(name), &digest)).unwrap().ino();
+    assert_eq!(inode(&a), inode(&b));
+    assert_eq!(store.directory(&a), directory.path().join("a/_layout"));
+}
