@@ -283,6 +283,7 @@ impl RegistryError {
         match self {
             Self::Source { source, .. } => source.kind(),
             Self::Protocol { .. } => FailureKind::Protocol,
+            Self::Io { source, .. } if is_absent(source.as_ref()) => FailureKind::NotFound,
             _ if self.is_integrity() => FailureKind::Integrity,
             _ if self.is_not_found() => FailureKind::NotFound,
             _ if self.error_code() == ErrorCode::Unauthorized => FailureKind::Unauthorized,
@@ -296,6 +297,11 @@ impl RegistryError {
     pub fn into_source_error(self, id: SourceId) -> SourceError {
         SourceError::Backend { id, kind: self.kind(), source: Box::new(self) }
     }
+}
+
+/// Whether the operating system says that a file or directory does not exist.
+fn is_absent(error: &(dyn StdError + 'static)) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use blob_cache::{BlockStore, CacheDir, CacheOptions, TagCache};
 use blob_core::Cache;
 use blob_core::codec::DecodeLimits;
 use blob_core::index::IndexLimits;
@@ -16,6 +17,7 @@ use blob_registry::client::{Anonymous, Chain, Credential, Credentials, DockerCon
 use blob_registry::layout::LayoutRegistry;
 use blob_registry::{Reference, Registry, Repository};
 
+use crate::caches::Caches;
 use crate::error::Error;
 use crate::location::Location;
 
@@ -42,7 +44,7 @@ struct Inner {
     policy: Option<Arc<dyn Policy>>,
     require_verified: bool,
     limits: Limits,
-    cache: Option<Arc<dyn Cache>>,
+    caches: Caches,
     spool_dir: Option<PathBuf>,
     registries: Mutex<HashMap<Box<str>, Arc<dyn Registry>>>,
 }
@@ -138,8 +140,8 @@ impl Client {
         self.0.require_verified
     }
 
-    pub(crate) fn cache(&self) -> Option<&Arc<dyn Cache>> {
-        self.0.cache.as_ref()
+    pub(crate) fn caches(&self) -> &Caches {
+        &self.0.caches
     }
 
     pub(crate) fn spool_dir(&self) -> Option<&PathBuf> {
@@ -215,8 +217,27 @@ pub struct ClientBuilder {
     policies: Vec<Arc<dyn Policy>>,
     require_verified: bool,
     limits: Limits,
-    cache: Option<Arc<dyn Cache>>,
+    caches: Caches,
+    cache_dir: Option<PathBuf>,
+    cache_options: CacheOptions,
+    without: Vec<Layer>,
     spool_dir: Option<PathBuf>,
+}
+
+/// A layer of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Layer {
+    /// Contents of files, by their digest.
+    Contents,
+    /// Blocks of data blobs that are read here and there.
+    Blocks,
+    /// What tags point at, for a limited time.
+    Tags,
+    /// Manifests, by digest.
+    Manifests,
+    /// Indexes, by digest.
+    Indexes,
 }
 
 impl ClientBuilder {
@@ -312,9 +333,52 @@ impl ClientBuilder {
         self
     }
 
+    /// Keeps tags, manifests, indexes, blocks and contents of files in `dir`, under one cap, shared with every process
+    /// that names the same directory. Layers that were given outright stay what they are.
+    pub fn cache_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.cache_dir = Some(dir.into());
+        self
+    }
+
+    /// The caps of the cache directory, and how long tags are believed.
+    pub fn cache_options(mut self, options: CacheOptions) -> Self {
+        self.cache_options = options;
+        self
+    }
+
+    /// Does without this layer, whatever else is configured.
+    pub fn without_cache(mut self, layer: Layer) -> Self {
+        self.without.push(layer);
+        self
+    }
+
     /// Keeps the contents of files in `cache`, shared by all archives of the client.
     pub fn content_cache(mut self, cache: Arc<dyn Cache>) -> Self {
-        self.cache = Some(cache);
+        self.caches.contents = Some(cache);
+        self
+    }
+
+    /// Keeps manifests in `cache`.
+    pub fn manifest_cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.caches.manifests = Some(cache);
+        self
+    }
+
+    /// Keeps indexes in `cache`.
+    pub fn index_cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.caches.indexes = Some(cache);
+        self
+    }
+
+    /// Keeps blocks of data blobs in `store`.
+    pub fn block_cache(mut self, store: Arc<dyn BlockStore>) -> Self {
+        self.caches.blocks = Some(store);
+        self
+    }
+
+    /// Remembers in `cache` what tags point at.
+    pub fn tag_cache(mut self, cache: Arc<dyn TagCache>) -> Self {
+        self.caches.tags = Some(cache);
         self
     }
 
@@ -328,8 +392,9 @@ impl ClientBuilder {
     ///
     /// # Errors
     /// [`Error::Transport`] when TLS cannot be set up; [`Error::Credentials`] when the Docker configuration exists but
-    /// cannot be read.
+    /// cannot be read; [`Error::Cache`] when the cache directory belongs to something else.
     pub fn build(self) -> Result<Client, Error> {
+        let caches = self.caches()?;
         let credentials: Arc<dyn Credentials> = if self.anonymous {
             Arc::new(Anonymous)
         } else {
@@ -350,10 +415,29 @@ impl ClientBuilder {
             policy: RequireAll::new(self.policies).map(|policy| Arc::new(policy) as Arc<dyn Policy>),
             require_verified: self.require_verified,
             limits: self.limits,
-            cache: self.cache,
+            caches,
             spool_dir: self.spool_dir,
             registries: Mutex::default(),
         };
         Ok(Client(Arc::new(inner)))
+    }
+
+    /// The layers: those given outright, then those of the directory, less those that are not wanted.
+    fn caches(&self) -> Result<Caches, Error> {
+        let mut caches = self.caches.clone();
+        if let Some(dir) = &self.cache_dir {
+            let opened = CacheDir::open(dir, self.cache_options.clone());
+            caches.fill_from(&opened.map_err(|source| Error::Cache { dir: dir.clone(), source })?);
+        }
+        for layer in &self.without {
+            match layer {
+                Layer::Contents => caches.contents = None,
+                Layer::Blocks => caches.blocks = None,
+                Layer::Tags => caches.tags = None,
+                Layer::Manifests => caches.manifests = None,
+                Layer::Indexes => caches.indexes = None,
+            }
+        }
+        Ok(caches)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use blob_cache::OpenError;
 use blob_core::create::CreateError;
 use blob_core::extract::ExtractError;
 use blob_core::{FailureKind, IndexError, ReadError, SourceError};
@@ -111,6 +112,14 @@ pub enum Error {
     /// Credentials could not be had.
     #[error("cannot set up credentials")]
     Credentials(#[source] CredentialsError),
+    /// The cache directory cannot be used.
+    #[error("cannot use the cache directory {}", dir.display())]
+    Cache {
+        /// The directory.
+        dir: PathBuf,
+        /// The cause.
+        source: OpenError,
+    },
     /// The operating system failed.
     #[error("{action}")]
     Io {
@@ -147,7 +156,9 @@ impl Error {
     /// What this error is about.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::InvalidReference { .. } | Self::Incomplete { .. } | Self::Options(_) => ErrorKind::Usage,
+            Self::InvalidReference { .. } | Self::Incomplete { .. } | Self::Options(_) | Self::Cache { .. } => {
+                ErrorKind::Usage
+            }
             Self::Registry { source, .. } => of_registry(source),
             Self::Index { source, .. } if matches!(source, IndexError::Data { .. }) => ErrorKind::HashMismatch,
             Self::Manifest { .. } | Self::Index { .. } | Self::Transport(_) => ErrorKind::General,
@@ -156,15 +167,15 @@ impl Error {
                 _ => ErrorKind::Verification,
             },
             Self::Evidence { .. } | Self::NotVerified { .. } => ErrorKind::Verification,
-            Self::Create { source, .. } if source.is_cancelled() => ErrorKind::Cancelled,
-            Self::Create { source, .. } if source.is_not_found() => ErrorKind::NotFound,
-            Self::Read(source) => of_read(source),
-            Self::Extract(source) if source.is_cancelled() => ErrorKind::Cancelled,
-            Self::Extract(source) => source.read_error().map_or(ErrorKind::General, of_read),
+            Self::Create { source: CreateError::Cancelled, .. } | Self::Extract(ExtractError::Cancelled) => {
+                ErrorKind::Cancelled
+            }
+            Self::Create { source: CreateError::NotFound { .. }, .. } => ErrorKind::NotFound,
+            Self::Read(source) | Self::Extract(ExtractError::Read(source)) => of_read(source),
             Self::Source { source, .. } => of_failure(source.kind()),
             Self::Credentials(_) => ErrorKind::Authentication,
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            Self::Create { .. } | Self::Io { .. } => ErrorKind::General,
+            Self::Create { .. } | Self::Extract(_) | Self::Io { .. } => ErrorKind::General,
         }
     }
 

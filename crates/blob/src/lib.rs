@@ -3,6 +3,7 @@
 
 mod archive_manifest;
 pub mod blocking;
+mod caches;
 mod client;
 mod error;
 mod inspect;
@@ -15,7 +16,7 @@ pub use archive_manifest::{
     ARTIFACT_TYPE, ArchiveManifest, ArchiveManifestError, CREATED, DATA_MEDIA_TYPE, INDEX_MEDIA_TYPE,
     MAX_EMBEDDED_INDEX,
 };
-pub use client::{Client, ClientBuilder, Limits};
+pub use client::{Client, ClientBuilder, Layer, Limits};
 pub use error::{Error, ErrorKind};
 pub use inspect::Inspection;
 pub use location::Location;

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use blob_core::{ArchiveIndex, ByteSource, ByteSourceExt as _, Event, NoProgress, Progress, ReadLimits, ReadOptions};
 use blob_policy::{AdmitError, Policy, RegistryEvidence, Subject, Trusted, admit, admit_without_verification};
-use blob_registry::{BlobSource, Descriptor, Registry, RegistryError, Repository};
+use blob_registry::{
+    BlobSource, Descriptor, MAX_MANIFEST_BYTES, Manifest, Outline, Registry, RegistryError, Repository, Target,
+};
 use bytes::Bytes;
 
 use crate::archive_manifest::{ArchiveManifest, ArchiveManifestError};
+use crate::caches::{load, store};
 use crate::client::Client;
 use crate::error::Error;
 use crate::location::Location;
@@ -19,7 +22,8 @@ use crate::location::Location;
 pub struct PullOptions {
     /// Another policy than the client's.
     pub policy: Option<Arc<dyn Policy>>,
-    /// Read past the client's content cache.
+    /// Ask the registry whatever the caches say, and do not keep the contents of files. What is fetched still replaces
+    /// what is remembered of the tag.
     pub skip_cache: bool,
     /// Told of the manifest and the index as they are fetched.
     pub progress: Option<Arc<dyn Progress>>,
@@ -84,8 +88,12 @@ impl Client {
         let fetched = self.fetch_with(location, options).await?;
         let index = self.index(location, &fetched, options).await?;
         let data = fetched.manifest.data();
-        let source = BlobSource::new(fetched.registry, fetched.repository, data.digest, data.size);
-        self.assemble(location, fetched.manifest, index, Arc::new(source), options)
+        let source: Arc<dyn ByteSource> =
+            Arc::new(BlobSource::new(fetched.registry, fetched.repository, data.digest, data.size));
+        // What is on this disk anyway gains nothing from another copy of it.
+        let remote = location.reference().is_some() && !options.skip_cache;
+        let source = if remote { self.caches().wrap(source) } else { source };
+        self.assemble(location, fetched.manifest, index, source, options)
     }
 
     /// Fetches and admits the manifest of an archive, and nothing else: one request.
@@ -100,13 +108,48 @@ impl Client {
         let needs = "tag or digest";
         let target = location.target().ok_or_else(|| Error::Incomplete { location: location.to_string(), needs })?;
         let (registry, repository) = self.registry(location).await?;
-        note(options, "manifest");
-        let fetched = registry.manifest(&repository, &target).await;
-        let action = || format!("reading the manifest of {location}");
-        let fetched = fetched.map_err(|source| Error::Registry { action: action(), source })?;
+        let fetched = match self.remembered(location, &target, options).await {
+            Some(manifest) => manifest,
+            None => self.fetch_manifest(location, &registry, &repository, &target, options).await?,
+        };
         let admitted = self.admit(location, &registry, &repository, &fetched.descriptor, &fetched.bytes, options);
         let manifest = admitted.await?;
         Ok(Fetched { registry, repository, manifest })
+    }
+
+    /// The manifest as the caches know it: of a digest always, of a tag as long as that is believed.
+    async fn remembered(&self, location: &Location, target: &Target, options: &PullOptions) -> Option<Manifest> {
+        let reference = location.reference().filter(|_| !options.skip_cache)?;
+        let caches = self.caches();
+        let digest = match target {
+            Target::Digest(digest) => *digest,
+            Target::Tag(_) => caches.tag(reference).await?,
+        };
+        let bytes = load(caches.manifests.as_ref(), &digest, MAX_MANIFEST_BYTES).await?;
+        let media_type = Outline::parse(&bytes).ok()?.media_type?;
+        let descriptor = Descriptor::new(media_type, digest, bytes.len() as u64);
+        Some(Manifest { descriptor, bytes })
+    }
+
+    /// The manifest as the registry has it now; the caches are told.
+    async fn fetch_manifest(
+        &self,
+        location: &Location,
+        registry: &Arc<dyn Registry>,
+        repository: &Repository,
+        target: &Target,
+        options: &PullOptions,
+    ) -> Result<Manifest, Error> {
+        note(options, "manifest");
+        let fetched = registry.manifest(repository, target).await;
+        let action = || format!("reading the manifest of {location}");
+        let fetched = fetched.map_err(|source| Error::Registry { action: action(), source })?;
+        if let Some(reference) = location.reference() {
+            let caches = self.caches();
+            store(caches.manifests.as_ref(), &fetched.descriptor.digest, &fetched.bytes).await;
+            caches.set_tag(reference, fetched.descriptor.digest).await;
+        }
+        Ok(fetched)
     }
 
     /// The door: a policy decides, or it is recorded that none did.
@@ -151,8 +194,12 @@ impl Client {
             let source = RegistryError::TooLarge { action: action(), size: layer.size, limit };
             return Err(Error::Registry { action: action(), source });
         }
+        let cache = self.caches().indexes.as_ref().filter(|_| location.reference().is_some());
+        let readable = cache.filter(|_| !options.skip_cache);
         let bytes = if let Some(embedded) = fetched.manifest.embedded_index() {
             embedded.clone()
+        } else if let Some(cached) = load(readable, &layer.digest, limit).await {
+            cached
         } else {
             note(options, "index");
             let (registry, repository) = (Arc::clone(&fetched.registry), fetched.repository.clone());
@@ -164,6 +211,7 @@ impl Client {
                 let source = RegistryError::DigestMismatch { action: action(), expected: layer.digest, got };
                 return Err(Error::Registry { action: action(), source });
             }
+            store(cache, &layer.digest, &bytes).await;
             bytes
         };
         let index = ArchiveIndex::parse(bytes, &self.limits().index());
@@ -186,7 +234,7 @@ impl Client {
         limits.max_file_bytes = self.limits().max_file_bytes;
         let mut read = ReadOptions::default();
         read.limits = limits;
-        read.cache = if options.skip_cache { None } else { self.cache().cloned() };
+        read.cache = if options.skip_cache { None } else { self.caches().contents.clone() };
         let inner = blob_core::Archive::open(index, source, read)?;
         let location = location.clone();
         Ok(Archive { inner, manifest: Arc::new(manifest), location })

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::archive_manifest::{ArchiveManifest, CREATED};
+use crate::caches::store;
 use crate::client::Client;
 use crate::error::Error;
 use crate::location::Location;
@@ -103,7 +104,7 @@ impl Client {
         let destination = Destination::open(self, location).await?;
         // The registry is asked while the directory is read; its refusal ends both.
         let (old, payload) = futures_util::try_join!(destination.current(), self.assemble_payload(dir, options))?;
-        destination.send(payload, old, options).await
+        self.send(&destination, payload, old, options).await
     }
 
     /// Pushes an archive that exists: a local pair of files, or one that was pulled from anywhere.
@@ -125,7 +126,25 @@ impl Client {
         check.map_err(|source| Error::Index { location: location.to_string(), source })?;
         let destination = Destination::open(self, location).await?;
         let old = destination.current().await?;
-        destination.send(Payload { index, data, data_digest, report: None }, old, options).await
+        self.send(&destination, Payload { index, data, data_digest, report: None }, old, options).await
+    }
+
+    /// Sends what is missing, and tells the caches where the tags point now.
+    async fn send(
+        &self,
+        destination: &Destination,
+        payload: Payload,
+        old: Option<ArchiveManifest>,
+        options: &PushOptions,
+    ) -> Result<Pushed, Error> {
+        let pushed = destination.send(payload, old, options).await?;
+        let tags: Vec<Tag> = std::iter::once(destination.tag.clone()).chain(options.tags.iter().cloned()).collect();
+        self.remember_tags(&destination.location, &tags, *pushed.digest()).await;
+        if destination.location.reference().is_some() {
+            let manifests = self.caches().manifests.as_ref();
+            store(manifests, pushed.digest(), pushed.manifest.as_bytes()).await;
+        }
+        Ok(pushed)
     }
 
     /// Reads, hashes and compresses the directory on threads of their own.
@@ -133,7 +152,7 @@ impl Client {
         let cancelled = Arc::new(AtomicBool::new(false));
         let watcher = Watcher { inner: options.progress.clone(), cancelled: Arc::clone(&cancelled) };
         let mut create_options = options.create.clone();
-        create_options.progress = Some(Arc::new(watcher));
+        create_options.progress = Arc::new(watcher);
         let (source_dir, spool_dir) = (dir.to_owned(), self.spool_dir().cloned());
 
         let _stop = SetOnDrop(cancelled);

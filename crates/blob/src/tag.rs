@@ -1,5 +1,6 @@
 //! Naming archives: resolving and tagging.
 
+use blob_core::Digest;
 use blob_registry::{Descriptor, Page, PageRequest, PushManifest, Tag};
 
 use crate::client::Client;
@@ -37,7 +38,17 @@ impl Client {
         let names: Vec<&str> = tags.iter().map(Tag::as_str).collect();
         let action = || format!("tagging {source} as {}", names.join(", "));
         pushed.map_err(|source| Error::Registry { action: action(), source })?;
+        self.remember_tags(source, tags, manifest.descriptor.digest).await;
         Ok(manifest.descriptor)
+    }
+
+    /// Tells the cache where tags in the repository of `location` point now.
+    pub(crate) async fn remember_tags(&self, location: &Location, tags: &[Tag], digest: Digest) {
+        if let Some(reference) = location.reference() {
+            for tag in tags {
+                self.caches().set_tag(&reference.with_tag(tag.clone()), digest).await;
+            }
+        }
     }
 
     /// One page of the tags of the repository that `location` is in; its own tag does not matter.

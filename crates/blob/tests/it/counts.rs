@@ -124,7 +124,7 @@ async fn extraction_reads_the_data_blob_once_in_few_requests() {
     let pushed = client().push(&at(server.local_addr(), "v1"), source.path(), &PushOptions::default()).await.unwrap();
     let proxy = proxy(server.local_addr(), ProxyOptions::default());
     let archive = client().pull(&at(proxy.addr(), "v1"), &PullOptions::default()).await.unwrap();
-    proxy.take();
+    let _opening = proxy.take();
     let out = tempfile::tempdir().unwrap();
     archive.copy_dir("", &out.path().join("copy"), &crate::support::keep_all()).await.unwrap();
     let summary = proxy.summary();
