@@ -110,7 +110,14 @@ pub(crate) struct Global {
     pub(crate) quiet: bool,
 
     /// When to use colour. NO_COLOR and CLICOLOR_FORCE are heeded.
-    #[arg(long, global = true, env = "BLOB_COLOR", value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "BLOB_COLOR",
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     pub(crate) color: When,
 
     /// Use no colour: --color never.
@@ -118,7 +125,14 @@ pub(crate) struct Global {
     pub(crate) no_color: bool,
 
     /// When to show progress on standard error [possible values: auto, always, never].
-    #[arg(long, global = true, env = "BLOB_PROGRESS", value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "BLOB_PROGRESS",
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true
+    )]
     pub(crate) progress: When,
 
     /// Speak plain HTTP to every registry: whoever is on the way can read and change what is sent.

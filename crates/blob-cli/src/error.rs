@@ -265,7 +265,14 @@ fn registry_cause(error: &RegistryError) -> String {
 
 /// The first cause of type `E`, the error itself included.
 fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref::<E>())
+    let mut next = Some(error);
+    while let Some(current) = next {
+        if let Some(found) = current.downcast_ref::<E>() {
+            return Some(found);
+        }
+        next = current.source();
+    }
+    None
 }
 
 /// What may help against an error, where that is known.
@@ -273,9 +280,7 @@ fn hint_for(error: &Error) -> Option<String> {
     let hint = match error {
         Error::Create { source: CreateError::TooManyFiles { .. }, .. } => "raise the limit with --max-files",
         Error::Create { source: CreateError::Names { .. }, .. } => "leave these names out with --skip-non-utf8",
-        Error::Create { source: CreateError::Changed { .. }, .. } => {
-            "push again when nothing writes to the directory"
-        }
+        Error::Create { source: CreateError::Changed { .. }, .. } => "push again when nothing writes to the directory",
         Error::Create { source: CreateError::Loss { .. }, .. } => "without --strict they are left out and listed",
         Error::Index { source: IndexError::TooLarge { unit: "bytes", .. }, .. } => {
             "raise the limit with --max-index-size"

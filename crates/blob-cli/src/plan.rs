@@ -65,11 +65,6 @@ pub(crate) fn annotation(typed: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A repository, with or without a tag: `host/repo`.
-pub(crate) fn repository(typed: &str) -> Result<Location, Failure> {
-    location(typed)
-}
-
 /// A tag of an option.
 pub(crate) fn tag(typed: &str) -> Result<Tag, String> {
     Tag::new(typed).map_err(|error| error.to_string())

@@ -162,7 +162,8 @@ fn text(report: &Report) -> String {
         line("Created", created);
     }
     let known = |one: &&Referrer| !one.artifact_type.starts_with(BUNDLE) && one.artifact_type != ATTESTATION;
-    let others: Option<Vec<Referrer>> = report.referrers.as_ref().map(|all| all.iter().filter(known).cloned().collect());
+    let others: Option<Vec<Referrer>> =
+        report.referrers.as_ref().map(|all| all.iter().filter(known).cloned().collect());
     for (heading, list) in
         [("Signatures", &report.signatures), ("Attestations", &report.attestations), ("Referrers", &others)]
     {

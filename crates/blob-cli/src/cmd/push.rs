@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use blob::core::Compression;
 use blob::core::create::{CreateReport, Presence, Reproducible, SkipCompression, UnstorableNames};
-use blob::core::{Compression, Digest};
 use blob::registry::{PushedBlob, Repository, Tag, Target};
 use blob::{Location, PushOptions, Pushed};
-use clap::builder::FalseyValueParser;
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -291,7 +291,9 @@ fn text(location: &Location, pushed: &Pushed, tags: &[Tag]) -> String {
                 line("Left out", &format!("{} {what}: {left_out}", left_out.count));
             }
         }
-        for (number, what) in [(report.skipped_symlinks, "symbolic link"), (report.skipped_empty_dirs, "empty director")] {
+        for (number, what) in
+            [(report.skipped_symlinks, "symbolic link"), (report.skipped_empty_dirs, "empty director")]
+        {
             if number > 0 {
                 line("Left out", &plural(number, what));
             }

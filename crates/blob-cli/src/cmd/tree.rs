@@ -54,11 +54,8 @@ pub(crate) async fn run(args: TreeArgs, session: &Session) -> Result<(), Failure
         Some(_) => return Err(Failure::usage(format!("not a directory: {}", args.path))),
         None => return Err(missing::failure("path not found in archive", archive.index(), &args.path)),
     };
-    let shape = Shape {
-        levels: (args.level > 0).then_some(args.level),
-        dirs_first: args.dirsfirst,
-        dirs_only: args.dirs_only,
-    };
+    let shape =
+        Shape { levels: (args.level > 0).then_some(args.level), dirs_first: args.dirsfirst, dirs_only: args.dirs_only };
     let text = match session.options.output {
         Format::Text | Format::Table => {
             let (lines, counts) = tree::lines(root, shape, session.style);

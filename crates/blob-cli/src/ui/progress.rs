@@ -61,12 +61,9 @@ struct Numbers {
 impl Numbers {
     fn store(&self, stage: Stage, bytes: (u64, u64), files: (u64, u64)) {
         self.stage.store(stage as u8, Ordering::Relaxed);
-        for (number, value) in [
-            (&self.bytes, bytes.0),
-            (&self.bytes_total, bytes.1),
-            (&self.files, files.0),
-            (&self.files_total, files.1),
-        ] {
+        for (number, value) in
+            [(&self.bytes, bytes.0), (&self.bytes_total, bytes.1), (&self.files, files.0), (&self.files_total, files.1)]
+        {
             number.store(value, Ordering::Relaxed);
         }
     }
@@ -238,7 +235,10 @@ mod tests {
         assert_eq!(line(Event::Scanning { found: 12 }), "scanning: 12 files");
         let archived = Event::Archived { path: b"x", files: 3, files_total: 9, bytes: 1024, bytes_total: 4096 };
         assert_eq!(line(archived), "archiving: 1.0K of 4.0K, 3 of 9 files");
-        assert_eq!(line(Event::Uploading { what: "index", bytes: 1, bytes_total: 2 }), "archiving: 1.0K of 4.0K, 3 of 9 files");
+        assert_eq!(
+            line(Event::Uploading { what: "index", bytes: 1, bytes_total: 2 }),
+            "archiving: 1.0K of 4.0K, 3 of 9 files"
+        );
         assert_eq!(line(Event::Uploading { what: "data", bytes: 1, bytes_total: 2 }), "uploading: 1 of 2");
         assert_eq!(line(Event::Fetching { what: "index" }), "fetching");
     }

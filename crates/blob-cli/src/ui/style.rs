@@ -45,9 +45,8 @@ mod tests {
 
     #[test]
     fn the_environment_decides_where_nobody_chose() {
-        let with = |name: &'static str, value: &'static str| {
-            move |asked: &str| (asked == name).then(|| value.to_owned())
-        };
+        let with =
+            |name: &'static str, value: &'static str| move |asked: &str| (asked == name).then(|| value.to_owned());
         for (choice, name, value, terminal, expected) in [
             (None, "X", "", true, true),
             (None, "X", "", false, false),

@@ -87,7 +87,11 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         let mut table = Table::new(vec![("MODE", Align::Left), ("SIZE", Align::Right), ("NAME", Align::Left)]);
-        table.row(vec![Cell::new("-rw-r--r--"), Cell::new("7"), Cell::painted("ä", |name| format!("\x1b[1m{name}\x1b[0m"))]);
+        table.row(vec![
+            Cell::new("-rw-r--r--"),
+            Cell::new("7"),
+            Cell::painted("ä", |name| format!("\x1b[1m{name}\x1b[0m")),
+        ]);
         table.row(vec![Cell::new("d"), Cell::new("1.5K"), Cell::new("bb")]);
         assert_eq!(table.aligned(false), "-rw-r--r--     7  \x1b[1mä\x1b[0m\nd           1.5K  bb\n");
         assert!(table.aligned(true).starts_with("MODE        SIZE  NAME\n"));

@@ -102,8 +102,11 @@ pub(crate) fn lines(root: Directory<'_>, shape: Shape, style: Style) -> (String,
                 indent.push_str(if last { "    " } else { "│   " });
             }
         }
-        // A bar and a space have different lengths in bytes.
-        Step::Leave => (0..4).for_each(|_| drop(indent.pop())),
+        // Four characters, which differ in their length in bytes.
+        Step::Leave => {
+            let kept = indent.char_indices().rev().nth(3).map_or(0, |(at, _)| at);
+            indent.truncate(kept);
+        }
     });
     (text, counts)
 }
