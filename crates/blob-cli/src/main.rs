@@ -1,2 +1,90 @@
-//! stub
-fn main() {}
+//! The command `blob`: words typed, the terminal, exit codes. Everything else is in the library of the same name.
+
+mod args;
+mod cmd;
+mod error;
+mod log;
+mod plan;
+mod session;
+mod ui;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+
+use args::{Cli, Command, Format};
+use error::{Failure, Kind};
+use session::Session;
+use ui::output::complain;
+
+/// How long an interrupted command may take to remove what it has begun.
+const CLEAN_UP: Duration = Duration::from_secs(10);
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let (result, format) = match args::parse(&words) {
+        Ok(cli) => {
+            let format = cli.global.output;
+            (start(cli), format)
+        }
+        Err((failure, format)) => (Err(failure), format),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let silent = matches!(failure.kind, Kind::ClosedOutput);
+            if !silent {
+                complain(&if format == Format::Json { failure.json() } else { failure.text() });
+            }
+            ExitCode::from(failure.kind.exit_code())
+        }
+    }
+}
+
+/// Runs a command to its end, or until a signal comes.
+fn start(cli: Cli) -> Result<(), Failure> {
+    log::init(&cli.global);
+    let runtime = runtime(&cli.command).map_err(|error| Failure::io("starting the runtime", &error))?;
+    let session = Session::begin(cli.global)?;
+    let serves = matches!(cli.command, Command::Serve(_));
+    let result = runtime.block_on(async {
+        // A server ends in its own way.
+        if serves {
+            return cmd::run(cli.command, &session).await;
+        }
+        tokio::select! {
+            biased;
+            failure = signalled() => Err(failure),
+            result = cmd::run(cli.command, &session) => result,
+        }
+    });
+    let interrupted = matches!(&result, Err(failure) if matches!(failure.kind, Kind::Interrupted | Kind::Terminated));
+    // The meter tells threads that still work to stop, and gives the terminal back.
+    drop(session);
+    if interrupted {
+        runtime.shutdown_timeout(CLEAN_UP);
+    } else {
+        runtime.shutdown_background();
+    }
+    result
+}
+
+/// Commands that move much data get all cores; the others one thread, which starts faster.
+fn runtime(command: &Command) -> std::io::Result<Runtime> {
+    let mut builder = match command {
+        Command::Push(_) | Command::Pull(_) | Command::Cp(_) | Command::Serve(_) => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
+    };
+    builder.enable_all().build()
+}
+
+/// Waits for a signal that ends the command.
+async fn signalled() -> Failure {
+    match cmd::signal().await {
+        Ok(kind @ Kind::Terminated) => Failure::new(kind, "terminated"),
+        Ok(kind) => Failure::new(kind, "interrupted"),
+        Err(error) => Failure::io("waiting for signals", &error),
+    }
+}

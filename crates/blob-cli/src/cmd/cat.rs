@@ -1,0 +1,81 @@
+//! `blob cat`.
+
+use blob::Archive;
+use blob::core::ReadError;
+use clap::Args;
+use futures_util::TryStreamExt as _;
+
+use super::missing;
+use crate::error::Failure;
+use crate::plan;
+use crate::session::Session;
+use crate::ui::output::Output;
+
+const EXAMPLES: &str = "\
+Examples:
+  blob cat localhost:5000/team/assets:v1 config/app.yaml
+  blob cat --stats oci:./layout:v1 logs/a.txt logs/b.txt > both.txt
+
+Files of up to 8 MiB are verified before their first byte is written. Larger ones are verified as they are written: on
+exit code 7, do not use what was written.";
+
+/// Write files of an archive to standard output; only their bytes are fetched.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CatArgs {
+    /// The archive.
+    #[arg(value_name = "REF")]
+    reference: String,
+
+    /// Files in the archive, written one after the other.
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<String>,
+
+    /// Say on standard error how many requests and bytes it took.
+    #[arg(long)]
+    stats: bool,
+}
+
+pub(crate) async fn run(args: CatArgs, session: &Session) -> Result<(), Failure> {
+    let location = plan::location(&args.reference)?;
+    let client = session.client(&[&location])?;
+    let archive = session.open(&client, &location).await?;
+    // All or nothing: a wrong path is noticed before the first byte is written.
+    for path in &args.paths {
+        check(&archive, path)?;
+    }
+    let mut output = Output::new();
+    session.meter.clear();
+    for path in &args.paths {
+        write(&archive, path, &mut output).await?;
+    }
+    output.finish().await?;
+    Session::log_traffic(&client);
+    if args.stats {
+        session.print_stats(&client, &archive);
+    }
+    Ok(())
+}
+
+fn check(archive: &Archive, path: &str) -> Result<(), Failure> {
+    match archive.validate_files([path]) {
+        Ok(_) => Ok(()),
+        Err(ReadError::NotFound { .. }) => Err(missing::failure("file not found", archive.index(), path)),
+        Err(ReadError::IsDirectory { .. }) => {
+            let hint = format!("`blob ls {} {path}` lists it", archive.location());
+            Err(Failure::usage(format!("cannot cat directory: {path}")).with_hint(hint))
+        }
+        Err(error @ (ReadError::InvalidPath(_) | ReadError::NotAFile { .. })) => {
+            Err(Failure::usage(format!("invalid path: {path}: {error}")))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn write(archive: &Archive, path: &str, output: &mut Output) -> Result<(), Failure> {
+    let mut chunks = archive.stream(path).await?;
+    while let Some(chunk) = chunks.try_next().await? {
+        output.write(&chunk).await?;
+    }
+    Ok(())
+}

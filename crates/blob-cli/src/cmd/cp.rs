@@ -1,0 +1,210 @@
+//! `blob cp`.
+
+use std::path::{Path, PathBuf};
+
+use blob::core::extract::{Existing, ExtractOptions, ExtractReport, Layout, Selection};
+use blob::core::{Node, path};
+use blob::{Archive, Location};
+use clap::{ArgAction, Args};
+use serde::Serialize;
+
+use super::{missing, pull};
+use crate::error::Failure;
+use crate::plan::CopySource;
+use crate::session::Session;
+use crate::ui::escape::shown;
+use crate::ui::size::human;
+
+const EXAMPLES: &str = "\
+Examples:
+  blob cp localhost:5000/team/assets:v1:/config/app.yaml ./app.yaml
+  blob cp localhost:5000/team/assets:v1:/config ./out           becomes ./out/config/…
+  blob cp --flat h/a:1:/x/one.txt h/b:2:/y/two.txt ./out        becomes ./out/one.txt, ./out/two.txt
+
+A single file goes to exactly DEST, unless DEST is a directory or ends in a slash. Everything else keeps its path in the
+archive below DEST. The last `:/` of a source separates the archive from the path.";
+
+/// Copy files and directories out of archives.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CpArgs {
+    /// What to copy: REF:/PATH; may be several, from several archives.
+    #[arg(value_name = "REF:/PATH", required = true)]
+    sources: Vec<String>,
+
+    /// Where to.
+    #[arg(value_name = "DEST", required = true)]
+    dest: PathBuf,
+
+    /// Copy directories.
+    #[arg(short, long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
+    recursive: bool,
+
+    /// Set the modes and modification times of the archive.
+    #[arg(long)]
+    preserve: bool,
+
+    /// Replace files that differ.
+    #[arg(short, long, visible_alias = "overwrite")]
+    force: bool,
+
+    /// Give everything its last name alone.
+    #[arg(long)]
+    flat: bool,
+
+    /// Create symbolic links that lead out of the destination, too.
+    #[arg(long)]
+    allow_external_symlinks: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    sources: Vec<Source>,
+    destination: String,
+    file_count: u64,
+    total_size: u64,
+    size_human: String,
+    symlink_count: u64,
+    kept_count: u64,
+}
+
+#[derive(Serialize)]
+struct Source {
+    r#ref: String,
+    path: String,
+}
+
+/// An archive and what is copied from it.
+struct Batch {
+    location: Location,
+    archive: Archive,
+    paths: Vec<String>,
+}
+
+/// Where the copies go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    /// To exactly this file.
+    File,
+    /// Below this directory.
+    Directory,
+}
+
+pub(crate) async fn run(args: CpArgs, session: &Session) -> Result<(), Failure> {
+    let sources = args.sources.iter().map(|typed| CopySource::parse(typed)).collect::<Result<Vec<_>, _>>()?;
+    let locations: Vec<&Location> = sources.iter().map(|source| &source.location).collect();
+    let client = session.client(&locations)?;
+    let mut batches: Vec<Batch> = Vec::new();
+    for source in &sources {
+        let path = source.path.clone();
+        if let Some(batch) = batches.iter_mut().find(|batch| batch.location == source.location) {
+            batch.paths.push(path);
+            continue;
+        }
+        let archive = session.open(&client, &source.location).await?;
+        batches.push(Batch { location: source.location.clone(), archive, paths: vec![path] });
+    }
+    let target = target(&batches, &args)?;
+    let copied = copy(&batches, target, &args, session).await?;
+    Session::log_traffic(&client);
+    let destination = std::path::absolute(&args.dest).unwrap_or(args.dest);
+    let report = Report {
+        sources: sources
+            .iter()
+            .map(|source| Source { r#ref: source.location.to_string(), path: format!("/{}", source.path) })
+            .collect(),
+        destination: destination.display().to_string(),
+        file_count: copied.files,
+        total_size: copied.bytes,
+        size_human: human(copied.bytes),
+        symlink_count: copied.symlinks,
+        kept_count: copied.kept,
+    };
+    session.report(&report, || text(&sources, &copied, &report.destination)).await
+}
+
+/// Checks sources against the destination, and finds out what the destination is.
+fn target(batches: &[Batch], args: &CpArgs) -> Result<Target, Failure> {
+    let several = args.sources.len() > 1;
+    let found = std::fs::metadata(&args.dest).ok();
+    let is_file = found.as_ref().is_some_and(|found| !found.is_dir());
+    let wants_dir = found.is_some_and(|found| found.is_dir()) || ends_in_slash(&args.dest);
+    if several && is_file {
+        return Err(Failure::usage("destination must be a directory when copying multiple sources"));
+    }
+    for batch in batches {
+        for path in &batch.paths {
+            let index = batch.archive.index();
+            let node = index.lookup(path::normalize(path.as_bytes()));
+            let node = node.ok_or_else(|| missing::failure("path not found in archive", index, path))?;
+            let dest = shown(args.dest.as_os_str().as_encoded_bytes());
+            match node {
+                _ if !node.is_dir() => {}
+                _ if !args.recursive => {
+                    return Err(Failure::usage(format!("cannot copy directory {path} without -r flag")));
+                }
+                _ if is_file => return Err(Failure::usage(format!("cannot copy directory {path} to file {dest}"))),
+                _ => continue,
+            }
+            if several || wants_dir {
+                continue;
+            }
+            if matches!(node, Node::Symlink(_)) {
+                let message = format!("cannot copy the symbolic link {path} to {dest}: expected a directory");
+                return Err(Failure::usage(message).with_hint("end the destination in a slash to make a directory"));
+            }
+            return Ok(Target::File);
+        }
+    }
+    Ok(Target::Directory)
+}
+
+fn ends_in_slash(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(b"/")
+}
+
+async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Session) -> Result<ExtractReport, Failure> {
+    let mut options = ExtractOptions::default();
+    options.existing = if args.force { Existing::Overwrite } else { Existing::KeepEqual };
+    (options.preserve_mode, options.preserve_times) = (args.preserve, args.preserve);
+    options.allow_external_symlinks = args.allow_external_symlinks;
+    options.layout = if args.flat { Layout::Flat } else { Layout::Full };
+    options.progress = session.meter.watcher();
+    let refused = |error| pull::refusal(error, &args.dest);
+    let mut sum = ExtractReport::default();
+    if let (Target::File, [Batch { archive, paths, .. }]) = (target, batches) {
+        for path in paths {
+            let copied = archive.copy_file(path, &args.dest, &options).await.map_err(refused)?;
+            pull::add(&mut sum, &copied);
+        }
+        return Ok(sum);
+    }
+    // Every archive is held against the destination before the first one is written.
+    if batches.len() > 1 && !args.force {
+        let mut differing = Vec::new();
+        for batch in batches {
+            let selection = Selection::paths(&batch.paths);
+            differing.extend(batch.archive.conflicts(selection, &args.dest, &options).await.map_err(refused)?);
+        }
+        if !differing.is_empty() {
+            return Err(pull::exist(&differing, differing.len() as u64, &args.dest));
+        }
+    }
+    for batch in batches {
+        let copied = batch.archive.extract(Selection::paths(&batch.paths), &args.dest, &options).await;
+        pull::add(&mut sum, &copied.map_err(refused)?);
+    }
+    Ok(sum)
+}
+
+fn text(sources: &[CopySource], copied: &ExtractReport, destination: &str) -> String {
+    let mut text = format!("Copied {}\n", pull::summary(copied));
+    for source in sources {
+        text += &format!("  {}\n", shown(source.shown().as_bytes()));
+    }
+    text += &format!("  → {}\n", shown(destination.as_bytes()));
+    if copied.kept > 0 {
+        text += &format!("  Kept: {} equal already\n", copied.kept);
+    }
+    text
+}

@@ -1,0 +1,183 @@
+//! `blob inspect`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use blob::registry::Descriptor;
+use blob::{ARTIFACT_TYPE, CREATED, Inspection};
+use clap::Args;
+use serde::Serialize;
+
+use crate::error::Failure;
+use crate::plan;
+use crate::session::{Session, note_verification};
+use crate::ui::escape::shown;
+use crate::ui::size::human;
+
+/// The artifact type of Sigstore bundles begins like this.
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
+/// The artifact type of attestations.
+const ATTESTATION: &str = "application/vnd.in-toto+json";
+
+const EXAMPLES: &str = "\
+Examples:
+  blob inspect localhost:5000/team/assets:v1
+  blob inspect --referrers -o json ghcr.io/org/data:1.0";
+
+/// Describe an archive without reading its files.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct InspectArgs {
+    /// The archive.
+    #[arg(value_name = "REF")]
+    reference: String,
+
+    /// List what refers to the archive, such as signatures. Nothing about them is verified.
+    #[arg(long)]
+    referrers: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    r#ref: String,
+    digest: String,
+    artifact_type: &'static str,
+    verified: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<String>,
+    files: usize,
+    symlinks: usize,
+    empty_dirs: usize,
+    size: Size,
+    compression: String,
+    index: Blob,
+    data: Blob,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signatures: Option<Vec<Referrer>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attestations: Option<Vec<Referrer>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    referrers: Option<Vec<Referrer>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+}
+
+#[derive(Serialize)]
+struct Size {
+    compressed: u64,
+    uncompressed: u64,
+    ratio: f64,
+}
+
+#[derive(Serialize)]
+struct Blob {
+    digest: String,
+    size: u64,
+}
+
+#[derive(Clone, Serialize)]
+struct Referrer {
+    digest: String,
+    artifact_type: String,
+    size: u64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+}
+
+pub(crate) async fn run(args: InspectArgs, session: &Session) -> Result<(), Failure> {
+    let location = plan::location(&args.reference)?;
+    let client = session.client(&[&location])?;
+    let inspected = client.inspect(&location, &session.pull_options()).await;
+    let inspected = inspected.map_err(|error| Failure::at(error, &location))?;
+    note_verification(&location, inspected.manifest().is_verified());
+    let referrers = if args.referrers {
+        Some(inspected.referrers(None).await.map_err(|error| Failure::at(error, &location))?)
+    } else {
+        None
+    };
+    let report = report(location.to_string(), &inspected, referrers);
+    Session::log_traffic(&client);
+    // What was asked for is data, which is printed in quiet too.
+    session.print(crate::ui::record::render(session.options.output, &report, || text(&report))).await
+}
+
+fn report(reference: String, inspected: &Inspection, referrers: Option<Vec<Descriptor>>) -> Report {
+    let manifest = inspected.manifest();
+    let blob = |descriptor: &Descriptor| Blob { digest: descriptor.digest.to_string(), size: descriptor.size };
+    let referrers: Option<Vec<Referrer>> = referrers.map(|found| found.into_iter().map(referrer).collect());
+    let of = |fits: fn(&str) -> bool| {
+        referrers.as_ref().map(|all| all.iter().filter(|one| fits(&one.artifact_type)).cloned().collect())
+    };
+    let root = inspected.index().root();
+    Report {
+        r#ref: reference,
+        digest: manifest.digest().to_string(),
+        artifact_type: ARTIFACT_TYPE,
+        verified: manifest.is_verified(),
+        created: manifest.annotations().get(CREATED).cloned(),
+        files: inspected.file_count(),
+        symlinks: root.symlinks().count(),
+        empty_dirs: root.empty_dirs().count(),
+        size: Size {
+            compressed: inspected.total_compressed_size(),
+            uncompressed: inspected.total_uncompressed_size(),
+            ratio: inspected.compression_ratio(),
+        },
+        compression: inspected.compression().to_string(),
+        index: blob(manifest.index()),
+        data: blob(manifest.data()),
+        signatures: of(|kind| kind.starts_with(BUNDLE)),
+        attestations: of(|kind| kind == ATTESTATION),
+        referrers,
+        annotations: manifest.annotations().clone(),
+    }
+}
+
+fn referrer(descriptor: Descriptor) -> Referrer {
+    Referrer {
+        digest: descriptor.digest.to_string(),
+        artifact_type: descriptor.artifact_type.unwrap_or(descriptor.media_type),
+        size: descriptor.size,
+        annotations: descriptor.annotations,
+    }
+}
+
+fn text(report: &Report) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, value: &str| {
+        let _ = writeln!(text, "{:<14}{}", format!("{label}:"), shown(value.as_bytes()));
+    };
+    line("Reference", &report.r#ref);
+    line("Digest", &report.digest);
+    line("Files", &report.files.to_string());
+    for (label, number) in [("Links", report.symlinks), ("Empty dirs", report.empty_dirs)] {
+        if number > 0 {
+            line(label, &number.to_string());
+        }
+    }
+    let Size { compressed, uncompressed, .. } = report.size;
+    line("Size", &format!("{} ({} uncompressed)", human(compressed), human(uncompressed)));
+    line("Compression", &report.compression);
+    if let Some(created) = &report.created {
+        line("Created", created);
+    }
+    let known = |one: &&Referrer| !one.artifact_type.starts_with(BUNDLE) && one.artifact_type != ATTESTATION;
+    let others: Option<Vec<Referrer>> =
+        report.referrers.as_ref().map(|all| all.iter().filter(known).cloned().collect());
+    for (heading, list) in
+        [("Signatures", &report.signatures), ("Attestations", &report.attestations), ("Referrers", &others)]
+    {
+        let Some(list) = list.as_ref().filter(|list| !list.is_empty()) else { continue };
+        let _ = writeln!(text, "{heading}:");
+        for one in list {
+            let _ = writeln!(text, "  {}  {}", one.digest, shown(one.artifact_type.as_bytes()));
+        }
+    }
+    if !report.annotations.is_empty() {
+        text.push_str("Annotations:\n");
+        for (key, value) in &report.annotations {
+            let _ = writeln!(text, "  {}: {}", shown(key.as_bytes()), shown(value.as_bytes()));
+        }
+    }
+    text
+}

@@ -1,0 +1,208 @@
+//! `blob pull`.
+
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+
+use blob::core::extract::{Existing, ExtractError, ExtractOptions, ExtractReport, Selection};
+use blob::core::{Node, path};
+use clap::{ArgAction, Args};
+use serde::Serialize;
+
+use super::missing;
+use crate::error::Failure;
+use crate::plan;
+use crate::session::Session;
+use crate::ui::escape::shown;
+use crate::ui::size::{count, human};
+
+const EXAMPLES: &str = "\
+Examples:
+  blob pull localhost:5000/team/assets:v1 ./assets
+  blob pull -p docs localhost:5000/team/assets:v1 ./out    only docs/, as ./out/docs/
+  blob pull --clean oci:./layout:v1 ./deploy               replace ./deploy as a whole
+
+Files that exist already and are equal are kept. If others differ, they are listed and nothing is written, unless
+--overwrite is given. Every file is verified before it gets its name.";
+
+/// Extract an archive to a directory.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct PullArgs {
+    /// The archive.
+    #[arg(value_name = "REF")]
+    reference: String,
+
+    /// The directory to extract to; made if it does not exist.
+    #[arg(value_name = "DEST", default_value = ".")]
+    dest: PathBuf,
+
+    /// Extract only what is in this directory of the archive; paths stay whole.
+    #[arg(short, long, value_name = "PATH")]
+    prefix: Option<String>,
+
+    /// Replace files that differ.
+    #[arg(long, visible_alias = "force", short_alias = 'f')]
+    overwrite: bool,
+
+    /// Replace the whole destination, once everything is extracted beside it.
+    #[arg(long)]
+    clean: bool,
+
+    /// Set the modes of the archive, less the umask (the default).
+    #[arg(long, overrides_with = "no_preserve_mode")]
+    preserve_mode: bool,
+
+    /// Let the umask alone decide modes.
+    #[arg(long)]
+    no_preserve_mode: bool,
+
+    /// Set the modification times of the archive (the default).
+    #[arg(long, overrides_with = "no_preserve_times")]
+    preserve_times: bool,
+
+    /// Leave modification times as they come to be.
+    #[arg(long)]
+    no_preserve_times: bool,
+
+    /// Create symbolic links that lead out of the destination, too.
+    #[arg(long)]
+    allow_external_symlinks: bool,
+
+    /// Threads that decode and write [default: one for each core].
+    #[arg(long, env = "BLOB_WORKERS", value_name = "N", action = ArgAction::Set)]
+    workers: Option<NonZero<usize>>,
+
+    /// Make sure that everything is on disk at the end.
+    #[arg(long)]
+    fsync: bool,
+
+    /// Say on standard error how many requests and bytes it took.
+    #[arg(long)]
+    stats: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    r#ref: String,
+    digest: String,
+    destination: String,
+    file_count: u64,
+    total_size: u64,
+    total_size_human: String,
+    symlink_count: u64,
+    kept_count: u64,
+    verified: bool,
+}
+
+pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure> {
+    let location = plan::location(&args.reference)?;
+    check_dest(&args.dest)?;
+    let client = session.client(&[&location])?;
+    let archive = session.open(&client, &location).await?;
+    let selection = match &args.prefix {
+        None => Selection::everything(),
+        Some(prefix) => match archive.index().lookup(path::normalize(prefix.as_bytes())) {
+            Some(Node::Directory(_) | Node::EmptyDir(_)) => Selection::directory(prefix),
+            Some(_) => Selection::paths([prefix]),
+            None => return Err(missing::failure("path not found in archive", archive.index(), prefix)),
+        },
+    };
+    let extracted = archive.extract(selection, &args.dest, &options(&args, session)).await;
+    let extracted = extracted.map_err(|error| refusal(error, &args.dest))?;
+    Session::log_traffic(&client);
+    let destination = std::path::absolute(&args.dest).unwrap_or(args.dest);
+    let report = Report {
+        r#ref: location.to_string(),
+        digest: archive.manifest().digest().to_string(),
+        destination: destination.display().to_string(),
+        file_count: extracted.files,
+        total_size: extracted.bytes,
+        total_size_human: human(extracted.bytes),
+        symlink_count: extracted.symlinks,
+        kept_count: extracted.kept,
+        verified: archive.manifest().is_verified(),
+    };
+    session.report(&report, || text(&report)).await?;
+    if args.stats {
+        session.print_stats(&client, &archive);
+    }
+    Ok(())
+}
+
+/// A destination that is something else than a directory.
+pub(super) fn check_dest(dest: &Path) -> Result<(), Failure> {
+    match std::fs::metadata(dest) {
+        Ok(found) if !found.is_dir() => {
+            Err(Failure::usage(format!("destination is not a directory: {}", dest.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn options(args: &PullArgs, session: &Session) -> ExtractOptions {
+    let mut options = ExtractOptions::default();
+    options.existing = if args.overwrite { Existing::Overwrite } else { Existing::KeepEqual };
+    options.preserve_mode = !args.no_preserve_mode;
+    options.preserve_times = !args.no_preserve_times;
+    options.clean = args.clean;
+    options.allow_external_symlinks = args.allow_external_symlinks;
+    options.workers = args.workers;
+    options.fsync = args.fsync;
+    options.progress = session.meter.watcher();
+    options
+}
+
+/// What is said when an extraction is refused or fails.
+pub(super) fn refusal(error: ExtractError, dest: &Path) -> Failure {
+    if let ExtractError::Exists { paths, total } = &error {
+        return exist(paths, *total, dest);
+    }
+    let hint = match &error {
+        ExtractError::Escapes { .. } => Some("pass --allow-external-symlinks if you trust the archive"),
+        ExtractError::Obstructed { .. } => Some("move away what stands there"),
+        ExtractError::Collision { .. } => Some("without --flat, paths stay whole"),
+        _ => None,
+    };
+    let failure = Failure::from(blob::Error::Extract(error));
+    if let Some(hint) = hint { failure.with_hint(hint) } else { failure }
+}
+
+/// Files that differ from those in the archive.
+pub(super) fn exist(paths: &[PathBuf], total: u64, dest: &Path) -> Failure {
+    let (what, verb) = if total == 1 { ("file", "exists") } else { ("files", "exist") };
+    let dest = shown(dest.as_os_str().as_encoded_bytes());
+    let message = format!("{total} {what} in {dest} {verb} already and differ from the archive; nothing was written");
+    let message = if total == 1 { message.replace("differ ", "differs ") } else { message };
+    Failure::new(crate::error::Kind::General, message)
+        .with_paths(paths, total)
+        .with_hint("pass --overwrite to replace them")
+}
+
+fn text(report: &Report) -> String {
+    let mut text = format!("Pulled {}\n  Destination: {}\n", report.r#ref, shown(report.destination.as_bytes()));
+    text += &format!("  Files: {}\n  Size: {}\n", report.file_count, report.total_size_human);
+    if report.symlink_count > 0 {
+        text += &format!("  Links: {}\n", report.symlink_count);
+    }
+    if report.kept_count > 0 {
+        text += &format!("  Kept: {} equal already\n", report.kept_count);
+    }
+    text
+}
+
+/// What several extractions did together.
+pub(super) fn add(sum: &mut ExtractReport, one: &ExtractReport) {
+    sum.files += one.files;
+    sum.bytes += one.bytes;
+    sum.kept += one.kept;
+    sum.symlinks += one.symlinks;
+}
+
+/// `3 file(s) (1.5K)`.
+pub(super) fn summary(report: &ExtractReport) -> String {
+    let mut text = format!("{} file(s) ({})", report.files, human(report.bytes));
+    if report.symlinks > 0 {
+        text += &format!(" and {}", count(report.symlinks, "link"));
+    }
+    text
+}

@@ -1,0 +1,346 @@
+//! `blob push`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use blob::core::Compression;
+use blob::core::create::{CreateReport, Presence, Reproducible, SkipCompression, UnstorableNames};
+use blob::registry::{PushedBlob, Repository, Tag, Target};
+use blob::{Location, PushOptions, Pushed};
+use clap::Args;
+use clap::builder::FalseyValueParser;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::args::Format;
+use crate::error::Failure;
+use crate::plan;
+use crate::session::Session;
+use crate::ui::size::{count, human};
+
+mod filter;
+
+const EXAMPLES: &str = "\
+Examples:
+  blob push localhost:5000/team/assets:v1 ./assets
+  blob push -t latest -a version=1.0 ghcr.io/org/data:1.0 ./data
+  blob push --reproducible --exclude '*.log' oci:./layout:v1 ./build";
+
+/// Store a directory as an archive and push it.
+///
+/// Nothing is sent when the tag points at the same files already. Links and empty directories are kept; special files
+/// are left out and listed.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct PushArgs {
+    /// Where to push: HOST/REPOSITORY:TAG or oci:DIR:TAG.
+    #[arg(value_name = "REF")]
+    reference: String,
+
+    /// The directory.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+
+    /// How files are stored: none or zstd.
+    #[arg(short, long, env = "BLOB_COMPRESSION", value_name = "TYPE", default_value = "zstd", value_parser = compression)]
+    compression: Compression,
+
+    /// The Zstandard level, 1 to 22 [default: 3].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=22))]
+    level: Option<i32>,
+
+    /// Store small files and those of compressed formats as they are, without a try.
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    skip_compressed: bool,
+
+    /// An annotation of the manifest; may be repeated.
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = plan::annotation)]
+    annotation: Vec<(String, String)>,
+
+    /// A further tag for the archive; may be repeated.
+    #[arg(short, long, value_name = "TAG", value_parser = plan::tag)]
+    tag: Vec<Tag>,
+
+    /// The most files, links and empty directories; 0 for no limit [default: 10000000].
+    #[arg(long, value_name = "N")]
+    max_files: Option<u64>,
+
+    /// Leave owners and times out, so that equal files give an equal archive. Times are 0, or at most
+    /// SOURCE_DATE_EPOCH if that is set.
+    #[arg(long, env = "BLOB_REPRODUCIBLE", value_parser = FalseyValueParser::new())]
+    reproducible: bool,
+
+    /// Leave symbolic links out.
+    #[arg(long)]
+    no_symlinks: bool,
+
+    /// Leave empty directories out.
+    #[arg(long)]
+    no_empty_dirs: bool,
+
+    /// Leave names out that an archive cannot hold, such as those that are not UTF-8.
+    #[arg(long)]
+    skip_non_utf8: bool,
+
+    /// Fail if anything would be left out that no option leaves out.
+    #[arg(long)]
+    strict: bool,
+
+    /// Leave out what matches; may be repeated. `*` and `?` match within a name, `**` across directories; a pattern
+    /// without a slash matches names at any depth.
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+
+    /// Take only files that match; may be repeated.
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+
+    /// A repository of the same registry that may hold the content, to mount it from; may be repeated.
+    #[arg(long, value_name = "REPOSITORY", value_parser = plan::mount)]
+    mount_from: Vec<Repository>,
+
+    /// Write the digest of the manifest to this file.
+    #[arg(long, value_name = "FILE")]
+    digest_file: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    r#ref: String,
+    status: &'static str,
+    digest: String,
+    digest_ref: String,
+    tags: Vec<&'a str>,
+    unchanged: bool,
+    uploaded_bytes: u64,
+    index: Part,
+    data: Part,
+    #[serde(flatten)]
+    contents: Option<Contents>,
+}
+
+#[derive(Serialize)]
+struct Part {
+    digest: String,
+    size: u64,
+    outcome: &'static str,
+}
+
+#[derive(Serialize)]
+struct Contents {
+    file_count: u64,
+    symlink_count: u64,
+    empty_dir_count: u64,
+    total_size: u64,
+    stored_size: u64,
+    deduplicated_files: u64,
+    deduplicated_size: u64,
+    left_out: LeftOut,
+}
+
+#[derive(Serialize)]
+struct LeftOut {
+    special_files: u64,
+    names: u64,
+    symlinks: u64,
+    empty_dirs: u64,
+    /// The first of the special files and names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    examples: Vec<crate::ui::escape::PathText>,
+}
+
+/// `--compression`.
+fn compression(typed: &str) -> Result<Compression, String> {
+    match typed {
+        "none" => Ok(Compression::None),
+        "zstd" => Ok(Compression::Zstd),
+        _ => Err(format!("invalid compression type {typed:?}: must be 'none' or 'zstd'")),
+    }
+}
+
+pub(crate) async fn run(args: PushArgs, session: &Session) -> Result<(), Failure> {
+    let location = plan::location(&args.reference)?;
+    check_source(&args.dir)?;
+    let options = options(&args, session)?;
+    let client = session.client(&[&location])?;
+    let pushed = client.push(&location, &args.dir, &options).await;
+    let pushed = pushed.map_err(|error| Failure::at(error, &location))?;
+    if let Some(path) = &args.digest_file {
+        let written = tokio::fs::write(path, format!("{}\n", pushed.digest())).await;
+        written.map_err(|error| Failure::io(format!("writing the digest to {}", path.display()), &error))?;
+    }
+    Session::log_traffic(&client);
+    let pinned = location.with_target(Target::Digest(*pushed.digest())).to_string();
+    if session.options.quiet && session.options.output != Format::Json {
+        return session.print(format!("{pinned}\n")).await;
+    }
+    let report = report(&location, pinned, &pushed, &args.tag);
+    session.report(&report, || text(&location, &pushed, &args.tag)).await
+}
+
+fn check_source(dir: &Path) -> Result<(), Failure> {
+    match std::fs::metadata(dir) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(Failure::usage(format!("source path is not a directory: {}", dir.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(Failure::not_found(format!("source path does not exist: {}", dir.display())))
+        }
+        Err(error) => Err(Failure::io(format!("looking at the source path {}", dir.display()), &error)),
+    }
+}
+
+fn options(args: &PushArgs, session: &Session) -> Result<PushOptions, Failure> {
+    let epoch = source_date_epoch(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref())?;
+    let mut options = PushOptions::default();
+    let create = &mut options.create;
+    create.compression = args.compression;
+    create.level = args.level.unwrap_or(create.level);
+    if !args.skip_compressed {
+        create.skip_compression = SkipCompression::none();
+    }
+    create.max_files = match args.max_files {
+        Some(0) => u64::MAX,
+        Some(most) => most,
+        None => create.max_files,
+    };
+    let presence = |skip| if skip { Presence::Skip } else { Presence::Keep };
+    create.symlinks = presence(args.no_symlinks);
+    create.empty_dirs = presence(args.no_empty_dirs);
+    if args.skip_non_utf8 {
+        create.unstorable_names = UnstorableNames::Skip;
+    }
+    create.strict_loss = args.strict;
+    if args.reproducible {
+        let clamp = epoch.map(|time| i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX));
+        create.reproducible = Some(Reproducible { clamp_mtime_ns: clamp });
+    }
+    create.filter = filter::filter(&args.include, &args.exclude).map(|filter| Arc::new(filter) as _);
+    options.created = epoch.or(args.reproducible.then_some(Timestamp::UNIX_EPOCH));
+    options.annotations = args.annotation.iter().cloned().collect();
+    options.tags.clone_from(&args.tag);
+    options.mount_from.clone_from(&args.mount_from);
+    options.progress = session.meter.watcher();
+    Ok(options)
+}
+
+/// The time that builds are to pretend it is, in seconds.
+fn source_date_epoch(value: Option<&str>) -> Result<Option<Timestamp>, Failure> {
+    let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
+    let time = value.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    let wrong = || Failure::usage(format!("SOURCE_DATE_EPOCH is {value:?}: expected seconds since 1970"));
+    time.map(Some).ok_or_else(wrong)
+}
+
+fn report<'a>(location: &Location, digest_ref: String, pushed: &Pushed, tags: &'a [Tag]) -> Report<'a> {
+    let part = |descriptor: &blob::registry::Descriptor, outcome| Part {
+        digest: descriptor.digest.to_string(),
+        size: descriptor.size,
+        outcome: match outcome {
+            PushedBlob::Uploaded => "uploaded",
+            PushedBlob::Mounted => "mounted",
+            _ => "existing",
+        },
+    };
+    Report {
+        r#ref: location.to_string(),
+        status: "success",
+        digest: pushed.digest().to_string(),
+        digest_ref,
+        tags: tags.iter().map(Tag::as_str).collect(),
+        unchanged: pushed.unchanged,
+        uploaded_bytes: pushed.uploaded_bytes(),
+        index: part(pushed.manifest.index(), pushed.index),
+        data: part(pushed.manifest.data(), pushed.data),
+        contents: pushed.report.as_ref().map(contents),
+    }
+}
+
+fn contents(report: &CreateReport) -> Contents {
+    let examples = report.special.first.iter().chain(&report.skipped_names.first);
+    Contents {
+        file_count: report.files,
+        symlink_count: report.symlinks,
+        empty_dir_count: report.empty_dirs,
+        total_size: report.original_bytes,
+        stored_size: report.stored_bytes,
+        deduplicated_files: report.deduplicated + report.hard_linked,
+        deduplicated_size: report.deduplicated_bytes,
+        left_out: LeftOut {
+            special_files: report.special.count,
+            names: report.skipped_names.count,
+            symlinks: report.skipped_symlinks,
+            empty_dirs: report.skipped_empty_dirs,
+            examples: examples.map(|path| crate::ui::escape::PathText::new(path)).collect(),
+        },
+    }
+}
+
+fn text(location: &Location, pushed: &Pushed, tags: &[Tag]) -> String {
+    let unchanged = if pushed.unchanged { " (unchanged)" } else { "" };
+    let mut text = format!("Pushed {location}{unchanged}\n");
+    let mut line = |label: &str, value: &str| text.extend(["  ", label, ": ", value, "\n"]);
+    for tag in tags {
+        line("Tagged", tag.as_str());
+    }
+    line("Digest", &pushed.digest().to_string());
+    if let Some(report) = &pushed.report {
+        line("Files", &kinds(report));
+        line("Size", &format!("{} ({} uncompressed)", human(report.stored_bytes), human(report.original_bytes)));
+        for (what, left_out) in [("special files", &report.special), ("names", &report.skipped_names)] {
+            if !left_out.is_empty() {
+                line("Left out", &format!("{} {what}: {left_out}", left_out.count));
+            }
+        }
+        for (number, what) in
+            [(report.skipped_symlinks, "symbolic link"), (report.skipped_empty_dirs, "empty director")]
+        {
+            if number > 0 {
+                line("Left out", &plural(number, what));
+            }
+        }
+    }
+    line("Uploaded", &human(pushed.uploaded_bytes()));
+    text
+}
+
+/// `12 (2 symbolic links, 1 empty directory)`.
+fn kinds(report: &CreateReport) -> String {
+    let others: Vec<String> = [(report.symlinks, "symbolic link"), (report.empty_dirs, "empty director")]
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| plural(number, what))
+        .collect();
+    if others.is_empty() { report.files.to_string() } else { format!("{} and {}", report.files, others.join(", ")) }
+}
+
+fn plural(number: u64, what: &str) -> String {
+    match what.strip_suffix("director") {
+        Some(before) => format!("{number} {before}director{}", if number == 1 { "y" } else { "ies" }),
+        None => count(number, what),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_epoch_is_seconds() {
+        assert_eq!(source_date_epoch(None).unwrap(), None);
+        assert_eq!(source_date_epoch(Some("")).unwrap(), None);
+        assert_eq!(source_date_epoch(Some("1500000000")).unwrap().unwrap().to_string(), "2017-07-14T02:40:00Z");
+        for wrong in ["yesterday", "1.5", "99999999999999999"] {
+            assert_eq!(source_date_epoch(Some(wrong)).unwrap_err().kind.exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn what_is_in_an_archive_is_counted_in_words() {
+        let mut report = CreateReport::default();
+        report.files = 12;
+        assert_eq!(kinds(&report), "12");
+        (report.symlinks, report.empty_dirs) = (1, 2);
+        assert_eq!(kinds(&report), "12 and 1 symbolic link, 2 empty directories");
+    }
+}

@@ -1,0 +1,63 @@
+//! `blob tag`.
+
+use blob::registry::{Tag, Target};
+use clap::Args;
+use serde::Serialize;
+
+use crate::args::Format;
+use crate::error::Failure;
+use crate::plan;
+use crate::session::Session;
+
+const EXAMPLES: &str = "\
+Examples:
+  blob tag localhost:5000/team/assets:v1 latest stable
+  blob tag localhost:5000/team/assets@sha256:… localhost:5000/team/assets:v1";
+
+/// Point tags at an archive, or at anything else in a repository.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct TagArgs {
+    /// What the tags shall point at.
+    #[arg(value_name = "SRC")]
+    source: String,
+
+    /// New tags: bare, or as references of the same repository.
+    #[arg(value_name = "TAG|REF", required = true)]
+    tags: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    src_ref: String,
+    dst_ref: String,
+    dst_refs: Vec<String>,
+    digest: String,
+    status: &'static str,
+}
+
+pub(crate) async fn run(args: TagArgs, session: &Session) -> Result<(), Failure> {
+    let source = plan::location(&args.source)?;
+    let tags = args.tags.iter().map(|typed| plan::new_tag(&source, typed)).collect::<Result<Vec<Tag>, _>>()?;
+    let client = session.client(&[&source])?;
+    let tagged = client.tag(&source, &tags).await.map_err(|error| Failure::at(error, &source))?;
+    Session::log_traffic(&client);
+    let named = tags.into_iter().map(|tag| source.with_target(Target::Tag(tag)).to_string());
+    let dst_refs: Vec<String> = named.collect();
+    let report = Report {
+        src_ref: source.to_string(),
+        dst_ref: dst_refs.first().cloned().unwrap_or_default(),
+        dst_refs,
+        digest: tagged.digest.to_string(),
+        status: "success",
+    };
+    if session.options.quiet && session.options.output != Format::Json {
+        return session.print("").await;
+    }
+    session.report(&report, || text(&report)).await
+}
+
+fn text(report: &Report) -> String {
+    let tagged: String = report.dst_refs.iter().map(|name| format!("Tagged {name}\n")).collect();
+    format!("{tagged}Source: {}\nDigest: {}\n", report.src_ref, report.digest)
+}

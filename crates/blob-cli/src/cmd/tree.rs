@@ -1,0 +1,118 @@
+//! `blob tree`.
+
+use blob::core::{Node, path};
+use clap::Args;
+
+use super::missing;
+use crate::args::Format;
+use crate::error::Failure;
+use crate::plan;
+use crate::session::Session;
+use crate::ui::escape::PathText;
+use crate::ui::json;
+use crate::ui::size::count;
+use crate::ui::tree::{self, Counts, Shape};
+
+const EXAMPLES: &str = "\
+Examples:
+  blob tree localhost:5000/team/assets:v1
+  blob tree -L 2 --dirsfirst oci:./layout:v1 src";
+
+/// Show the directories of an archive as a tree.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct TreeArgs {
+    /// The archive.
+    #[arg(value_name = "REF")]
+    reference: String,
+
+    /// A directory in the archive; the root by default.
+    #[arg(value_name = "PATH", default_value = "", hide_default_value = true)]
+    path: String,
+
+    /// How many levels to show; 0 for all.
+    #[arg(short = 'L', short_alias = 'd', long, alias = "depth", value_name = "N", default_value_t = 0)]
+    level: usize,
+
+    /// Directories before files.
+    #[arg(long)]
+    dirsfirst: bool,
+
+    /// Directories alone.
+    #[arg(long)]
+    dirs_only: bool,
+}
+
+pub(crate) async fn run(args: TreeArgs, session: &Session) -> Result<(), Failure> {
+    let location = plan::location(&args.reference)?;
+    let client = session.client(&[&location])?;
+    let archive = session.open(&client, &location).await?;
+    let typed = path::normalize(args.path.as_bytes());
+    let root = match archive.index().lookup(&typed) {
+        Some(Node::Directory(root)) => root,
+        Some(Node::EmptyDir(_)) => return session.print(empty(&args, session, &location.to_string())).await,
+        Some(_) => return Err(Failure::usage(format!("not a directory: {}", args.path))),
+        None => return Err(missing::failure("path not found in archive", archive.index(), &args.path)),
+    };
+    let shape =
+        Shape { levels: (args.level > 0).then_some(args.level), dirs_first: args.dirsfirst, dirs_only: args.dirs_only };
+    let text = match session.options.output {
+        Format::Text | Format::Table => {
+            let (lines, counts) = tree::lines(root, shape, session.style);
+            format!("{lines}\n{}\n", summary(counts))
+        }
+        Format::Plain => tree::paths(root, shape),
+        Format::Json => {
+            let (nested, counts) = tree::nested(root, shape);
+            document(&location.to_string(), &args.path, &nested, counts)
+        }
+    };
+    session.print(text).await?;
+    Session::log_traffic(&client);
+    Ok(())
+}
+
+/// `N directories, M files`, and links if there are any.
+fn summary(counts: Counts) -> String {
+    let directories = if counts.directories == 1 { "directory" } else { "directories" };
+    let mut text = format!("{} {directories}, {}", counts.directories, count(counts.files, "file"));
+    if counts.links > 0 {
+        text += &format!(", {}", count(counts.links, "link"));
+    }
+    text
+}
+
+fn document(reference: &str, typed: &str, root: &str, counts: Counts) -> String {
+    let path = PathText::new(&path::normalize(typed.as_bytes())).path;
+    format!(
+        "{{\n  \"schema_version\": {},\n  \"ref\": {},\n  \"path\": {},\n  \"root\": {root},\n  \
+         \"directory_count\": {},\n  \"file_count\": {},\n  \"symlink_count\": {}\n}}\n",
+        json::SCHEMA_VERSION,
+        json::string(reference),
+        json::string(&path),
+        counts.directories,
+        counts.files,
+        counts.links,
+    )
+}
+
+/// The tree of a directory that holds nothing.
+fn empty(args: &TreeArgs, session: &Session, reference: &str) -> String {
+    let typed = path::normalize(args.path.as_bytes());
+    let name = typed.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    match session.options.output {
+        Format::Text | Format::Table => {
+            let name = session.style.directory(&format!("{}/", crate::ui::escape::shown(name)));
+            format!("{name}\n\n{}\n", summary(Counts::default()))
+        }
+        Format::Plain => String::new(),
+        Format::Json => {
+            let (name, path) = (String::from_utf8_lossy(name), String::from_utf8_lossy(&typed));
+            let (name, path) = (json::string(&name), json::string(&path));
+            let root = format!(
+                "{{\n    \"name\": {name},\n    \"path\": {path},\n    \"is_dir\": true,\n    \"type\": \"directory\"\n  }}"
+            );
+            document(reference, &args.path, &root, Counts::default())
+        }
+    }
+}

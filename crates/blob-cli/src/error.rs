@@ -1,0 +1,378 @@
+//! What is said when a command fails: one sentence with its causes, what may help, and the exit code.
+
+use std::error::Error as StdError;
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+
+use blob::core::create::CreateError;
+use blob::core::path::Shown;
+use blob::core::{IndexError, ReadError, SourceError};
+use blob::http::HttpError;
+use blob::registry::RegistryError;
+use blob::{Error, ErrorKind, Location};
+use serde::Serialize;
+
+use crate::ui::escape::PathText;
+
+/// What a failure is about. Each kind has a name for programs and an exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    General,
+    Usage,
+    NotFound,
+    Authentication,
+    Network,
+    Verification,
+    HashMismatch,
+    Interrupted,
+    Terminated,
+    /// Whoever read our output has had enough, which is not a failure.
+    ClosedOutput,
+}
+
+impl Kind {
+    /// Kind, name in JSON, exit code.
+    const TABLE: [(Self, &'static str, u8); 10] = [
+        (Self::General, "general", 1),
+        (Self::Usage, "usage", 2),
+        (Self::NotFound, "not_found", 3),
+        (Self::Authentication, "authentication", 4),
+        (Self::Network, "network", 5),
+        (Self::Verification, "verification", 6),
+        (Self::HashMismatch, "hash_mismatch", 7),
+        (Self::Interrupted, "interrupted", 130),
+        (Self::Terminated, "terminated", 143),
+        (Self::ClosedOutput, "closed_output", 0),
+    ];
+
+    fn row(self) -> (Self, &'static str, u8) {
+        Self::TABLE.into_iter().find(|row| row.0 == self).unwrap_or(Self::TABLE[0])
+    }
+
+    /// The name for programs.
+    pub(crate) fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// The exit code.
+    pub(crate) fn exit_code(self) -> u8 {
+        self.row().2
+    }
+}
+
+/// A command that did not do what it was told.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: Kind,
+    message: String,
+    causes: Vec<String>,
+    /// Files that the failure is about, the first of `path_count`.
+    paths: Vec<PathText>,
+    path_count: u64,
+    hint: Option<String>,
+}
+
+/// Paths that are listed to people.
+const LISTED: usize = 20;
+
+impl Failure {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), causes: Vec::new(), paths: Vec::new(), path_count: 0, hint: None }
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, message)
+    }
+
+    /// The operating system refused `action`.
+    pub(crate) fn io(action: impl Into<String>, source: &io::Error) -> Self {
+        let kind = if source.kind() == io::ErrorKind::NotFound { Kind::NotFound } else { Kind::General };
+        Self { causes: vec![source.to_string()], ..Self::new(kind, action) }
+    }
+
+    /// Standard output could not be written. A reader that has gone away is not an error.
+    pub(crate) fn output(source: &io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::BrokenPipe => Self::new(Kind::ClosedOutput, ""),
+            _ => Self { kind: Kind::General, ..Self::io("writing to standard output", source) },
+        }
+    }
+
+    /// Says what may help, unless that is known already.
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
+    /// Lists files, the first of `total`.
+    pub(crate) fn with_paths(mut self, paths: &[PathBuf], total: u64) -> Self {
+        self.paths = paths.iter().map(|path| PathText::new(path.as_os_str().as_encoded_bytes())).collect();
+        self.path_count = total;
+        self
+    }
+
+    /// As [`From<Error>`], in the light of the place that the command was about.
+    pub(crate) fn at(error: Error, location: &Location) -> Self {
+        let missing = match &error {
+            Error::Registry { source, .. } if source.is_not_found() => Some(registry_cause(source)),
+            _ => None,
+        };
+        let (unauthorized, kind) = (error.is_unauthorized(), error.kind());
+        let mut failure = Self::from(error);
+        if let (Some(cause), ErrorKind::NotFound) = (missing, kind) {
+            failure.message = format!("archive not found: {location}");
+            failure.causes = vec![cause];
+        }
+        match location.reference() {
+            Some(reference) if unauthorized => {
+                let host = reference.host();
+                failure.hint =
+                    Some(format!("log in with `docker login {host}`, or set BLOB_USERNAME and BLOB_PASSWORD"));
+            }
+            Some(reference) if failure.message.starts_with("archive not found") => {
+                let (host, repository) = (reference.host(), reference.repository());
+                failure.hint = Some(format!("`blob tags {host}/{repository}` lists the tags"));
+            }
+            _ => {}
+        }
+        failure
+    }
+
+    /// The message and its causes, joined, safe to print to a terminal.
+    pub(crate) fn sentence(&self) -> String {
+        let whole = std::iter::once(&self.message).chain(&self.causes).map(String::as_str).collect::<Vec<_>>();
+        shown(&whole.join(": "))
+    }
+
+    /// What is printed to standard error.
+    pub(crate) fn text(&self) -> String {
+        let mut text = format!("error: {}\n", self.sentence());
+        for listed in self.paths.iter().take(LISTED) {
+            let _ = writeln!(text, "  {}", shown(&listed.path));
+        }
+        let listed = self.paths.len().min(LISTED) as u64;
+        if self.path_count > listed {
+            let _ = writeln!(text, "  and {} more", self.path_count - listed);
+        }
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(text, "hint: {}", shown(hint));
+        }
+        text
+    }
+
+    /// The same for programs, on one line.
+    pub(crate) fn json(&self) -> String {
+        #[derive(Serialize)]
+        struct Said<'a> {
+            code: u8,
+            kind: &'static str,
+            message: &'a str,
+            causes: &'a [String],
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            paths: &'a [PathText],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            hint: Option<&'a str>,
+        }
+        #[derive(Serialize)]
+        struct Whole<'a> {
+            error: Said<'a>,
+        }
+        let said = Said {
+            code: self.kind.exit_code(),
+            kind: self.kind.name(),
+            message: &self.message,
+            causes: &self.causes,
+            paths: &self.paths,
+            hint: self.hint.as_deref(),
+        };
+        crate::ui::json::line(&Whole { error: said })
+    }
+}
+
+/// Escapes what could control a terminal.
+fn shown(text: &str) -> String {
+    Shown(text.as_bytes()).to_string()
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::Usage => Kind::Usage,
+            ErrorKind::NotFound => Kind::NotFound,
+            ErrorKind::Authentication => Kind::Authentication,
+            ErrorKind::Network => Kind::Network,
+            ErrorKind::Verification => Kind::Verification,
+            ErrorKind::HashMismatch => Kind::HashMismatch,
+            ErrorKind::Cancelled => Kind::Interrupted,
+            _ if find::<HttpError>(&error).is_some_and(is_about_the_network) => Kind::Network,
+            _ => Kind::General,
+        };
+        let message = match &error {
+            // A disagreement between an index and its manifest reads best from the cause alone.
+            Error::InvalidReference { source, .. } => source.to_string(),
+            _ => error.to_string(),
+        };
+        let causes = match &error {
+            Error::InvalidReference { .. } => Vec::new(),
+            _ => causes_of(&error),
+        };
+        Self { causes, hint: hint_for(&error), ..Self::new(kind, message) }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Error::from(error).into()
+    }
+}
+
+/// Whether the connection, and not what came over it, is what failed.
+fn is_about_the_network(error: &HttpError) -> bool {
+    use HttpError::{Body, Connect, Protocol, Send, Timeout, Tls};
+    matches!(error, Connect { .. } | Tls { .. } | Timeout { .. } | Send { .. } | Body { .. } | Protocol { .. })
+}
+
+/// The texts of all causes, outermost first, without what the one before says already.
+fn causes_of(error: &Error) -> Vec<String> {
+    let mut causes: Vec<String> = Vec::new();
+    let mut said = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.downcast_ref::<RegistryError>().map_or_else(|| cause.to_string(), registry_cause);
+        if !text.is_empty() && !said.contains(&text) {
+            said.clone_from(&text);
+            causes.push(text);
+        }
+        next = cause.source();
+    }
+    causes
+}
+
+/// What a registry said, without what we were doing: that is in the sentence already.
+fn registry_cause(error: &RegistryError) -> String {
+    match error {
+        RegistryError::Code { code, detail, .. } => {
+            detail.as_deref().map_or_else(|| code.to_string(), |detail| format!("{code}: {detail}"))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The first cause of type `E`, the error itself included.
+fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(current) = next {
+        if let Some(found) = current.downcast_ref::<E>() {
+            return Some(found);
+        }
+        next = current.source();
+    }
+    None
+}
+
+/// What may help against an error, where that is known.
+fn hint_for(error: &Error) -> Option<String> {
+    let hint = match error {
+        Error::Create { source: CreateError::TooManyFiles { .. }, .. } => "raise the limit with --max-files",
+        Error::Create { source: CreateError::Names { .. }, .. } => "leave these names out with --skip-non-utf8",
+        Error::Create { source: CreateError::Changed { .. }, .. } => "push again when nothing writes to the directory",
+        Error::Create { source: CreateError::Loss { .. }, .. } => "without --strict they are left out and listed",
+        Error::Index { source: IndexError::TooLarge { unit: "bytes", .. }, .. } => {
+            "raise the limit with --max-index-size"
+        }
+        Error::Index { source: IndexError::TooLarge { .. }, .. } => "raise the limit with --max-entries",
+        Error::NotVerified { .. } => "leave --require-signed out to open archives that nobody verified",
+        _ => return hint_from_causes(error),
+    };
+    Some(hint.into())
+}
+
+fn hint_from_causes(error: &Error) -> Option<String> {
+    if let Some(RegistryError::TooLarge { .. }) = find::<RegistryError>(error) {
+        return Some("raise the limit with --max-index-size".into());
+    }
+    match find::<HttpError>(error)? {
+        HttpError::Tls { .. } => {
+            Some("use --plain-http if the registry does not speak HTTPS and the network is trusted".into())
+        }
+        HttpError::Timeout { .. } => Some("allow more time with --timeout".into()),
+        _ => None,
+    }
+}
+
+/// A source's failure while whole archives are read.
+impl From<SourceError> for Failure {
+    fn from(source: SourceError) -> Self {
+        Error::Source { action: "reading the archive".into(), source }.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use blob::registry::ErrorCode;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_of_error_has_its_exit_code() {
+        let registry = |source| Error::Registry { action: "reading the manifest of h/r:t".into(), source };
+        let code = |code| registry(RegistryError::code("x", code));
+        let decode = |digest: &[u8]| {
+            let expected = blob::core::Digest::sha256_of(digest);
+            Error::Read(ReadError::DataMismatch { expected, got: blob::core::Digest::sha256_of(b"other") })
+        };
+        let refused = HttpError::Connect { target: "http://h/".into(), source: "refused".into() };
+        let tls = HttpError::Tls { target: "https://h/".into(), source: "bad certificate".into() };
+        let io = |transient, source: HttpError| {
+            registry(RegistryError::Io { action: "x".into(), transient, source: Box::new(source) })
+        };
+        for (error, expected) in [
+            ("nonsense".parse::<Location>().unwrap_err(), 2),
+            (Error::Options("x".into()), 2),
+            (code(ErrorCode::ManifestUnknown), 3),
+            (code(ErrorCode::NameUnknown), 3),
+            (Error::Read(ReadError::NotFound { path: (*b"x").into() }), 3),
+            (code(ErrorCode::Unauthorized), 4),
+            (code(ErrorCode::Denied), 4),
+            (io(true, refused), 5),
+            (io(false, tls), 5),
+            (code(ErrorCode::TooManyRequests), 5),
+            (Error::NotVerified { location: "h/r:t".into() }, 6),
+            (decode(b"x"), 7),
+            (code(ErrorCode::ManifestInvalid), 1),
+        ] {
+            let text = error.to_string();
+            assert_eq!(Failure::from(error).kind.exit_code(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_registry_says_cannot_control_the_terminal() {
+        let source = RegistryError::detailed("x", ErrorCode::Denied, "\x1b[2Jgone\nerror: nothing");
+        let failure = Failure::from(Error::Registry { action: "reading".into(), source });
+        assert_eq!(failure.text(), "error: reading: DENIED: \\u{1b}[2Jgone\\nerror: nothing\n");
+        assert!(serde_json::from_str::<serde_json::Value>(&failure.json()).is_ok());
+    }
+
+    #[test]
+    fn a_missing_archive_says_which_and_where_to_look() {
+        let source = RegistryError::detailed("reading", ErrorCode::ManifestUnknown, "no such tag");
+        let error = Error::Registry { action: "reading the manifest".into(), source };
+        let location = "localhost:5000/a/b:v1".parse().unwrap();
+        let expected = "error: archive not found: localhost:5000/a/b:v1: MANIFEST_UNKNOWN: no such tag\n\
+                        hint: `blob tags localhost:5000/a/b` lists the tags\n";
+        assert_eq!(Failure::at(error, &location).text(), expected);
+    }
+
+    #[test]
+    fn a_closed_pipe_is_a_success() {
+        assert_eq!(Failure::output(&io::ErrorKind::BrokenPipe.into()).kind.exit_code(), 0);
+        assert_eq!(Failure::output(&io::ErrorKind::StorageFull.into()).kind.exit_code(), 1);
+    }
+}

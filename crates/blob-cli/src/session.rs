@@ -1,0 +1,138 @@
+//! What all commands share: the client, the options and the progress meter.
+
+use std::time::Duration;
+
+use blob::http::RetryPolicy;
+use blob::{Archive, Client, Limits, Location, PullOptions};
+
+use crate::args::{Format, Global};
+use crate::error::Failure;
+use crate::ui::output;
+use crate::ui::progress::Meter;
+use crate::ui::record;
+use crate::ui::style::Style;
+
+/// A command that runs.
+pub(crate) struct Session {
+    pub(crate) options: Global,
+    pub(crate) style: Style,
+    pub(crate) meter: Meter,
+    password: Option<String>,
+}
+
+impl Session {
+    /// Takes the options. The password is read from standard input if that was asked for.
+    pub(crate) fn begin(options: Global) -> Result<Self, Failure> {
+        let password = if options.password_stdin {
+            let mut line = String::new();
+            let read = std::io::stdin().read_line(&mut line);
+            read.map_err(|error| Failure::io("reading the password from standard input", &error))?;
+            Some(line.trim_end_matches(['\r', '\n']).to_owned())
+        } else {
+            std::env::var("BLOB_PASSWORD").ok()
+        };
+        let silent = options.quiet || options.output == Format::Json || options.verbose > 0;
+        let meter = Meter::start(options.progress, silent);
+        Ok(Self { style: options.style(), meter, options, password })
+    }
+
+    /// A client for the registries of `locations`. Credentials are looked for only if there are any.
+    pub(crate) fn client(&self, locations: &[&Location]) -> Result<Client, Failure> {
+        let options = &self.options;
+        let mut limits = Limits::default();
+        limits.max_index_bytes = options.max_index_size.unwrap_or(limits.max_index_bytes);
+        limits.max_entries = options.max_entries.map_or(limits.max_entries, std::num::NonZero::get);
+        let mut retry = RetryPolicy::default();
+        if let Some(retries) = options.retries {
+            retry = retry.with_max_attempts(retries + 1);
+        }
+        let mut builder = Client::builder()
+            .user_agent(concat!("blob/", env!("CARGO_PKG_VERSION")))
+            .plain_http(options.plain_http)
+            .limits(limits)
+            .retry(retry);
+        if let Some(seconds) = options.timeout {
+            builder = builder.idle_timeout(Duration::from_secs(seconds.into()));
+        }
+        if options.require_signed {
+            builder = builder.require_verified();
+        }
+        let hosts: Vec<&str> = locations.iter().filter_map(|location| Some(location.reference()?.host())).collect();
+        match (&options.username, &self.password) {
+            (Some(user), Some(password)) => {
+                for host in &hosts {
+                    builder = builder.static_credentials(host, user, password);
+                }
+            }
+            (Some(_), None) => {
+                let message = "a user without a password: set BLOB_PASSWORD or pass --password-stdin";
+                return Err(Failure::usage(message));
+            }
+            (None, _) if !hosts.is_empty() => builder = builder.docker_config(),
+            (None, _) => {}
+        }
+        Ok(builder.build()?)
+    }
+
+    /// Options for opening archives.
+    pub(crate) fn pull_options(&self) -> PullOptions {
+        let mut options = PullOptions::default();
+        options.progress = self.meter.watcher();
+        options
+    }
+
+    /// Opens the archive at `location`.
+    pub(crate) async fn open(&self, client: &Client, location: &Location) -> Result<Archive, Failure> {
+        let opened = client.pull(location, &self.pull_options()).await;
+        let archive = opened.map_err(|error| Failure::at(error, location))?;
+        note_verification(location, archive.manifest().is_verified());
+        Ok(archive)
+    }
+
+    /// Writes data to standard output; the meter is cleared first.
+    pub(crate) async fn print(&self, data: impl AsRef<[u8]>) -> Result<(), Failure> {
+        self.meter.clear();
+        output::print(data).await
+    }
+
+    /// Writes the result of a command: `content` for programs, `text` for people, which is left out if they want quiet.
+    pub(crate) async fn report<T: serde::Serialize>(
+        &self,
+        content: &T,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if self.options.quiet && self.options.output == Format::Text {
+            self.meter.clear();
+            return Ok(());
+        }
+        self.print(record::render(self.options.output, content, text)).await
+    }
+
+    /// Says on standard error what the client has moved.
+    pub(crate) fn log_traffic(client: &Client) {
+        let traffic = client.traffic();
+        tracing::info!(
+            requests = traffic.requests,
+            received_bytes = traffic.received,
+            sent_bytes = traffic.sent,
+            "traffic"
+        );
+    }
+
+    /// `N requests, X of Y bytes` on standard error, as `--stats` asks: what came over the network, and how large the
+    /// data of the archive is.
+    pub(crate) fn print_stats(&self, client: &Client, archive: &Archive) {
+        self.meter.clear();
+        let traffic = client.traffic();
+        let requests = crate::ui::size::count(traffic.requests, "request");
+        let data = archive.manifest().data().size;
+        output::complain(&format!("{requests}, {} of {data} bytes\n", traffic.received));
+    }
+}
+
+/// Says in verbose output that nobody verified an archive.
+pub(crate) fn note_verification(location: &Location, verified: bool) {
+    if !verified {
+        tracing::info!(archive = %location, "not verified: no policy is configured");
+    }
+}

@@ -1,0 +1,13 @@
+//! What people and programs see.
+
+pub(crate) mod escape;
+pub(crate) mod json;
+pub(crate) mod mode;
+pub(crate) mod output;
+pub(crate) mod progress;
+pub(crate) mod record;
+pub(crate) mod size;
+pub(crate) mod style;
+pub(crate) mod table;
+pub(crate) mod time;
+pub(crate) mod tree;

@@ -1,0 +1,66 @@
+//! Names as they are shown: nothing in an archive can control the terminal.
+
+use blob::core::path::Shown;
+use serde::Serialize;
+
+/// A name for people: control characters are escaped, what is not UTF-8 becomes U+FFFD.
+pub(crate) fn shown(name: &[u8]) -> String {
+    Shown(name).to_string()
+}
+
+/// A path for programs: as text, and where it is not UTF-8 as Base64 too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct PathText {
+    pub(crate) path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) path_base64: Option<String>,
+}
+
+impl PathText {
+    pub(crate) fn new(path: &[u8]) -> Self {
+        let path_base64 = std::str::from_utf8(path).is_err().then(|| base64(path));
+        Self { path: String::from_utf8_lossy(path).into_owned(), path_base64 }
+    }
+}
+
+/// RFC 4648 Base64 with padding.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let group = chunk.iter().fold(0_u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for position in 0..4 {
+            let sextet = (group >> (18 - 6 * position) & 63) as usize;
+            text.push(if position <= chunk.len() { ALPHABET[sextet] as char } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+        assert_eq!(base64(&[0xff, 0xfe, 0xfd]), "//79");
+    }
+
+    #[test]
+    fn only_names_that_are_not_text_carry_their_bytes() {
+        assert_eq!(PathText::new("ä\n".as_bytes()), PathText { path: "ä\n".into(), path_base64: None });
+        let odd = PathText::new(b"a\xff");
+        assert_eq!((odd.path.as_str(), odd.path_base64.as_deref()), ("a\u{fffd}", Some("Yf8=")));
+    }
+}
