@@ -1,3 +1,4 @@
+//! Caches that may forget, never lie and never fail a read.
 #![doc = include_str!("../README.md")]
 
 mod admin;

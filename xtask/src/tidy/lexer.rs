@@ -140,7 +140,7 @@ pub(super) fn product(source: &str) -> String {
 
 /// Whether a file is test code as a whole.
 pub(super) fn is_test_file(path: &str) -> bool {
-    path.ends_with("/tests.rs") || path.contains("/tests/")
+    path.ends_with("/tests.rs") || path.contains("/tests/") || path.contains("/src/conformance")
 }
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
+//! Every lie that an answer can tell about its range.
 #![allow(clippy::unwrap_used)]
 use super::*;
 
