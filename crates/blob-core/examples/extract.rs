@@ -2,6 +2,7 @@
 //! DEST [stream]`. `stream` reads the data as if it were far away.
 
 use std::error::Error;
+use std::io::Write as _;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -53,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let mut options = ExtractOptions::default();
             (options.preserve_mode, options.preserve_times) = (true, true);
             let report = futures_executor::block_on(archive.extract(Selection::everything(), dest, &options))?;
-            eprintln!("{report:?}");
+            writeln!(std::io::stderr(), "{report:?}")?;
         }
         _ => return Err("extract pack zstd|none DIR ARCHIVE_DIR | unpack ARCHIVE_DIR DEST [stream]".into()),
     }

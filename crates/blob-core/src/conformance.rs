@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 pub mod cache;
+pub mod source;
 
 #[doc(hidden)]
 pub use futures_executor::block_on;

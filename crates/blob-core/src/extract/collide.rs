@@ -55,3 +55,35 @@ fn fold(path: &[u8]) -> Vec<u8> {
         _ => path.to_ascii_lowercase(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::extract::{ExtractOptions, Layout, Selection};
+    use crate::{Archive, ArchivePath, Digest, IndexBuilder, MemorySource, NewDirectory, ReadOptions};
+    use std::sync::Arc;
+
+    fn tree(paths: &[&str]) -> Tree {
+        let mut builder = IndexBuilder::new();
+        for path in paths {
+            let path = ArchivePath::new(path).unwrap();
+            builder.empty_dir(NewDirectory { path, mode: 0o755, mtime_ns: 0 });
+        }
+        let index = builder.finish(0, &Digest::sha256_of(b"")).unwrap();
+        let archive = Archive::open(Arc::new(index), Arc::new(MemorySource::new("")), ReadOptions::default()).unwrap();
+        Tree::new(&archive, &Selection::everything(), &Layout::Full, &ExtractOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn names_that_differ_in_case_alone_are_found() {
+        let check = |paths: &[&str], expected: bool| assert_eq!(folded(&tree(paths)).is_some(), expected, "{paths:?}");
+        check(&["a", "b", "c/a", "c/b"], false);
+        check(&["a", "A"], true);
+        check(&["d/readme", "d/README"], true);
+        check(&["d/x", "D/y"], true);
+        check(&["d/x", "e/X"], false);
+        check(&["größe", "GRÖSSE"], false);
+        check(&["größe", "GRÖßE"], true);
+    }
+}

@@ -131,3 +131,85 @@ impl Plan {
         self.larges.sort_by_key(|large| std::cmp::Reverse(large.range.end - large.range.start));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::extract::{ExtractOptions, Layout, Selection};
+    use crate::{Archive, ArchivePath, Compression, Digest, IndexBuilder, MemorySource, NewFile, ReadOptions};
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    /// A tree of files with these ranges; nothing of them is ever read.
+    fn tree(ranges: &[(u64, u64)], size: u64) -> Tree {
+        let mut builder = IndexBuilder::new();
+        for (number, &(start, length)) in ranges.iter().enumerate() {
+            builder.file(NewFile {
+                path: ArchivePath::new(format!("f{number:04}")).unwrap(),
+                data_offset: start,
+                data_size: length,
+                original_size: length,
+                // One hash for one size, as the format demands.
+                hash: Digest::sha256_of(&length.to_le_bytes()).as_bytes().try_into().unwrap(),
+                mode: 0,
+                uid: 0,
+                gid: 0,
+                mtime_ns: 0,
+                compression: Compression::None,
+            });
+        }
+        let index = Arc::new(builder.finish(size, &Digest::sha256_of(b"")).unwrap());
+        let source = MemorySource::new(vec![0; size as usize]);
+        let archive = Archive::open(index, Arc::new(source), ReadOptions::default()).unwrap();
+        Tree::new(&archive, &Selection::everything(), &Layout::Full, &ExtractOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn large_files_stand_alone_and_equal_ones_together() {
+        let large = SMALL + 1;
+        let tree = tree(&[(0, 10), (10, large), (10 + large, 20), (10, large), (0, 0), (10, large + 5)], 1 << 24);
+        let plan = Plan::new(&tree, Shape { run_bytes: 1 << 20, max_gap: 0 });
+        let larges: Vec<_> = plan.larges.iter().map(|large| (large.range.clone(), large.members.len())).collect();
+        assert_eq!(larges, [(10..10 + large + 5, 1), (10..10 + large, 2)]);
+        assert_eq!(
+            plan.runs.iter().map(|run| run.range.clone()).collect::<Vec<_>>(),
+            [0..0, 0..10, 10 + large..30 + large]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn every_file_is_in_one_batch_and_every_batch_in_one_run(
+            ranges in prop::collection::vec((0_u64..3_000_000, 0_u64..700_000), 0..60),
+            run_bytes in 1_u64..4_000_000,
+            max_gap in 0_u64..100_000,
+        ) {
+            let tree = tree(&ranges, 4_000_000);
+            let plan = Plan::new(&tree, Shape { run_bytes, max_gap });
+            let (mut file, mut batch) = (0, 0);
+            for run in &plan.runs {
+                prop_assert_eq!(run.batches.start, batch);
+                batch = run.batches.end;
+                let mut end = run.range.start;
+                for batch in &plan.batches[run.batches.clone()] {
+                    // A stream can be cut into them in one pass.
+                    prop_assert!(end <= batch.range.start && batch.range.end <= run.range.end);
+                    end = batch.range.end;
+                    prop_assert_eq!(batch.members.start, file);
+                    file = batch.members.end;
+                    for &placed in &plan.files[batch.members.clone()] {
+                        let range = tree.entry(placed).range();
+                        let inside = batch.range.start <= range.start && range.end <= batch.range.end;
+                        prop_assert!(range.is_empty() || inside);
+                    }
+                }
+            }
+            prop_assert_eq!((file, batch), (ranges.len(), plan.batches.len()));
+            prop_assert!(plan.larges.is_empty());
+            let mut nodes: Vec<u32> = plan.files.iter().map(|placed| placed.node).collect();
+            nodes.sort_unstable();
+            prop_assert!(nodes.into_iter().eq(0..ranges.len() as u32));
+        }
+    }
+}

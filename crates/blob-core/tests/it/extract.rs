@@ -552,7 +552,7 @@ fn local_archives_are_saved_opened_and_read_with_seeking() {
     for name in ["a/x", "a-b", "large.zst", "large.bin"] {
         let mut damaged = pair.data.clone();
         let middle = archive.entry(name).unwrap().range();
-        damaged[((middle.start + middle.end) / 2) as usize] ^= 1;
+        damaged[u64::midpoint(middle.start, middle.end) as usize] ^= 1;
         let source = blob_core::MemorySource::new(damaged);
         let bad = pair.over(Arc::new(source));
         assert!(bad.open_local(name).unwrap_err().is_corrupt(), "{name}");

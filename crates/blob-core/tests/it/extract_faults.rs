@@ -252,16 +252,17 @@ fn a_full_disk_is_reported_and_cleaned_up() {
     let dir = temp.path().to_str().unwrap();
     let test = std::env::current_exe().unwrap();
     let name = "extract_faults::a_full_disk_is_reported_and_cleaned_up";
-    // XFSZ would end the process before the error is seen: it is ignored.
-    let script = format!(
-        "if mount -t tmpfs -o size=1m blob-test {dir} 2>/dev/null; then :; else trap '' XFSZ; ulimit -f 8; fi; \
-         BLOB_TEST_FULL={dir} {} --exact {name}",
-        test.display()
-    );
-    let unshared = std::process::Command::new("unshare").args(["-m", "sh", "-c", &script]).output();
+    let run = format!("BLOB_TEST_FULL={dir} {} --exact {name}", test.display());
+    // The mount is seen by this process and its children alone, and gone with them.
+    let mounted = format!("mount -t tmpfs -o size=1m blob-test {dir} && {run}");
+    let unshared = std::process::Command::new("unshare").args(["-m", "sh", "-c", &mounted]).output();
     let output = match unshared {
         Ok(output) if output.status.success() => output,
-        _ => std::process::Command::new("sh").args(["-c", &script]).output().unwrap(),
+        // XFSZ would end the process before the error is seen: it is ignored.
+        _ => {
+            let limited = format!("trap '' XFSZ; ulimit -f 8; {run}");
+            std::process::Command::new("sh").args(["-c", &limited]).output().unwrap()
+        }
     };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

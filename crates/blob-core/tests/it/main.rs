@@ -7,4 +7,5 @@ mod create;
 mod extract;
 mod extract_faults;
 mod format;
+mod source;
 mod support;
