@@ -6,7 +6,6 @@ use super::Archive;
 use crate::error::ExtractError;
 use crate::extract::{self, ExtractOptions, ExtractReport, Layout, Order, Selection};
 use crate::path;
-use crate::threads::offload;
 
 impl Archive {
     /// Extracts `selection` to the directory `dest`, which is created with its parents if it is absent.
@@ -83,10 +82,13 @@ impl Archive {
     }
 
     /// The files, links and empty directories at `dest` that an extraction would meet and that differ from the archive:
-    /// what [`Existing::KeepEqual`](crate::extract::Existing::KeepEqual) would refuse. Nothing is written.
+    /// what [`Existing::KeepEqual`](crate::extract::Existing::KeepEqual) would refuse, sorted. Nothing is written.
     ///
     /// # Errors
-    /// [`ExtractError`].
+    /// [`ExtractError`], also for what an extraction would refuse before it looks at files.
+    ///
+    /// # Cancellation
+    /// Dropping the future stops the comparison.
     pub async fn conflicts(
         &self,
         selection: Selection,
@@ -96,8 +98,7 @@ impl Archive {
         // Where things go is all that matters here, not how a clean destination would be reached.
         let order =
             Order { beneath: Vec::new(), layout: options.layout.clone(), ..order(selection, dest.as_ref(), options) };
-        let (archive, options) = (self.clone(), options.clone());
-        offload(move || extract::conflicts(&archive, &order, &options)).await
+        extract::conflicts(self, order, options).await
     }
 }
 

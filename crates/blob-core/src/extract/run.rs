@@ -292,24 +292,40 @@ fn path_of(bytes: &[u8]) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(bytes))
 }
 
-/// The things at `dest` that stand in the way of the order and differ from the archive.
-pub(crate) fn conflicts(
+/// The things at the destination that stand in the way of the order and differ from the archive.
+pub(crate) async fn conflicts(
     archive: &Archive,
-    order: &Order,
+    order: Order,
     options: &ExtractOptions,
 ) -> Result<Vec<PathBuf>, ExtractError> {
-    let mut tree = Tree::new(archive, &order.selection, &order.layout, options)?;
-    tree.rename.clone_from(&order.rename);
-    let Some(root) = Destination::look(&order.dest)? else { return Ok(Vec::new()) };
-    let threads = std::thread::available_parallelism().map_or(2, NonZero::get);
-    let scan = Scan { tree: &tree, root: &root, existing: Existing::KeepEqual, threads };
-    let present = scan.dirs()?;
-    let mut paths = Vec::new();
-    for things in [&tree.files, &tree.links, &tree.empty_dirs] {
-        let standing = scan.things(things, &present, &|| false)?;
-        let differing = things.iter().zip(standing).filter(|(_, standing)| *standing == Standing::Differs);
-        paths.extend(differing.map(|(&placed, _)| order.dest.join(path_of(&tree.target(placed)))));
+    let link = Arc::new(Link::default());
+    let guard = CancelOnDrop(Arc::clone(&link));
+    let (done, found) = oneshot::channel();
+    let job = Extraction { archive: archive.clone(), order, options: options.clone(), link };
+    let started = std::thread::Builder::new().name("blob-compare".into()).spawn(move || {
+        // The caller may be gone.
+        let _ = done.send(job.conflicts());
+    });
+    started.map_err(|error| io_error("starting a thread to compare with", "", error))?;
+    let result = found.await.expect("the thread sends its result, unless it panics");
+    drop(guard);
+    result
+}
+
+impl Extraction {
+    fn conflicts(&self) -> Result<Vec<PathBuf>, ExtractError> {
+        let tree = self.tree()?;
+        let dest = &self.order.dest;
+        let Some(root) = Destination::look(dest)? else { return Ok(Vec::new()) };
+        let scan = Scan { tree: &tree, root: &root, existing: Existing::KeepEqual, threads: self.threads() };
+        let present = scan.dirs()?;
+        let mut paths = Vec::new();
+        for things in [&tree.files, &tree.links, &tree.empty_dirs] {
+            let standing = scan.things(things, &present, &|| self.link.is_cancelled())?;
+            let differing = things.iter().zip(standing).filter(|(_, standing)| *standing == Standing::Differs);
+            paths.extend(differing.map(|(&placed, _)| dest.join(path_of(&tree.target(placed)))));
+        }
+        paths.sort();
+        Ok(paths)
     }
-    paths.sort();
-    Ok(paths)
 }

@@ -62,6 +62,7 @@ enum Verified {
 impl Workshop<'_> {
     /// Works until there is nothing left, or something failed: the link then knows.
     pub(super) fn work(&self) {
+        let _stop = StopOnPanic(self.link);
         let mut worker = Worker {
             shop: self,
             handles: Handles::new(self.root, &self.prepared.tree),
@@ -265,6 +266,17 @@ impl Worker<'_> {
             shop.finish(placed, file, dir)?;
         }
         Ok(())
+    }
+}
+
+/// Stops everybody else when a thread panics, as a caller's progress watcher may: they would wait for it for ever.
+struct StopOnPanic<'a>(&'a Link);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.cancel();
+        }
     }
 }
 

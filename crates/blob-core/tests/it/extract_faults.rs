@@ -232,6 +232,21 @@ fn progress_counts_and_cancels() {
 }
 
 #[test]
+fn a_watcher_that_panics_hangs_nobody() {
+    let pair = many();
+    let temp = tempfile::tempdir().unwrap();
+    for (number, archive) in [pair.local(), pair.over(Arc::new(Far(pair.remote())))].into_iter().enumerate() {
+        let mut options = ExtractOptions::default();
+        options.read_ahead_bytes = 1 << 20;
+        options.progress = Some(Arc::new(|_: &Event<'_>| -> ControlFlow<()> { panic!("the watcher fell asleep") }));
+        let dest = temp.path().join(number.to_string());
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&archive, &dest, &options).is_ok()));
+        assert!(caught.is_err() && !dest.exists());
+    }
+    assert_no_leftovers(temp.path());
+}
+
+#[test]
 fn a_full_disk_is_reported_and_cleaned_up() {
     // A file system of one MiB, mounted where the tests may mount; the limit on file sizes stands in elsewhere.
     if let Some(dir) = std::env::var_os("BLOB_TEST_FULL") {
