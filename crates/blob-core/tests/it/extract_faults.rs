@@ -232,6 +232,49 @@ fn progress_counts_and_cancels() {
 }
 
 #[test]
+fn a_destination_that_fills_meanwhile_is_merged() {
+    let pair = many().link("link", "large").dir("hollow", 0o755);
+    for existing in [Existing::Skip, Existing::KeepEqual, Existing::Overwrite] {
+        for equal in [false, true] {
+            let temp = tempfile::tempdir().unwrap();
+            let dest = temp.path().join("dest");
+            let content = if equal { noise(20_000, 0) } else { b"other".to_vec() };
+            let (filled, once, mut options) = (dest.clone(), std::sync::Once::new(), ExtractOptions::default());
+            options.existing = existing;
+            options.progress = Some(Arc::new(move |_: &Event<'_>| {
+                once.call_once(|| {
+                    std::fs::create_dir_all(filled.join("d0")).unwrap();
+                    std::fs::write(filled.join("d0/f0"), &content).unwrap();
+                    std::fs::write(filled.join("theirs"), "theirs").unwrap();
+                });
+                ControlFlow::Continue(())
+            }));
+            let result = block_on(pair.local().extract(Selection::everything(), &dest, &options));
+            assert_no_leftovers(temp.path());
+            let mut found = tree(&dest);
+            assert_eq!(found.remove(&b"theirs"[..]).unwrap(), b"theirs");
+            let mut whole = expected(&pair.local());
+            match (existing, equal, result) {
+                (Existing::KeepEqual, false, Err(ExtractError::Exists { total: 1, .. })) => {
+                    assert_eq!(found.len(), 2, "nothing of the archive is there");
+                    continue;
+                }
+                (Existing::Skip, _, Ok(report)) => {
+                    assert_eq!((report.files, report.skipped, report.symlinks), (201, 1, 1));
+                    if !equal {
+                        whole.insert(b"d0/f0".to_vec(), b"other".to_vec());
+                    }
+                }
+                (Existing::KeepEqual, true, Ok(report)) => assert_eq!((report.files, report.kept), (201, 1)),
+                (Existing::Overwrite, _, Ok(report)) => assert_eq!((report.files, report.kept), (202, 0)),
+                (_, _, other) => panic!("{existing:?} {equal}: {other:?}"),
+            }
+            assert!(found == whole, "{existing:?} {equal}");
+        }
+    }
+}
+
+#[test]
 fn a_watcher_that_panics_hangs_nobody() {
     let pair = many();
     let temp = tempfile::tempdir().unwrap();
