@@ -7,6 +7,7 @@ pub mod client;
 pub mod conformance;
 pub mod descriptor;
 pub mod error;
+pub mod filter;
 #[cfg(feature = "layout")]
 pub mod layout;
 pub mod manifest;
