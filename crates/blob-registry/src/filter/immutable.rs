@@ -199,6 +199,8 @@ impl Drop for Turn<'_> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[tokio::test]
@@ -208,8 +210,8 @@ mod tests {
         let tags = ["v1", "v2"].map(|tag| Tag::new(tag).unwrap());
         let turn = turns.take(&repository, &tags).await;
         let other = turns.take(&repository, &tags[1..]);
-        futures_util::pin_mut!(other);
-        assert!(futures_util::poll!(&mut other).is_pending(), "the tag is taken");
+        let mut other = std::pin::pin!(other);
+        assert!(other.as_mut().now_or_never().is_none(), "the tag is taken");
         drop(turn);
         let other = other.await;
         assert_eq!(turns.locks().len(), 1);
