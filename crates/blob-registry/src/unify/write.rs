@@ -133,6 +133,8 @@ pub(super) fn settled<T>(action: &str, results: Vec<(usize, Result<T>)>) -> Resu
     match failure {
         None if answers.is_empty() => Err(RegistryError::unsupported(action)),
         None => Ok(answers),
+        // Whoever stopped it does not ask how far it got.
+        Some(error @ RegistryError::Cancelled { .. }) => Err(error),
         Some(error) if answers.is_empty() => Err(error),
         Some(error) => {
             let succeeded = answers.into_iter().map(|(at, _)| at).collect();

@@ -95,7 +95,7 @@ async fn immutable_tags_are_set_once() {
     kept.push_manifest(&name, again).await.expect("the condition holds");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn of_many_that_want_a_tag_one_gets_it() {
     let inner = Scripted::new(memory());
     inner.delay("push_manifest", std::time::Duration::from_millis(5));
@@ -111,7 +111,7 @@ async fn of_many_that_want_a_tag_one_gets_it() {
     assert_eq!(kept.resolve(&name, &tag("v1").into()).await.unwrap().digest, winner);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_tag_that_somebody_else_moves_is_told() {
     let inner = memory();
     let other = put_artifact(&*inner, "a", "other", &[]).await.with_tags([tag("v1")]);

@@ -112,6 +112,7 @@ struct Script {
     fails_with: Option<ErrorCode>,
     delays: BTreeMap<&'static str, Duration>,
     not_local: bool,
+    pushes_left: Option<usize>,
 }
 
 impl Scripted {
@@ -128,6 +129,11 @@ impl Scripted {
 
     pub(crate) fn fail_with(&self, code: Option<ErrorCode>) {
         self.script.lock().unwrap().fails_with = code;
+    }
+
+    /// Lets this many more pushes of blobs and manifests through.
+    pub(crate) fn fail_pushes_after(&self, count: Option<usize>) {
+        self.script.lock().unwrap().pushes_left = count;
     }
 
     pub(crate) fn delay(&self, call: &'static str, by: Duration) {
@@ -148,7 +154,16 @@ impl Scripted {
         let (delay, failure) = {
             let mut script = self.script.lock().unwrap();
             *script.calls.entry(call).or_default() += 1;
-            (script.delays.get(call).copied(), script.fails_with)
+            let mut failure = script.fails_with;
+            if call.starts_with("push_")
+                && let Some(left) = &mut script.pushes_left
+            {
+                match left.checked_sub(1) {
+                    Some(fewer) => *left = fewer,
+                    None => failure = Some(ErrorCode::TooManyRequests),
+                }
+            }
+            (script.delays.get(call).copied(), failure)
         };
         if let Some(delay) = delay {
             tokio::time::sleep(delay).await;
