@@ -13,12 +13,13 @@
 //! ```
 
 use std::fmt::Debug;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use blob_core::{ByteSource, Digest, MemorySource};
 use bytes::{Bytes, BytesMut};
-use futures_util::TryStreamExt as _;
+use futures_util::{FutureExt as _, TryStreamExt as _};
 
 use crate::error::{ErrorCode, RegistryError};
 use crate::manifest::ImageManifest;
@@ -37,10 +38,26 @@ pub use uploads::*;
 
 /// Makes one `#[tokio::test]` of each clause. The argument is an async closure that makes a fresh registry: an
 /// `Arc<dyn Registry>`, or a pair of it and whatever has to live as long (a temporary directory, a server).
+///
+/// A registry that is meant to break a clause, such as one whose tags do not move, names it:
+/// `registry_conformance!(make, refused: [tags_move_and_manifests_stay])`. The test is then that the clause fails.
 #[macro_export]
 macro_rules! registry_conformance {
     ($make:expr) => {
-        $crate::registry_conformance! { @clauses $make;
+        $crate::registry_conformance! { $make, refused: [] }
+    };
+    ($make:expr, refused: [$($refused:ident),*]) => {
+        #[::tokio::test]
+        async fn what_is_refused_is_refused() {
+            $(
+                let kept = ($make)().await;
+                let repository = $crate::conformance::fresh_repository();
+                let registry = $crate::conformance::Kept::registry(&kept);
+                let clause = $crate::conformance::$refused(registry, &repository);
+                $crate::conformance::refused(clause, stringify!($refused)).await;
+            )*
+        }
+        $crate::registry_conformance! { @clauses $make, &[$(stringify!($refused)),*];
             blobs_round_trip,
             ranges_are_exact,
             empty_blobs_are_blobs,
@@ -74,16 +91,26 @@ macro_rules! registry_conformance {
             repositories_are_listed,
         }
     };
-    (@clauses $make:expr; $($clause:ident,)*) => {
+    (@clauses $make:expr, $refused:expr; $($clause:ident,)*) => {
         $(
             #[::tokio::test]
             async fn $clause() {
+                let refused: &[&str] = $refused;
+                if refused.contains(&stringify!($clause)) {
+                    return;
+                }
                 let kept = ($make)().await;
                 let repository = $crate::conformance::fresh_repository();
                 $crate::conformance::$clause($crate::conformance::Kept::registry(&kept), &repository).await;
             }
         )*
     };
+}
+
+/// Asserts that a clause fails.
+pub async fn refused(clause: impl Future<Output = ()>, name: &str) {
+    let outcome = AssertUnwindSafe(clause).catch_unwind().await;
+    assert!(outcome.is_err(), "{name}: expected the registry to refuse this, it did not");
 }
 
 /// A registry, with what must live as long.

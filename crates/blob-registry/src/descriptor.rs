@@ -20,6 +20,11 @@ pub mod media_type {
     /// Bytes of no stated kind.
     pub const OCTET_STREAM: &str = "application/octet-stream";
 
+    /// Whether a layer of this type is fetched from elsewhere, so that a registry need not have it.
+    pub(crate) fn is_foreign(media_type: &str) -> bool {
+        media_type.contains("nondistributable") || media_type.contains(".foreign.")
+    }
+
     /// Whether `media_type` is that of a manifest or index, as opposed to a blob.
     pub fn is_manifest(media_type: &str) -> bool {
         matches!(media_type, IMAGE_MANIFEST | IMAGE_INDEX | DOCKER_MANIFEST | DOCKER_MANIFEST_LIST)

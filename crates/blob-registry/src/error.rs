@@ -206,6 +206,28 @@ pub enum RegistryError {
         /// What was being done.
         action: String,
     },
+    /// Registries that should agree about a tag do not.
+    #[error("{action}: the registries disagree: one has it at {one}, another at {other}")]
+    Conflict {
+        /// What was being done.
+        action: String,
+        /// What the tag points at in the first registry that knows it.
+        one: Digest,
+        /// What it points at in another.
+        other: Digest,
+    },
+    /// Of several registries, some took a change and some did not.
+    #[error("{action}: done in {}, not in {}", numbered(succeeded), numbered(failed))]
+    Partial {
+        /// What was being done.
+        action: String,
+        /// The registries that took it, counted from 0.
+        succeeded: Vec<usize>,
+        /// Those that did not.
+        failed: Vec<usize>,
+        /// Why one of them did not.
+        source: Box<RegistryError>,
+    },
     /// The source of a push failed.
     #[error("{action}")]
     Source {
@@ -239,9 +261,12 @@ impl RegistryError {
             Self::DigestMismatch { .. } => ErrorCode::DigestInvalid,
             Self::SizeMismatch { .. } | Self::TooLarge { .. } => ErrorCode::SizeInvalid,
             Self::Credentials { .. } => ErrorCode::Unauthorized,
-            Self::Protocol { .. } | Self::Io { .. } | Self::Source { .. } | Self::Cancelled { .. } => {
-                ErrorCode::Unknown
-            }
+            Self::Partial { source, .. } => source.error_code(),
+            Self::Protocol { .. }
+            | Self::Io { .. }
+            | Self::Source { .. }
+            | Self::Conflict { .. }
+            | Self::Cancelled { .. } => ErrorCode::Unknown,
         }
     }
 
@@ -274,14 +299,31 @@ impl RegistryError {
             }
             Self::Io { transient, .. } => *transient,
             Self::Source { source, .. } => source.is_transient(),
+            Self::Partial { source, .. } => source.is_transient(),
             _ => false,
         }
+    }
+
+    /// Of two failures to find the same thing, the one that says more. "Not found" says least: it holds only if nobody
+    /// has a better reason not to know.
+    pub(crate) fn or_worse(self, other: Self) -> Self {
+        let weight = |error: &Self| match error {
+            Self::Cancelled { .. } => 6,
+            _ if error.is_integrity() => 5,
+            _ if error.is_not_found() => 0,
+            _ if error.is_unsupported() => 1,
+            _ if error.is_unauthorized() => 4,
+            _ if error.is_transient() => 3,
+            _ => 2,
+        };
+        if weight(&other) > weight(&self) { other } else { self }
     }
 
     /// The kind of failure, for readers of sources.
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::Source { source, .. } => source.kind(),
+            Self::Partial { source, .. } => source.kind(),
             Self::Protocol { .. } => FailureKind::Protocol,
             Self::Io { source, .. } if is_absent(source.as_ref()) => FailureKind::NotFound,
             _ if self.is_integrity() => FailureKind::Integrity,
@@ -302,6 +344,13 @@ impl RegistryError {
 /// Whether the operating system says that a file or directory does not exist.
 fn is_absent(error: &(dyn StdError + 'static)) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// Positions as people count: "registry 1", "registries 1, 3".
+fn numbered(positions: &[usize]) -> String {
+    let numbers: Vec<String> = positions.iter().map(|position| (position + 1).to_string()).collect();
+    let noun = if numbers.len() == 1 { "registry" } else { "registries" };
+    format!("{noun} {}", numbers.join(", "))
 }
 
 #[cfg(test)]

@@ -5,8 +5,11 @@
 pub mod client;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod copy;
 pub mod descriptor;
 pub mod error;
+pub mod filter;
+pub mod kind;
 #[cfg(feature = "layout")]
 pub mod layout;
 pub mod manifest;
@@ -21,9 +24,12 @@ pub mod source;
 mod store;
 #[cfg(any(feature = "memory", feature = "layout", feature = "server"))]
 mod token;
+pub mod unify;
 
+pub use copy::{CopyOptions, CopyReport, Place, copy};
 pub use descriptor::{Descriptor, EMPTY_JSON, media_type};
 pub use error::{ErrorCode, RegistryError};
+pub use kind::{Kind, KindHint, Kinds, resolve_any};
 #[cfg(feature = "layout")]
 pub use layout::{LayoutRegistry, LayoutStore};
 pub use manifest::{ImageIndex, ImageManifest, ManifestError, Outline};
@@ -37,3 +43,4 @@ pub use registry::{
 #[cfg(feature = "server")]
 pub use server::{Server, ServerHandle};
 pub use source::BlobSource;
+pub use unify::{ReadPolicy, TagPolicy, Unify, UnifyOptions, WritePolicy};

@@ -58,9 +58,8 @@ pub(crate) enum Needed {
 /// Everything that `outline` names and that must exist. The subject need not, nor need layers that may not be
 /// distributed.
 pub(crate) fn needed(outline: &Outline) -> impl Iterator<Item = Needed> + '_ {
-    let elsewhere =
-        |blob: &Descriptor| blob.media_type.contains("nondistributable") || blob.media_type.contains(".foreign.");
-    let blobs = outline.blobs.iter().filter(move |blob| !elsewhere(blob)).map(|blob| Needed::Blob(blob.digest));
+    let here = outline.blobs.iter().filter(|blob| !media_type::is_foreign(&blob.media_type));
+    let blobs = here.map(|blob| Needed::Blob(blob.digest));
     let manifests = outline.manifests.iter().map(|child| {
         if media_type::is_manifest(&child.media_type) {
             Needed::Manifest(child.digest)

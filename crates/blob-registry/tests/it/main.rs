@@ -8,10 +8,24 @@ mod client;
 #[cfg(all(feature = "layout", feature = "memory"))]
 mod conformance;
 #[cfg(all(feature = "layout", feature = "memory"))]
+<<<<<<< HEAD
 mod layout;
 #[cfg(all(feature = "server", feature = "memory"))]
 mod server;
 #[cfg(feature = "memory")]
 mod source;
+=======
+mod copy;
+#[cfg(feature = "memory")]
+mod filter;
+#[cfg(feature = "memory")]
+mod kind;
+#[cfg(feature = "memory")]
+mod kit;
+#[cfg(all(feature = "server", feature = "memory"))]
+mod server;
+#[cfg(feature = "memory")]
+mod unify;
+>>>>>>> f7b8559 (Add unions, graph copies and the question of the kind of a digest)
 #[cfg(all(feature = "server", feature = "memory"))]
 mod wire;

@@ -1,0 +1,283 @@
+//! Copying an artifact with everything it refers to from one registry to another.
+
+use std::sync::Arc;
+
+use blob_core::{Digest, Progress};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::descriptor::Descriptor;
+use crate::error::RegistryError;
+use crate::reference::{Repository, Tag, Target};
+use crate::registry::{PushBlob, PushManifest, PushedBlob, Registry};
+use crate::source::BlobSource;
+
+mod plan;
+
+use plan::{Node, Plan};
+
+/// A repository in a registry.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The registry.
+    pub registry: Arc<dyn Registry>,
+    /// The repository.
+    pub repository: Repository,
+}
+
+impl Place {
+    /// `repository` in `registry`.
+    pub fn new(registry: Arc<dyn Registry>, repository: Repository) -> Self {
+        Self { registry, repository }
+    }
+}
+
+/// How a copy is made.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct CopyOptions {
+    /// Tags to set at the destination when everything else is there; none by default, whatever was copied.
+    pub tags: Vec<Tag>,
+    /// Copy what refers to the artifact as well (signatures, attestations), and what refers to that.
+    pub referrers: bool,
+    /// Requests at a time: 4.
+    pub concurrency: usize,
+    /// Look at everything below a manifest that the destination has already. Without it such a manifest counts as
+    /// complete, as registries promise.
+    pub verify: bool,
+    /// Change nothing, only find out what would be copied.
+    pub dry_run: bool,
+    /// Both places are in one registry, even if they are reached through two objects: blobs are mounted. Found out
+    /// without help if it is one object.
+    pub same_registry: bool,
+    /// Manifests in all: 10,000.
+    pub max_manifests: usize,
+    /// Manifests below one another, referrers included: 32.
+    pub max_depth: usize,
+    /// Told of every blob, with its digest as `what`.
+    pub progress: Option<Arc<dyn Progress>>,
+}
+
+impl Default for CopyOptions {
+    fn default() -> Self {
+        Self {
+            tags: Vec::new(),
+            referrers: false,
+            concurrency: 4,
+            verify: false,
+            dry_run: false,
+            same_registry: false,
+            max_manifests: 10_000,
+            max_depth: 32,
+            progress: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for CopyOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CopyOptions")
+            .field("tags", &self.tags)
+            .field("referrers", &self.referrers)
+            .field("concurrency", &self.concurrency)
+            .field("dry_run", &self.dry_run)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a copy did, or would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CopyReport {
+    /// The artifact.
+    pub root: Descriptor,
+    /// Manifests that were sent.
+    pub manifests_copied: u64,
+    /// Manifests that were there.
+    pub manifests_existing: u64,
+    /// Blobs that were sent.
+    pub blobs_copied: u64,
+    /// Blobs that were there.
+    pub blobs_existing: u64,
+    /// Blobs that were mounted from the other repository.
+    pub blobs_mounted: u64,
+    /// Bytes of the manifests and blobs that were sent.
+    pub bytes: u64,
+}
+
+/// Copies the manifest `target` and everything it names from one place to another: only what is missing there, blobs
+/// before the manifests that name them, those before the indexes that list them, and tags last of all.
+///
+/// A layer that its media type says is fetched from elsewhere is not copied.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+/// use std::sync::Arc;
+/// use blob_registry::{CopyOptions, ImageManifest, MemoryRegistry, Place, PushManifest, Registry, Repository, Tag};
+/// # use blob_registry::{PushBlob, media_type};
+/// # use blob_core::{Digest, MemorySource};
+///
+/// let from = Place::new(Arc::new(MemoryRegistry::new()), Repository::new("team/assets")?);
+/// let to = Place::new(Arc::new(MemoryRegistry::new()), Repository::new("mirror/assets")?);
+/// # let empty = PushBlob::new(Digest::sha256_of(b"{}"), Arc::new(MemorySource::new("{}")));
+/// # from.registry.push_blob(&from.repository, empty).await?;
+/// # let push = PushManifest::new(media_type::IMAGE_MANIFEST, ImageManifest::artifact("a/b", vec![]).to_bytes());
+/// # from.registry.push_manifest(&from.repository, push.with_tags([Tag::new("v1")?])).await?;
+/// let mut options = CopyOptions::default();
+/// options.tags.push(Tag::new("v1")?);
+/// options.referrers = true;
+/// let report = blob_registry::copy(&from, &Tag::new("v1")?.into(), &to, &options).await?;
+/// assert_eq!((report.manifests_copied, report.blobs_copied), (1, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// The first failure on either side ends the copy; what was copied by then stays. [`RegistryError::TooLarge`] for a graph
+/// over the limits of `options`, or whose manifests are over 64 MiB together.
+///
+/// # Cancellation
+/// As after an error.
+pub async fn copy(
+    from: &Place,
+    target: &Target,
+    to: &Place,
+    options: &CopyOptions,
+) -> Result<CopyReport, RegistryError> {
+    let plan = Plan::draw(from, target, to, options).await?;
+    let report = CopyReport {
+        root: plan.root().manifest.descriptor.clone(),
+        manifests_copied: 0,
+        manifests_existing: plan.nodes().filter(|node| node.existing).count() as u64,
+        blobs_copied: 0,
+        blobs_existing: 0,
+        blobs_mounted: 0,
+        bytes: 0,
+    };
+    let mut run = Run { from, to, options, report };
+    run.blobs(plan.blobs(options)).await?;
+    run.manifests(&plan).await?;
+    Ok(run.report)
+}
+
+/// A copy whose plan is made.
+struct Run<'a> {
+    from: &'a Place,
+    to: &'a Place,
+    options: &'a CopyOptions,
+    report: CopyReport,
+}
+
+impl Run<'_> {
+    async fn blobs(&mut self, blobs: Vec<Descriptor>) -> Result<(), RegistryError> {
+        let (from, to, options) = (self.from, self.to, self.options);
+        let work = stream::iter(blobs).map(|blob| async move {
+            let done = blob_to(from, to, options, &blob).await?;
+            Ok::<_, RegistryError>((done, blob.size))
+        });
+        let mut work = work.buffer_unordered(options.concurrency.max(1)).boxed();
+        while let Some((done, size)) = work.try_next().await? {
+            match done {
+                PushedBlob::Uploaded => {
+                    self.report.blobs_copied += 1;
+                    self.report.bytes += size;
+                }
+                PushedBlob::Existing => self.report.blobs_existing += 1,
+                PushedBlob::Mounted => self.report.blobs_mounted += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Pushes manifests level by level, and the tags when they are all there.
+    async fn manifests(&mut self, plan: &Plan) -> Result<(), RegistryError> {
+        let (to, options) = (self.to, self.options);
+        let levels = plan.levels();
+        // What refers to the root is pushed behind it: the root then gets its tags at the very end.
+        let root_is_last = levels.last().is_some_and(|level| level.iter().all(|node| node.is(plan.root())));
+        for level in levels {
+            let work = stream::iter(level).map(|node| async move {
+                let tags = if root_is_last && node.is(plan.root()) { options.tags.as_slice() } else { &[] };
+                push(to, options, node, tags).await
+            });
+            let mut work = work.buffer_unordered(options.concurrency.max(1)).boxed();
+            while let Some(bytes) = work.try_next().await? {
+                self.report.manifests_copied += 1;
+                self.report.bytes += bytes;
+            }
+        }
+        if !root_is_last {
+            self.tags(plan.root()).await?;
+        }
+        Ok(())
+    }
+
+    /// Points the tags at a manifest that is there.
+    async fn tags(&self, root: &Node) -> Result<(), RegistryError> {
+        let Place { registry, repository } = self.to;
+        let digest = root.manifest.descriptor.digest;
+        let mut unset = Vec::new();
+        for tag in &self.options.tags {
+            match registry.resolve(repository, &tag.clone().into()).await {
+                Ok(current) if current.digest == digest => {}
+                Ok(_) => unset.push(tag.clone()),
+                Err(error) if error.is_not_found() => unset.push(tag.clone()),
+                Err(error) => return Err(error),
+            }
+        }
+        if !unset.is_empty() {
+            push(self.to, self.options, root, &unset).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Copies one blob.
+async fn blob_to(
+    from: &Place,
+    to: &Place,
+    options: &CopyOptions,
+    blob: &Descriptor,
+) -> Result<PushedBlob, RegistryError> {
+    let mounts = is_same(from, to, options);
+    if options.dry_run {
+        return match to.registry.stat_blob(&to.repository, &blob.digest).await {
+            Ok(_) => Ok(PushedBlob::Existing),
+            Err(error) if error.is_not_found() && mounts => Ok(PushedBlob::Mounted),
+            Err(error) if error.is_not_found() => Ok(PushedBlob::Uploaded),
+            Err(error) => Err(error),
+        };
+    }
+    let (registry, repository) = (Arc::clone(&from.registry), from.repository.clone());
+    let source = BlobSource::locate(registry, repository, blob.digest, blob.size).await?;
+    let mut push = PushBlob::new(blob.digest, source);
+    if mounts {
+        push.mount_from.push(from.repository.clone());
+    }
+    push.progress = options.progress.clone().map(|progress| (blob.digest.to_string(), progress));
+    to.registry.push_blob(&to.repository, push).await
+}
+
+/// Pushes one manifest and gives its size in bytes.
+async fn push(to: &Place, options: &CopyOptions, node: &Node, tags: &[Tag]) -> Result<u64, RegistryError> {
+    let bytes = node.manifest.bytes.clone();
+    let size = bytes.len() as u64;
+    if options.dry_run {
+        return Ok(size);
+    }
+    let mut push = PushManifest::new(node.manifest.descriptor.media_type.clone(), bytes);
+    push.digest = node.manifest.descriptor.digest;
+    to.registry.push_manifest(&to.repository, push.with_tags(tags.iter().cloned())).await?;
+    Ok(size)
+}
+
+fn is_same(from: &Place, to: &Place, options: &CopyOptions) -> bool {
+    let same = options.same_registry || Arc::ptr_eq(&from.registry, &to.registry);
+    same && from.repository != to.repository
+}
+
+/// What a limit of a copy says when it is reached.
+fn too_many(root: &Digest, what: &str, limit: usize) -> RegistryError {
+    let action = format!("copying {root}: counting its {what}");
+    RegistryError::TooLarge { action, size: limit as u64 + 1, limit: limit as u64 }
+}

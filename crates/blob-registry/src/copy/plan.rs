@@ -1,0 +1,220 @@
+//! What a copy has to move: the graph below and behind a manifest, as far as the destination lacks it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use blob_core::Digest;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{CopyOptions, Place, too_many};
+use crate::descriptor::{Descriptor, media_type};
+use crate::error::{ErrorCode, RegistryError};
+use crate::kind::{Kind, KindHint, resolve_any};
+use crate::manifest::Outline;
+use crate::reference::Target;
+use crate::registry::{Manifest, PageRequest};
+
+/// The manifests of one copy are in memory, together at most this many bytes.
+const MAX_BYTES: usize = 64 << 20;
+
+/// Pages of referrers to one manifest.
+const MAX_PAGES: usize = 1_000;
+
+/// A manifest of the graph.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) manifest: Manifest,
+    outline: Outline,
+    /// Whether the destination has it.
+    pub(super) existing: bool,
+    /// What the index lists that is no manifest.
+    listed_blobs: Vec<Descriptor>,
+}
+
+impl Node {
+    fn digest(&self) -> Digest {
+        self.manifest.descriptor.digest
+    }
+
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.digest() == other.digest()
+    }
+}
+
+/// A graph of manifests. The first is the root; parents come before their children, subjects before their referrers.
+#[derive(Debug)]
+pub(super) struct Plan {
+    nodes: Vec<Node>,
+    /// Positions in `nodes`.
+    by_digest: HashMap<Digest, usize>,
+}
+
+/// What a manifest led to.
+struct Found {
+    node: Node,
+    next: Vec<Digest>,
+}
+
+impl Plan {
+    /// Finds the graph, breadth first.
+    pub(super) async fn draw(
+        from: &Place,
+        target: &Target,
+        to: &Place,
+        options: &CopyOptions,
+    ) -> Result<Self, RegistryError> {
+        let root = from.registry.manifest(&from.repository, target).await?;
+        let (digest, mut bytes) = (root.descriptor.digest, 0);
+        let mut plan = Self { nodes: Vec::new(), by_digest: HashMap::new() };
+        let mut seen = HashSet::from([digest]);
+        let mut level = vec![(digest, Some(root))];
+        for _ in 0..=options.max_depth {
+            let work = stream::iter(level).map(|(digest, known)| look_at(from, to, options, digest, known));
+            let mut work = work.buffered(options.concurrency.max(1)).boxed();
+            let mut below = Vec::new();
+            while let Some(Found { node, next }) = work.try_next().await? {
+                bytes += node.manifest.bytes.len();
+                if bytes > MAX_BYTES {
+                    return Err(too_many(&digest, "bytes of manifests", MAX_BYTES));
+                }
+                for child in next {
+                    if seen.insert(child) {
+                        below.push((child, None));
+                    }
+                    if seen.len() > options.max_manifests {
+                        return Err(too_many(&digest, "manifests", options.max_manifests));
+                    }
+                }
+                plan.by_digest.insert(node.digest(), plan.nodes.len());
+                plan.nodes.push(node);
+            }
+            if below.is_empty() {
+                return Ok(plan);
+            }
+            level = below;
+        }
+        Err(too_many(&digest, "levels of manifests", options.max_depth))
+    }
+
+    pub(super) fn root(&self) -> &Node {
+        &self.nodes[0]
+    }
+
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter()
+    }
+
+    /// The blobs to copy, each once, in the order in which they are named.
+    pub(super) fn blobs(&self, options: &CopyOptions) -> Vec<Descriptor> {
+        let wanted = self.nodes.iter().filter(|node| options.verify || !node.existing);
+        let named = wanted.flat_map(|node| node.outline.blobs.iter().chain(&node.listed_blobs));
+        let mut seen = HashSet::new();
+        let here = named.filter(|blob| !media_type::is_foreign(&blob.media_type));
+        here.filter(|blob| seen.insert(blob.digest)).cloned().collect()
+    }
+
+    /// The manifests to copy, in the order in which they may be pushed: all of a level at the same time.
+    ///
+    /// What an index lists is in a level before it, and so is the subject of a referrer, so that the destination can
+    /// list it. Digests cannot be in a circle, except through a broken hash; such a circle is pushed last, for the
+    /// destination to refuse.
+    pub(super) fn levels(&self) -> Vec<Vec<&Node>> {
+        let before: Vec<HashSet<usize>> = self.nodes.iter().map(|node| self.before(node)).collect();
+        let mut missing: Vec<usize> = before.iter().map(HashSet::len).collect();
+        let mut after: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
+        for (at, before) in before.iter().enumerate() {
+            before.iter().for_each(|&earlier| after[earlier].push(at));
+        }
+        let mut levels = Vec::new();
+        let mut level: Vec<usize> = (0..self.nodes.len()).filter(|&at| missing[at] == 0).collect();
+        while !level.is_empty() {
+            let mut next = Vec::new();
+            for &later in level.iter().flat_map(|&at| &after[at]) {
+                missing[later] -= 1;
+                if missing[later] == 0 {
+                    next.push(later);
+                }
+            }
+            levels.push(std::mem::replace(&mut level, next));
+        }
+        levels.push((0..self.nodes.len()).filter(|&at| missing[at] > 0).collect());
+        let to_copy = |level: Vec<usize>| -> Vec<&Node> {
+            level.into_iter().map(|at| &self.nodes[at]).filter(|node| !node.existing).collect()
+        };
+        levels.into_iter().map(to_copy).filter(|level| !level.is_empty()).collect()
+    }
+
+    /// What has to be there before `node`, as positions.
+    fn before(&self, node: &Node) -> HashSet<usize> {
+        let named = node.outline.manifests.iter().chain(&node.outline.subject);
+        named.filter_map(|named| self.by_digest.get(&named.digest).copied()).collect()
+    }
+}
+
+/// Reads a manifest, asks whether the destination has it, and finds out where it leads.
+async fn look_at(
+    from: &Place,
+    to: &Place,
+    options: &CopyOptions,
+    digest: Digest,
+    known: Option<Manifest>,
+) -> Result<Found, RegistryError> {
+    let target = Target::Digest(digest);
+    let existing = match to.registry.resolve(&to.repository, &target).await {
+        Ok(_) => true,
+        Err(error) if error.is_not_found() => false,
+        Err(error) => return Err(error),
+    };
+    let manifest = match known {
+        Some(manifest) => manifest,
+        None => from.registry.manifest(&from.repository, &target).await?,
+    };
+    let action = || format!("copying manifest {}@{digest}", from.repository);
+    let outline = Outline::parse(&manifest.bytes)
+        .map_err(|error| RegistryError::detailed(action(), ErrorCode::ManifestInvalid, error.to_string()))?;
+    let mut found = Found { node: Node { manifest, outline, existing, listed_blobs: Vec::new() }, next: Vec::new() };
+    // What the destination has is complete; but referrers of what is below it may be missing.
+    if !existing || options.verify || options.referrers {
+        found.children(from).await?;
+    }
+    if options.referrers {
+        found.referrers(from, options).await?;
+    }
+    Ok(found)
+}
+
+impl Found {
+    async fn children(&mut self, from: &Place) -> Result<(), RegistryError> {
+        for child in &self.node.outline.manifests {
+            if media_type::is_manifest(&child.media_type) {
+                self.next.push(child.digest);
+                continue;
+            }
+            // An index may list anything. Image layouts show manifests as blobs, so the manifest is asked for first.
+            let hint = Some(KindHint::Manifest);
+            match resolve_any(&*from.registry, &from.repository, &child.digest, hint).await? {
+                Kind::Manifest(_) => self.next.push(child.digest),
+                Kind::Blob { size } => {
+                    let blob = Descriptor::new(child.media_type.clone(), child.digest, size);
+                    self.node.listed_blobs.push(blob);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn referrers(&mut self, from: &Place, options: &CopyOptions) -> Result<(), RegistryError> {
+        let (subject, mut request) = (self.node.digest(), PageRequest::first());
+        let registry = Arc::clone(&from.registry);
+        for _ in 0..MAX_PAGES {
+            let page = registry.referrers(&from.repository, &subject, None, &request).await?;
+            self.next.extend(page.items.into_iter().map(|entry| entry.digest));
+            if self.next.len() > options.max_manifests {
+                return Err(too_many(&subject, "manifests", options.max_manifests));
+            }
+            let Some(next) = page.next else { return Ok(()) };
+            request.after = Some(next);
+        }
+        Err(too_many(&subject, "pages of referrers", MAX_PAGES))
+    }
+}

@@ -1,0 +1,52 @@
+//! Registries that stand in front of another one and change what it lets through.
+//!
+//! Each wraps an `Arc<dyn Registry>` and is a registry itself, so they stack in any order and serve, copy and unify like
+//! any other. Every one forwards or judges every method of the trait by name; a method that is added to the trait and
+//! not to a wrapper is a lint error, never an open door.
+//!
+//! | wrapper | what it does |
+//! |---|---|
+//! | [`ReadOnly`] | nothing is written or deleted |
+//! | [`Immutable`] | a tag is set once; nothing is deleted |
+//! | [`Prefix`] | the repositories below a name, as if it were the root |
+//! | [`Select`] | some repositories are not there |
+//! | [`Access`] | a function decides about every call |
+//! | [`Limit`] | nothing over a size comes in |
+//! | [`Log`] | every call is told to `tracing` |
+
+mod access;
+mod catalog;
+mod immutable;
+mod limit;
+mod log;
+mod prefix;
+mod read_only;
+mod select;
+
+pub use access::{Access, AccessKind};
+pub use immutable::Immutable;
+pub use limit::{Limit, Sizes};
+pub use log::Log;
+pub use prefix::Prefix;
+pub use read_only::ReadOnly;
+pub use select::Select;
+
+/// What every wrapper names.
+mod prelude {
+    pub(super) use std::fmt;
+    pub(super) use std::ops::Range;
+    pub(super) use std::sync::Arc;
+
+    pub(super) use async_trait::async_trait;
+    pub(super) use blob_core::{ByteSource, Digest};
+
+    pub(super) use crate::descriptor::Descriptor;
+    pub(super) use crate::error::{ErrorCode, RegistryError};
+    pub(super) use crate::reference::{Repository, Tag, Target};
+    pub(super) use crate::registry::{
+        BlobReader, Manifest, Mount, Page, PageRequest, PushBlob, PushManifest, PushedBlob, PushedManifest, Registry,
+        Upload, UploadId,
+    };
+
+    pub(super) type Result<T> = std::result::Result<T, RegistryError>;
+}

@@ -1,0 +1,243 @@
+//! Copies of artifacts between registries.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex};
+
+use blob_core::{Digest, Event};
+use blob_registry::{
+    CopyOptions, Descriptor, ErrorCode, ImageIndex, ImageManifest, LayoutRegistry, LayoutStore, MemoryRegistry,
+    PageRequest, Place, PushManifest, Registry, RegistryError, Repository, copy, media_type,
+};
+
+use crate::kit::{Scripted, artifact, code, descriptor, memory, put, put_artifact, read, repository, tag};
+
+fn place(registry: impl Registry + 'static, name: &str) -> Place {
+    Place::new(Arc::new(registry), repository(name))
+}
+
+fn options(change: impl FnOnce(&mut CopyOptions)) -> CopyOptions {
+    let mut options = CopyOptions::default();
+    change(&mut options);
+    options
+}
+
+/// What [`graph`] makes: the index `v1` of two artifacts with a common configuration, a referrer of the index, one of
+/// that, and one of the first artifact.
+struct Graph {
+    index: PushManifest,
+    children: [PushManifest; 2],
+    referrers: [PushManifest; 3],
+}
+
+async fn graph(registry: &dyn Registry, name: &str) -> Graph {
+    let children = [put_artifact(registry, name, "one", &[]).await, put_artifact(registry, name, "two", &[]).await];
+    let index = ImageIndex::new(children.iter().map(descriptor).collect());
+    let index = PushManifest::new(media_type::IMAGE_INDEX, index.to_bytes()).with_tags([tag("v1")]);
+    registry.push_manifest(&repository(name), index.clone()).await.unwrap();
+    let signature = artifact("signature", Some(&index));
+    let referrers =
+        [signature.clone(), artifact("countersignature", Some(&signature)), artifact("sbom", Some(&children[0]))];
+    for (referrer, layer) in referrers.iter().zip(["signature", "countersignature", "sbom"]) {
+        put(registry, name, layer).await;
+        registry.push_manifest(&repository(name), referrer.clone()).await.unwrap();
+    }
+    Graph { index, children, referrers }
+}
+
+async fn has(place: &Place, manifest: &PushManifest) -> bool {
+    match place.registry.manifest(&place.repository, &manifest.digest.into()).await {
+        Ok(found) => found.bytes == manifest.bytes,
+        Err(error) if error.is_not_found() => false,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+/// Copies the graph of `from` to `to` in every way there is and looks at what arrived.
+async fn check_copies(from: Place, to: Place) {
+    let graph = graph(&*from.registry, from.repository.as_str()).await;
+    let target = tag("v1").into();
+    let wet = options(|options| options.tags = vec![tag("v1"), tag("latest")]);
+    let dry = options(|options| (options.tags, options.dry_run) = (vec![tag("v1")], true));
+    let planned = copy(&from, &target, &to, &dry).await.unwrap();
+    assert!(!has(&to, &graph.index).await, "a dry run changes nothing");
+    let report = copy(&from, &target, &to, &wet).await.unwrap();
+    assert_eq!(report, planned, "a dry run tells what happens");
+    assert_eq!((report.manifests_copied, report.manifests_existing), (3, 0));
+    assert_eq!((report.blobs_copied, report.blobs_existing, report.blobs_mounted), (3, 0, 0));
+    let manifests = graph.children.iter().chain([&graph.index]).map(|push| push.bytes.len() as u64).sum::<u64>();
+    assert_eq!((report.bytes, report.root.digest), (manifests + 2 + 3 + 3, graph.index.digest));
+    for name in ["v1", "latest"] {
+        let tagged = to.registry.resolve(&to.repository, &tag(name).into()).await.unwrap();
+        assert_eq!(tagged.digest, graph.index.digest);
+    }
+    assert!(!has(&to, &graph.referrers[0]).await, "referrers were not asked for");
+    let with_referrers = options(|options| options.referrers = true);
+    let report = copy(&from, &target, &to, &with_referrers).await.unwrap();
+    assert_eq!((report.manifests_copied, report.manifests_existing), (3, 3));
+    assert_eq!((report.blobs_copied, report.blobs_existing), (3, 1), "the empty configuration was there");
+    for manifest in graph.referrers.iter().chain(&graph.children).chain([&graph.index]) {
+        assert!(has(&to, manifest).await);
+    }
+    let listed = to.registry.referrers(&to.repository, &graph.index.digest, None, &PageRequest::first()).await.unwrap();
+    assert_eq!(listed.items.len(), 1);
+    assert_eq!(read(&*to.registry, to.repository.as_str(), &Digest::sha256_of(b"two")).await, "two");
+    let report = copy(&from, &target, &to, &with_referrers).await.unwrap();
+    assert_eq!((report.manifests_copied, report.blobs_copied, report.bytes), (0, 0, 0), "nothing is missing");
+}
+
+#[tokio::test]
+async fn copies_between_all_kinds_of_registries() {
+    let directory = tempfile::tempdir().unwrap();
+    for (number, (from_disk, to_disk)) in
+        [(false, false), (false, true), (true, false), (true, true)].iter().enumerate()
+    {
+        let open = async |on_disk: bool, side: &str| -> Arc<dyn Registry> {
+            let path = directory.path().join(format!("{number}{side}"));
+            if on_disk { Arc::new(LayoutStore::open(path).await.unwrap()) } else { memory() }
+        };
+        let from = Place::new(open(*from_disk, "from").await, repository("a"));
+        check_copies(from, Place::new(open(*to_disk, "to").await, repository("b"))).await;
+    }
+    let layout = LayoutRegistry::open_or_create(directory.path().join("layout")).await.unwrap();
+    check_copies(place(MemoryRegistry::new(), "a"), place(layout, "any")).await;
+}
+
+#[tokio::test]
+async fn blobs_are_streamed_where_they_are_not_local() {
+    check_copies(place(Scripted::remote(memory()), "a"), place(Scripted::remote(memory()), "b")).await;
+}
+
+#[tokio::test]
+async fn only_what_is_missing_is_asked_for() {
+    let (from, to) = (Scripted::remote(memory()), Scripted::remote(memory()));
+    let (source, destination) = (place(from.clone(), "a"), place(to.clone(), "b"));
+    let graph = graph(&from, "a").await;
+    copy(&source, &graph.children[0].digest.into(), &destination, &CopyOptions::default()).await.unwrap();
+    from.take_all();
+    to.take_all();
+    let tags = options(|options| options.tags = vec![tag("v1")]);
+    copy(&source, &tag("v1").into(), &destination, &tags).await.unwrap();
+    let (asked, told) = (from.take_all(), to.take_all());
+    assert_eq!((asked["manifest"], asked["read_blob"]), (3, 1), "the second layer only");
+    assert_eq!((told["resolve"], told["push_blob"], told["push_manifest"]), (3, 2, 2), "{told:?}");
+    copy(&source, &tag("v1").into(), &destination, &tags).await.unwrap();
+    let (asked, told) = (from.take_all(), to.take_all());
+    assert_eq!(asked.into_iter().collect::<Vec<_>>(), [("manifest", 1)], "to know what the tag points at");
+    assert_eq!(told.into_iter().collect::<Vec<_>>(), [("resolve", 2)], "the manifest and the tag are there");
+    // A destination that lost something below a manifest is mended only if asked to.
+    to.delete_blob(&repository("b"), &Digest::sha256_of(b"two")).await.unwrap();
+    let report = copy(&source, &tag("v1").into(), &destination, &CopyOptions::default()).await.unwrap();
+    assert_eq!(report.blobs_copied, 0);
+    let verify = options(|options| options.verify = true);
+    let report = copy(&source, &tag("v1").into(), &destination, &verify).await.unwrap();
+    assert_eq!((report.blobs_copied, report.blobs_existing, report.manifests_existing), (1, 2, 3));
+}
+
+#[tokio::test]
+async fn within_one_registry_blobs_are_mounted() {
+    let counted = Scripted::remote(memory());
+    let graph = graph(&counted, "a").await;
+    counted.take_all();
+    let registry: Arc<dyn Registry> = Arc::new(counted.clone());
+    let from = Place::new(Arc::clone(&registry), repository("a"));
+    let to = Place::new(registry, repository("b"));
+    let report = copy(&from, &graph.index.digest.into(), &to, &CopyOptions::default()).await.unwrap();
+    assert_eq!((report.blobs_mounted, report.blobs_copied), (3, 0));
+    assert_eq!(counted.take("read_blob"), 0);
+    let elsewhere = place(counted.clone(), "c");
+    let same = options(|options| options.same_registry = true);
+    assert_eq!(copy(&from, &graph.index.digest.into(), &elsewhere, &same).await.unwrap().blobs_mounted, 3);
+    let back = copy(&from, &graph.index.digest.into(), &from, &CopyOptions::default()).await.unwrap();
+    assert_eq!((back.manifests_existing, back.bytes), (1, 0), "onto itself there is nothing to do");
+}
+
+#[tokio::test]
+async fn the_tag_comes_last() {
+    let (from, to) = (Scripted::new(memory()), Scripted::new(memory()));
+    let graph = graph(&from, "a").await;
+    let (source, destination) = (place(from, "a"), place(to.clone(), "b"));
+    let all = options(|options| (options.tags, options.referrers) = (vec![tag("v1")], true));
+    for fails_after in 0.. {
+        to.fail_pushes_after(Some(fails_after));
+        let copied = copy(&source, &graph.index.digest.into(), &destination, &all).await;
+        to.fail_pushes_after(None);
+        if copied.is_ok() {
+            assert!(fails_after > 0, "failures do fail");
+            break;
+        }
+        let tagged = to.resolve(&repository("b"), &tag("v1").into()).await;
+        assert!(tagged.unwrap_err().is_not_found(), "tagged after a failure at push {fails_after}");
+    }
+    for referrer in &graph.referrers {
+        assert!(has(&destination, referrer).await);
+    }
+    assert!(to.resolve(&repository("b"), &tag("v1").into()).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_index_may_list_blobs_and_layers_may_be_elsewhere() {
+    let (from, to) = (place(MemoryRegistry::new(), "a"), place(MemoryRegistry::new(), "b"));
+    let listed = put(&*from.registry, "a", "a listed blob").await;
+    put(&*from.registry, "a", "{}").await;
+    let foreign = Descriptor::of("application/vnd.oci.image.layer.nondistributable.v1.tar", b"not here");
+    let child = ImageManifest::artifact("a/b", vec![foreign]).to_bytes();
+    let child = PushManifest::new(media_type::IMAGE_MANIFEST, child);
+    from.registry.push_manifest(&from.repository, child.clone()).await.unwrap();
+    let children = vec![Descriptor::new("text/plain", listed, 13), descriptor(&child)];
+    let index = PushManifest::new(media_type::IMAGE_INDEX, ImageIndex::new(children).to_bytes());
+    from.registry.push_manifest(&from.repository, index.clone()).await.unwrap();
+    let report = copy(&from, &index.digest.into(), &to, &CopyOptions::default()).await.unwrap();
+    assert_eq!((report.manifests_copied, report.blobs_copied), (2, 2));
+    assert_eq!(read(&*to.registry, "b", &listed).await, "a listed blob");
+}
+
+#[tokio::test]
+async fn graphs_over_a_limit_are_refused() {
+    let (from, to) = (place(MemoryRegistry::new(), "a"), place(MemoryRegistry::new(), "b"));
+    let graph = graph(&*from.registry, "a").await;
+    for change in [
+        (|options| options.max_manifests = 2) as fn(&mut CopyOptions),
+        |options| options.max_depth = 0,
+        |options| (options.max_depth, options.referrers) = (1, true),
+        |options| (options.max_manifests, options.referrers) = (5, true),
+    ] {
+        let refused = copy(&from, &graph.index.digest.into(), &to, &options(change)).await;
+        assert!(matches!(refused, Err(RegistryError::TooLarge { .. })), "{refused:?}");
+    }
+    assert!(to.registry.tags(&to.repository, &PageRequest::first()).await.unwrap_err().is_not_found());
+    for change in [
+        (|options| options.max_manifests = 3) as fn(&mut CopyOptions),
+        |options| options.max_depth = 1,
+        |options| (options.max_depth, options.max_manifests, options.referrers) = (2, 6, true),
+    ] {
+        copy(&from, &graph.index.digest.into(), &to, &options(change)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_first_failure_ends_it() {
+    let (from, to) = (Scripted::remote(memory()), Scripted::remote(memory()));
+    let graph = graph(&from, "a").await;
+    let (source, destination) = (place(from.clone(), "a"), place(to.clone(), "b"));
+    let missing: Repository = repository("missing");
+    let nowhere = Place::new(Arc::clone(&source.registry), missing);
+    let copied = copy(&nowhere, &tag("v1").into(), &destination, &CopyOptions::default()).await;
+    assert!(copied.unwrap_err().is_not_found());
+    to.fail_with(Some(ErrorCode::Denied));
+    let target = graph.index.digest.into();
+    assert_eq!(code(copy(&source, &target, &destination, &CopyOptions::default()).await), ErrorCode::Denied);
+    to.fail_with(None);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let watch = Arc::clone(&seen);
+    let progress = move |event: &Event<'_>| {
+        if let Event::Uploading { what, .. } = event {
+            watch.lock().unwrap().push((*what).to_owned());
+        }
+        ControlFlow::Break(())
+    };
+    let mut watched = options(|options| options.concurrency = 1);
+    watched.progress = Some(Arc::new(progress));
+    copy(&source, &target, &destination, &watched).await.unwrap_err();
+    assert_eq!(*seen.lock().unwrap(), [Digest::sha256_of(b"{}").to_string()]);
+    assert!(!has(&destination, &graph.index).await);
+}

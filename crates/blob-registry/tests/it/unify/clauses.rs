@@ -1,0 +1,39 @@
+//! A union keeps the contract of the trait, whatever it is made of.
+
+use super::*;
+
+mod two_memories_first {
+    use super::*;
+    blob_registry::registry_conformance!(async || {
+        Arc::new(Unify::new(vec![memory(), memory()], UnifyOptions::default())) as Arc<dyn Registry>
+    });
+}
+
+mod two_memories_all {
+    use super::*;
+    blob_registry::registry_conformance!(async || {
+        let options = options(|options| (options.write, options.read) = (WritePolicy::All, ReadPolicy::Race));
+        Arc::new(Unify::new(vec![memory(), memory()], options)) as Arc<dyn Registry>
+    });
+}
+
+mod three_that_agree {
+    use super::*;
+    blob_registry::registry_conformance!(async || {
+        let options = options(|options| (options.tags, options.write) = (TagPolicy::Agree, WritePolicy::All));
+        Arc::new(Unify::new(vec![memory(), memory(), memory()], options)) as Arc<dyn Registry>
+    });
+}
+
+#[cfg(feature = "layout")]
+mod memory_and_layout {
+    use blob_registry::LayoutStore;
+
+    use super::*;
+    blob_registry::registry_conformance!(async || {
+        let directory = tempfile::tempdir().unwrap();
+        let store = LayoutStore::open(directory.path().join("store")).await.unwrap();
+        let options = options(|options| options.write = WritePolicy::All);
+        (Arc::new(Unify::new(vec![memory(), Arc::new(store)], options)) as Arc<dyn Registry>, directory)
+    });
+}
