@@ -1,6 +1,6 @@
 //! Archives a directory to two files and tells how fast that was.
 //!
-//! `cargo run --release --example create -- <directory> <destination> [none|zstd] [threads]`
+//! `cargo run --release --example create -- <directory> <destination> [none|zstd] [threads] [MiB of memory]`
 #![allow(clippy::print_stdout, reason = "it is a program")]
 
 use std::error::Error;
@@ -20,6 +20,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     if let Some(threads) = arguments.next() {
         options.create.threads = Some(threads.to_string_lossy().parse()?);
+    }
+    if let Some(memory) = arguments.next() {
+        options.create.memory = memory.to_string_lossy().parse::<u64>()? << 20;
     }
     let start = Instant::now();
     let created = create_blob(&source, &destination, &options)?;

@@ -6,7 +6,13 @@
 
 #[cfg(feature = "tokio")]
 mod async_read;
+#[cfg(feature = "fs")]
+mod copy;
+#[cfg(feature = "fs")]
+mod local;
 mod read;
+#[cfg(feature = "fs")]
+mod save;
 mod stats;
 mod stream;
 
@@ -17,12 +23,14 @@ use crate::cache::Cache;
 use crate::codec::{DecodeLimits, Decoder};
 use crate::entry::Entry;
 use crate::error::ReadError;
-use crate::index::{ArchiveIndex, DirEntry, Node};
+use crate::index::{ArchiveIndex, DirEntry, IndexLimits, Node};
 use crate::path;
 use crate::source::ByteSource;
 
 #[cfg(feature = "tokio")]
 pub use async_read::EntryReader;
+#[cfg(feature = "fs")]
+pub use local::LocalFile;
 pub use stats::{DirStats, FileKind, Metadata};
 pub use stream::EntryStream;
 
@@ -32,6 +40,8 @@ pub use stream::EntryStream;
 pub struct ReadLimits {
     /// What decoding may cost.
     pub decode: DecodeLimits,
+    /// How large an index may be that [`Archive::open_file`] reads.
+    pub index: IndexLimits,
     /// The largest file that [`Archive::read`] takes to memory, in bytes: 256 MiB by default. Streams and extraction
     /// have bounded memory and do not ask for it.
     pub max_file_bytes: u64,
@@ -39,7 +49,7 @@ pub struct ReadLimits {
 
 impl Default for ReadLimits {
     fn default() -> Self {
-        Self { decode: DecodeLimits::default(), max_file_bytes: 256 << 20 }
+        Self { decode: DecodeLimits::default(), index: IndexLimits::default(), max_file_bytes: 256 << 20 }
     }
 }
 

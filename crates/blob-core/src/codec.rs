@@ -16,6 +16,9 @@ pub const SMALL: u64 = 8 << 20;
 /// How much a streaming step decodes: 256 KiB.
 const STEP: usize = 256 << 10;
 
+/// How much one thread of an encoder with several takes at a time: 2 MiB.
+const JOB: u32 = 2 << 20;
+
 /// The default Zstandard level.
 pub const DEFAULT_LEVEL: i32 = 3;
 
@@ -360,13 +363,14 @@ impl Encoder {
         Ok(Self { context })
     }
 
-    /// Compresses with `workers` threads inside one stream; 0 compresses on the calling thread. Takes effect with the
-    /// next content.
+    /// Compresses with `workers` threads inside one stream, each 2 MiB at a time where the level allows it, so that
+    /// buffers stay small; 0 compresses on the calling thread. Takes effect with the next content.
     ///
     /// # Errors
     /// [`DecodeError::Zstd`] where the library was built without threads.
     pub fn set_workers(&mut self, workers: u32) -> Result<(), DecodeError> {
-        self.context.set_parameter(CParameter::NbWorkers(workers)).map(drop).map_err(zstd_error)
+        self.context.set_parameter(CParameter::NbWorkers(workers)).map_err(zstd_error)?;
+        self.context.set_parameter(CParameter::JobSize(JOB)).map(drop).map_err(zstd_error)
     }
 
     /// Compresses `content` to one frame, unless that would not make it smaller: then the answer is `None`. `scratch`

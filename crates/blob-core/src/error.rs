@@ -1,5 +1,9 @@
 //! What can go wrong when archives are read and extracted.
 
+#[cfg(feature = "fs")]
+use std::path::Path;
+use std::path::PathBuf;
+
 use crate::codec::DecodeError;
 use crate::index::IndexError;
 use crate::path::{PathError, Shown};
@@ -88,7 +92,7 @@ pub enum ReadError {
         /// What was being done.
         action: &'static str,
         /// The file.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// The cause.
         source: std::io::Error,
     },
@@ -148,4 +152,128 @@ impl ReadError {
             Self::Index(_) | Self::Data(_) | Self::DataMismatch { .. } | Self::Io { .. } => None,
         }
     }
+}
+
+/// Extracting from an archive failed. Nothing half-written stands under a final name, and temporary files are gone.
+#[cfg(feature = "fs")]
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExtractError {
+    /// The archive could not be read, or does not hold what was asked for.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The operating system failed.
+    #[error("{action} {}", shown(path))]
+    Io {
+        /// What was being done: "writing", "creating the directory" …
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// Files at the destination differ from those in the archive; nothing was written.
+    #[error("{} exist already and differ from the archive: {}", count(*total, "file"), list(paths, *total))]
+    Exists {
+        /// The first of them, at most 1,000, in path order.
+        paths: Vec<PathBuf>,
+        /// How many there are.
+        total: u64,
+    },
+    /// Something of another kind stands where a file or directory has to go.
+    #[error("{} is {found}, where the archive has {wanted}", shown(path))]
+    Obstructed {
+        /// Where.
+        path: PathBuf,
+        /// What stands there: "a symbolic link or a file", "a directory".
+        found: &'static str,
+        /// What the archive has: "a directory", "a file".
+        wanted: &'static str,
+    },
+    /// A symbolic link leads out of the destination; nothing was written.
+    #[error("the symbolic link \"{}\" leads out of the destination, to \"{}\"", Shown(path), Shown(target))]
+    Escapes {
+        /// The link's path in the archive.
+        path: Box<[u8]>,
+        /// What it points at.
+        target: Box<[u8]>,
+    },
+    /// Two things would land in one place; nothing was written.
+    #[error("\"{}\" and \"{}\" would be written to one place", Shown(a), Shown(b))]
+    Collision {
+        /// One path.
+        a: Box<[u8]>,
+        /// The other path.
+        b: Box<[u8]>,
+    },
+    /// A name is longer than file systems allow; nothing was written.
+    #[error("a name in \"{}\" is longer than {limit} bytes", Shown(path))]
+    NameTooLong {
+        /// The path in the archive.
+        path: Box<[u8]>,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The selection is over a limit; nothing was written.
+    #[error("the selection has {got} {what}, over the limit of {limit}; raise the limit to extract it")]
+    Limit {
+        /// What is counted: "files", "bytes".
+        what: &'static str,
+        /// How many, when counting stopped.
+        got: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The destination cannot be replaced as a whole; nothing was written.
+    #[error("{} cannot be replaced: {why}", shown(path))]
+    CannotReplace {
+        /// The destination.
+        path: PathBuf,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The caller's [`Progress`](crate::Progress) said to stop.
+    #[error("the extraction was cancelled")]
+    Cancelled,
+}
+
+#[cfg(feature = "fs")]
+impl ExtractError {
+    /// Whether what was asked for is not in the archive.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Read(error) if error.is_not_found())
+    }
+
+    /// Whether stored bytes came whole, but are not the ones that the digest promises.
+    pub fn is_hash_mismatch(&self) -> bool {
+        matches!(self, Self::Read(error) if error.is_hash_mismatch())
+    }
+
+    /// Whether trying again may help.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Read(error) if error.is_transient())
+    }
+}
+
+/// A path of the file system for people: quoted, control characters escaped.
+#[cfg(feature = "fs")]
+fn shown(path: &Path) -> String {
+    format!("\"{}\"", Shown(path.as_os_str().as_encoded_bytes()))
+}
+
+#[cfg(feature = "fs")]
+fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// The first few paths, and how many more there are.
+#[cfg(feature = "fs")]
+fn list(paths: &[PathBuf], total: u64) -> String {
+    const FEW: usize = 5;
+    let mut text: Vec<String> = paths.iter().take(FEW).map(|path| shown(path)).collect();
+    let more = total.saturating_sub(text.len() as u64);
+    if more > 0 {
+        text.push(format!("and {more} more"));
+    }
+    text.join(", ")
 }

@@ -11,6 +11,8 @@ pub mod create;
 pub mod digest;
 pub mod entry;
 pub mod error;
+#[cfg(feature = "fs")]
+pub mod extract;
 pub mod index;
 pub mod path;
 pub mod progress;
@@ -27,6 +29,8 @@ pub use create::{
 pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use entry::{Compression, EmptyDir, Entry, Symlink};
 pub use error::ReadError;
+#[cfg(feature = "fs")]
+pub use extract::{Existing, ExtractError, ExtractLimits, ExtractOptions, ExtractReport, Layout, Selection, Symlinks};
 pub use index::{
     ArchiveIndex, DirEntry, Directory, IndexBuilder, IndexError, IndexLimits, NewDirectory, NewFile, NewSymlink, Node,
 };

@@ -88,6 +88,12 @@ impl RegistryClient {
         &self.core.host
     }
 
+    /// Says that `repository` will be written to: from now on one token that allows reading and writing is asked for,
+    /// instead of one for reading first. Credentials that only allow reading may be refused altogether then.
+    pub fn will_push(&self, repository: &Repository) {
+        self.core.profile.set_written(repository);
+    }
+
     /// Whether the registry, or the storage it redirects to, was seen to answer ranges with whole blobs: then every
     /// ranged read costs the transfer of everything before it.
     pub fn ignores_ranges(&self) -> bool {

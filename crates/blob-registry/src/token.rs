@@ -14,7 +14,7 @@ pub(crate) fn random() -> Result<String, RegistryError> {
 }
 
 /// Whether `text` could come from [`random`]: what is not is never looked up, let alone made part of a path.
-#[cfg(any(feature = "memory", feature = "layout"))]
+#[cfg(feature = "layout")]
 pub(crate) fn is_wellformed(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

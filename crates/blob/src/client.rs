@@ -46,7 +46,7 @@ struct Inner {
     limits: Limits,
     caches: Caches,
     spool_dir: Option<PathBuf>,
-    registries: Mutex<HashMap<Box<str>, Arc<dyn Registry>>>,
+    registries: Mutex<HashMap<Box<str>, Arc<RegistryClient>>>,
 }
 
 /// Which registries are spoken to without TLS, besides those on this machine.
@@ -170,14 +170,22 @@ impl Client {
         &self,
         location: &Location,
     ) -> Result<(Arc<dyn Registry>, Repository), Error> {
-        let Location::Layout { dir, .. } = location else { return self.registry(location).await };
+        let dir = match location {
+            Location::Layout { dir, .. } => dir,
+            Location::Registry(reference) => {
+                // One token for reading and writing, rather than one for each.
+                let registry = self.remote(reference)?;
+                registry.will_push(reference.repository());
+                return Ok((registry, reference.repository().clone()));
+            }
+        };
         let opened = LayoutRegistry::open_or_create(dir.clone()).await;
         let action = || format!("creating the layout {}", dir.display());
         let layout = opened.map_err(|source| Error::Registry { action: action(), source })?;
         Ok((Arc::new(layout), layout_repository()))
     }
 
-    fn remote(&self, reference: &Reference) -> Result<Arc<dyn Registry>, Error> {
+    fn remote(&self, reference: &Reference) -> Result<Arc<RegistryClient>, Error> {
         let mut registries = self.0.registries.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = registries.get(reference.host()) {
             return Ok(Arc::clone(known));
@@ -192,7 +200,7 @@ impl Client {
         }
         let action = || format!("setting up the client for {}", reference.host());
         let client = builder.build().map_err(|source| Error::Registry { action: action(), source })?;
-        let client: Arc<dyn Registry> = Arc::new(client);
+        let client = Arc::new(client);
         registries.insert(reference.host().into(), Arc::clone(&client));
         Ok(client)
     }

@@ -160,8 +160,7 @@ impl Error {
                 ErrorKind::Usage
             }
             Self::Registry { source, .. } => of_registry(source),
-            Self::Index { source, .. } if matches!(source, IndexError::Data { .. }) => ErrorKind::HashMismatch,
-            Self::Manifest { .. } | Self::Index { .. } | Self::Transport(_) => ErrorKind::General,
+            Self::Index { source: IndexError::Data { .. }, .. } => ErrorKind::HashMismatch,
             Self::Policy { source, .. } => match source.registry_error().map(of_registry) {
                 Some(kind @ (ErrorKind::Authentication | ErrorKind::Network)) => kind,
                 _ => ErrorKind::Verification,
@@ -175,7 +174,12 @@ impl Error {
             Self::Source { source, .. } => of_failure(source.kind()),
             Self::Credentials(_) => ErrorKind::Authentication,
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            Self::Create { .. } | Self::Extract(_) | Self::Io { .. } => ErrorKind::General,
+            Self::Manifest { .. }
+            | Self::Index { .. }
+            | Self::Transport(_)
+            | Self::Create { .. }
+            | Self::Extract(_)
+            | Self::Io { .. } => ErrorKind::General,
         }
     }
 

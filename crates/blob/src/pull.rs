@@ -88,10 +88,11 @@ impl Client {
         let fetched = self.fetch_with(location, options).await?;
         let index = self.index(location, &fetched, options).await?;
         let data = fetched.manifest.data();
-        let source: Arc<dyn ByteSource> =
-            Arc::new(BlobSource::new(fetched.registry, fetched.repository, data.digest, data.size));
-        // What is on this disk anyway gains nothing from another copy of it.
-        let remote = location.reference().is_some() && !options.skip_cache;
+        let located = BlobSource::locate(fetched.registry, fetched.repository, data.digest, data.size).await;
+        let action = || format!("opening the data of {location}");
+        let source = located.map_err(|source| Error::Registry { action: action(), source })?;
+        // What is on this machine anyway gains nothing from another copy of it.
+        let remote = source.local().is_none() && !options.skip_cache;
         let source = if remote { self.caches().wrap(source) } else { source };
         self.assemble(location, fetched.manifest, index, source, options)
     }

@@ -103,7 +103,7 @@ impl Client {
     pub async fn push(&self, location: &Location, dir: &Path, options: &PushOptions) -> Result<Pushed, Error> {
         let destination = Destination::open(self, location).await?;
         // The registry is asked while the directory is read; its refusal ends both.
-        let (old, payload) = futures_util::try_join!(destination.current(), self.assemble_payload(dir, options))?;
+        let (old, payload) = tokio::try_join!(destination.current(), self.assemble_payload(dir, options))?;
         self.send(&destination, payload, old, options).await
     }
 
@@ -236,7 +236,7 @@ impl Destination {
                 self.registry.push_blob(&self.repository, blob).await.map_err(|source| self.failed(source))
             }
         };
-        let (_, index, data) = futures_util::try_join!(
+        let (_, index, data) = tokio::try_join!(
             blob("config", Digest::sha256_of(EMPTY_JSON), config),
             blob("index", manifest.index().digest, index),
             blob("data", payload.data_digest, payload.data),

@@ -2,12 +2,15 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
+use std::sync::Arc;
 
-use blob_cache::{BlockKey, BlockStore, CacheAdmin, CacheDir, CacheOptions, OpenError, TagCache, TagEntry};
-use blob_core::{Cache, Digest, SourceId};
+use blob_cache::{
+    BlockCache, BlockKey, BlockOptions, BlockStore, CacheAdmin, CacheDir, CacheOptions, OpenError, TagCache, TagEntry,
+};
+use blob_core::{ByteSourceExt as _, Cache, Digest, SourceId};
 
 use crate::processes::{child_command, role};
-use crate::support::{content, entries, open, put, read};
+use crate::support::{Counting, content, entries, open, put, read};
 
 #[tokio::test]
 async fn a_file_in_place_of_the_directory_is_an_error() {
@@ -52,17 +55,18 @@ async fn a_cache_that_is_deleted_under_a_running_program_is_made_anew() {
 /// Everything a program does with a cache. Failures are fine, wrong bytes are not.
 async fn exercise(root: &std::path::Path) {
     let Ok(dir) = CacheDir::open(root, CacheOptions { max_bytes: 200_000, ..CacheOptions::default() }) else { return };
+    let remote = content(7, 30_000);
+    let options = BlockOptions { block_size: 4096, ..BlockOptions::default() };
+    let blocks = BlockCache::new(Arc::new(dir.blocks())).wrap(Counting::new(remote.clone()), options);
     for (seed, length) in [(1, 100), (2, 60_000), (3, 120_000), (4, 0)] {
         let bytes = content(seed, length);
         let _ = put(&dir.contents(), &bytes).await;
         if let Some(found) = read(&dir.contents(), &Digest::sha256_of(&bytes)).await {
             assert!(found == bytes);
         }
-        let key = BlockKey::new(&SourceId::new("a"), 4096, seed);
-        let _ = dir.blocks().put(&key, content(seed, 4096)).await;
-        if let Ok(Some(found)) = dir.blocks().get(&key).await {
-            assert!(found == content(seed, 4096));
-        }
+        let range = seed * 5000..seed * 5000 + 3000;
+        let found = blocks.read(range.clone()).await.unwrap();
+        assert!(found == remote[range.start as usize..range.end as usize]);
         let entry = TagEntry::now(Digest::sha256_of(b"m"));
         let _ = dir.tags().put("r.io/a:1", &entry).await;
         if let Ok(Some(found)) = dir.tags().get("r.io/a:1").await {
@@ -89,6 +93,7 @@ fn faults_at_system_calls_leave_a_sound_cache() {
     }
     let place = tempfile::tempdir().unwrap();
     let root = place.path().join("cache");
+    let (log, mut struck) = (place.path().join("trace"), 0);
     let calls =
         "openat write pwrite64 pread64 preadv2 rename mkdir unlink flock statx utimensat fsync getdents64 access";
     for (round, call) in calls.split(' ').enumerate() {
@@ -99,12 +104,15 @@ fn faults_at_system_calls_leave_a_sound_cache() {
             let when = 1 + (round * 7 + step * 5) % 17;
             let child = child_command(TEST, "faults", &root, false);
             let mut traced = Command::new("strace");
-            traced.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=none"]);
+            traced.args(["-f", "-qq", "-o"]).arg(&log).arg("-e").arg(format!("trace={call}"));
             traced.arg("-e").arg(format!("inject={call}:{fault}:when={when}")).arg("--").arg(child.get_program());
             traced.args(child.get_args()).envs(child.get_envs().filter_map(|(key, value)| Some((key, value?))));
             let output = traced.output().unwrap();
+            let trace = std::fs::read_to_string(&log).unwrap();
+            struck += usize::from(trace.contains("INJECTED") || trace.contains("killed by SIGKILL"));
             let what = format!("{call} {fault} at {when}: {}", String::from_utf8_lossy(&output.stderr));
-            assert!(output.status.success() || fault == "signal=KILL", "{what}");
+            // The fault may as well strike the test harness, which then gives up in its own way.
+            assert!(!what.contains("panicked at crates/"), "{what}");
             futures_executor::block_on(async {
                 let dir = open(&root, 200_000);
                 assert_eq!(dir.verify().await.unwrap().dropped, 0, "{what}");
@@ -114,6 +122,7 @@ fn faults_at_system_calls_leave_a_sound_cache() {
             });
         }
     }
+    assert!(struck > 40, "only {struck} faults struck");
 }
 
 /// What a program sees that may read a cache and not write it.

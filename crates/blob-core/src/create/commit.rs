@@ -1,5 +1,6 @@
 //! The calling thread's part: writing the results in order, each content once.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 
 use super::content::Sha256;
@@ -12,6 +13,9 @@ use crate::progress::Event;
 
 /// Small contents are gathered to writes of this size: 256 KiB.
 const GATHER: usize = 256 << 10;
+
+/// Buffers are given back so many at a time.
+const BATCH: usize = 32;
 
 /// Where a file's content stands.
 #[derive(Clone, Copy, Debug)]
@@ -47,9 +51,13 @@ pub(super) struct Committed {
 pub(super) fn commit(job: &Job<'_>, data: &mut dyn Write, report: &mut CreateReport) -> Result<Committed, Stop> {
     let placements = Vec::with_capacity(job.files.len());
     let bytes_total = job.files.iter().map(|file| file.stamp.size).sum();
-    let mut commit = Commit { job, sink: Sink::new(data), placements, bytes: 0, bytes_total, report };
+    let mut commit = Commit { job, sink: Sink::new(data), placements, used: Vec::new(), bytes: 0, bytes_total, report };
+    let mut outcomes = VecDeque::new();
     for file in 0..job.files.len() {
-        let Some(outcome) = job.queue.next_outcome() else { return Err(Stop::Elsewhere) };
+        let outcome = match outcomes.pop_front() {
+            Some(outcome) => outcome,
+            None => commit.wait(&mut outcomes)?,
+        };
         let placement = commit.place(file, outcome)?;
         commit.placements.push(placement);
         commit.bytes += job.files[file].stamp.size;
@@ -69,12 +77,23 @@ struct Commit<'a, 'w> {
     job: &'a Job<'a>,
     sink: Sink<'w>,
     placements: Vec<Placement>,
+    /// Buffers to be given back, all at once.
+    used: Vec<(Vec<u8>, u64)>,
     bytes: u64,
     bytes_total: u64,
     report: &'a mut CreateReport,
 }
 
 impl Commit<'_, '_> {
+    /// Gives back what was used, and waits for more.
+    fn wait(&mut self, outcomes: &mut VecDeque<Outcome>) -> Result<Outcome, Stop> {
+        self.job.queue.recycle_all(&mut self.used);
+        if !self.job.queue.next_outcomes(outcomes) {
+            return Err(Stop::Elsewhere);
+        }
+        outcomes.pop_front().ok_or(Stop::Elsewhere)
+    }
+
     fn place(&mut self, file: usize, outcome: Outcome) -> Result<Placement, Stop> {
         match outcome {
             Outcome::Empty => {
@@ -105,7 +124,10 @@ impl Commit<'_, '_> {
                     self.count(compression);
                     Placement { offset, size: length as u64, compression, digest }
                 };
-                self.job.queue.recycle(buffer, reserved);
+                self.used.push((buffer, reserved));
+                if self.used.len() == BATCH {
+                    self.job.queue.recycle_all(&mut self.used);
+                }
                 Ok(placement)
             }
             Outcome::Large(stream) => {

@@ -3,27 +3,21 @@
 //! A file up to 8 MiB is read whole and handed over as it is to be stored. A larger one is handed over in pieces while
 //! it is read, so that it never stands in memory.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::FileExt as _;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{FileType, OFlags, fstat};
 use sha2::{Digest as _, Sha256 as Hasher};
 
 use super::content::{Contents, Known, Sha256};
 use super::error::{Change, CreateError};
-use super::local::{self, Stamp};
-use super::options::{ChangeDetection, CreateOptions};
-use super::queue::{Queue, StopOnPanic, Turn, room_for};
+use super::idle::room_for;
+use super::opened::{CHUNK, Opened};
+use super::options::CreateOptions;
+use super::queue::{Queue, StopOnPanic, Turn};
 use super::walk::Found;
 use crate::codec::{DecodeError, Encoder, SMALL};
 use crate::entry::Compression;
-
-/// How much of a large file is read at a time: 1 MiB. The first such piece decides whether compression pays.
-const CHUNK: usize = 1 << 20;
 
 /// Pieces of a large file on their way from the reader to the writer.
 const PIECES: usize = 4;
@@ -127,13 +121,14 @@ impl<'a> Job<'a> {
             self.queue.release(reserved);
             return Ok(());
         }
-        let open = Opened::new(self, found)?;
+        let open = Opened::new(self.root, found, self.options.change_detection)?;
         if found.stamp.size > SMALL {
             self.large(turn, &open, encoder)?;
             self.queue.release(reserved);
             return Ok(());
         }
         if found.stamp.size == 0 {
+            open.check_empty()?;
             open.check_unchanged()?;
             self.contents().set(file, Hasher::digest(b"").into());
             self.queue.deposit(file, Outcome::Empty);
@@ -144,11 +139,11 @@ impl<'a> Job<'a> {
     }
 
     fn small(&self, turn: &Turn, open: &Opened<'_>, encoder: &mut Option<Encoder>) -> Result<(), CreateError> {
-        let (queue, path, size) = (&self.queue, open.path(), open.found.stamp.size);
+        let (queue, path, size) = (&self.queue, open.path(), open.size());
         let room = room_for(size);
         let mut buffer = queue.buffer(size);
         let content = &mut buffer[..size as usize];
-        open.read_whole(content)?;
+        open.read_at(content, 0)?;
         open.check_unchanged()?;
         let digest: Sha256 = Hasher::digest(&*content).into();
         if self.contents().claim(turn.file, digest) < turn.file {
@@ -183,7 +178,7 @@ impl<'a> Job<'a> {
     /// Streams a large file once its turn has come; one that may equal another is hashed before that.
     fn large(&self, turn: &Turn, open: &Opened<'_>, encoder: &mut Option<Encoder>) -> Result<(), CreateError> {
         let mut expected = None;
-        if self.known.may_have_twin(open.found.stamp.size) {
+        if self.known.may_have_twin(open.size()) {
             let Some(digest) = self.hash(open)? else { return Ok(()) };
             expected = Some(digest);
             if self.contents().claim(turn.file, digest) < turn.file {
@@ -216,7 +211,7 @@ impl<'a> Job<'a> {
     /// Whether a large file's beginning gets smaller by a thirty-second at least.
     fn large_compression(&self, open: &Opened<'_>, encoder: &mut Option<Encoder>) -> Result<Compression, CreateError> {
         let path = open.path();
-        if !self.options.compresses(path, open.found.stamp.size) {
+        if !self.options.compresses(path, open.size()) {
             return Ok(Compression::None);
         }
         let mut content = vec![0; CHUNK];
@@ -260,7 +255,7 @@ impl<'a> Job<'a> {
 
     /// Sends a large file compressed; `None` when nobody wants it any more.
     fn compress(&self, open: &Opened<'_>, out: &mut Out) -> Result<Option<Sha256>, CreateError> {
-        let size = open.found.stamp.size;
+        let size = open.size();
         let mut encoder = self.large_encoder.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |error| codec_error(open.path(), error);
         let encoder = ready(&mut encoder, || self.threaded_encoder()).map_err(failed)?;
@@ -320,83 +315,6 @@ impl Out {
     fn send(&mut self, bytes: Vec<u8>) -> bool {
         self.sent = self.read;
         self.sender.send(Piece::Stored { bytes, read: self.read }).is_ok()
-    }
-}
-
-/// A file that is being read.
-struct Opened<'a> {
-    found: &'a Found,
-    file: File,
-    strict: bool,
-}
-
-impl<'a> Opened<'a> {
-    /// Opens what was found, and checks that it is still that.
-    fn new(job: &Job<'_>, found: &'a Found) -> Result<Self, CreateError> {
-        let path = found.path.as_bytes();
-        let fd = local::open(job.root, path, OFlags::empty()).map_err(|errno| local::open_error(path, errno))?;
-        let strict = job.options.change_detection == ChangeDetection::Strict;
-        let opened = Self { found, file: File::from(fd), strict };
-        opened.check()?;
-        Ok(opened)
-    }
-
-    fn path(&self) -> &'a [u8] {
-        self.found.path.as_bytes()
-    }
-
-    fn check(&self) -> Result<(), CreateError> {
-        let stat = fstat(&self.file).map_err(|errno| CreateError::read(self.path(), "read", errno))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(CreateError::changed(self.path(), Change::Replaced));
-        }
-        match self.found.stamp.change(&Stamp::of(&stat)) {
-            Some(change) if self.strict => Err(CreateError::changed(self.path(), change)),
-            _ => Ok(()),
-        }
-    }
-
-    /// To be called when everything has been read: whether the file is still the one that was listed.
-    fn check_unchanged(&self) -> Result<(), CreateError> {
-        if self.strict { self.check() } else { Ok(()) }
-    }
-
-    /// Reads a small file from its beginning.
-    fn read_whole(&self, content: &mut [u8]) -> Result<(), CreateError> {
-        let mut done = 0;
-        while done < content.len() {
-            match (&self.file).read(&mut content[done..]) {
-                Ok(0) => return Err(self.shrank(done as u64)),
-                Ok(length) => done += length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(CreateError::read(self.path(), "read", error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads a piece of a large file.
-    fn read_at(&self, content: &mut [u8], offset: u64) -> Result<(), CreateError> {
-        let mut done = 0;
-        while done < content.len() {
-            match self.file.read_at(&mut content[done..], offset + done as u64) {
-                Ok(0) => return Err(self.shrank(offset + done as u64)),
-                Ok(length) => done += length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(CreateError::read(self.path(), "read", error)),
-            }
-        }
-        Ok(())
-    }
-
-    fn shrank(&self, to: u64) -> CreateError {
-        CreateError::changed(self.path(), Change::Shrank { from: self.found.stamp.size, to })
-    }
-
-    /// The file in pieces of 1 MiB: offset and length of each.
-    fn chunks(&self) -> impl Iterator<Item = (u64, usize)> + use<> {
-        let size = self.found.stamp.size;
-        (0..size).step_by(CHUNK).map(move |offset| (offset, (size - offset).min(CHUNK as u64) as usize))
     }
 }
 

@@ -148,7 +148,7 @@ pub enum Change {
     Grew {
         /// Bytes when it was listed.
         from: u64,
-        /// Bytes now.
+        /// Bytes now, at least.
         to: u64,
     },
     /// It has fewer bytes.

@@ -44,7 +44,7 @@ pub struct CreateOptions {
     pub reproducible: Option<Reproducible>,
     /// Threads that read and compress; one for each core by default. The calling thread writes.
     pub threads: Option<NonZero<usize>>,
-    /// Bytes of file content held in memory at a time: 64 MiB by default, the largest small file (8 MiB) at least.
+    /// Bytes of file content held in memory at a time: 48 MiB by default. A file that needs more is worked on alone.
     pub memory: u64,
     /// Watches the work, and may stop it.
     pub progress: Arc<dyn Progress>,
@@ -147,7 +147,7 @@ impl Default for CreateOptions {
             strict_loss: false,
             reproducible: None,
             threads: None,
-            memory: 64 << 20,
+            memory: 48 << 20,
             progress: Arc::new(NoProgress),
             filter: None,
             exclude_inodes: Vec::new(),

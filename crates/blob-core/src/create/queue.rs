@@ -9,15 +9,14 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::encode::Outcome;
 use super::error::CreateError;
+use super::idle::{Idle, PAGE, room_for};
 
-/// The smallest buffer, and what a file without content is counted for: it bounds the number of files in flight.
-const PAGE: u64 = 4096;
+/// The committer is woken when so many results wait for it, or so many bytes: waking it for each small file would cost
+/// more than the file.
+const BATCH: usize = 32;
+const BATCH_BYTES: u64 = 1 << 20;
 
-/// The bytes of the buffer for a content of `size` bytes.
-pub(super) fn room_for(size: u64) -> u64 {
-    size.next_power_of_two().max(PAGE)
-}
-
+/// The files, in order, on their way through the threads.
 pub(super) struct Queue {
     state: Mutex<State>,
     /// Threads that wait for memory or for their turn.
@@ -37,6 +36,8 @@ struct State {
     head: usize,
     /// Results from `head` on, as far as they are there.
     done: VecDeque<Option<Outcome>>,
+    /// How many of them are there, and how many bytes they hold.
+    ready: (usize, u64),
     /// Bytes that admitted files hold or may ask for.
     used: u64,
     /// Large files admitted, and large files read.
@@ -74,6 +75,8 @@ impl Queue {
 
     fn wait<'s>(&self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
         state.waiting += 1;
+        // Only the committer can make room.
+        self.ready.notify_one();
         let mut state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         state.waiting -= 1;
         state
@@ -144,10 +147,17 @@ impl Queue {
 
     /// Takes back a buffer, and the bytes that were set aside for it.
     pub(super) fn recycle(&self, buffer: Vec<u8>, reserved: u64) {
+        self.recycle_all(&mut vec![(buffer, reserved)]);
+    }
+
+    /// Takes back buffers, each with the bytes that were set aside for it.
+    pub(super) fn recycle_all(&self, buffers: &mut Vec<(Vec<u8>, u64)>) {
         let mut state = self.lock();
-        state.used -= reserved;
         let State { idle, used, .. } = &mut *state;
-        idle.put(buffer);
+        for (buffer, reserved) in buffers.drain(..) {
+            *used -= reserved;
+            idle.put(buffer);
+        }
         idle.shrink(self.memory.saturating_sub(*used));
         self.wake(&state);
     }
@@ -158,27 +168,41 @@ impl Queue {
         if self.is_stopped() {
             return;
         }
+        state.ready.0 += 1;
+        state.ready.1 += match &outcome {
+            Outcome::Small { reserved, .. } => *reserved,
+            // Its reader is waiting for the committer.
+            Outcome::Large(_) => BATCH_BYTES,
+            Outcome::Empty | Outcome::Link | Outcome::Copy => 0,
+        };
         let at = file - state.head;
         while state.done.len() <= at {
             state.done.push_back(None);
         }
         state.done[at] = Some(outcome);
-        if at == 0 {
+        let (results, bytes) = state.ready;
+        let worthwhile = results >= BATCH || bytes >= BATCH_BYTES || state.next == self.total;
+        if worthwhile && state.done.front().is_some_and(Option::is_some) {
             self.ready.notify_one();
         }
     }
 
-    /// The result for the next file in order; `None` when all is over before it came.
-    pub(super) fn next_outcome(&self) -> Option<Outcome> {
+    /// Waits for the next results in order, and appends all that are there to `outcomes`; false when all is over.
+    pub(super) fn next_outcomes(&self, outcomes: &mut VecDeque<Outcome>) -> bool {
         let mut state = self.lock();
         loop {
             if self.is_stopped() {
-                return None;
+                return false;
             }
-            if let Some(outcome) = state.done.front_mut().and_then(Option::take) {
+            let before = outcomes.len();
+            while let Some(outcome) = state.done.front_mut().and_then(Option::take) {
                 state.done.pop_front();
-                state.head += 1;
-                return Some(outcome);
+                outcomes.push_back(outcome);
+            }
+            if outcomes.len() > before {
+                state.head += outcomes.len() - before;
+                state.ready = (0, 0);
+                return true;
             }
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -249,39 +273,6 @@ impl Drop for Lane<'_> {
     }
 }
 
-/// Buffers that nobody uses, by size.
-#[derive(Default)]
-struct Idle {
-    /// By the power of two; the largest small file needs the 23rd.
-    classes: [Vec<Vec<u8>>; 32],
-    bytes: u64,
-}
-
-impl Idle {
-    fn take(&mut self, room: u64) -> Option<Vec<u8>> {
-        let buffer = self.classes[room.trailing_zeros() as usize].pop()?;
-        self.bytes -= room;
-        Some(buffer)
-    }
-
-    fn put(&mut self, buffer: Vec<u8>) {
-        let room = buffer.len() as u64;
-        self.bytes += room;
-        self.classes[room.trailing_zeros() as usize].push(buffer);
-    }
-
-    /// Frees buffers, the largest first, until they hold `limit` bytes at most.
-    fn shrink(&mut self, limit: u64) {
-        let mut class = self.classes.len();
-        while self.bytes > limit && class > 0 {
-            match self.classes[class - 1].pop() {
-                Some(buffer) => self.bytes -= buffer.len() as u64,
-                None => class -= 1,
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -307,27 +298,14 @@ mod tests {
     }
 
     #[test]
-    fn idle_buffers_are_used_again_and_never_exceed_the_memory() {
-        let queue = Queue::new(1, 10 * PAGE);
-        let turn = queue.admit(|_| Some(8 * PAGE)).unwrap();
-        let mut buffer = queue.buffer(3 * PAGE);
-        assert_eq!(buffer.len() as u64, 4 * PAGE);
-        buffer[0] = 7;
-        queue.recycle(buffer, 4 * PAGE);
-        assert_eq!(queue.lock().idle.bytes, 4 * PAGE);
-        assert_eq!(queue.buffer(4 * PAGE)[0], 7);
-        queue.recycle(vec![0; 8 * PAGE as usize], turn.reserved - 4 * PAGE);
-        queue.recycle(vec![0; 4 * PAGE as usize], 0);
-        assert!(queue.lock().idle.bytes <= 10 * PAGE);
-    }
-
-    #[test]
     fn the_first_failure_is_reported() {
         let queue = Queue::new(9, 0);
         queue.fail(5, CreateError::Cancelled);
         queue.fail(3, CreateError::TooManyFiles { limit: 3 });
         queue.fail(7, CreateError::Cancelled);
         assert!(matches!(queue.failure(), Some(CreateError::TooManyFiles { limit: 3 })));
-        assert!(queue.admit(|_| Some(0)).is_none() && queue.next_outcome().is_none() && queue.lane(0).is_none());
+        assert!(
+            queue.admit(|_| Some(0)).is_none() && !queue.next_outcomes(&mut VecDeque::new()) && queue.lane(0).is_none()
+        );
     }
 }

@@ -4,7 +4,7 @@
 //! each is opened from the root again, so that none can be swapped for a link. Nothing is read but names, states and
 //! link targets.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -178,21 +178,22 @@ impl Walk<'_> {
     /// filter wants is there again after extraction.
     fn list(&self, dir: &[u8], tree: &mut Tree, subdirs: &mut Vec<Box<[u8]>>) -> Result<(), CreateError> {
         let fd = local::open(self.root, dir, OFlags::DIRECTORY).map_err(|errno| local::open_error(dir, errno))?;
-        let entries = Dir::read_from(&fd).map_err(|errno| CreateError::read(dir, "list", errno))?;
+        let unreadable = |errno| CreateError::read(dir, "list", errno);
+        let mut entries = Dir::new(fd).map_err(unreadable)?;
         let mut empty = true;
-        for entry in entries {
-            let entry = entry.map_err(|errno| CreateError::read(dir, "list", errno))?;
+        while let Some(entry) = entries.read() {
+            let entry = entry.map_err(unreadable)?;
             let name = entry.file_name().to_bytes();
             if matches!(name, b"." | b"..") {
                 continue;
             }
-            let place = Place { dir: fd.as_fd(), name, path: join(dir, name) };
+            let place = Place { dir: entries.fd().map_err(unreadable)?, name, path: join(dir, name) };
             if self.take(place, entry.file_type(), tree, subdirs)? {
                 empty = false;
             }
         }
         if empty && !dir.is_empty() {
-            self.keep_empty(dir, fd.as_fd(), tree)?;
+            self.keep_empty(dir, entries.fd().map_err(unreadable)?, tree)?;
         }
         let found = self.found.load(Ordering::Relaxed);
         match self.options.progress.event(&Event::Scanning { found }) {

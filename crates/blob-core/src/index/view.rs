@@ -106,6 +106,12 @@ impl<'a> Directory<'a> {
         (self.at + 1..self.dir().next as usize).map(move |at| Directory { index, at })
     }
 
+    /// Where its nodes stand among all, for [`ArchiveIndex::at`].
+    #[cfg(feature = "fs")]
+    pub(crate) fn positions(&self) -> std::ops::Range<u32> {
+        self.dir().first..self.dir().end
+    }
+
     fn nodes(&self) -> impl Iterator<Item = Node<'a>> + use<'a> {
         let (index, dir) = (self.index, self.dir());
         index.nodes[dir.first as usize..dir.end as usize].iter().map(move |&slot| index.node(slot))
@@ -244,9 +250,18 @@ impl ArchiveIndex {
     }
 
     pub(super) fn node_at(&self, path: &[u8]) -> Option<Node<'_>> {
-        let found =
-            self.by_path.find(self.hasher.hash_one(path), |&at| self.nodes[at as usize].path(&self.bytes) == path);
-        found.map(|&at| self.node(self.nodes[at as usize]))
+        self.position(path).map(|at| self.at(at))
+    }
+
+    /// Where the file, link or empty directory at `path` stands among all: four bytes that stand for it in plans.
+    pub(crate) fn position(&self, path: &[u8]) -> Option<u32> {
+        let same = |&at: &u32| self.nodes[at as usize].path(&self.bytes) == path;
+        self.by_path.find(self.hasher.hash_one(path), same).copied()
+    }
+
+    /// What stands at a position, which came from this index.
+    pub(crate) fn at(&self, position: u32) -> Node<'_> {
+        self.node(self.nodes[position as usize])
     }
 
     fn dir_path(&self, dir: &Dir) -> &[u8] {

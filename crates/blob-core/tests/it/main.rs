@@ -4,5 +4,7 @@
 mod archive;
 #[cfg(feature = "fs")]
 mod create;
+mod extract;
+mod extract_faults;
 mod format;
 mod support;

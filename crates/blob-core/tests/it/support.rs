@@ -115,7 +115,7 @@ pub(crate) fn go_archive(name: &str) -> Archive {
 
 /// Bytes without a pattern that compression or a hash would forgive.
 pub(crate) fn noise(length: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
+    let mut state = seed * 2 + 1;
     let step = |_| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8

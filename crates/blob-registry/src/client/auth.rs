@@ -63,6 +63,14 @@ pub(super) struct Pass {
     serial: Option<u64>,
 }
 
+impl Pass {
+    /// Whether sending this again would be sending `other` again. A token service may hand out one text twice; it is for
+    /// the registry to say what it is worth now.
+    fn is(&self, other: &Self) -> bool {
+        self.serial == other.serial && (self.serial.is_some() || self.authorization == other.authorization)
+    }
+}
+
 /// What came of a challenge.
 pub(super) enum Reply {
     /// Try again with this.
@@ -163,9 +171,7 @@ impl Auth {
         }
         let (mut credential, mut trouble) = self.credential(purpose).await?;
         let mut pass = self.satisfy(demand, purpose, credential.as_ref(), scope, refused).await?;
-        let same = |pass: &Option<Pass>| {
-            pass.as_ref().zip(used).is_some_and(|(new, old)| new.authorization == old.authorization)
-        };
+        let same = |pass: &Option<Pass>| pass.as_ref().zip(used).is_some_and(|(new, old)| new.is(old));
         if pass.is_none() || same(&pass) {
             // Helpers hand out short-lived passwords: what was refused may have a successor by now.
             self.state.remembered.lock().await.remove(&purpose.repository.cloned());

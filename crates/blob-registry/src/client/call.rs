@@ -79,10 +79,6 @@ impl Call {
         self.repeat = false;
         self
     }
-
-    fn purpose(&self) -> Purpose<'_> {
-        Purpose { action: &self.action, scope: &self.scope, repository: self.repository.as_ref() }
-    }
 }
 
 /// A request's body, which can be sent as often as needed.
@@ -224,9 +220,18 @@ impl Core {
         }
     }
 
+    /// What the token for `call` must allow.
+    fn scope(&self, call: &Call) -> Scope {
+        match &call.repository {
+            Some(repository) if self.profile.is_written(repository) => call.scope.union(&Scope::push(repository)),
+            _ => call.scope.clone(),
+        }
+    }
+
     /// One exchange with the registry, including what it takes to be let in.
     async fn exchange(&self, call: &Call) -> Result<Answer, RegistryError> {
-        let purpose = call.purpose();
+        let scope = self.scope(call);
+        let purpose = Purpose { action: &call.action, scope: &scope, repository: call.repository.as_ref() };
         let at_home = same_origin(&call.url, &self.origin);
         let pass = if at_home { self.auth.pass(purpose).await? } else { None };
         let mut answer = self.follow(call, pass.as_ref()).await?;

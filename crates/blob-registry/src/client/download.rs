@@ -292,10 +292,6 @@ impl Reading {
         let skipped = opened.skip.min(chunk.len() as u64);
         opened.skip -= skipped;
         chunk = chunk.split_off(skipped as usize);
-        if skipped > 0 {
-            // Bytes that are thrown away are a sign of life as well.
-            self.retries.progressed();
-        }
         let left = self.left.end - self.left.start;
         if chunk.len() as u64 > left {
             if opened.exact {

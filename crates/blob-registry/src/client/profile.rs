@@ -1,6 +1,6 @@
 //! What a client learned of its registry's ways, so that it asks for nothing twice in vain.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -26,6 +26,7 @@ pub(super) struct Profile {
     /// The largest body it takes, in bytes; 0 if no limit is known.
     max_body: AtomicU64,
     referrers: Mutex<HashMap<Repository, bool>>,
+    written: Mutex<HashSet<Repository>>,
     signed: Mutex<HashMap<(Repository, Digest), Url>>,
     /// Held while a fallback index is changed: two writers of one process need not race.
     pub(super) fallback: tokio::sync::Mutex<()>,
@@ -52,6 +53,19 @@ impl Profile {
             known.clear();
         }
         known.insert(repository.clone(), supported);
+    }
+
+    /// Whether `repository` is known to be written to.
+    pub(super) fn is_written(&self, repository: &Repository) -> bool {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).contains(repository)
+    }
+
+    pub(super) fn set_written(&self, repository: &Repository) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.len() >= MAX_KEPT {
+            written.clear();
+        }
+        written.insert(repository.clone());
     }
 
     /// Where the registry last redirected reads of this blob to.

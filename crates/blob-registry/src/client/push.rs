@@ -19,13 +19,10 @@ use super::Core;
 use super::answer::protocol;
 use super::call::{Meter, Payload, SourcePayload};
 use super::scope::Scope;
-use super::upload::{self, Begun, Session, held};
+use super::upload::{self, Begun, LEAST_CHUNK, Session, held};
 use crate::error::{ErrorCode, RegistryError};
 use crate::reference::Repository;
 use crate::registry::{PushBlob, PushedBlob};
-
-/// Pieces are not made smaller than this when bodies are refused for their size.
-const LEAST_CHUNK: u64 = 64 << 10;
 
 /// So many repositories are tried to mount from.
 const MAX_MOUNTS: usize = 4;

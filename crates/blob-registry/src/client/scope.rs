@@ -127,7 +127,7 @@ mod tests {
     }
 
     fn scopes() -> impl Strategy<Value = Scope> {
-        "((repository|registry):[a-c]:(pull|push|\\*|pull,push)( |$)|aws ){0,4}".prop_map(|text| Scope::parse(&text))
+        "((repository|registry):[a-c]:(pull|push|\\*|pull,push) |aws ){0,4}".prop_map(|text| Scope::parse(&text))
     }
 
     proptest! {

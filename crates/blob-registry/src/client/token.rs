@@ -73,6 +73,9 @@ impl Token {
     }
 }
 
+/// The tokens being fetched, by credential and scope.
+type Flights = HashMap<(Option<Digest>, Scope), Weak<Flight>>;
+
 /// Held while a token is fetched.
 pub(super) type Flight = tokio::sync::Mutex<()>;
 
@@ -80,7 +83,7 @@ pub(super) type Flight = tokio::sync::Mutex<()>;
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     held: Mutex<Vec<Held>>,
-    flights: Mutex<HashMap<(Option<Digest>, Scope), Weak<Flight>>>,
+    flights: Mutex<Flights>,
 }
 
 #[derive(Debug)]

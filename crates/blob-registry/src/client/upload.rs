@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use blob_core::Digest;
+use blob_http::Retries;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use tokio::time::sleep;
 use url::Url;
 
 use super::Core;
@@ -20,6 +22,9 @@ use super::scope::Scope;
 use crate::error::{ErrorCode, Object, RegistryError};
 use crate::reference::Repository;
 use crate::registry::{Mount, Upload, UploadId};
+
+/// Pieces are not made smaller than this when bodies are refused for their size.
+pub(super) const LEAST_CHUNK: u64 = 64 << 10;
 
 /// The smallest piece, except the last, that a registry takes.
 const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
@@ -251,46 +256,66 @@ impl OpenUpload {
         Box::new(Self { core: Arc::clone(core), session, waiting: Vec::new(), action })
     }
 
-    /// Sends `bytes` at the session's offset; a transfer that breaks goes on at the byte the registry reached.
+    /// Sends `bytes` at the session's offset, in as many pieces as the registry wants; a transfer that breaks goes on at
+    /// the byte it reached.
     async fn send(&mut self, mut bytes: Bytes) -> Result<(), RegistryError> {
-        let mut retries = blob_http::Retries::new(self.core.retry);
+        let mut retries = Retries::new(self.core.retry);
         while !bytes.is_empty() {
-            let length = bytes.len() as u64;
-            let call = self.session.patch(Payload::Bytes(bytes.clone()), length, &self.action).once();
-            let error = match self.core.send(&call).await {
+            let most = self.core.profile.max_body().map_or(u64::MAX, |most| most.max(self.session.chunk_min));
+            let piece = bytes.slice(..(bytes.len() as u64).min(most) as usize);
+            let length = piece.len() as u64;
+            let call = self.session.patch(Payload::Bytes(piece), length, &self.action).once();
+            let (error, status) = match self.core.send(&call).await {
                 Ok(answer) if answer.status.is_success() => {
                     self.session.moved(&self.core, &answer, &self.action)?;
                     self.session.offset += length;
-                    return Ok(());
+                    bytes = bytes.split_off(length as usize);
+                    retries.progressed();
+                    continue;
                 }
-                Ok(answer) => answer.refuse(&call).await,
-                Err(error) => error,
+                Ok(answer) => {
+                    let status = answer.status;
+                    (answer.refuse(&call).await, Some(status))
+                }
+                Err(error) => (error, None),
             };
+            if status == Some(StatusCode::PAYLOAD_TOO_LARGE) {
+                let smaller = (length / 2).max(self.session.chunk_min);
+                if smaller < LEAST_CHUNK || smaller >= length {
+                    return Err(error);
+                }
+                self.core.profile.set_max_body(smaller);
+                continue;
+            }
             let asked = match &error {
                 RegistryError::Code { retry_after, .. } => *retry_after,
                 _ => None,
             };
             let Some(wait) = retries.next_delay(asked).filter(|_| error.is_transient()) else { return Err(error) };
-            tokio::time::sleep(wait).await;
-            let held = self.session.status(&self.core, &self.action).await?;
-            let taken = held.checked_sub(self.session.offset).filter(|&taken| taken <= length);
-            match taken {
-                Some(taken) => {
-                    bytes = bytes.split_off(taken as usize);
-                    self.session.offset += taken;
-                    if taken > 0 {
-                        retries.progressed();
-                    }
-                }
-                // An empty session and one with a single byte look the same.
-                None if self.session.offset == 1 && held == 0 => {}
-                None => {
-                    let detail = format!("the registry holds {held} bytes where it took {}", self.session.offset);
-                    return Err(RegistryError::detailed(&self.action, ErrorCode::BlobUploadInvalid, detail));
-                }
+            sleep(wait).await;
+            let taken = self.taken(length).await?;
+            bytes = bytes.split_off(taken as usize);
+            self.session.offset += taken;
+            if taken > 0 {
+                retries.progressed();
             }
         }
         Ok(())
+    }
+
+    /// How many of `length` bytes sent at the session's offset arrived.
+    async fn taken(&mut self, length: u64) -> Result<u64, RegistryError> {
+        let held = self.session.status(&self.core, &self.action).await?;
+        let offset = self.session.offset;
+        match held.checked_sub(offset).filter(|&taken| taken <= length) {
+            Some(taken) => Ok(taken),
+            // An empty session and one with a single byte look the same.
+            None if offset == 1 && held == 0 => Ok(0),
+            None => {
+                let detail = format!("the registry holds {held} bytes where it took {offset}");
+                Err(RegistryError::detailed(&self.action, ErrorCode::BlobUploadInvalid, detail))
+            }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use blob_registry::{BlobReader, RegistryError, Repository, Tag, Target};
 use futures_util::TryStreamExt as _;
 
 mod auth;
+mod conformance;
 mod lists;
 mod peers;
 mod reading;
@@ -78,7 +79,7 @@ fn everything(error: &RegistryError) -> String {
     let mut text = format!("{error} {error:?} {error:#?}");
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
-        text.push_str(&format!(" {cause} {cause:?}"));
+        text = format!("{text} {cause} {cause:?}");
         next = cause.source();
     }
     text

@@ -149,7 +149,7 @@ async fn limits_are_kept() {
         Client::builder().limits(limits).build().unwrap()
     };
     let error = pull_error(&limited(&|limits| limits.max_index_bytes = 100), &location).await;
-    assert!(format!("{:?}", error).contains("TooLarge"), "{error:?}");
+    assert!(format!("{error:?}").contains("TooLarge"), "{error:?}");
     let error = pull_error(&limited(&|limits| limits.max_entries = 3), &location).await;
     assert!(matches!(error, Error::Index { .. }), "{error:?}");
     let small = limited(&|limits| limits.max_file_bytes = 50);

@@ -132,7 +132,7 @@ async fn tags_move_and_are_listed() {
     client().tag(&pinned, &["production".parse().unwrap()]).await.unwrap();
     assert_eq!(client().resolve(&production).await.unwrap().digest, *second.digest());
     let listed = client().tags(&production, &blob::registry::PageRequest::first()).await.unwrap();
-    assert_eq!(listed.items.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(), ["production", "v1", "v2"]);
+    assert_eq!(listed.items.iter().map(blob::registry::Tag::as_str).collect::<Vec<_>>(), ["production", "v1", "v2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,7 +178,7 @@ fn callers_without_a_runtime_have_the_same() {
         }
         assert_eq!(file.seek(SeekFrom::End(5)).unwrap(), content.len() as u64 + 5);
         assert_eq!(file.read(&mut [0; 4]).unwrap(), 0);
-        assert!(file.seek(SeekFrom::Current(-(content.len() as i64) - 6)).is_err());
+        assert!(file.seek(SeekFrom::Current(i64::MIN)).is_err());
     }
     let out = tempfile::tempdir().unwrap();
     archive.copy_dir("", &out.path().join("copy"), &crate::support::keep_all()).unwrap();
@@ -192,8 +192,7 @@ proptest! {
     fn any_tree_survives(seed in any::<u64>(), files in 0_usize..30, max_size in 0_usize..3000, compress in any::<bool>()) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let source = tempfile::tempdir().unwrap();
-        let mut options = TreeOptions::default();
-        (options.files, options.max_size, options.symlinks) = (files, max_size, true);
+        let options = TreeOptions { files, max_size, symlinks: true };
         Tree::generate(seed, options).write(source.path()).unwrap();
         runtime.block_on(async {
             let server = serve().await;

@@ -33,11 +33,7 @@ pub(crate) fn at(host: SocketAddr, tag: &str) -> Location {
 /// A tree on disk that has everything which is easy to get wrong.
 pub(crate) fn tree(seed: u64, files: usize) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let mut options = TreeOptions::default();
-    options.files = files;
-    options.max_size = 20_000;
-    options.symlinks = true;
-    Tree::generate(seed, options).write(dir.path()).unwrap();
+    Tree::generate(seed, TreeOptions { files, max_size: 20_000, symlinks: true }).write(dir.path()).unwrap();
     dir
 }
 

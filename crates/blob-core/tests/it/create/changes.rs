@@ -225,6 +225,14 @@ fn a_directory_that_vanishes_before_it_is_listed_is_named() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn content_without_a_size_is_not_lost() {
+    let options = options(|options| options.filter = Some(Arc::new(|path: &[u8], _| path == b"boot_id")));
+    let error = archive(Path::new("/proc/sys/kernel/random"), &options).unwrap_err();
+    assert!(matches!(&error, CreateError::Changed { path, .. } if &**path == b"boot_id"), "{error:?}");
+}
+
 #[test]
 fn what_cannot_be_read_is_named() {
     use std::os::unix::fs::PermissionsExt as _;

@@ -36,11 +36,17 @@ pub(super) fn is_name(name: &str) -> bool {
 /// Dropping the future kills the program.
 pub(super) async fn get(name: &str, server: &str) -> Result<Option<Credential>, CredentialsError> {
     let program = format!("docker-credential-{name}");
-    let fail = |detail: String| CredentialsError::Helper { helper: program.clone(), server: server.into(), detail };
     if !is_name(name) {
-        return Err(fail("its name is not made of letters, digits and . _ -".into()));
+        let detail = "its name is not made of letters, digits and . _ -".into();
+        return Err(CredentialsError::Helper { helper: program, server: server.into(), detail });
     }
-    match tokio::time::timeout(TIME_LIMIT, run(&program, server)).await {
+    ask(&program, server).await
+}
+
+/// Asks the program, which is found in `PATH` unless it is a path itself.
+async fn ask(program: &str, server: &str) -> Result<Option<Credential>, CredentialsError> {
+    let fail = |detail: String| CredentialsError::Helper { helper: program.into(), server: server.into(), detail };
+    match tokio::time::timeout(TIME_LIMIT, run(program, server)).await {
         Err(_) => Err(fail(format!("it did not answer within {} seconds", TIME_LIMIT.as_secs()))),
         Ok(Err(error)) => Err(fail(error.to_string())),
         Ok(Ok((true, stdout, _))) => {
@@ -127,5 +133,37 @@ mod tests {
             assert!(!is_name(bad), "{bad:?}");
         }
         assert!(is_name("ecr-login") && is_name("osx_keychain.1"));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn programs_are_asked_and_their_failures_told() {
+        use std::os::unix::fs::PermissionsExt as _;
+        const SCRIPT: &str = "#!/bin/sh\n\
+            case \"$1 $(cat)\" in\n\
+            'get good') echo '{\"Username\":\"u\",\"Secret\":\"p\"}';;\n\
+            'get none') echo 'credentials not found in native keychain'; exit 1;;\n\
+            'get much') head -c 100000 /dev/zero;;\n\
+            'get odd') echo canary;;\n\
+            *) echo 'the keychain is locked'; exit 1;;\n\
+            esac\n";
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("docker-credential-test");
+        // Written by a child, so that no copy of a writing descriptor is open anywhere when it is started.
+        let quoted = SCRIPT.replace('\'', "'\\''");
+        let write = format!("printf '%s' '{quoted}' > '{}'", path.display());
+        assert!(std::process::Command::new("sh").args(["-c", &write]).status().expect("a shell").success());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
+        let program = path.to_str().expect("a plain path");
+        assert_eq!(ask(program, "good").await.expect("a credential"), Some(Credential::basic("u", "p")));
+        assert_eq!(ask(program, "none").await.expect("an answer"), None);
+        for (server, words) in
+            [("much", "more than"), ("odd", "not the expected JSON"), ("x", "the keychain is locked")]
+        {
+            let error = ask(program, server).await.expect_err(server).to_string();
+            assert!(error.contains(words) && !error.contains("canary"), "{error}");
+        }
+        let error = get("name-that-nobody-has", "x").await.expect_err("no such program");
+        assert!(error.to_string().contains("docker-credential-name-that-nobody-has"), "{error}");
     }
 }

@@ -283,22 +283,33 @@ async fn what_anybody_may_read_is_read_without_a_working_helper() {
 }
 
 #[tokio::test]
-async fn helpers_are_run_and_their_failures_told() {
-    use blob_registry::client::DockerConfig;
-    use std::os::unix::fs::PermissionsExt as _;
-    let directory = tempfile::tempdir().unwrap();
-    let program = directory.path().join("docker-credential-blobtest");
-    let script = "#!/bin/sh\nread server\ncase \"$server\" in\n\
-                  good) echo '{\"Username\":\"u\",\"Secret\":\"p\"}';;\n\
-                  none) echo 'credentials not found in native keychain'; exit 1;;\n\
-                  much) head -c 100000 /dev/zero;;\n\
-                  *) echo 'the keychain is locked'; exit 1;;\nesac\n";
-    std::fs::write(&program, script).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let config = directory.path().join("config.json");
-    // A helper is found by its name in PATH, which a test must not change for the whole process: a link there will do.
-    std::fs::write(&config, r#"{"credsStore":"blobtest-that-is-not-installed"}"#).unwrap();
-    let missing = DockerConfig::load(&config).unwrap().lookup("good", None).await.unwrap_err();
-    assert!(missing.to_string().contains("docker-credential-blobtest-that-is-not-installed"), "{missing}");
-    let _ = Arc::new(program);
+async fn a_token_that_ends_inside_a_transfer_is_replaced() {
+    let content = super::noise(100_000);
+    let digest = Digest::sha256_of(&content);
+    let (bytes, tokens) = (content.clone(), AtomicUsize::new(0));
+    let server = Script::start(move |seen| {
+        if seen.path == "/token" {
+            let serial = tokens.fetch_add(1, Ordering::SeqCst);
+            return Reply::new(200).json(format!(r#"{{"token":"t{serial}"}}"#));
+        }
+        match (seen.header("authorization"), seen.range()) {
+            (Some("Bearer t0"), None) => Reply::content(seen, &bytes).cut(40_000),
+            (Some("Bearer t1"), Some((40_000, _))) => Reply::content(seen, &bytes),
+            _ => challenge(seen),
+        }
+    })
+    .await;
+    let reader = client(server.addr).read_blob(&repository(NAME), &digest, None).await.unwrap();
+    assert!(super::whole(reader).await.unwrap() == content);
+    assert_eq!(server.count("GET", "/token"), 2);
+}
+
+#[tokio::test]
+async fn who_will_push_reads_with_the_same_token() {
+    let server = registry(|_| true, "").await;
+    let client = builder(server.addr).credentials(login(&server)).build().unwrap();
+    client.will_push(&repository(NAME));
+    read(&client).await.unwrap();
+    let tokens: Vec<_> = server.seen().into_iter().filter(|seen| seen.path == "/token").collect();
+    assert_eq!(tokens[0].query, "service=s&scope=repository%3Ateam%2Fapp%3Apull%2Cpush");
 }

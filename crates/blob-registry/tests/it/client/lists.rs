@@ -98,9 +98,11 @@ fn entry(kind: &str, content: &str) -> Descriptor {
 async fn only_a_404_leads_to_the_fallback_tag() {
     let subject = Digest::sha256_of(b"subject");
     for (status, falls) in [(404, true), (401, false), (403, false), (429, false), (500, false), (400, false)] {
-        let server = Script::start(move |seen| match seen.path.contains("/referrers/") {
-            true => Reply::new(status),
-            false => index(&[entry("a/sig", "1"), entry("b/other", "2")]),
+        let server = Script::start(move |seen| {
+            if seen.path.contains("/referrers/") {
+                return Reply::new(status);
+            }
+            index(&[entry("a/sig", "1"), entry("b/other", "2")])
         })
         .await;
         let client = client(server.addr);

@@ -356,10 +356,10 @@ async fn store(content: Vec<u8>, expired: Arc<AtomicUsize>) -> Script {
             return Reply::new(400);
         }
         let generation: usize = seen.query.split("sig=").nth(1).unwrap_or("0").parse().unwrap();
-        match generation < expired.load(Ordering::SeqCst) {
-            true => Reply::new(403).header("WWW-Authenticate", "Basic realm=\"give me your password\""),
-            false => Reply::content(seen, &content),
+        if generation < expired.load(Ordering::SeqCst) {
+            return Reply::new(403).header("WWW-Authenticate", "Basic realm=\"give me your password\"");
         }
+        Reply::content(seen, &content)
     })
     .await
 }

@@ -48,8 +48,8 @@ impl Reply {
         Self { status, headers: Vec::new(), body: Vec::new(), cut: None, bare: false }
     }
 
-    pub(crate) fn header(mut self, name: &str, value: impl ToString) -> Self {
-        self.headers.push((name.to_owned(), value.to_string()));
+    pub(crate) fn header(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        self.headers.push((name.to_owned(), format!("{value}")));
         self
     }
 
@@ -187,13 +187,13 @@ async fn read_head(stream: &mut BufReader<TcpStream>) -> Option<Seen> {
 async fn write_reply(stream: &mut BufReader<TcpStream>, reply: Reply, head: bool) -> bool {
     let mut text = format!("HTTP/1.1 {} X\r\n", reply.status);
     for (name, value) in &reply.headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
+        text = text + name + ": " + value + "\r\n";
     }
     let says_length = reply.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
     if reply.bare {
         text.push_str("Connection: close\r\n");
     } else if !says_length && reply.status != 204 {
-        text.push_str(&format!("Content-Length: {}\r\n", reply.body.len()));
+        text = text + "Content-Length: " + &reply.body.len().to_string() + "\r\n";
     }
     text.push_str("\r\n");
     let mut bytes = text.into_bytes();

@@ -49,7 +49,7 @@ async fn shown(client: &RegistryClient) -> String {
         Err(error) => note(&error),
         Ok(reader) => {
             if let Err(error) = whole(reader).await {
-                shown.push_str(&format!("{error} {error:?}"));
+                shown = format!("{shown} {error} {error:?}");
             }
         }
     }

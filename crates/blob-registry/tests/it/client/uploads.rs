@@ -58,7 +58,7 @@ struct Sessions {
 }
 
 impl Sessions {
-    fn location(&self, number: usize) -> String {
+    fn location(number: usize) -> String {
         format!("/v2/{NAME}/blobs/uploads/{number}?_state=canary")
     }
 
@@ -73,7 +73,7 @@ impl Sessions {
         }
         if seen.method == "POST" {
             held.push(Vec::new());
-            return Reply::new(202).header("Location", self.location(held.len() - 1));
+            return Reply::new(202).header("Location", Self::location(held.len() - 1));
         }
         let number: usize = seen.path.rsplit('/').next().unwrap().parse().unwrap();
         assert!(seen.query.starts_with("_state=canary"), "the location is kept whole: {}", seen.query);
@@ -81,7 +81,7 @@ impl Sessions {
         if let Some(range) = seen.header("content-range") {
             let first: usize = range.split('-').next().unwrap().parse().unwrap();
             if first != session.len() {
-                return self.stands(416, number, session.len());
+                return Self::stands(416, number, session.len());
             }
         }
         session.extend_from_slice(&seen.body);
@@ -91,14 +91,14 @@ impl Sessions {
                 Reply::new(201)
             }
             "PUT" => Reply::new(400).json(r#"{"errors":[{"code":"DIGEST_INVALID"}]}"#),
-            "GET" => self.stands(204, number, session.len()),
-            _ => self.stands(202, number, session.len()),
+            "GET" => Self::stands(204, number, session.len()),
+            _ => Self::stands(202, number, session.len()),
         }
     }
 
-    fn stands(&self, status: u16, number: usize, bytes: usize) -> Reply {
+    fn stands(status: u16, number: usize, bytes: usize) -> Reply {
         let last = bytes.saturating_sub(1);
-        Reply::new(status).header("Location", self.location(number)).header("Range", format!("0-{last}"))
+        Reply::new(status).header("Location", Self::location(number)).header("Range", format!("0-{last}"))
     }
 }
 
@@ -243,7 +243,7 @@ async fn a_session_on_another_origin_gets_no_credentials() {
         match seen.method.as_str() {
             "POST" => {
                 near.answer(seen);
-                Reply::new(202).header("Location", format!("http://{to}{}", near.location(0)))
+                Reply::new(202).header("Location", format!("http://{to}{}", Sessions::location(0)))
             }
             _ => near.answer(seen),
         }
@@ -399,4 +399,44 @@ async fn a_wrong_digest_is_refused_by_the_registry() {
         let error = client(server.local_addr()).push_blob(&repository(NAME), push).await.unwrap_err();
         assert_eq!(error.error_code(), blob_registry::ErrorCode::DigestInvalid, "{error:?}");
     }
+}
+
+#[tokio::test]
+async fn a_token_that_ends_under_way_is_replaced_and_the_body_sent_again() {
+    let sessions = Arc::new(Sessions::default());
+    let (far, tokens) = (Arc::clone(&sessions), AtomicUsize::new(0));
+    let server = Script::start(move |seen| {
+        if seen.path == "/token" {
+            let serial = tokens.fetch_add(1, Ordering::SeqCst);
+            return Reply::new(200).json(format!(r#"{{"token":"t{serial}"}}"#));
+        }
+        // The first token ends when the content comes.
+        let given = seen.header("authorization");
+        if given.is_none() || (seen.method == "PUT" && given == Some("Bearer t0")) {
+            let realm = format!("Bearer realm=\"http://{}/token\"", seen.header("host").unwrap());
+            return Reply::new(401).header("WWW-Authenticate", realm);
+        }
+        far.answer(seen)
+    })
+    .await;
+    let content = noise(500_000);
+    client(server.addr).push_blob(&repository(NAME), blob(&content)).await.unwrap();
+    assert!(sessions.blobs.lock().unwrap()[0] == content);
+    assert_eq!((server.count("GET", "/token"), server.count("PUT", ""), server.count("POST", "")), (2, 2, 1));
+}
+
+#[tokio::test]
+async fn appended_pieces_are_cut_to_what_the_registry_takes() {
+    let sessions = Arc::new(Sessions::default());
+    let far = Arc::clone(&sessions);
+    let server = Script::start(move |seen| match seen.body.len() {
+        0..=300_000 => far.answer(seen),
+        _ => Reply::new(413),
+    })
+    .await;
+    let content = noise(1_000_000);
+    let mut upload = client(server.addr).start_upload(&repository(NAME)).await.unwrap();
+    upload.append(content.clone().into()).await.unwrap();
+    upload.commit(&Digest::sha256_of(&content)).await.unwrap();
+    assert!(sessions.blobs.lock().unwrap()[0] == content);
 }

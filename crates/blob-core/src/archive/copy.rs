@@ -1,0 +1,113 @@
+//! From the archive to directories and files.
+
+use std::path::{Path, PathBuf};
+
+use super::Archive;
+use crate::error::ExtractError;
+use crate::extract::{self, ExtractOptions, ExtractReport, Layout, Order, Selection};
+use crate::path;
+use crate::threads::offload;
+
+impl Archive {
+    /// Extracts `selection` to the directory `dest`, which is created with its parents if it is absent.
+    ///
+    /// # Errors
+    /// [`ExtractError`]; files written before the failure stay when the destination was not empty, each of them whole.
+    ///
+    /// # Cancellation
+    /// Dropping the future stops the threads, which remove their temporary files; so does a
+    /// [`Progress`](crate::Progress) that breaks.
+    pub async fn extract(
+        &self,
+        selection: Selection,
+        dest: impl AsRef<Path>,
+        options: &ExtractOptions,
+    ) -> Result<ExtractReport, ExtractError> {
+        extract::extract(self, order(selection, dest.as_ref(), options), options).await
+    }
+
+    /// Extracts files, links and directories to the directory `dest`, as [`extract`](Self::extract) does.
+    ///
+    /// # Errors
+    /// [`ExtractError`]; a path that is not in the archive is one.
+    pub async fn copy_to<P: AsRef<[u8]>>(
+        &self,
+        paths: impl IntoIterator<Item = P>,
+        dest: impl AsRef<Path>,
+        options: &ExtractOptions,
+    ) -> Result<ExtractReport, ExtractError> {
+        self.extract(Selection::paths(paths), dest, options).await
+    }
+
+    /// Extracts what lies beneath the directory `prefix` to the directory `dest`, as [`extract`](Self::extract) does.
+    /// With [`clean`](ExtractOptions::clean), what stands at `dest/prefix` is replaced, or all of `dest` when the layout
+    /// strips the prefix.
+    ///
+    /// # Errors
+    /// [`ExtractError`]; a prefix that is no directory of the archive is one.
+    pub async fn copy_dir(
+        &self,
+        prefix: impl AsRef<[u8]>,
+        dest: impl AsRef<Path>,
+        options: &ExtractOptions,
+    ) -> Result<ExtractReport, ExtractError> {
+        self.extract(Selection::directory(prefix), dest, options).await
+    }
+
+    /// Extracts one file to exactly `dest`; parents are created.
+    ///
+    /// # Errors
+    /// [`ExtractError`]; a directory at `dest` is one unless it is skipped.
+    pub async fn copy_file(
+        &self,
+        path: impl AsRef<[u8]>,
+        dest: impl AsRef<Path>,
+        options: &ExtractOptions,
+    ) -> Result<ExtractReport, ExtractError> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let (path, dest) = (path::normalize(path.as_ref()), dest.as_ref());
+        self.file(&path)?;
+        let Some(name) = dest.file_name() else {
+            let source = std::io::Error::from(std::io::ErrorKind::IsADirectory);
+            return Err(ExtractError::Io { action: "writing the file", path: dest.to_path_buf(), source });
+        };
+        let parent = dest.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let order = Order {
+            selection: Selection::paths([&path]),
+            layout: Layout::Flat,
+            dest: parent.to_path_buf(),
+            beneath: Vec::new(),
+            rename: Some(name.as_bytes().to_vec()),
+        };
+        extract::extract(self, order, options).await
+    }
+
+    /// The files, links and empty directories at `dest` that an extraction would meet and that differ from the archive:
+    /// what [`Existing::KeepEqual`](crate::extract::Existing::KeepEqual) would refuse. Nothing is written.
+    ///
+    /// # Errors
+    /// [`ExtractError`].
+    pub async fn conflicts(
+        &self,
+        selection: Selection,
+        dest: impl AsRef<Path>,
+        options: &ExtractOptions,
+    ) -> Result<Vec<PathBuf>, ExtractError> {
+        // Where things go is all that matters here, not how a clean destination would be reached.
+        let order =
+            Order { beneath: Vec::new(), layout: options.layout.clone(), ..order(selection, dest.as_ref(), options) };
+        let (archive, options) = (self.clone(), options.clone());
+        offload(move || extract::conflicts(&archive, &order, &options)).await
+    }
+}
+
+/// A clean extraction of one directory under its full path replaces that directory below the destination, not all of
+/// the destination.
+fn order(selection: Selection, dest: &Path, options: &ExtractOptions) -> Order {
+    let (mut layout, mut beneath) = (options.layout.clone(), Vec::new());
+    if let (Selection::Directory(prefix), Layout::Full, true) = (&selection, &layout, options.clean) {
+        beneath = path::normalize(prefix).into_owned();
+        layout = if beneath.is_empty() { Layout::Full } else { Layout::Strip(beneath.clone()) };
+    }
+    Order { selection, layout, dest: dest.to_path_buf(), beneath, rename: None }
+}

@@ -1,0 +1,200 @@
+//! Extraction: many files of an archive to a directory, each verified before it gets its name.
+//!
+//! Bytes are read in offset order, near files together; threads decode, verify and write them. Data at hand is read by
+//! the threads themselves; other data comes through a few requests at a time, within a bounded number of bytes. Nothing
+//! is ever written outside the destination, whatever links stand there, and no half-written file has a final name.
+//!
+//! A destination that is absent or empty is filled in a hidden sibling and appears whole, with one rename.
+
+mod collide;
+mod feed;
+mod link;
+mod links;
+mod merge;
+mod plan;
+mod run;
+mod select;
+mod sink;
+mod workers;
+
+use std::fmt;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::progress::Progress;
+
+pub use crate::error::ExtractError;
+pub(crate) use run::{Order, conflicts, extract};
+pub use select::Selection;
+pub(crate) use sink::random_name;
+
+/// What happens to files that exist at the destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Existing {
+    /// They stay, whatever they hold, and are counted as skipped.
+    #[default]
+    Skip,
+    /// They stay if they hold what the archive has; otherwise the extraction is refused with
+    /// [`ExtractError::Exists`] before anything is written.
+    KeepEqual,
+    /// They are replaced, one rename each.
+    Overwrite,
+}
+
+/// Where things go below the destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Layout {
+    /// To their path in the archive.
+    #[default]
+    Full,
+    /// To their path below this one; what lies elsewhere keeps its path.
+    Strip(Vec<u8>),
+    /// All to the destination itself, by their last name. Empty directories are left out. Two things with one name are
+    /// refused.
+    Flat,
+}
+
+/// What happens to symbolic links.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Symlinks {
+    /// They are created.
+    #[default]
+    Keep,
+    /// They are left out.
+    Skip,
+}
+
+/// How much may be extracted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExtractLimits {
+    /// Content bytes in all: 1 TiB by default. A small archive can hold a great deal, since files may share their
+    /// bytes.
+    pub max_bytes: u64,
+    /// Files: 16 million by default.
+    pub max_files: u64,
+}
+
+impl Default for ExtractLimits {
+    fn default() -> Self {
+        Self { max_bytes: 1 << 40, max_files: 16 << 20 }
+    }
+}
+
+/// How an archive is extracted.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct ExtractOptions {
+    /// What happens to files that exist.
+    pub existing: Existing,
+    /// Whether files get the permission bits of the archive, less the umask; otherwise `0o666` less the umask. Set-id
+    /// bits and owners are never restored.
+    pub preserve_mode: bool,
+    /// Whether files, links and empty directories get the modification time of the archive.
+    pub preserve_times: bool,
+    /// Whether what stands at the destination is replaced as a whole: the new tree is written beside it, and takes its
+    /// place when it is complete. Without effect on single files.
+    pub clean: bool,
+    /// What happens to symbolic links.
+    pub symlinks: Symlinks,
+    /// Whether links may lead out of the destination; otherwise one that does refuses the extraction.
+    pub allow_external_symlinks: bool,
+    /// Whether empty directories are created.
+    pub empty_dirs: bool,
+    /// Where things go.
+    pub layout: Layout,
+    /// How many threads; by default as many as the system offers, at most 16.
+    pub workers: Option<NonZero<usize>>,
+    /// How many requests are in flight, when the data is not local: 4 by default.
+    pub read_concurrency: usize,
+    /// How many stored bytes are held between source and disk, when the data is not local: 32 MiB by default. A single
+    /// request may be larger when nothing else is held.
+    pub read_ahead_bytes: u64,
+    /// How many bytes one request reads for files up to 8 MiB: 8 MiB by default. Larger files are one request each.
+    pub chunk_bytes: u64,
+    /// How many unwanted bytes one request may read between two files: 64 KiB by default.
+    pub max_gap: u64,
+    /// Whether everything is on disk when the extraction ends well.
+    pub fsync: bool,
+    /// How much may be extracted.
+    pub limits: ExtractLimits,
+    /// Watches, and may stop, the extraction; called by several threads.
+    pub progress: Option<Arc<dyn Progress>>,
+}
+
+impl Default for ExtractOptions {
+    fn default() -> Self {
+        Self {
+            existing: Existing::default(),
+            preserve_mode: false,
+            preserve_times: false,
+            clean: false,
+            symlinks: Symlinks::default(),
+            allow_external_symlinks: false,
+            empty_dirs: true,
+            layout: Layout::default(),
+            workers: None,
+            read_concurrency: 4,
+            read_ahead_bytes: 32 << 20,
+            chunk_bytes: 8 << 20,
+            max_gap: 64 << 10,
+            fsync: false,
+            limits: ExtractLimits::default(),
+            progress: None,
+        }
+    }
+}
+
+impl fmt::Debug for ExtractOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExtractOptions")
+            .field("existing", &self.existing)
+            .field("preserve_mode", &self.preserve_mode)
+            .field("preserve_times", &self.preserve_times)
+            .field("clean", &self.clean)
+            .field("symlinks", &self.symlinks)
+            .field("layout", &self.layout)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an extraction did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExtractReport {
+    /// Files written.
+    pub files: u64,
+    /// Their sizes together, in bytes.
+    pub bytes: u64,
+    /// Files, links and empty directories that stood there as the archive has them.
+    pub kept: u64,
+    /// Files and links that something else kept from being written.
+    pub skipped: u64,
+    /// The first of them, at most 100.
+    pub skipped_paths: Vec<PathBuf>,
+    /// Symbolic links created.
+    pub symlinks: u64,
+    /// Symbolic links that the options left out.
+    pub links_left_out: u64,
+    /// Directories created, the destination itself not counted.
+    pub dirs: u64,
+    /// The most stored bytes that were held between source and disk at a time; 0 when the data was local.
+    pub peak_buffered_bytes: u64,
+}
+
+impl ExtractReport {
+    /// How many skipped paths are named.
+    const NAMED: usize = 100;
+
+    fn skip(&mut self, path: impl FnOnce() -> PathBuf) {
+        self.skipped += 1;
+        if self.skipped_paths.len() < Self::NAMED {
+            self.skipped_paths.push(path());
+        }
+    }
+}

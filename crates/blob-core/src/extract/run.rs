@@ -1,0 +1,315 @@
+//! One extraction from beginning to end, on a thread of its own.
+
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use futures_channel::oneshot;
+
+use super::feed::{Pace, feed};
+use super::link::Link;
+use super::plan::{Plan, Shape};
+use super::select::{Placed, Tree};
+use super::sink::{
+    Committed, Destination, Finished, Handles, Placing, Publish, Root, Scan, Standing, folds_case, io_error, make_dirs,
+};
+use super::workers::{Tally, Workshop};
+use super::{Existing, ExtractError, ExtractOptions, ExtractReport, Layout, Selection, collide, links, merge};
+use crate::archive::Archive;
+use crate::index::Node;
+use crate::source::ByteSource;
+
+/// Local data is read in runs of this many bytes: small enough to go round among the threads.
+const LOCAL_RUN: u64 = 1 << 20;
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) selection: Selection,
+    pub(crate) layout: Layout,
+    pub(crate) dest: PathBuf,
+    /// A directory below `dest` that is the real destination; no link on the way to it is followed.
+    pub(crate) beneath: Vec<u8>,
+    /// The name for the one file that is selected.
+    pub(crate) rename: Option<Vec<u8>>,
+}
+
+/// What the threads and the async side work on.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) tree: Tree,
+    pub(super) plan: Plan,
+    /// Sum of the sizes of the planned files, in bytes.
+    pub(super) bytes: u64,
+}
+
+impl Prepared {
+    pub(super) fn source(&self) -> &Arc<dyn ByteSource> {
+        self.tree.archive.source()
+    }
+}
+
+/// Stops the threads when the caller's future is dropped.
+struct CancelOnDrop(Arc<Link>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Extracts; the threads do the work, this side only fetches what is not at hand.
+pub(crate) async fn extract(
+    archive: &Archive,
+    order: Order,
+    options: &ExtractOptions,
+) -> Result<ExtractReport, ExtractError> {
+    let link = Arc::new(Link::default());
+    let guard = CancelOnDrop(Arc::clone(&link));
+    let (ready, prepared) = oneshot::channel();
+    let (done, report) = oneshot::channel();
+    let job = Extraction { archive: archive.clone(), order, options: options.clone(), link: Arc::clone(&link) };
+    let started = std::thread::Builder::new().name("blob-extract".into()).spawn(move || {
+        let result = job.run(ready);
+        // The caller may be gone; what was to be cleaned up, is.
+        drop(job);
+        let _ = done.send(result);
+    });
+    started.map_err(|error| io_error("starting a thread to extract to", "", error))?;
+    // When nothing has to be fetched, or preparing failed, the sender is dropped.
+    let mut fetched = Ok(());
+    if let Ok(prepared) = prepared.await {
+        let pace = Pace { requests: options.read_concurrency.max(1), bytes: options.read_ahead_bytes };
+        fetched = feed(&link, &prepared, pace).await;
+        if fetched.is_ok() { link.close() } else { link.cancel() }
+    }
+    let result = report.await.expect("the thread sends its result, unless it panics");
+    drop(guard);
+    match (result, fetched) {
+        (Err(ExtractError::Cancelled), Err(error)) => Err(error),
+        (result, _) => result,
+    }
+}
+
+struct Extraction {
+    archive: Archive,
+    order: Order,
+    options: ExtractOptions,
+    link: Arc<Link>,
+}
+
+impl Extraction {
+    fn run(&self, ready: oneshot::Sender<Arc<Prepared>>) -> Result<ExtractReport, ExtractError> {
+        let mut tree = self.tree()?;
+        let Order { dest, beneath, rename, .. } = &self.order;
+        let mut destination = match rename {
+            Some(_) => Destination::in_place(dest)?,
+            None => Destination::open(dest, beneath, self.options.clean)?,
+        };
+        let mut report = ExtractReport { links_left_out: tree.links_left_out, ..ExtractReport::default() };
+        let present =
+            if destination.is_hidden() { vec![true] } else { self.look(&mut tree, destination.root(), &mut report)? };
+        if let Some((a, b)) = collide::folded(&tree)
+            && folds_case(destination.root())?
+        {
+            return Err(ExtractError::Collision { a: a.into(), b: b.into() });
+        }
+        report.dirs += make_dirs(&tree, destination.root(), &present)?;
+
+        let publish = self.publish(&destination);
+        let prepared = Arc::new(self.prepare(tree));
+        self.write(&prepared, &destination, ready, &mut report)?;
+        let mut occupied = self.place(&prepared.tree, destination.root(), publish, &mut report)?;
+        match destination.commit(self.options.fsync)? {
+            Committed::Done => {}
+            Committed::Filled(root) => {
+                let merge = merge::Merge {
+                    tree: &prepared.tree,
+                    from: destination.root(),
+                    to: &root,
+                    options: &self.options,
+                    threads: self.threads(),
+                };
+                occupied.extend(merge.run(&mut report)?);
+            }
+        }
+        self.note_skipped(&prepared.tree, &occupied, &mut report);
+        report.peak_buffered_bytes = self.link.peak();
+        Ok(report)
+    }
+
+    /// Everything that can be refused without looking at the destination.
+    fn tree(&self) -> Result<Tree, ExtractError> {
+        let mut tree = Tree::new(&self.archive, &self.order.selection, &self.order.layout, &self.options)?;
+        tree.rename.clone_from(&self.order.rename);
+        if self.order.layout != Layout::Full {
+            collide::check(&tree)?;
+        }
+        if !self.options.allow_external_symlinks {
+            links::check(&tree, &self.order.beneath)?;
+        }
+        Ok(tree)
+    }
+
+    /// Takes out of `tree` what stands at the destination and stays; the answer is which directories there are.
+    fn look(&self, tree: &mut Tree, root: &Root, report: &mut ExtractReport) -> Result<Vec<bool>, ExtractError> {
+        let scan = Scan { tree, root, existing: self.options.existing, threads: self.threads() };
+        let present = scan.dirs()?;
+        let mut differing = Vec::new();
+        let mut sort = |things: &[Placed]| -> Result<Vec<Placed>, ExtractError> {
+            let mut rest = Vec::new();
+            let standing = scan.things(things, &present, &|| self.link.is_cancelled())?;
+            for (&placed, standing) in things.iter().zip(standing) {
+                match standing {
+                    Standing::Write => rest.push(placed),
+                    Standing::Kept => report.kept += 1,
+                    Standing::Skipped => report.skip(|| root.path(&tree.target(placed))),
+                    Standing::Differs => differing.push(placed),
+                }
+            }
+            Ok(rest)
+        };
+        let (files, links, empty_dirs) = (sort(&tree.files)?, sort(&tree.links)?, sort(&tree.empty_dirs)?);
+        scan.refuse(&differing)?;
+        (tree.files, tree.links, tree.empty_dirs) = (files, links, empty_dirs);
+        Ok(present)
+    }
+
+    fn publish(&self, destination: &Destination) -> Publish {
+        match self.options.existing {
+            _ if destination.is_hidden() => Publish::Direct,
+            Existing::Overwrite => Publish::Replace,
+            Existing::Skip | Existing::KeepEqual => Publish::New,
+        }
+    }
+
+    fn prepare(&self, tree: Tree) -> Prepared {
+        let run_bytes = if self.is_local() { LOCAL_RUN } else { self.options.chunk_bytes.max(1) };
+        let plan = Plan::new(&tree, Shape { run_bytes, max_gap: self.options.max_gap });
+        let bytes = tree.files.iter().map(|&placed| tree.entry(placed).original_size()).fold(0, u64::saturating_add);
+        Prepared { tree, plan, bytes }
+    }
+
+    fn is_local(&self) -> bool {
+        self.archive.source().local().is_some()
+    }
+
+    fn threads(&self) -> usize {
+        let default = || std::thread::available_parallelism().map_or(2, NonZero::get).min(16);
+        self.options.workers.map_or_else(default, NonZero::get)
+    }
+
+    /// Writes all files.
+    fn write(
+        &self,
+        prepared: &Arc<Prepared>,
+        destination: &Destination,
+        ready: oneshot::Sender<Arc<Prepared>>,
+        report: &mut ExtractReport,
+    ) -> Result<(), ExtractError> {
+        let plan = &prepared.plan;
+        let fed = !self.is_local();
+        if fed {
+            // The caller may be gone, and the link cancelled.
+            let _ = ready.send(Arc::clone(prepared));
+        } else {
+            drop(ready);
+        }
+        let shop = Workshop {
+            prepared,
+            root: destination.root(),
+            publish: self.publish(destination),
+            options: &self.options,
+            link: &self.link,
+            fed,
+            next: AtomicUsize::new(0),
+            tally: Tally::default(),
+        };
+        let threads = self.threads().min(plan.larges.len() + plan.batches.len());
+        std::thread::scope(|scope| {
+            for number in 1..threads {
+                let thread = std::thread::Builder::new().name(format!("blob-extract-{number}"));
+                if thread.spawn_scoped(scope, || shop.work()).is_err() {
+                    // This thread does the work of those that could not be started.
+                    break;
+                }
+            }
+            shop.work();
+        });
+        if let Some(error) = self.link.failure() {
+            return Err(error);
+        }
+        if self.link.is_cancelled() {
+            return Err(ExtractError::Cancelled);
+        }
+        let tally = shop.tally;
+        report.files += tally.files.load(Ordering::Relaxed);
+        report.bytes += tally.bytes.load(Ordering::Relaxed);
+        report.kept += tally.kept.load(Ordering::Relaxed);
+        let occupied = tally.occupied.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.note_skipped(&prepared.tree, &occupied, report);
+        Ok(())
+    }
+
+    /// Creates empty directories, then links; the answer is the links that found something in their place.
+    fn place(
+        &self,
+        tree: &Tree,
+        root: &Root,
+        publish: Publish,
+        report: &mut ExtractReport,
+    ) -> Result<Vec<Placed>, ExtractError> {
+        let (modes, times) = (self.options.preserve_mode, self.options.preserve_times);
+        let placing = Placing { tree, root, publish, modes, times };
+        let mut handles = Handles::new(root, tree);
+        let mut occupied = Vec::new();
+        for &placed in tree.empty_dirs.iter().chain(&tree.links) {
+            match tree.archive.index().at(placed.node) {
+                Node::EmptyDir(dir) => match placing.empty_dir(&mut handles, placed, dir)? {
+                    Finished::Written => report.dirs += 1,
+                    Finished::Occupied => report.kept += 1,
+                },
+                Node::Symlink(link) => match placing.link(&mut handles, placed, link)? {
+                    Finished::Written => report.symlinks += 1,
+                    Finished::Occupied => occupied.push(placed),
+                },
+                Node::File(_) | Node::Directory(_) => {}
+            }
+        }
+        Ok(occupied)
+    }
+
+    fn note_skipped(&self, tree: &Tree, occupied: &[Placed], report: &mut ExtractReport) {
+        for &placed in occupied {
+            report.skip(|| self.order.dest.join(path_of(&tree.target(placed))));
+        }
+    }
+}
+
+fn path_of(bytes: &[u8]) -> &Path {
+    use std::os::unix::ffi::OsStrExt as _;
+    Path::new(std::ffi::OsStr::from_bytes(bytes))
+}
+
+/// The things at `dest` that stand in the way of the order and differ from the archive.
+pub(crate) fn conflicts(
+    archive: &Archive,
+    order: &Order,
+    options: &ExtractOptions,
+) -> Result<Vec<PathBuf>, ExtractError> {
+    let mut tree = Tree::new(archive, &order.selection, &order.layout, options)?;
+    tree.rename.clone_from(&order.rename);
+    let Some(root) = Destination::look(&order.dest)? else { return Ok(Vec::new()) };
+    let threads = std::thread::available_parallelism().map_or(2, NonZero::get);
+    let scan = Scan { tree: &tree, root: &root, existing: Existing::KeepEqual, threads };
+    let present = scan.dirs()?;
+    let mut paths = Vec::new();
+    for things in [&tree.files, &tree.links, &tree.empty_dirs] {
+        let standing = scan.things(things, &present, &|| false)?;
+        let differing = things.iter().zip(standing).filter(|(_, standing)| *standing == Standing::Differs);
+        paths.extend(differing.map(|(&placed, _)| order.dest.join(path_of(&tree.target(placed)))));
+    }
+    paths.sort();
+    Ok(paths)
+}

@@ -1,0 +1,55 @@
+//! The client keeps the contract of the trait: over our server, and over Debian's `docker-registry`.
+
+mod over_our_server {
+    use std::sync::Arc;
+
+    use blob_registry::{MemoryRegistry, Registry, Server};
+
+    blob_registry::registry_conformance!(async || {
+        let server = Server::builder(Arc::new(MemoryRegistry::new())).bind("127.0.0.1:0").await.unwrap();
+        (Arc::new(crate::client::client(server.local_addr())) as Arc<dyn Registry>, server)
+    });
+}
+
+mod over_docker_registry {
+    use std::sync::Arc;
+
+    use blob_registry::{MemoryRegistry, Registry};
+    use blob_testkit::peers::{DockerRegistry, require};
+
+    // Left out is what this registry does otherwise: it answers 500 to the digest of a blob that is asked for as a
+    // manifest, knows no referrers (the client keeps them under a tag, but there is no subject for the registry to
+    // name), no SHA-512, no repositories without a manifest, and takes manifests with duplicate members.
+    blob_registry::registry_conformance! { @clauses
+        async || match require("docker-registry", DockerRegistry::start()) {
+            Some(server) => (Arc::new(crate::client::client(server.addr())) as Arc<dyn Registry>, Some(server)),
+            None => (Arc::new(MemoryRegistry::new()) as Arc<dyn Registry>, None),
+        };
+        blobs_round_trip,
+        ranges_are_exact,
+        empty_blobs_are_blobs,
+        wrong_blobs_are_refused,
+        absent_blobs_are_not_found,
+        failing_sources_leave_nothing,
+        dropped_pushes_leave_nothing,
+        pushes_tell_their_progress,
+        local_blobs_are_the_blobs,
+        deleted_blobs_are_gone,
+        blobs_are_mounted_or_a_session_opens,
+        pieces_become_a_blob,
+        uploads_are_resumed,
+        cancelled_uploads_are_gone,
+        wrong_uploads_are_refused,
+        manifests_round_trip,
+        tags_move_and_manifests_stay,
+        one_push_sets_many_tags,
+        conditions_are_honoured_or_refused,
+        what_manifests_name_must_exist,
+        deleted_tags_leave_the_manifest,
+        deleted_manifests_take_their_tags,
+        unknown_repositories_are_not_found,
+        referrers_come_in_pages,
+        deleted_referrers_are_not_found,
+        repositories_are_listed,
+    }
+}
