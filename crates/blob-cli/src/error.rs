@@ -253,12 +253,15 @@ fn causes_of(error: &Error) -> Vec<String> {
     causes
 }
 
-/// What a registry said, without what we were doing: that is in the sentence already.
+/// What a registry said, without what we were doing: that is in the sentence already. Empty where the cause says more.
 fn registry_cause(error: &RegistryError) -> String {
     match error {
-        RegistryError::Code { code, detail, .. } => {
-            detail.as_deref().map_or_else(|| code.to_string(), |detail| format!("{code}: {detail}"))
+        RegistryError::Code { code, detail: Some(detail), .. } if !detail.contains(code.name()) => {
+            format!("{code}: {detail}")
         }
+        RegistryError::Code { detail: Some(detail), .. } => detail.clone(),
+        RegistryError::Code { code, .. } => code.to_string(),
+        RegistryError::Io { .. } | RegistryError::Source { .. } => String::new(),
         other => other.to_string(),
     }
 }

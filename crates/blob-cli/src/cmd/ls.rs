@@ -211,18 +211,18 @@ fn sort(rows: &mut [Row<'_>], key: Sort, reverse: bool) {
 fn render(args: &LsArgs, session: &Session, reference: &str, rows: &[Row<'_>]) -> String {
     match session.options.output {
         Format::Json => document(args, reference, rows),
-        Format::Text => table(args, rows, session.style, args.long, false).aligned(false),
-        Format::Table => table(args, rows, session.style, true, true).aligned(true),
-        Format::Plain => table(args, rows, session.style, args.long, true).tabbed(),
+        Format::Text => table(args, rows, session.style, args.long, None).aligned(false),
+        Format::Table => table(args, rows, session.style, true, Some(time::short)).aligned(true),
+        Format::Plain => table(args, rows, session.style, args.long, Some(time::rfc3339)).tabbed(),
     }
 }
 
-/// `long` adds modes and sizes, `times` times to that.
-fn table(args: &LsArgs, rows: &[Row<'_>], style: Style, long: bool, times: bool) -> Table {
+/// `long` adds modes and sizes, `times` says how times are added to that.
+fn table(args: &LsArgs, rows: &[Row<'_>], style: Style, long: bool, times: Option<fn(i64) -> String>) -> Table {
     let mut columns = Vec::new();
     if long {
         columns.extend([("MODE", Align::Left), ("SIZE", Align::Right)]);
-        columns.extend(times.then_some(("MODIFIED", Align::Left)));
+        columns.extend(times.map(|_| ("MODIFIED", Align::Left)));
     }
     columns.extend(args.digest.then_some(("DIGEST", Align::Left)));
     columns.push(("NAME", Align::Left));
@@ -232,7 +232,7 @@ fn table(args: &LsArgs, rows: &[Row<'_>], style: Style, long: bool, times: bool)
         if long {
             let size = row.size();
             cells.extend([Cell::new(row.mode()), Cell::new(if args.human { human(size) } else { size.to_string() })]);
-            cells.extend(times.then(|| Cell::new(row.mtime_ns().map_or_else(String::new, time::short))));
+            cells.extend(times.map(|shown| Cell::new(row.mtime_ns().map_or_else(String::new, shown))));
         }
         cells.extend(args.digest.then(|| Cell::new(row.digest().map_or_else(String::new, short_digest))));
         cells.push(row.cell(style));

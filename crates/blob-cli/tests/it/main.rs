@@ -1,0 +1,13 @@
+//! The command as a whole: what it writes, byte for byte, and how it exits.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used)]
+
+mod errors;
+mod help;
+mod json;
+mod refused;
+mod scenarios;
+mod signals;
+mod streams;
+mod support;
+mod text;

@@ -1,0 +1,114 @@
+//! Bad input of the file system: each is an error that says what, and nothing half-written stays.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use snapbox::str;
+
+use crate::support::{BLOB, Place, stderr, stdout};
+
+/// `sh -c script` with `$BLOB` and the environment of `place`.
+fn shell(place: &Place, script: &str) -> Command {
+    let mut command = Command::new("bash");
+    place.isolate(&mut command);
+    command.env("BLOB", BLOB).env("HOST", place.host()).args(["-c", script]);
+    command
+}
+
+#[test]
+fn an_unreadable_file_is_named() {
+    let place = Place::served();
+    fs::set_permissions(place.path("project/docs/guide.md"), fs::Permissions::from_mode(0o000)).unwrap();
+    // The superuser reads everything, so somebody else has to try.
+    let superuser = fs::read(place.path("project/docs/guide.md")).is_ok();
+    let script = if superuser {
+        fs::set_permissions(place.root.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let copied = place.path("blob");
+        fs::copy(BLOB, &copied).unwrap();
+        "setpriv --reuid 65534 --regid 65534 --clear-groups ./blob push $HOST/a/b:v1 project"
+    } else {
+        "$BLOB push $HOST/a/b:v1 project"
+    };
+    let failed = place.assert(&mut shell(&place, script)).code(1);
+    let text = stderr(&failed);
+    assert!(text.contains("docs/guide.md") && text.contains("Permission denied"), "{text}");
+    place.run("ls HOST/a/b:v1").code(3);
+}
+
+#[test]
+fn an_empty_directory_is_an_archive_of_nothing() {
+    let place = Place::served();
+    fs::create_dir(place.path("nothing")).unwrap();
+    place.run("push --reproducible HOST/a/b:v1 nothing").success().stdout_eq(str![]);
+    place.run("ls HOST/a/b:v1").success().stdout_eq("");
+    place.run("tree HOST/a/b:v1").success().stdout_eq(str![]);
+    place.run("inspect HOST/a/b:v1").success().stdout_eq(str![]);
+    place.run("pull -q HOST/a/b:v1 out").success();
+    assert_eq!(place.listing("out"), Vec::<String>::new());
+}
+
+#[test]
+fn a_name_that_is_not_utf_8_is_refused_or_left_out() {
+    let place = Place::served();
+    fs::write(place.path("project").join(OsStr::from_bytes(b"caf\xe9")), "x").unwrap();
+    place.run("push HOST/a/b:v1 project").code(1).stdout_eq("").stderr_eq(str![]);
+    let pushed = place.run("push --skip-non-utf8 HOST/a/b:v1 project").success();
+    assert!(stdout(&pushed).contains("Left out: 1 names"), "{}", stdout(&pushed));
+    place.run("push --skip-non-utf8 --strict HOST/a/c:v1 project").code(1);
+}
+
+#[test]
+fn a_full_disk_leaves_nothing_behind() {
+    let place = Place::served();
+    fs::write(place.path("project/large"), vec![7; 1 << 20]).unwrap();
+    place.run("push -q -c none HOST/a/b:v1 project").success();
+    let before = place.listing(".");
+    // Files may not grow beyond 64 KiB; the signal that would end the process is ignored, so writing fails instead.
+    for (line, wanted) in [("pull HOST/a/b:v1 out", "large"), ("cp HOST/a/b:v1:/large out", "large")] {
+        let script = format!("trap '' XFSZ; ulimit -f 64; $BLOB {}", line.replace("HOST", "$HOST"));
+        let failed = place.assert(&mut shell(&place, &script)).code(1);
+        let text = stderr(&failed);
+        assert!(text.contains("File too large") && text.contains(wanted), "{text}");
+        assert_eq!(place.listing("."), before, "{line}");
+    }
+    let script = "trap '' XFSZ; ulimit -f 64; $BLOB push -c none $HOST/a/c:v1 project";
+    let failed = place.assert(&mut shell(&place, script)).code(1);
+    assert!(stderr(&failed).contains("File too large"), "{}", stderr(&failed));
+    place.run("ls HOST/a/c:v1").code(3);
+}
+
+#[test]
+fn a_destination_in_the_way_is_named() {
+    let place = Place::pushed();
+    fs::create_dir(place.path("out")).unwrap();
+    fs::write(place.path("out/docs"), "in the way").unwrap();
+    place.run("pull HOST/team/project:v1 out").code(1).stderr_eq(str![]);
+    assert_eq!(place.listing("out"), ["docs"]);
+}
+
+#[test]
+fn links_that_lead_out_are_refused() {
+    let place = Place::served();
+    std::os::unix::fs::symlink("/etc/passwd", place.path("project/out")).unwrap();
+    place.run("push -q HOST/a/b:v1 project").success();
+    place.run("pull HOST/a/b:v1 out").code(1).stderr_eq(str![]);
+    assert!(!place.path("out").exists());
+    place.run("pull -q --allow-external-symlinks HOST/a/b:v1 out").success();
+    assert_eq!(fs::read_link(place.path("out/out")).unwrap().to_str(), Some("/etc/passwd"));
+}
+
+#[test]
+fn modes_and_times_are_kept_unless_nobody_wants_them() {
+    let place = Place::laid_out();
+    place.run("pull -q oci:layout:v1 kept").success();
+    place.run("pull -q --no-preserve-mode --no-preserve-times oci:layout:v1 plain").success();
+    let mode = |path: &str| fs::metadata(place.path(path)).unwrap().permissions().mode() & 0o777;
+    let time = |path: &str| fs::metadata(place.path(path)).unwrap().modified().unwrap();
+    assert_eq!((mode("kept/run.sh"), mode("kept/config/database.json")), (0o755, 0o600));
+    assert_eq!(mode("plain/run.sh") & 0o111, 0);
+    assert_eq!(time("kept/run.sh"), time("project/run.sh"));
+    assert_ne!(time("plain/run.sh"), time("project/run.sh"));
+}

@@ -1,0 +1,90 @@
+//! Interrupted commands: the exit code says so, and nothing of them stays.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::Stdio;
+
+use blob_testkit::proxy::{Proxy, ProxyOptions};
+
+use crate::support::{Place, Server, eventually, signal};
+
+#[test]
+fn a_command_that_waits_can_be_interrupted() {
+    let place = Place::offline();
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let line = format!("push {}/a/b:v1 project", silent.local_addr().unwrap());
+        let mut child = place.command(&line).stderr(Stdio::piped()).spawn().unwrap();
+        // It is at work when it has connected.
+        let _connection = silent.accept().unwrap();
+        signal(name, child.id());
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{name}");
+    }
+}
+
+#[test]
+fn an_interrupted_pull_leaves_nothing_behind() {
+    let place = Place::served();
+    fs::write(place.path("project/large"), vec![7; 8 << 20]).unwrap();
+    place.run("push -q -c none HOST/a/b:v1 project").success();
+    let mut options = ProxyOptions::default();
+    options.shape.bytes_per_second = Some(1 << 20);
+    let proxy = Proxy::start(place.host().parse().unwrap(), options).unwrap();
+    let before = place.listing(".");
+    let line = format!("pull {}/a/b:v1 out", proxy.addr());
+    let mut child = place.command(&line).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    eventually("the beginning of the extraction", || place.listing(".").len() > before.len());
+    signal("INT", child.id());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(place.listing("."), before);
+}
+
+#[test]
+fn a_writer_whose_reader_sleeps_can_be_interrupted() {
+    let place = Place::offline();
+    fs::write(place.path("project/large"), vec![7; 4 << 20]).unwrap();
+    place.run("push -q oci:layout:v1 project").success();
+    // Nobody reads the pipe, which is soon full.
+    let mut command = place.command("cat oci:layout:v1 large large large large");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(child.try_wait().unwrap(), None, "the pipe took everything");
+    signal("INT", child.id());
+    let stuck = child.stdout.take();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    drop(stuck);
+}
+
+#[test]
+fn a_server_ends_well_when_it_is_asked_to() {
+    for name in ["INT", "TERM"] {
+        let server = Server::start(&[]);
+        signal(name, server.id());
+        assert_eq!(server.wait(), Some(0), "{name}");
+    }
+}
+
+#[test]
+fn a_server_keeps_its_directory_and_can_refuse_to_write() {
+    let place = Place::offline();
+    let root = place.path("registry");
+    let root = root.to_str().unwrap();
+    let server = Server::start(&["--root", root]);
+    place.run(&format!("push -q --reproducible {}/team/project:v1 project", server.addr)).success();
+    signal("TERM", server.id());
+    assert_eq!(server.wait(), Some(0));
+    let again = Server::start(&["--root", root, "--read-only"]);
+    place.run(&format!("cat {}/team/project:v1 README.md", again.addr)).success().stdout_eq("# Sample\n");
+    place.run(&format!("push {}/team/project:v2 project", again.addr)).failure();
+    place.run(&format!("tags {}/team/project", again.addr)).success().stdout_eq("v1\n");
+}
+
+#[test]
+fn an_address_in_use_is_an_error() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let place = Place::offline();
+    let failed = place.run(&format!("serve --listen {address}")).code(1);
+    let text = crate::support::stderr(&failed);
+    assert!(text.starts_with(&format!("error: listening on {address}: Address already in use")), "{text}");
+}
