@@ -47,29 +47,29 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    /// Code, name on the wire, HTTP status. Client and server read the same table.
-    const TABLE: [(Self, &'static str, u16); 17] = [
-        (Self::BlobUnknown, "BLOB_UNKNOWN", 404),
-        (Self::BlobUploadInvalid, "BLOB_UPLOAD_INVALID", 416),
-        (Self::BlobUploadUnknown, "BLOB_UPLOAD_UNKNOWN", 404),
-        (Self::DigestInvalid, "DIGEST_INVALID", 400),
-        (Self::ManifestBlobUnknown, "MANIFEST_BLOB_UNKNOWN", 404),
-        (Self::ManifestInvalid, "MANIFEST_INVALID", 400),
-        (Self::ManifestUnknown, "MANIFEST_UNKNOWN", 404),
-        (Self::NameInvalid, "NAME_INVALID", 400),
-        (Self::NameUnknown, "NAME_UNKNOWN", 404),
-        (Self::SizeInvalid, "SIZE_INVALID", 400),
-        (Self::Unauthorized, "UNAUTHORIZED", 401),
-        (Self::Denied, "DENIED", 403),
-        (Self::Unsupported, "UNSUPPORTED", 405),
-        (Self::TooManyRequests, "TOOMANYREQUESTS", 429),
-        (Self::RangeInvalid, "RANGE_INVALID", 416),
-        (Self::PreconditionFailed, "PRECONDITION_FAILED", 412),
-        (Self::Unknown, "UNKNOWN", 500),
+    /// Code, name on the wire, HTTP status, meaning. Client and server read the same table.
+    const TABLE: [(Self, &'static str, u16, &'static str); 17] = [
+        (Self::BlobUnknown, "BLOB_UNKNOWN", 404, "no such blob"),
+        (Self::BlobUploadInvalid, "BLOB_UPLOAD_INVALID", 416, "the upload cannot go on"),
+        (Self::BlobUploadUnknown, "BLOB_UPLOAD_UNKNOWN", 404, "no such upload"),
+        (Self::DigestInvalid, "DIGEST_INVALID", 400, "the content does not match its digest"),
+        (Self::ManifestBlobUnknown, "MANIFEST_BLOB_UNKNOWN", 404, "the manifest names content that is not here"),
+        (Self::ManifestInvalid, "MANIFEST_INVALID", 400, "not a valid manifest"),
+        (Self::ManifestUnknown, "MANIFEST_UNKNOWN", 404, "no such manifest or tag"),
+        (Self::NameInvalid, "NAME_INVALID", 400, "not a valid repository name"),
+        (Self::NameUnknown, "NAME_UNKNOWN", 404, "no such repository"),
+        (Self::SizeInvalid, "SIZE_INVALID", 400, "the content does not match its size"),
+        (Self::Unauthorized, "UNAUTHORIZED", 401, "authentication required"),
+        (Self::Denied, "DENIED", 403, "access denied"),
+        (Self::Unsupported, "UNSUPPORTED", 405, "not supported"),
+        (Self::TooManyRequests, "TOOMANYREQUESTS", 429, "too many requests"),
+        (Self::RangeInvalid, "RANGE_INVALID", 416, "the range lies outside of the content"),
+        (Self::PreconditionFailed, "PRECONDITION_FAILED", 412, "the tag is not what the condition asks for"),
+        (Self::Unknown, "UNKNOWN", 500, "unknown error"),
     ];
 
     fn row(self) -> (Self, &'static str, u16) {
-        Self::TABLE.into_iter().find(|row| row.0 == self).unwrap_or((Self::Unknown, "UNKNOWN", 500))
+        Self::TABLE.into_iter().find(|row| row.0 == self).unwrap_or((Self::Unknown, "UNKNOWN", 500, "unknown error"))
     }
 
     /// The name in the JSON body.
@@ -80,6 +80,11 @@ impl ErrorCode {
     /// The HTTP status that goes with it.
     pub fn status(self) -> u16 {
         self.row().2
+    }
+
+    /// What it means, in a few words.
+    pub fn meaning(self) -> &'static str {
+        self.row().3
     }
 
     /// The code with this name, if it is one of ours.
@@ -359,7 +364,7 @@ mod tests {
 
     #[test]
     fn the_table_is_whole() {
-        for (code, name, status) in ErrorCode::TABLE {
+        for (code, name, status, _) in ErrorCode::TABLE {
             assert_eq!(ErrorCode::from_name(name), Some(code));
             assert_eq!((code.name(), code.status()), (name, status));
         }

@@ -200,8 +200,7 @@ fn an_archive_of_a_newer_version_is_refused() {
     for case in ["hash-algorithm-1-with-sha256-hashes", "compression-2--sizes-differ"] {
         let place = Place::offline();
         let read = |name: &str| fs::read(Path::new(FIXTURES).join(case).join(name)).unwrap();
-        let layers =
-            vec![(blob::INDEX_MEDIA_TYPE, read("index.blob")), (blob::DATA_MEDIA_TYPE, read("data.blob"))];
+        let layers = vec![(blob::INDEX_MEDIA_TYPE, read("index.blob")), (blob::DATA_MEDIA_TYPE, read("data.blob"))];
         plant(&place, blob::ARTIFACT_TYPE, layers);
         fails(&place, "ls oci:layout:v1", 1, "general", "newer version");
         fails(&place, "pull oci:layout:v1 out", 1, "general", "newer version");

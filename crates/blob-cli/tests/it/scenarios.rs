@@ -52,9 +52,7 @@ fn copies_keep_the_paths_of_the_archive() {
     fs::create_dir(place.path("output")).unwrap();
     place.run("cp HOST/team/project:v1:/config/ output/").success();
     assert_eq!(place.listing("output"), ["config/", "config/app.yaml", "config/database.json"]);
-    place
-        .run("cp HOST/team/project:v1:/config/app.yaml HOST/team/project:v1:/config/database.json several/")
-        .success();
+    place.run("cp HOST/team/project:v1:/config/app.yaml HOST/team/project:v1:/config/database.json several/").success();
     assert_eq!(place.listing("several"), ["config/", "config/app.yaml", "config/database.json"]);
 }
 
@@ -93,14 +91,7 @@ fn inspections_and_annotations() {
     let annotated = "push --annotation version=1.0.0 --annotation author=test HOST/a/b:v1 project";
     finds(&place, annotated, &["Pushed"]);
     finds(&place, "inspect HOST/a/b:v1", &["Reference:", "Digest:", "Files:", "Size:", "Compression:"]);
-    let json = [
-        "\"ref\":",
-        "\"digest\":",
-        "\"files\":",
-        "\"size\":",
-        "\"version\": \"1.0.0\"",
-        "\"author\": \"test\"",
-    ];
+    let json = ["\"ref\":", "\"digest\":", "\"files\":", "\"size\":", "\"version\": \"1.0.0\"", "\"author\": \"test\""];
     finds(&place, "inspect HOST/a/b:v1 --output json", &json);
     place.run("push --compression none HOST/a/c:v1 project").success();
     finds(&place, "inspect HOST/a/c:v1", &["Compression:  none"]);

@@ -115,8 +115,9 @@ impl From<RegistryError> for Fault {
         let code = error.error_code();
         match &error {
             RegistryError::TooLarge { .. } => Self::plain(413, code, error.to_string()),
-            RegistryError::Code { retry_after, .. } => {
-                let fault = Self::of(code, error.to_string());
+            RegistryError::Code { detail, retry_after, .. } => {
+                // The client knows what it asked for, and prints the code itself.
+                let fault = Self::of(code, detail.as_deref().unwrap_or_else(|| code.meaning()));
                 match retry_after {
                     Some(wait) => fault.with(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1))),
                     None => fault,
