@@ -91,6 +91,9 @@ macro_rules! registry_conformance {
             repositories_are_listed,
         }
     };
+    (@clauses $make:expr; $($clause:ident,)*) => {
+        $crate::registry_conformance! { @clauses $make, &[]; $($clause,)* }
+    };
     (@clauses $make:expr, $refused:expr; $($clause:ident,)*) => {
         $(
             #[::tokio::test]

@@ -123,7 +123,9 @@ impl Plan {
         let mut missing: Vec<usize> = before.iter().map(HashSet::len).collect();
         let mut after: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
         for (at, before) in before.iter().enumerate() {
-            before.iter().for_each(|&earlier| after[earlier].push(at));
+            for &earlier in before {
+                after[earlier].push(at);
+            }
         }
         let mut levels = Vec::new();
         let mut level: Vec<usize> = (0..self.nodes.len()).filter(|&at| missing[at] == 0).collect();

@@ -107,6 +107,28 @@ async fn blobs_are_streamed_where_they_are_not_local() {
     check_copies(place(Scripted::remote(memory()), "a"), place(Scripted::remote(memory()), "b")).await;
 }
 
+#[cfg(all(feature = "client", feature = "server"))]
+#[tokio::test]
+async fn copies_between_served_registries() {
+    use blob_registry::Server;
+    use blob_registry::client::RegistryClient;
+
+    let serve = async |registry: Arc<dyn Registry>| Server::builder(registry).bind("127.0.0.1:0").await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Registry> = Arc::new(LayoutStore::open(directory.path().join("store")).await.unwrap());
+    let (from, to) = (serve(memory()).await, serve(Arc::clone(&store)).await);
+    let client = |server: &blob_registry::ServerHandle| -> Arc<dyn Registry> {
+        Arc::new(RegistryClient::builder(server.local_addr().to_string()).build().unwrap())
+    };
+    check_copies(Place::new(client(&from), repository("a")), Place::new(client(&to), repository("b"))).await;
+    check_copies(Place::new(store, repository("a")), Place::new(client(&from), repository("b"))).await;
+    // The same server through two clients: only the caller knows, and blobs are mounted.
+    let same = options(|options| options.same_registry = true);
+    let (one, other) = (Place::new(client(&to), repository("a")), Place::new(client(&to), repository("c")));
+    let report = copy(&one, &tag("v1").into(), &other, &same).await.unwrap();
+    assert_eq!((report.blobs_mounted, report.blobs_copied), (3, 0));
+}
+
 #[tokio::test]
 async fn only_what_is_missing_is_asked_for() {
     let (from, to) = (Scripted::remote(memory()), Scripted::remote(memory()));

@@ -8,13 +8,6 @@ mod client;
 #[cfg(all(feature = "layout", feature = "memory"))]
 mod conformance;
 #[cfg(all(feature = "layout", feature = "memory"))]
-<<<<<<< HEAD
-mod layout;
-#[cfg(all(feature = "server", feature = "memory"))]
-mod server;
-#[cfg(feature = "memory")]
-mod source;
-=======
 mod copy;
 #[cfg(feature = "memory")]
 mod filter;
@@ -22,10 +15,13 @@ mod filter;
 mod kind;
 #[cfg(feature = "memory")]
 mod kit;
+#[cfg(all(feature = "layout", feature = "memory"))]
+mod layout;
 #[cfg(all(feature = "server", feature = "memory"))]
 mod server;
 #[cfg(feature = "memory")]
+mod source;
+#[cfg(feature = "memory")]
 mod unify;
->>>>>>> f7b8559 (Add unions, graph copies and the question of the kind of a digest)
 #[cfg(all(feature = "server", feature = "memory"))]
 mod wire;

@@ -37,3 +37,19 @@ mod memory_and_layout {
         (Arc::new(Unify::new(vec![memory(), Arc::new(store)], options)) as Arc<dyn Registry>, directory)
     });
 }
+
+/// The ids of its upload sessions go through URLs.
+#[cfg(all(feature = "client", feature = "server"))]
+mod served {
+    use blob_registry::Server;
+    use blob_registry::client::RegistryClient;
+
+    use super::*;
+    blob_registry::registry_conformance!(async || {
+        let options = options(|options| options.write = WritePolicy::All);
+        let union = Unify::new(vec![memory(), memory()], options);
+        let server = Server::builder(Arc::new(union)).bind("127.0.0.1:0").await.unwrap();
+        let client = RegistryClient::builder(server.local_addr().to_string()).build().unwrap();
+        (Arc::new(client) as Arc<dyn Registry>, server)
+    });
+}
