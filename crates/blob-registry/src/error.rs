@@ -68,7 +68,7 @@ impl ErrorCode {
         (Self::Unknown, "UNKNOWN", 500, "unknown error"),
     ];
 
-    fn row(self) -> (Self, &'static str, u16) {
+    fn row(self) -> (Self, &'static str, u16, &'static str) {
         Self::TABLE.into_iter().find(|row| row.0 == self).unwrap_or((Self::Unknown, "UNKNOWN", 500, "unknown error"))
     }
 
