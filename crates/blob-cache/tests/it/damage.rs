@@ -21,8 +21,8 @@ fn damage(path: &Path, random: &mut Random) {
     }
     let _ = match kind {
         0 if length > 0 => flip(path, random.below(length)),
-        1 => std::fs::OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(length / 2)),
-        2 => std::fs::OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(0)),
+        1 => cut(path, length / 2),
+        2 => cut(path, 0),
         3 => std::fs::create_dir(path).and_then(|()| std::fs::write(path.join("inside"), "x")),
         4 => std::os::unix::fs::symlink("/etc/passwd", path),
         5 => {
@@ -30,6 +30,13 @@ fn damage(path: &Path, random: &mut Random) {
         }
         _ => Ok(()),
     };
+}
+
+/// Cuts a file, without waiting for a reader should it be a pipe by now.
+fn cut(path: &Path, length: u64) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    std::fs::OpenOptions::new().write(true).custom_flags(flags).open(path)?.set_len(length)
 }
 
 /// Flips a bit in place, as a disk or another program would.
