@@ -84,8 +84,14 @@ pub(super) async fn manifest(
     let Ok(outline) = Outline::parse(&manifest.bytes) else { return };
     let mut push = PushManifest::new(manifest.descriptor.media_type.clone(), manifest.bytes.clone());
     push.digest = manifest.descriptor.digest;
-    if shared.options.tags == TagPolicy::Last {
-        push.tags.extend(tag.cloned());
+    if shared.options.tags == TagPolicy::Last
+        && let Some(tag) = tag
+    {
+        let here = shared.members[0].registry.resolve(repository, &tag.clone().into()).await;
+        if here.is_ok_and(|here| here.digest == push.digest) {
+            return;
+        }
+        push.tags.push(tag.clone());
     }
     let names = outline.blobs.iter().chain(&outline.manifests).map(|named| named.digest).collect();
     push_ready(shared, vec![Waiting { repository: repository.clone(), push, names }]).await;

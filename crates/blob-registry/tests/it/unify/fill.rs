@@ -31,14 +31,21 @@ async fn what_was_read_is_there_when_the_origin_is_not() {
 
 #[tokio::test]
 async fn tags_of_a_cache_follow_the_origin() {
-    let (_, origin, all, _) = cache().await;
+    let (cache, origin, all, _) = cache().await;
     let v1 = tag("v1").into();
     for layer in ["layer", "newer"] {
         let now = put_artifact(&origin, "x", layer, &["v1"]).await;
         for content in ["{}", layer] {
             read(&all, "x", &Digest::sha256_of(content.as_bytes())).await;
         }
-        assert_eq!(all.manifest(&repository("x"), &v1).await.unwrap().bytes, now.bytes);
+        for writes in [2, 0] {
+            cache.take_all();
+            for _ in 0..2 {
+                assert_eq!(all.manifest(&repository("x"), &v1).await.unwrap().bytes, now.bytes);
+            }
+            assert!(cache.take("push_manifest") <= writes, "a tag that is where it should be is not written");
+        }
+        assert_eq!(cache.resolve(&repository("x"), &v1).await.unwrap().digest, now.digest);
     }
 }
 
