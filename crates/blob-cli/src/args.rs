@@ -6,6 +6,7 @@ use std::num::NonZero;
 
 use clap::builder::FalseyValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::cmd;
@@ -233,7 +234,10 @@ fn arity(command: clap::Command, words: &[OsString]) -> Option<String> {
         required += usize::from(operand.is_required_set());
         let many = matches!(operand.get_action(), ArgAction::Append);
         most = if many { None } else { most.map(|most| most + 1) };
-        received += typed.get_raw(operand.get_id().as_str()).map_or(0, Iterator::count);
+        let id = operand.get_id().as_str();
+        if typed.value_source(id) == Some(ValueSource::CommandLine) {
+            received += typed.get_raw(id).map_or(0, Iterator::count);
+        }
     }
     Some(match most {
         Some(most) if most == required => format!("accepts {required} arg(s), received {received}"),

@@ -169,7 +169,7 @@ async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Sessio
     (options.preserve_mode, options.preserve_times) = (args.preserve, args.preserve);
     options.allow_external_symlinks = args.allow_external_symlinks;
     options.layout = if args.flat { Layout::Flat } else { Layout::Full };
-    options.progress = session.meter.watcher();
+    options.progress = Some(session.meter.watcher());
     let refused = |error| pull::refusal(error, &args.dest);
     let mut sum = ExtractReport::default();
     if let (Target::File, [Batch { archive, paths, .. }]) = (target, batches) {

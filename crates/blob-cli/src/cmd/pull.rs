@@ -148,7 +148,7 @@ fn options(args: &PullArgs, session: &Session) -> ExtractOptions {
     options.allow_external_symlinks = args.allow_external_symlinks;
     options.workers = args.workers;
     options.fsync = args.fsync;
-    options.progress = session.meter.watcher();
+    options.progress = Some(session.meter.watcher());
     options
 }
 

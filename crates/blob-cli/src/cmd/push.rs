@@ -219,7 +219,7 @@ fn options(args: &PushArgs, session: &Session) -> Result<PushOptions, Failure> {
     options.annotations = args.annotation.iter().cloned().collect();
     options.tags.clone_from(&args.tag);
     options.mount_from.clone_from(&args.mount_from);
-    options.progress = session.meter.watcher();
+    options.progress = Some(session.meter.watcher());
     Ok(options)
 }
 
@@ -286,9 +286,9 @@ fn text(location: &Location, pushed: &Pushed, tags: &[Tag]) -> String {
     if let Some(report) = &pushed.report {
         line("Files", &kinds(report));
         line("Size", &format!("{} ({} uncompressed)", human(report.stored_bytes), human(report.original_bytes)));
-        for (what, left_out) in [("special files", &report.special), ("names", &report.skipped_names)] {
+        for (what, left_out) in [("special file", &report.special), ("name", &report.skipped_names)] {
             if !left_out.is_empty() {
-                line("Left out", &format!("{} {what}: {left_out}", left_out.count));
+                line("Left out", &format!("{}: {left_out}", count(left_out.count, what)));
             }
         }
         for (number, what) in

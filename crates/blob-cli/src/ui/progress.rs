@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use blob::core::{Event, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -160,7 +160,7 @@ fn style(measured: bool) -> ProgressStyle {
 /// Shows progress until it is dropped; what it drew is gone then.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
-    numbers: Option<Arc<Numbers>>,
+    numbers: Arc<Numbers>,
     drawing: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
 }
 
@@ -192,12 +192,23 @@ impl Meter {
                 bar.finish_and_clear();
             }
         });
-        Self { numbers: Some(numbers), drawing: Mutex::new(Some((stop, thread))) }
+        Self { numbers, drawing: Mutex::new(Some((stop, thread))) }
     }
 
     /// Where operations report to.
-    pub(crate) fn watcher(&self) -> Option<Arc<dyn Progress>> {
-        self.numbers.clone().map(|numbers| numbers as Arc<dyn Progress>)
+    pub(crate) fn watcher(&self) -> Arc<dyn Progress> {
+        Arc::clone(&self.numbers) as Arc<dyn Progress>
+    }
+
+    /// Tells whoever still works for a command that was given up to stop, and waits until they have cleaned up, at most
+    /// for `limit`. Threads that work for a command hold its watcher to their end, which is how they are known.
+    pub(crate) fn stop(&self, limit: Duration) {
+        self.clear();
+        self.numbers.cancelled.store(true, Ordering::Relaxed);
+        let begun = Instant::now();
+        while Arc::strong_count(&self.numbers) > 1 && begun.elapsed() < limit {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Takes what was drawn away, before anything else is written.
@@ -213,10 +224,6 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        if let Some(numbers) = &self.numbers {
-            // Whoever still works reports once more and is told to stop.
-            numbers.cancelled.store(true, Ordering::Relaxed);
-        }
         self.clear();
     }
 }
@@ -251,11 +258,18 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_meter_stops_who_reports_to_it() {
+    fn a_meter_waits_for_who_still_works() {
         let meter = Meter::start(When::Always, false);
-        let watcher = meter.watcher().expect("it was asked for");
-        assert_eq!(watcher.event(&Event::Scanning { found: 1 }), ControlFlow::Continue(()));
-        drop(meter);
-        assert_eq!(watcher.event(&Event::Scanning { found: 1 }), ControlFlow::Break(()));
+        let (watcher, (reported, report)) = (meter.watcher(), mpsc::channel());
+        let worker = std::thread::spawn(move || {
+            while watcher.event(&Event::Scanning { found: 1 }).is_continue() {
+                reported.send(()).expect("the test waits");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        });
+        report.recv().expect("the worker reports");
+        meter.stop(Duration::from_secs(60));
+        assert_eq!(Arc::strong_count(&meter.numbers), 1);
+        worker.join().expect("the worker ends");
     }
 }
