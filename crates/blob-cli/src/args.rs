@@ -209,19 +209,20 @@ fn refusal(command: clap::Command, words: &[OsString], error: &clap::Error) -> F
     {
         message = format!("{arity}; {message}");
     }
-    let mut hint = Vec::new();
-    if let Some(ContextValue::Strings(similar)) = error
-        .get(ContextKind::SuggestedSubcommand)
-        .or_else(|| error.get(ContextKind::SuggestedArg))
-        .or_else(|| error.get(ContextKind::SuggestedValue))
-    {
-        hint.push(format!("did you mean `{}`?", similar.join("` or `")));
-    } else if let Some(ContextValue::String(similar)) = error.get(ContextKind::SuggestedArg) {
-        hint.push(format!("did you mean `{similar}`?"));
-    }
+    let mut hint: Vec<String> = similar(error).into_iter().collect();
     let usage = rendered.lines().find_map(|line| line.strip_prefix("Usage: "));
     hint.push(usage.map_or_else(|| "see `blob --help`".into(), |usage| format!("usage: {usage}")));
     Failure::new(Kind::Usage, message).with_hint(hint.join("; "))
+}
+
+/// What was probably meant.
+fn similar(error: &clap::Error) -> Option<String> {
+    let kinds = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
+    match kinds.into_iter().find_map(|kind| error.get(kind))? {
+        ContextValue::String(one) => Some(format!("did you mean `{one}`?")),
+        ContextValue::Strings(several) => Some(format!("did you mean `{}`?", several.join("` or `"))),
+        _ => None,
+    }
 }
 
 /// `accepts 2 arg(s), received 0`: how many operands the sub-command takes and how many were typed.

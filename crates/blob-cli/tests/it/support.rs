@@ -49,6 +49,7 @@ impl Place {
             File::options().write(true).open(&file).unwrap().set_modified(written).unwrap();
         }
         fs::create_dir(project.join("empty")).unwrap();
+        fs::set_permissions(project.join("empty"), fs::Permissions::from_mode(0o755)).unwrap();
         symlink("config/app.yaml", project.join("settings")).unwrap();
         Self { root, server: None }
     }

@@ -68,7 +68,7 @@ Pushed [HOST]/team/project:v1
   Digest: sha256:ff2dc4d10c03ae98ea37eb20a7b6f5d42587e1b3eb310875d7ce774a6776c7b9
   Files: 7 and 1 symbolic link, 1 empty directory
   Size: 124 (124 uncompressed)
-  Left out: 1 special files: "pipe"
+  Left out: 1 special file: "pipe"
   Uploaded: 1.2K
 
 "#]]);
