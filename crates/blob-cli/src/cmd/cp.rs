@@ -170,7 +170,7 @@ async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Sessio
     options.allow_external_symlinks = args.allow_external_symlinks;
     options.layout = if args.flat { Layout::Flat } else { Layout::Full };
     options.progress = Some(session.meter.watcher());
-    let refused = |error| pull::refusal(error, &args.dest);
+    let refused = pull::refusal;
     let mut sum = ExtractReport::default();
     if let (Target::File, [Batch { archive, paths, .. }]) = (target, batches) {
         for path in paths {
@@ -187,7 +187,7 @@ async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Sessio
             differing.extend(batch.archive.conflicts(selection, &args.dest, &options).await.map_err(refused)?);
         }
         if !differing.is_empty() {
-            return Err(pull::exist(&differing, differing.len() as u64, &args.dest));
+            return Err(pull::exist(&differing, differing.len() as u64));
         }
     }
     for batch in batches {

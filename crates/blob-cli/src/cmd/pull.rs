@@ -108,7 +108,7 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
         },
     };
     let extracted = archive.extract(selection, &args.dest, &options(&args, session)).await;
-    let extracted = extracted.map_err(|error| refusal(error, &args.dest))?;
+    let extracted = extracted.map_err(refusal)?;
     Session::log_traffic(&client);
     let destination = std::path::absolute(&args.dest).unwrap_or(args.dest);
     let report = Report {
@@ -153,9 +153,9 @@ fn options(args: &PullArgs, session: &Session) -> ExtractOptions {
 }
 
 /// What is said when an extraction is refused or fails.
-pub(super) fn refusal(error: ExtractError, dest: &Path) -> Failure {
+pub(super) fn refusal(error: ExtractError) -> Failure {
     if let ExtractError::Exists { paths, total } = &error {
-        return exist(paths, *total, dest);
+        return exist(paths, *total);
     }
     let hint = match &error {
         ExtractError::Escapes { .. } => Some("pass --allow-external-symlinks if you trust the archive"),
@@ -168,10 +168,9 @@ pub(super) fn refusal(error: ExtractError, dest: &Path) -> Failure {
 }
 
 /// Files that differ from those in the archive.
-pub(super) fn exist(paths: &[PathBuf], total: u64, dest: &Path) -> Failure {
+pub(super) fn exist(paths: &[PathBuf], total: u64) -> Failure {
     let (what, verb) = if total == 1 { ("file", "exists") } else { ("files", "exist") };
-    let dest = shown(dest.as_os_str().as_encoded_bytes());
-    let message = format!("{total} {what} in {dest} {verb} already and differ from the archive; nothing was written");
+    let message = format!("{total} {what} {verb} already and differ from the archive; nothing was written");
     let message = if total == 1 { message.replace("differ ", "differs ") } else { message };
     Failure::new(crate::error::Kind::General, message)
         .with_paths(paths, total)

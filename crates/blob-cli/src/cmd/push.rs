@@ -91,7 +91,7 @@ pub(crate) struct PushArgs {
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
 
-    /// Take only files that match; may be repeated.
+    /// Take only files that match, and no empty directories; may be repeated.
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
 
@@ -205,7 +205,8 @@ fn options(args: &PushArgs, session: &Session) -> Result<PushOptions, Failure> {
     };
     let presence = |skip| if skip { Presence::Skip } else { Presence::Keep };
     create.symlinks = presence(args.no_symlinks);
-    create.empty_dirs = presence(args.no_empty_dirs);
+    // A directory whose files do not match holds nothing, which is not what makes it wanted.
+    create.empty_dirs = presence(args.no_empty_dirs || !args.include.is_empty());
     if args.skip_non_utf8 {
         create.unstorable_names = UnstorableNames::Skip;
     }

@@ -114,7 +114,8 @@ impl Place {
         let mut redactions = Redactions::new();
         redactions.insert("[HOST]", self.host().to_owned()).unwrap();
         redactions.insert("[ROOT]", self.root.path().to_owned()).unwrap();
-        OutputAssert::new(output).with_assert(Assert::new().action_env("SNAPSHOTS").redact_with(redactions))
+        OutputAssert::new(output)
+            .with_assert(Assert::new().action_env("SNAPSHOTS").normalize_paths(false).redact_with(redactions))
     }
 
     /// Files and directories below `path`, sorted, directories with a slash.
