@@ -1,5 +1,6 @@
 //! `blob cp`.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use blob::core::extract::{Existing, ExtractOptions, ExtractReport, Layout, Selection};
@@ -200,11 +201,11 @@ async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Sessio
 fn text(sources: &[CopySource], copied: &ExtractReport, destination: &str) -> String {
     let mut text = format!("Copied {}\n", pull::summary(copied));
     for source in sources {
-        text += &format!("  {}\n", shown(source.shown().as_bytes()));
+        let _ = writeln!(text, "  {}", shown(source.shown().as_bytes()));
     }
-    text += &format!("  → {}\n", shown(destination.as_bytes()));
+    let _ = writeln!(text, "  → {}", shown(destination.as_bytes()));
     if copied.kept > 0 {
-        text += &format!("  Kept: {} equal already\n", copied.kept);
+        let _ = writeln!(text, "  Kept: {} equal already", copied.kept);
     }
     text
 }

@@ -1,5 +1,6 @@
 //! `blob pull`.
 
+use std::fmt::Write as _;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
@@ -179,12 +180,12 @@ pub(super) fn exist(paths: &[PathBuf], total: u64) -> Failure {
 
 fn text(report: &Report) -> String {
     let mut text = format!("Pulled {}\n  Destination: {}\n", report.r#ref, shown(report.destination.as_bytes()));
-    text += &format!("  Files: {}\n  Size: {}\n", report.file_count, report.total_size_human);
+    let _ = writeln!(text, "  Files: {}\n  Size: {}", report.file_count, report.total_size_human);
     if report.symlink_count > 0 {
-        text += &format!("  Links: {}\n", report.symlink_count);
+        let _ = writeln!(text, "  Links: {}", report.symlink_count);
     }
     if report.kept_count > 0 {
-        text += &format!("  Kept: {} equal already\n", report.kept_count);
+        let _ = writeln!(text, "  Kept: {} equal already", report.kept_count);
     }
     text
 }
@@ -201,7 +202,7 @@ pub(super) fn add(sum: &mut ExtractReport, one: &ExtractReport) {
 pub(super) fn summary(report: &ExtractReport) -> String {
     let mut text = format!("{} file(s) ({})", report.files, human(report.bytes));
     if report.symlinks > 0 {
-        text += &format!(" and {}", count(report.symlinks, "link"));
+        let _ = write!(text, " and {}", count(report.symlinks, "link"));
     }
     text
 }

@@ -157,7 +157,19 @@ fn wrong_words() {
         let failed = place.run(line).code(2);
         assert!(stderr(&failed).contains(hint), "{line}: {}", stderr(&failed));
     }
-    place.run("push").code(2).stdout_eq("").stderr_eq(str![]);
-    place.run("tag x").code(2).stderr_eq(str![]);
-    place.run("inspect x y").code(2).stderr_eq(str![]);
+    place.run("push").code(2).stdout_eq("").stderr_eq(str![[r#"
+error: accepts 2 arg(s), received 0; the following required arguments were not provided: <REF> <DIR>
+hint: usage: blob push <REF> <DIR>
+
+"#]]);
+    place.run("tag x").code(2).stderr_eq(str![[r#"
+error: requires at least 2 arg(s), only received 1; the following required arguments were not provided: <TAG|REF>...
+hint: usage: blob tag <SRC> <TAG|REF>...
+
+"#]]);
+    place.run("inspect x y").code(2).stderr_eq(str![[r#"
+error: unexpected argument 'y' found
+hint: usage: blob inspect [OPTIONS] <REF>
+
+"#]]);
 }

@@ -287,7 +287,7 @@ fn errors_are_documents_too() {
     std::fs::create_dir(place.path("out")).unwrap();
     std::fs::write(place.path("out/run.sh"), "other").unwrap();
     place.run("-o json pull HOST/team/project:v1 out").code(1).stderr_eq(str![[r#"
-{"error":{"code":1,"kind":"general","message":"1 file in out exists already and differs from the archive; nothing was written","causes":[],"paths":[{"path":"[ROOT]/out/run.sh"}],"hint":"pass --overwrite to replace them"}}
+{"error":{"code":1,"kind":"general","message":"1 file exists already and differs from the archive; nothing was written","causes":[],"paths":[{"path":"[ROOT]/out/run.sh"}],"hint":"pass --overwrite to replace them"}}
 
 "#]]);
     for line in ["-o json push", "push --output=json x", "-o json frob", "-o json ls not-a-reference"] {
