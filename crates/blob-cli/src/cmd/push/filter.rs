@@ -46,11 +46,12 @@ impl Pattern {
 }
 
 /// Whether `glob` matches all of `text`: `?` is a byte and `*` any number of them but `/`, `**` any number, and `**/`
-/// also nothing. The last star of each kind is all that has to be taken back, so the time is at most the product of the
-/// lengths.
+/// also nothing. Only the last star of each kind is ever taken back, so there is no exponential blow-up.
 fn matches(glob: &[u8], text: &[u8]) -> bool {
     let (mut g, mut t) = (0, 0);
-    let (mut star, mut stars): (Option<(usize, usize)>, Option<(usize, usize)>) = (None, None);
+    // Where to go on in the pattern, and where in the text the star's match ended when it was last tried.
+    let mut star: Option<(usize, usize)> = None;
+    let mut stars = star;
     loop {
         if glob[g..].starts_with(b"**") {
             g += if glob[g..].starts_with(b"**/") { 3 } else { 2 };
