@@ -6,6 +6,7 @@ use std::num::NonZero;
 
 use clap::builder::FalseyValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::cmd;
@@ -208,19 +209,20 @@ fn refusal(command: clap::Command, words: &[OsString], error: &clap::Error) -> F
     {
         message = format!("{arity}; {message}");
     }
-    let mut hint = Vec::new();
-    if let Some(ContextValue::Strings(similar)) = error
-        .get(ContextKind::SuggestedSubcommand)
-        .or_else(|| error.get(ContextKind::SuggestedArg))
-        .or_else(|| error.get(ContextKind::SuggestedValue))
-    {
-        hint.push(format!("did you mean `{}`?", similar.join("` or `")));
-    } else if let Some(ContextValue::String(similar)) = error.get(ContextKind::SuggestedArg) {
-        hint.push(format!("did you mean `{similar}`?"));
-    }
+    let mut hint: Vec<String> = similar(error).into_iter().collect();
     let usage = rendered.lines().find_map(|line| line.strip_prefix("Usage: "));
     hint.push(usage.map_or_else(|| "see `blob --help`".into(), |usage| format!("usage: {usage}")));
     Failure::new(Kind::Usage, message).with_hint(hint.join("; "))
+}
+
+/// What was probably meant.
+fn similar(error: &clap::Error) -> Option<String> {
+    let kinds = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
+    match kinds.into_iter().find_map(|kind| error.get(kind))? {
+        ContextValue::String(one) => Some(format!("did you mean `{one}`?")),
+        ContextValue::Strings(several) => Some(format!("did you mean `{}`?", several.join("` or `"))),
+        _ => None,
+    }
 }
 
 /// `accepts 2 arg(s), received 0`: how many operands the sub-command takes and how many were typed.
@@ -233,7 +235,10 @@ fn arity(command: clap::Command, words: &[OsString]) -> Option<String> {
         required += usize::from(operand.is_required_set());
         let many = matches!(operand.get_action(), ArgAction::Append);
         most = if many { None } else { most.map(|most| most + 1) };
-        received += typed.get_raw(operand.get_id().as_str()).map_or(0, Iterator::count);
+        let id = operand.get_id().as_str();
+        if typed.value_source(id) == Some(ValueSource::CommandLine) {
+            received += typed.get_raw(id).map_or(0, Iterator::count);
+        }
     }
     Some(match most {
         Some(most) if most == required => format!("accepts {required} arg(s), received {received}"),

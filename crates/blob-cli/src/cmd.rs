@@ -14,7 +14,7 @@ pub(crate) mod tree;
 mod version;
 
 use crate::args::Command;
-use crate::error::{Failure, Kind};
+use crate::error::Failure;
 use crate::session::Session;
 
 /// Does what was typed.
@@ -32,22 +32,4 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<(), Failu
         Command::Serve(args) => serve::run(args, session).await,
         Command::Version => version::run(session).await,
     }
-}
-
-/// Waits for a signal that asks to end.
-///
-/// # Errors
-/// The signals cannot be listened to.
-pub(crate) async fn signal() -> std::io::Result<Kind> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| Kind::Interrupted),
-            _ = terminate.recv() => Ok(Kind::Terminated),
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.map(|()| Kind::Interrupted)
 }

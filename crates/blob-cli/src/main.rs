@@ -6,6 +6,7 @@ mod error;
 mod log;
 mod plan;
 mod session;
+mod signals;
 mod ui;
 
 use std::ffi::OsString;
@@ -17,6 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use args::{Cli, Command, Format};
 use error::{Failure, Kind};
 use session::Session;
+use signals::Signals;
 use ui::output::complain;
 
 /// How long an interrupted command may take to remove what it has begun.
@@ -54,20 +56,20 @@ fn start(cli: Cli) -> Result<(), Failure> {
         if serves {
             return cmd::run(cli.command, &session).await;
         }
+        let mut signals = Signals::listen()?;
         tokio::select! {
             biased;
-            failure = signalled() => Err(failure),
+            kind = signals.next() => Err(Failure::new(kind, kind.name())),
             result = cmd::run(cli.command, &session) => result,
         }
     });
     let interrupted = matches!(&result, Err(failure) if matches!(failure.kind, Kind::Interrupted | Kind::Terminated));
-    // The meter tells threads that still work to stop, and gives the terminal back.
-    drop(session);
     if interrupted {
-        runtime.shutdown_timeout(CLEAN_UP);
-    } else {
-        runtime.shutdown_background();
+        session.meter.stop(CLEAN_UP);
     }
+    drop(session);
+    // A thread may still wait for a terminal or a pipe that nobody reads.
+    runtime.shutdown_background();
     result
 }
 
@@ -78,13 +80,4 @@ fn runtime(command: &Command) -> std::io::Result<Runtime> {
         _ => Builder::new_current_thread(),
     };
     builder.enable_all().build()
-}
-
-/// Waits for a signal that ends the command.
-async fn signalled() -> Failure {
-    match cmd::signal().await {
-        Ok(kind @ Kind::Terminated) => Failure::new(kind, "terminated"),
-        Ok(kind) => Failure::new(kind, "interrupted"),
-        Err(error) => Failure::io("waiting for signals", &error),
-    }
 }

@@ -77,7 +77,7 @@ impl Session {
     /// Options for opening archives.
     pub(crate) fn pull_options(&self) -> PullOptions {
         let mut options = PullOptions::default();
-        options.progress = self.meter.watcher();
+        options.progress = Some(self.meter.watcher());
         options
     }
 

@@ -1,5 +1,6 @@
 //! `blob cp`.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use blob::core::extract::{Existing, ExtractOptions, ExtractReport, Layout, Selection};
@@ -169,8 +170,8 @@ async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Sessio
     (options.preserve_mode, options.preserve_times) = (args.preserve, args.preserve);
     options.allow_external_symlinks = args.allow_external_symlinks;
     options.layout = if args.flat { Layout::Flat } else { Layout::Full };
-    options.progress = session.meter.watcher();
-    let refused = |error| pull::refusal(error, &args.dest);
+    options.progress = Some(session.meter.watcher());
+    let refused = pull::refusal;
     let mut sum = ExtractReport::default();
     if let (Target::File, [Batch { archive, paths, .. }]) = (target, batches) {
         for path in paths {
@@ -187,7 +188,7 @@ async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Sessio
             differing.extend(batch.archive.conflicts(selection, &args.dest, &options).await.map_err(refused)?);
         }
         if !differing.is_empty() {
-            return Err(pull::exist(&differing, differing.len() as u64, &args.dest));
+            return Err(pull::exist(&differing, differing.len() as u64));
         }
     }
     for batch in batches {
@@ -200,11 +201,11 @@ async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Sessio
 fn text(sources: &[CopySource], copied: &ExtractReport, destination: &str) -> String {
     let mut text = format!("Copied {}\n", pull::summary(copied));
     for source in sources {
-        text += &format!("  {}\n", shown(source.shown().as_bytes()));
+        let _ = writeln!(text, "  {}", shown(source.shown().as_bytes()));
     }
-    text += &format!("  → {}\n", shown(destination.as_bytes()));
+    let _ = writeln!(text, "  → {}", shown(destination.as_bytes()));
     if copied.kept > 0 {
-        text += &format!("  Kept: {} equal already\n", copied.kept);
+        let _ = writeln!(text, "  Kept: {} equal already", copied.kept);
     }
     text
 }

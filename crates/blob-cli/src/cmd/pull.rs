@@ -1,5 +1,6 @@
 //! `blob pull`.
 
+use std::fmt::Write as _;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
@@ -108,7 +109,7 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
         },
     };
     let extracted = archive.extract(selection, &args.dest, &options(&args, session)).await;
-    let extracted = extracted.map_err(|error| refusal(error, &args.dest))?;
+    let extracted = extracted.map_err(refusal)?;
     Session::log_traffic(&client);
     let destination = std::path::absolute(&args.dest).unwrap_or(args.dest);
     let report = Report {
@@ -148,14 +149,14 @@ fn options(args: &PullArgs, session: &Session) -> ExtractOptions {
     options.allow_external_symlinks = args.allow_external_symlinks;
     options.workers = args.workers;
     options.fsync = args.fsync;
-    options.progress = session.meter.watcher();
+    options.progress = Some(session.meter.watcher());
     options
 }
 
 /// What is said when an extraction is refused or fails.
-pub(super) fn refusal(error: ExtractError, dest: &Path) -> Failure {
+pub(super) fn refusal(error: ExtractError) -> Failure {
     if let ExtractError::Exists { paths, total } = &error {
-        return exist(paths, *total, dest);
+        return exist(paths, *total);
     }
     let hint = match &error {
         ExtractError::Escapes { .. } => Some("pass --allow-external-symlinks if you trust the archive"),
@@ -168,10 +169,9 @@ pub(super) fn refusal(error: ExtractError, dest: &Path) -> Failure {
 }
 
 /// Files that differ from those in the archive.
-pub(super) fn exist(paths: &[PathBuf], total: u64, dest: &Path) -> Failure {
+pub(super) fn exist(paths: &[PathBuf], total: u64) -> Failure {
     let (what, verb) = if total == 1 { ("file", "exists") } else { ("files", "exist") };
-    let dest = shown(dest.as_os_str().as_encoded_bytes());
-    let message = format!("{total} {what} in {dest} {verb} already and differ from the archive; nothing was written");
+    let message = format!("{total} {what} {verb} already and differ from the archive; nothing was written");
     let message = if total == 1 { message.replace("differ ", "differs ") } else { message };
     Failure::new(crate::error::Kind::General, message)
         .with_paths(paths, total)
@@ -180,12 +180,12 @@ pub(super) fn exist(paths: &[PathBuf], total: u64, dest: &Path) -> Failure {
 
 fn text(report: &Report) -> String {
     let mut text = format!("Pulled {}\n  Destination: {}\n", report.r#ref, shown(report.destination.as_bytes()));
-    text += &format!("  Files: {}\n  Size: {}\n", report.file_count, report.total_size_human);
+    let _ = writeln!(text, "  Files: {}\n  Size: {}", report.file_count, report.total_size_human);
     if report.symlink_count > 0 {
-        text += &format!("  Links: {}\n", report.symlink_count);
+        let _ = writeln!(text, "  Links: {}", report.symlink_count);
     }
     if report.kept_count > 0 {
-        text += &format!("  Kept: {} equal already\n", report.kept_count);
+        let _ = writeln!(text, "  Kept: {} equal already", report.kept_count);
     }
     text
 }
@@ -202,7 +202,7 @@ pub(super) fn add(sum: &mut ExtractReport, one: &ExtractReport) {
 pub(super) fn summary(report: &ExtractReport) -> String {
     let mut text = format!("{} file(s) ({})", report.files, human(report.bytes));
     if report.symlinks > 0 {
-        text += &format!(" and {}", count(report.symlinks, "link"));
+        let _ = write!(text, " and {}", count(report.symlinks, "link"));
     }
     text
 }

@@ -91,7 +91,7 @@ pub(crate) struct PushArgs {
     #[arg(long, value_name = "GLOB")]
     exclude: Vec<String>,
 
-    /// Take only files that match; may be repeated.
+    /// Take only files that match, and no empty directories; may be repeated.
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
 
@@ -205,7 +205,8 @@ fn options(args: &PushArgs, session: &Session) -> Result<PushOptions, Failure> {
     };
     let presence = |skip| if skip { Presence::Skip } else { Presence::Keep };
     create.symlinks = presence(args.no_symlinks);
-    create.empty_dirs = presence(args.no_empty_dirs);
+    // A directory whose files do not match holds nothing, which is not what makes it wanted.
+    create.empty_dirs = presence(args.no_empty_dirs || !args.include.is_empty());
     if args.skip_non_utf8 {
         create.unstorable_names = UnstorableNames::Skip;
     }
@@ -219,7 +220,7 @@ fn options(args: &PushArgs, session: &Session) -> Result<PushOptions, Failure> {
     options.annotations = args.annotation.iter().cloned().collect();
     options.tags.clone_from(&args.tag);
     options.mount_from.clone_from(&args.mount_from);
-    options.progress = session.meter.watcher();
+    options.progress = Some(session.meter.watcher());
     Ok(options)
 }
 
@@ -286,9 +287,9 @@ fn text(location: &Location, pushed: &Pushed, tags: &[Tag]) -> String {
     if let Some(report) = &pushed.report {
         line("Files", &kinds(report));
         line("Size", &format!("{} ({} uncompressed)", human(report.stored_bytes), human(report.original_bytes)));
-        for (what, left_out) in [("special files", &report.special), ("names", &report.skipped_names)] {
+        for (what, left_out) in [("special file", &report.special), ("name", &report.skipped_names)] {
             if !left_out.is_empty() {
-                line("Left out", &format!("{} {what}: {left_out}", left_out.count));
+                line("Left out", &format!("{}: {left_out}", count(left_out.count, what)));
             }
         }
         for (number, what) in

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::args::Format;
 use crate::error::Failure;
 use crate::session::Session;
+use crate::signals::Signals;
 use crate::ui::{json, output};
 
 const EXAMPLES: &str = "\
@@ -47,6 +48,8 @@ struct Listening {
 pub(crate) async fn run(args: ServeArgs, session: &Session) -> Result<(), Failure> {
     session.meter.clear();
     let registry = open(&args).await?;
+    // Whoever reads where we listen may ask us to end at once.
+    let mut signals = Signals::listen()?;
     let server = Server::builder(registry).read_only(args.read_only).bind(args.listen).await;
     let server = server.map_err(|error| Failure::io(format!("listening on {}", args.listen), &error))?;
     let url = format!("http://{}", server.local_addr());
@@ -60,9 +63,9 @@ pub(crate) async fn run(args: ServeArgs, session: &Session) -> Result<(), Failur
         written => written?,
     }
     // To be asked to end is how a server ends: that is no failure.
-    let ended = super::signal().await;
+    signals.next().await;
     server.shutdown().await;
-    ended.map(drop).map_err(|error| Failure::io("waiting for signals", &error))
+    Ok(())
 }
 
 async fn open(args: &ServeArgs) -> Result<Arc<dyn Registry>, Failure> {

@@ -58,6 +58,6 @@ pub(crate) async fn run(args: TagArgs, session: &Session) -> Result<(), Failure>
 }
 
 fn text(report: &Report) -> String {
-    let tagged: String = report.dst_refs.iter().map(|name| format!("Tagged {name}\n")).collect();
-    format!("{tagged}Source: {}\nDigest: {}\n", report.src_ref, report.digest)
+    let tagged = report.dst_refs.join("\nTagged ");
+    format!("Tagged {tagged}\nSource: {}\nDigest: {}\n", report.src_ref, report.digest)
 }

@@ -56,7 +56,9 @@ pub(crate) async fn run(args: TagsArgs, session: &Session) -> Result<(), Failure
         json::document(&Report { repository: location.to_string(), tags })
     } else {
         let mut table = Table::new(vec![("TAG", Align::Left)]);
-        tags.into_iter().for_each(|tag| table.row(vec![Cell::new(tag)]));
+        for tag in tags {
+            table.row(vec![Cell::new(tag)]);
+        }
         table.aligned(session.options.output == Format::Table)
     };
     session.print(text).await

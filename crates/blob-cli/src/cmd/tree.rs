@@ -1,5 +1,7 @@
 //! `blob tree`.
 
+use std::fmt::Write as _;
+
 use blob::core::{Node, path};
 use clap::Args;
 
@@ -77,7 +79,7 @@ fn summary(counts: Counts) -> String {
     let directories = if counts.directories == 1 { "directory" } else { "directories" };
     let mut text = format!("{} {directories}, {}", counts.directories, count(counts.files, "file"));
     if counts.links > 0 {
-        text += &format!(", {}", count(counts.links, "link"));
+        let _ = write!(text, ", {}", count(counts.links, "link"));
     }
     text
 }

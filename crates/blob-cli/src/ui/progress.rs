@@ -2,13 +2,14 @@
 //!
 //! The operation only stores numbers; a thread of its own draws them, so a slow terminal slows nothing down.
 
+use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use blob::core::{Event, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -115,52 +116,75 @@ struct Snapshot {
 impl Snapshot {
     /// One line for where there is no bar.
     fn line(&self) -> String {
-        let mut line = self.stage.to_owned();
-        let of = |done: String, total: u64, shown: String| if total == 0 { done } else { format!("{done} of {shown}") };
+        let mut facts = Vec::new();
         if self.bytes_total > 0 {
-            line += &format!(": {}", of(human(self.bytes), self.bytes_total, human(self.bytes_total)));
+            facts.push(format!("{} of {}", human(self.bytes), human(self.bytes_total)));
         }
-        if self.files > 0 || self.files_total > 0 {
-            let separator = if self.bytes_total > 0 { ", " } else { ": " };
-            let files = of(self.files.to_string(), self.files_total, self.files_total.to_string());
-            line += &format!("{separator}{files} files");
+        match (self.files, self.files_total) {
+            (0, 0) => {}
+            (files, 0) => facts.push(format!("{files} files")),
+            (files, total) => facts.push(format!("{files} of {total} files")),
         }
-        line
+        if facts.is_empty() { self.stage.to_owned() } else { format!("{}: {}", self.stage, facts.join(", ")) }
     }
 
-    /// Shows the numbers in `bar`, which is begun anew for a stage of its own.
-    fn draw(&self, bar: &ProgressBar, before: &Self) {
-        if self.stage != before.stage || self.bytes < before.bytes {
-            bar.reset();
-            bar.set_style(style(self.bytes_total > 0));
-        } else if (self.bytes_total > 0) != (before.bytes_total > 0) {
-            bar.set_style(style(self.bytes_total > 0));
+    /// One line with a bar; `rate` is in bytes per second.
+    fn drawn(&self, rate: u64) -> String {
+        if self.bytes_total == 0 {
+            return self.line();
         }
-        bar.set_length(self.bytes_total);
-        bar.set_position(self.bytes);
-        bar.set_prefix(self.stage);
-        bar.set_message(match (self.files, self.files_total) {
-            (0, 0) => String::new(),
-            (files, 0) => format!("{files} files"),
-            (files, total) => format!("{files}/{total} files"),
-        });
-        bar.tick();
+        let done = (u128::from(self.bytes) * BAR as u128 / u128::from(self.bytes_total)) as usize;
+        let done = done.min(BAR);
+        let bar = "=".repeat(done.saturating_sub(1)) + if done > 0 { ">" } else { "" };
+        let line = self.line();
+        let facts = line.split_once(": ").map_or("", |(_, facts)| facts);
+        let mut text = format!("{:10} [{bar:BAR$}] {facts}", self.stage);
+        if rate > 0 {
+            let left = self.bytes_total.saturating_sub(self.bytes).div_ceil(rate);
+            let _ = write!(text, ", {}/s, {} left", human(rate), clock(left));
+        }
+        text
     }
 }
 
-fn style(measured: bool) -> ProgressStyle {
-    let template = if measured {
-        "{prefix:10} [{bar:24}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {msg} {eta} left"
-    } else {
-        "{prefix:10} {msg}"
-    };
-    ProgressStyle::with_template(template).expect("the templates are valid").progress_chars("=> ")
+/// How many characters the bar has.
+const BAR: usize = 24;
+
+/// `42s`, `3m05s`, `2h07m`.
+fn clock(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// When a stage began, and with how many bytes: its rate is measured from there.
+struct Pace {
+    stage: &'static str,
+    begun: Instant,
+    first: u64,
+}
+
+impl Pace {
+    /// The rate at `now` in bytes per second; 0 as long as it cannot be told.
+    fn rate(&mut self, now: &Snapshot) -> u64 {
+        if self.stage != now.stage || now.bytes < self.first {
+            *self = Self { stage: now.stage, begun: Instant::now(), first: now.bytes };
+        }
+        let millis = self.begun.elapsed().as_millis();
+        if millis < 500 {
+            return 0;
+        }
+        let rate = u128::from(now.bytes - self.first) * 1000 / millis;
+        u64::try_from(rate).unwrap_or(u64::MAX)
+    }
 }
 
 /// Shows progress until it is dropped; what it drew is gone then.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
-    numbers: Option<Arc<Numbers>>,
+    numbers: Arc<Numbers>,
     drawing: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
 }
 
@@ -175,13 +199,16 @@ impl Meter {
         let (stop, stopped) = mpsc::channel();
         let (drawn, frame) = (Arc::clone(&numbers), if terminal { FRAME } else { LINE });
         let thread = std::thread::spawn(move || {
-            let bar = terminal.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
+            let style = ProgressStyle::with_template("{wide_msg}").expect("the template is valid");
+            let bar =
+                terminal.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style));
             let mut before = Snapshot::default();
+            let mut pace = Pace { stage: "", begun: Instant::now(), first: 0 };
             // A short operation ends before anything is drawn.
             while stopped.recv_timeout(frame) == Err(RecvTimeoutError::Timeout) {
                 let now = drawn.read();
                 match &bar {
-                    Some(bar) => now.draw(bar, &before),
+                    Some(bar) => bar.set_message(now.drawn(pace.rate(&now))),
                     // Standard error that cannot be written ends nothing.
                     None if now != before => drop(writeln!(std::io::stderr(), "{}", now.line())),
                     None => {}
@@ -192,12 +219,23 @@ impl Meter {
                 bar.finish_and_clear();
             }
         });
-        Self { numbers: Some(numbers), drawing: Mutex::new(Some((stop, thread))) }
+        Self { numbers, drawing: Mutex::new(Some((stop, thread))) }
     }
 
     /// Where operations report to.
-    pub(crate) fn watcher(&self) -> Option<Arc<dyn Progress>> {
-        self.numbers.clone().map(|numbers| numbers as Arc<dyn Progress>)
+    pub(crate) fn watcher(&self) -> Arc<dyn Progress> {
+        Arc::clone(&self.numbers) as Arc<dyn Progress>
+    }
+
+    /// Tells whoever still works for a command that was given up to stop, and waits until they have cleaned up, at most
+    /// for `limit`. Threads that work for a command hold its watcher to their end, which is how they are known.
+    pub(crate) fn stop(&self, limit: Duration) {
+        self.clear();
+        self.numbers.cancelled.store(true, Ordering::Relaxed);
+        let begun = Instant::now();
+        while Arc::strong_count(&self.numbers) > 1 && begun.elapsed() < limit {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Takes what was drawn away, before anything else is written.
@@ -213,10 +251,6 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        if let Some(numbers) = &self.numbers {
-            // Whoever still works reports once more and is told to stop.
-            numbers.cancelled.store(true, Ordering::Relaxed);
-        }
         self.clear();
     }
 }
@@ -244,6 +278,16 @@ mod tests {
     }
 
     #[test]
+    fn a_bar_tells_how_much_is_left() {
+        let mut now = Snapshot { stage: "archiving", bytes: 1 << 20, bytes_total: 4 << 20, files: 3, files_total: 9 };
+        assert_eq!(now.drawn(0), "archiving  [=====>                  ] 1.0M of 4.0M, 3 of 9 files");
+        assert!(now.drawn(1 << 10).ends_with(", 1.0K/s, 51m12s left"), "{}", now.drawn(1 << 10));
+        now.bytes = 5 << 20;
+        assert!(now.drawn(7).contains("=======================>] 5.0M") && now.drawn(7).ends_with(" 0s left"));
+        assert_eq!((clock(59), clock(3600)), ("59s".into(), "1h00m".into()));
+    }
+
+    #[test]
     fn stages_have_their_names() {
         for (position, (stage, _)) in Stage::ALL.into_iter().enumerate() {
             assert_eq!(stage as usize, position);
@@ -251,11 +295,18 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_meter_stops_who_reports_to_it() {
+    fn a_meter_waits_for_who_still_works() {
         let meter = Meter::start(When::Always, false);
-        let watcher = meter.watcher().expect("it was asked for");
-        assert_eq!(watcher.event(&Event::Scanning { found: 1 }), ControlFlow::Continue(()));
-        drop(meter);
-        assert_eq!(watcher.event(&Event::Scanning { found: 1 }), ControlFlow::Break(()));
+        let (watcher, (reported, report)) = (meter.watcher(), mpsc::channel());
+        let worker = std::thread::spawn(move || {
+            while watcher.event(&Event::Scanning { found: 1 }).is_continue() {
+                reported.send(()).expect("the test waits");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        });
+        report.recv().expect("the worker reports");
+        meter.stop(Duration::from_mins(1));
+        assert_eq!(Arc::strong_count(&meter.numbers), 1);
+        worker.join().expect("the worker ends");
     }
 }

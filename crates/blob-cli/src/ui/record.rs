@@ -22,17 +22,17 @@ pub(crate) fn render<T: Serialize>(format: Format, content: &T, text: impl FnOnc
 fn facts<T: Serialize>(content: &T) -> Table {
     let value = serde_json::to_value(content).expect("our structs hold only strings, numbers and lists");
     let mut table = Table::new(vec![("FIELD", Align::Left), ("VALUE", Align::Left)]);
-    add(&mut table, String::new(), &value);
+    add(&mut table, "", &value);
     table
 }
 
 /// Documents of records are a few levels deep, so recursion is bounded.
-fn add(table: &mut Table, name: String, value: &Value) {
+fn add(table: &mut Table, name: &str, value: &Value) {
     let below = |key: &str| if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
     match value {
-        Value::Object(members) => members.iter().for_each(|(key, value)| add(table, below(key), value)),
+        Value::Object(members) => members.iter().for_each(|(key, value)| add(table, &below(key), value)),
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(at, item)| add(table, below(&at.to_string()), item));
+            items.iter().enumerate().for_each(|(at, item)| add(table, &below(&at.to_string()), item));
         }
         Value::String(text) => table.row(vec![Cell::new(shown(name.as_bytes())), Cell::new(shown(text.as_bytes()))]),
         other => table.row(vec![Cell::new(shown(name.as_bytes())), Cell::new(other.to_string())]),

@@ -6,8 +6,8 @@ pub(crate) fn human(bytes: u64) -> String {
     if bytes < 1024 {
         return bytes.to_string();
     }
-    let power = (bytes.ilog2() / 10).min(6);
-    format!("{:.1}{}", bytes as f64 / 1024_f64.powi(power as i32), UNITS[power as usize - 1])
+    let power = bytes.ilog2() / 10;
+    format!("{:.1}{}", bytes as f64 / (1_u64 << (10 * power)) as f64, UNITS[power as usize - 1])
 }
 
 /// `N noun`, with an `s` unless it is one.
@@ -27,15 +27,16 @@ pub(crate) fn parse(text: &str) -> Result<u64, String> {
         Some((at, 'T')) => (&bare[..at], 1 << 40),
         _ => (bare, 1),
     };
-    let digits = digits.trim_end();
-    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    if let (true, Ok(whole)) = (plain, digits.parse::<u64>()) {
-        return whole.checked_mul(factor).ok_or_else(wrong);
-    }
-    match digits.parse::<f64>() {
-        Ok(number) if plain && number * (factor as f64) < u64::MAX as f64 => Ok((number * factor as f64) as u64),
-        _ => Err(wrong()),
-    }
+    let (whole, fraction) = digits.trim_end().split_once('.').unwrap_or((digits.trim_end(), "0"));
+    let number = |digits: &str| -> Option<u64> {
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+    };
+    let part = number(fraction).zip(10_u64.checked_pow(fraction.len() as u32));
+    let size = number(whole).zip(part).and_then(|(whole, (part, of))| {
+        let part = u128::from(part) * u128::from(factor) / u128::from(of);
+        whole.checked_mul(factor)?.checked_add(u64::try_from(part).ok()?)
+    });
+    size.ok_or_else(wrong)
 }
 
 #[cfg(test)]

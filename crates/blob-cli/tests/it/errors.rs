@@ -96,7 +96,7 @@ fn credentials_come_from_the_environment() {
         place.assert(command.env("BLOB_USERNAME", user).env("BLOB_PASSWORD", password))
     };
     fails(&place, &push, 4, "authentication", &format!("docker login {}", server.local_addr()));
-    for (user, password) in [("ann", "wrong"), ("nobody", "correct horse"), ("bob", "battery staple")] {
+    for (user, password) in [("ann", "nonsense"), ("nobody", "correct horse"), ("bob", "battery staple")] {
         let refused = run(user, password).code(4);
         let text = stderr(&refused);
         assert!(text.contains("BLOB_USERNAME") && !text.contains(password), "{user}: {text}");

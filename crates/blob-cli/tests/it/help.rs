@@ -9,7 +9,129 @@ const COMMANDS: [&str; 10] = ["push", "pull", "cat", "ls", "tree", "cp", "inspec
 #[test]
 fn the_overview() {
     let place = Place::offline();
-    place.run("--help").success().stderr_eq("").stdout_eq(str![]);
+    place.run("--help").success().stderr_eq("").stdout_eq(str![[r#"
+Store directories as archives in OCI registries, and read single files of them without fetching the
+rest
+
+Usage: blob [OPTIONS] <COMMAND>
+
+Commands:
+  push     Store a directory as an archive and push it
+  pull     Extract an archive to a directory
+  cat      Write files of an archive to standard output; only their bytes are fetched
+  ls       List a directory of an archive
+  tree     Show the directories of an archive as a tree
+  cp       Copy files and directories out of archives
+  inspect  Describe an archive without reading its files
+  tag      Point tags at an archive, or at anything else in a repository
+  tags     List the tags of a repository
+  serve    Serve a registry over HTTP, from a directory or from memory, until it is interrupted
+  version  Print the version
+  help     Print this message or the help of the given subcommand(s)
+
+Options:
+  -h, --help
+          Print help (see a summary with '-h')
+
+  -V, --version
+          Print version
+
+Global options:
+  -o, --output <FORMAT>
+          How results are written
+
+          Possible values:
+          - text:  For people
+          - json:  One JSON document; errors are JSON too, on standard error
+          - plain: Tab-separated values without headings
+          - table: Aligned columns with headings
+          
+          [env: BLOB_OUTPUT=]
+          [default: text]
+
+  -v, --verbose...
+          Tell more on standard error: -v what happens, -vv every request, -vvv everything
+
+  -q, --quiet
+          Leave out what is said besides data; push prints the digest reference alone
+          
+          [env: BLOB_QUIET=]
+
+      --color <WHEN>
+          When to use colour. NO_COLOR and CLICOLOR_FORCE are heeded
+          
+          [env: BLOB_COLOR=]
+          [default: auto]
+
+      --no-color
+          Use no colour: --color never
+          
+          [env: BLOB_NO_COLOR=]
+
+      --progress <WHEN>
+          When to show progress on standard error [possible values: auto, always, never]
+          
+          [env: BLOB_PROGRESS=]
+          [default: auto]
+
+      --plain-http
+          Speak plain HTTP to every registry: whoever is on the way can read and change what is sent
+          
+          [env: BLOB_PLAIN_HTTP=]
+
+      --timeout <SECONDS>
+          Give up when no byte has moved for this many seconds [default: 30]
+          
+          [env: BLOB_TIMEOUT=]
+
+      --retries <N>
+          Try failed requests again this many times in a row [default: 5]
+          
+          [env: BLOB_RETRIES=]
+
+      --username <USER>
+          The user for the registries that the command names; otherwise the Docker configuration is
+          asked
+          
+          [env: BLOB_USERNAME]
+
+      --password-stdin
+          Read the password from standard input; otherwise it is in BLOB_PASSWORD
+
+      --require-signed
+          Open only archives that a policy verified
+          
+          [env: BLOB_REQUIRE_SIGNED=]
+
+      --max-index-size <SIZE>
+          The largest index that is read [default: 256M]
+          
+          [env: BLOB_MAX_INDEX_SIZE=]
+
+      --max-entries <N>
+          The most files, links and empty directories of an archive that is opened [default:
+          16777216]
+          
+          [env: BLOB_MAX_ENTRIES=]
+
+Examples:
+  blob push localhost:5000/team/assets:v1 ./assets      push a directory
+  blob ls -lh localhost:5000/team/assets:v1 /images     list a directory of the archive
+  blob cat localhost:5000/team/assets:v1 docs/intro.md  read one file; only its bytes are fetched
+  blob cp localhost:5000/team/assets:v1:/images ./out   copy a directory out
+  blob pull localhost:5000/team/assets:v1 ./copy        extract everything
+  blob serve --listen 127.0.0.1:5000 --root ./registry  be the registry
+
+References:
+  HOST[:PORT]/REPOSITORY:TAG, HOST[:PORT]/REPOSITORY@sha256:…, or oci:DIR:TAG for an OCI image
+  layout on disk.
+  Registries on this machine are spoken to over plain HTTP; others need --plain-http for that.
+
+Exit codes:
+  0 done   1 failed   2 wrong usage   3 not found   4 authentication   5 network
+  6 verification   7 content does not match its hash   130 interrupted   143 terminated
+
+"#]]);
 }
 
 #[test]
@@ -28,14 +150,26 @@ fn every_command_has_examples() {
 fn wrong_words() {
     let place = Place::offline();
     for (line, hint) in [
-        ("pul", "hint: did you mean `pull`?; usage: blob [OPTIONS] <COMMAND>\n"),
+        ("pul", "hint: did you mean `push` or `pull`?; usage: blob [OPTIONS] <COMMAND>\n"),
         ("pull --overwite a b", "did you mean `--overwrite`?"),
         ("ls x --sort nam", "did you mean `name`?"),
     ] {
         let failed = place.run(line).code(2);
         assert!(stderr(&failed).contains(hint), "{line}: {}", stderr(&failed));
     }
-    place.run("push").code(2).stdout_eq("").stderr_eq(str![]);
-    place.run("tag x").code(2).stderr_eq(str![]);
-    place.run("inspect x y").code(2).stderr_eq(str![]);
+    place.run("push").code(2).stdout_eq("").stderr_eq(str![[r#"
+error: accepts 2 arg(s), received 0; the following required arguments were not provided: <REF> <DIR>
+hint: usage: blob push <REF> <DIR>
+
+"#]]);
+    place.run("tag x").code(2).stderr_eq(str![[r#"
+error: requires at least 2 arg(s), only received 1; the following required arguments were not provided: <TAG|REF>...
+hint: usage: blob tag <SRC> <TAG|REF>...
+
+"#]]);
+    place.run("inspect x y").code(2).stderr_eq(str![[r#"
+error: unexpected argument 'y' found
+hint: usage: blob inspect [OPTIONS] <REF>
+
+"#]]);
 }

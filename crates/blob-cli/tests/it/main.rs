@@ -1,6 +1,7 @@
 //! The command as a whole: what it writes, byte for byte, and how it exits.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
+#![allow(clippy::needless_raw_string_hashes, reason = "this is how snapshots are updated")]
 
 mod errors;
 mod help;

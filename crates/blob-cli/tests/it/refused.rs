@@ -25,7 +25,9 @@ fn an_unreadable_file_is_named() {
     // The superuser reads everything, so somebody else has to try.
     let superuser = fs::read(place.path("project/docs/guide.md")).is_ok();
     let script = if superuser {
-        fs::set_permissions(place.root.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        for (path, mode) in [(".", 0o777), ("project/config/database.json", 0o644)] {
+            fs::set_permissions(place.path(path), fs::Permissions::from_mode(mode)).unwrap();
+        }
         let copied = place.path("blob");
         fs::copy(BLOB, &copied).unwrap();
         "setpriv --reuid 65534 --regid 65534 --clear-groups ./blob push $HOST/a/b:v1 project"
@@ -42,10 +44,32 @@ fn an_unreadable_file_is_named() {
 fn an_empty_directory_is_an_archive_of_nothing() {
     let place = Place::served();
     fs::create_dir(place.path("nothing")).unwrap();
-    place.run("push --reproducible HOST/a/b:v1 nothing").success().stdout_eq(str![]);
+    place.run("push --reproducible HOST/a/b:v1 nothing").success().stdout_eq(str![[r#"
+Pushed [HOST]/a/b:v1
+  Digest: sha256:65382a8215cdbe11e958f9b73db84b398d0db7c310d423925611c10c675fd263
+  Files: 0
+  Size: 0 (0 uncompressed)
+  Uploaded: 89
+
+"#]]);
     place.run("ls HOST/a/b:v1").success().stdout_eq("");
-    place.run("tree HOST/a/b:v1").success().stdout_eq(str![]);
-    place.run("inspect HOST/a/b:v1").success().stdout_eq(str![]);
+    place.run("tree HOST/a/b:v1").success().stdout_eq(str![[r#"
+./
+
+0 directories, 0 files
+
+"#]]);
+    place.run("inspect HOST/a/b:v1").success().stdout_eq(str![[r#"
+Reference:    [HOST]/a/b:v1
+Digest:       sha256:65382a8215cdbe11e958f9b73db84b398d0db7c310d423925611c10c675fd263
+Files:        0
+Size:         0 (0 uncompressed)
+Compression:  none
+Created:      2023-11-14T22:13:20Z
+Annotations:
+  org.opencontainers.image.created: 2023-11-14T22:13:20Z
+
+"#]]);
     place.run("pull -q HOST/a/b:v1 out").success();
     assert_eq!(place.listing("out"), Vec::<String>::new());
 }
@@ -54,9 +78,13 @@ fn an_empty_directory_is_an_archive_of_nothing() {
 fn a_name_that_is_not_utf_8_is_refused_or_left_out() {
     let place = Place::served();
     fs::write(place.path("project").join(OsStr::from_bytes(b"caf\xe9")), "x").unwrap();
-    place.run("push HOST/a/b:v1 project").code(1).stdout_eq("").stderr_eq(str![]);
+    place.run("push HOST/a/b:v1 project").code(1).stdout_eq("").stderr_eq(str![[r#"
+error: creating an archive of project: 1 name cannot be stored (not UTF-8, or not portable): "caf�"
+hint: leave these names out with --skip-non-utf8
+
+"#]]);
     let pushed = place.run("push --skip-non-utf8 HOST/a/b:v1 project").success();
-    assert!(stdout(&pushed).contains("Left out: 1 names"), "{}", stdout(&pushed));
+    assert!(stdout(&pushed).contains("Left out: 1 name: "), "{}", stdout(&pushed));
     place.run("push --skip-non-utf8 --strict HOST/a/c:v1 project").code(1);
 }
 
@@ -85,7 +113,11 @@ fn a_destination_in_the_way_is_named() {
     let place = Place::pushed();
     fs::create_dir(place.path("out")).unwrap();
     fs::write(place.path("out/docs"), "in the way").unwrap();
-    place.run("pull HOST/team/project:v1 out").code(1).stderr_eq(str![]);
+    place.run("pull HOST/team/project:v1 out").code(1).stderr_eq(str![[r#"
+error: "[ROOT]/out/docs" is a symbolic link or a file, where the archive has a directory
+hint: move away what stands there
+
+"#]]);
     assert_eq!(place.listing("out"), ["docs"]);
 }
 
@@ -94,7 +126,11 @@ fn links_that_lead_out_are_refused() {
     let place = Place::served();
     std::os::unix::fs::symlink("/etc/passwd", place.path("project/out")).unwrap();
     place.run("push -q HOST/a/b:v1 project").success();
-    place.run("pull HOST/a/b:v1 out").code(1).stderr_eq(str![]);
+    place.run("pull HOST/a/b:v1 out").code(1).stderr_eq(str![[r#"
+error: the symbolic link "out" leads out of the destination, to "/etc/passwd"
+hint: pass --allow-external-symlinks if you trust the archive
+
+"#]]);
     assert!(!place.path("out").exists());
     place.run("pull -q --allow-external-symlinks HOST/a/b:v1 out").success();
     assert_eq!(fs::read_link(place.path("out/out")).unwrap().to_str(), Some("/etc/passwd"));

@@ -49,6 +49,7 @@ impl Place {
             File::options().write(true).open(&file).unwrap().set_modified(written).unwrap();
         }
         fs::create_dir(project.join("empty")).unwrap();
+        fs::set_permissions(project.join("empty"), fs::Permissions::from_mode(0o755)).unwrap();
         symlink("config/app.yaml", project.join("settings")).unwrap();
         Self { root, server: None }
     }
@@ -113,7 +114,8 @@ impl Place {
         let mut redactions = Redactions::new();
         redactions.insert("[HOST]", self.host().to_owned()).unwrap();
         redactions.insert("[ROOT]", self.root.path().to_owned()).unwrap();
-        OutputAssert::new(output).with_assert(Assert::new().action_env("SNAPSHOTS").redact_with(redactions))
+        OutputAssert::new(output)
+            .with_assert(Assert::new().action_env("SNAPSHOTS").normalize_paths(false).redact_with(redactions))
     }
 
     /// Files and directories below `path`, sorted, directories with a slash.

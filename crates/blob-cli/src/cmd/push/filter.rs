@@ -46,11 +46,12 @@ impl Pattern {
 }
 
 /// Whether `glob` matches all of `text`: `?` is a byte and `*` any number of them but `/`, `**` any number, and `**/`
-/// also nothing. The last star of each kind is all that has to be taken back, so the time is at most the product of the
-/// lengths.
+/// also nothing. Only the last star of each kind is ever taken back, so there is no exponential blow-up.
 fn matches(glob: &[u8], text: &[u8]) -> bool {
     let (mut g, mut t) = (0, 0);
-    let (mut star, mut stars): (Option<(usize, usize)>, Option<(usize, usize)>) = (None, None);
+    // Where to go on in the pattern, and where in the text the star's match ended when it was last tried.
+    let mut star: Option<(usize, usize)> = None;
+    let mut stars = star;
     loop {
         if glob[g..].starts_with(b"**") {
             g += if glob[g..].starts_with(b"**/") { 3 } else { 2 };
@@ -137,28 +138,23 @@ mod tests {
 
     #[test]
     fn exclusion_wins_and_directories_are_entered() {
-        let typed = |patterns: &[&str]| patterns.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let takes = |include: &[&str], exclude: &[&str], path: &str, kind| {
-            filter(&typed(include), &typed(exclude)).is_none_or(|filter| filter(path.as_bytes(), kind))
-        };
         use EntryKind::{Directory, File};
+        let typed = |patterns: &str| patterns.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         for (include, exclude, path, kind, expected) in [
-            (&[][..], &[][..], "a", File, true),
-            (&[], &["*.log"], "d/x.log", File, false),
-            (&[], &["/x.log"], "d/x.log", File, false),
-            (&["*.rs"], &[], "src/a.rs", File, true),
-            (&["*.rs"], &[], "src/a.md", File, false),
-            (&["*.rs"], &[], "src", Directory, true),
-            (&["*.rs"], &["target/"], "target", Directory, false),
-            (&["*.rs"], &["target/"], "target", File, false),
-            (&[], &["target/"], "target", File, true),
-            (&["*.rs"], &["a.*"], "a.rs", File, false),
+            ("", "", "a", File, true),
+            ("", "*.log", "d/x.log", File, false),
+            ("", "/x.log", "x.log", File, false),
+            ("", "/x.log", "d/x.log", File, true),
+            ("*.rs", "", "src/a.rs", File, true),
+            ("*.rs", "", "src/a.md", File, false),
+            ("*.rs", "", "src", Directory, true),
+            ("*.rs", "target/", "target", Directory, false),
+            ("*.rs", "target/", "target", File, false),
+            ("", "target/", "target", File, true),
+            ("*.rs", "a.*", "a.rs", File, false),
         ] {
-            if exclude == ["/x.log"] {
-                assert!(takes(include, exclude, path, kind), "a leading slash means the root");
-                continue;
-            }
-            assert_eq!(takes(include, exclude, path, kind), expected, "{include:?} {exclude:?} {path}");
+            let takes = filter(&typed(include), &typed(exclude)).is_none_or(|filter| filter(path.as_bytes(), kind));
+            assert_eq!(takes, expected, "{include:?} {exclude:?} {path}");
         }
     }
 }
