@@ -90,19 +90,20 @@ fn listening(line: &str) -> Option<&str> {
 pub(crate) fn blob(release: bool) -> Result<PathBuf, String> {
     match std::env::var_os("BLOB") {
         Some(path) => std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display())),
-        None => build("blob-cli", "blob", release),
+        None => build("blob-cli", ("bin", "blob"), release),
     }
 }
 
-/// Builds one binary of the workspace and says where it is.
-pub(crate) fn build(package: &str, binary: &str, release: bool) -> Result<PathBuf, String> {
+/// Builds one binary or example of the workspace (`("bin", "blob")`, `("example", "create")`) and says where it is.
+pub(crate) fn build(package: &str, (kind, name): (&str, &str), release: bool) -> Result<PathBuf, String> {
     let mut command = cargo();
+    let kind_option = format!("--{kind}");
     command.current_dir(root()).args([
         "build",
         "--package",
         package,
-        "--bin",
-        binary,
+        &kind_option,
+        name,
         "--message-format",
         "json-render-diagnostics",
     ]);
@@ -110,13 +111,13 @@ pub(crate) fn build(package: &str, binary: &str, release: bool) -> Result<PathBu
         command.arg("--release");
     }
     let messages = crate::process::output(&mut command)?;
-    executable(&messages, binary).ok_or_else(|| format!("cargo did not say where it put `{binary}`"))
+    executable(&messages, kind, name).ok_or_else(|| format!("cargo did not say where it put `{name}`"))
 }
 
-fn executable(messages: &str, binary: &str) -> Option<PathBuf> {
+fn executable(messages: &str, kind: &str, name: &str) -> Option<PathBuf> {
     messages.lines().rev().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let ours = message["target"]["name"] == binary && message["target"]["kind"][0] == "bin";
+        let ours = message["target"]["name"] == name && message["target"]["kind"][0] == kind;
         message["executable"].as_str().filter(|_| ours).map(Into::into)
     })
 }
@@ -151,7 +152,7 @@ mod tests {
         let messages = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"blob"},"executable":null}
 {"reason":"compiler-artifact","target":{"kind":["bin"],"name":"blob"},"executable":"/t/debug/blob"}
 {"reason":"build-finished","success":true}"#;
-        assert_eq!(executable(messages, "blob"), Some("/t/debug/blob".into()));
-        assert_eq!(executable(messages, "other"), None);
+        assert_eq!(executable(messages, "bin", "blob"), Some("/t/debug/blob".into()));
+        assert_eq!(executable(messages, "bin", "other"), None);
     }
 }

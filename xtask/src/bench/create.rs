@@ -1,27 +1,34 @@
 //! P4: creating an archive, stored and with zstd.
 
+use std::path::Path;
+use std::process::Command;
+
 use super::measure::{Contender, Runs, in_turns};
 use super::report::{Section, TIMED, row};
 use super::{Bench, cores};
 use crate::peers::find;
+use crate::server::build;
 
-/// Measures `blob push` into a layout beside tar, zstd and squashfs; the limit for stored data is computed from what hashing and
+/// Measures creation alone (an example of `blob-core` writes the two blobs) and `blob push` into a layout, which reads and
+/// hashes the data once more, beside tar, zstd and squashfs; the limit for stored data is computed from what hashing and
 /// copying the same bytes cost in the same run.
 pub(super) fn run(bench: &Bench) -> Result<Section, String> {
     super::quietly(bench.shell("tar cf data.tar data"))?;
+    let create = build("blob-core", ("example", "create"), true)?;
     let mut section = Section {
         title: "P4: create".into(),
         circumstances: bench.circumstances(),
         header: TIMED.to_vec(),
         ..Section::default()
     };
-    stored(bench, &mut section)?;
-    compressed(bench, &mut section)?;
+    stored(bench, &create, &mut section)?;
+    compressed(bench, &create, &mut section)?;
     Ok(section)
 }
 
-fn stored(bench: &Bench, section: &mut Section) -> Result<(), String> {
+fn stored(bench: &Bench, create: &Path, section: &mut Section) -> Result<(), String> {
     let mut contenders = vec![
+        creation(bench, create, "none"),
         push(bench, "none"),
         shell(bench, "tar", "tar cf - data | cat > out.tar", "out.tar"),
         shell(bench, "read and write", "find data -type f -print0 | xargs -0 cat > out.all", "out.all"),
@@ -36,8 +43,8 @@ fn stored(bench: &Bench, section: &mut Section) -> Result<(), String> {
     for peer in &results[1..] {
         section.rows.push(row("stored", peer, Some(ours), ""));
     }
-    section.notes.push(match (openssl, results.get(3)) {
-        (true, Some(sha)) => limit(ours, &results[2], sha),
+    section.notes.push(match (openssl, results.get(4)) {
+        (true, Some(sha)) => limit(ours, &results[3], sha),
         _ => "`openssl` is not installed: the limit for stored data was not computed.".to_owned(),
     });
     Ok(())
@@ -53,8 +60,8 @@ fn limit(ours: &Runs, copy: &Runs, sha: &Runs) -> String {
     )
 }
 
-fn compressed(bench: &Bench, section: &mut Section) -> Result<(), String> {
-    let mut contenders = vec![push(bench, "zstd")];
+fn compressed(bench: &Bench, create: &Path, section: &mut Section) -> Result<(), String> {
+    let mut contenders = vec![creation(bench, create, "zstd"), push(bench, "zstd")];
     if find("zstd").is_some() {
         contenders.push(shell(bench, "tar, zstd -3", "tar cf - data | zstd -3 -T0 -q > out.tar.zst", "out.tar.zst"));
     } else {
@@ -75,9 +82,19 @@ fn compressed(bench: &Bench, section: &mut Section) -> Result<(), String> {
     Ok(())
 }
 
+/// Creation alone: the core library, writing two files.
+fn creation<'b>(bench: &'b Bench, program: &Path, compression: &'static str) -> Contender<'b> {
+    let program = program.to_owned();
+    Contender {
+        name: "blob-core",
+        command: Box::new(move || bench.at_home(Command::new(&program), &["data", "out.blob", compression])),
+        outputs: vec![bench.place().join("out.blob")],
+    }
+}
+
 fn push<'b>(bench: &'b Bench, compression: &'static str) -> Contender<'b> {
     Contender {
-        name: "blob",
+        name: "blob push",
         command: Box::new(move || bench.blob(&["push", "--compression", compression, "oci:layout:v1", "data"])),
         outputs: vec![bench.place().join("layout")],
     }

@@ -53,7 +53,7 @@ fn section(bench: &Bench, title: &str) -> Section {
 }
 
 fn proxy(upstream: &str, options: &[&str]) -> Result<Server, String> {
-    let binary = build("blob-testkit", "blob-testkit-proxy", false)?;
+    let binary = build("blob-testkit", ("bin", "blob-testkit-proxy"), false)?;
     Server::start(Command::new(binary).args(["--upstream", upstream]).args(options).stderr(Stdio::inherit()))
 }
 
