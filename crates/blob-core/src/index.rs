@@ -19,6 +19,7 @@ pub(crate) mod wire;
 mod index_generated;
 
 use std::fmt;
+use std::hash::BuildHasher as _;
 
 use bytes::Bytes;
 use hashbrown::HashTable;
@@ -106,6 +107,37 @@ impl Slot {
     fn path(self, bytes: &[u8]) -> &[u8] {
         let start = self.path as usize;
         bytes.get(start..start + (self.length_and_kind & Self::MAX_PATH as u32) as usize).unwrap_or_default()
+    }
+}
+
+/// The hash of a path, made element by element: that of a directory is a stage on the way to those beneath it.
+struct PathHash<'h> {
+    hasher: &'h hashbrown::DefaultHashBuilder,
+    state: u64,
+}
+
+impl<'h> PathHash<'h> {
+    fn new(hasher: &'h hashbrown::DefaultHashBuilder) -> Self {
+        Self { hasher, state: 0 }
+    }
+
+    /// Goes on from what [`finish`](Self::finish) gave for a directory.
+    fn resume(hasher: &'h hashbrown::DefaultHashBuilder, state: u64) -> Self {
+        Self { hasher, state }
+    }
+
+    fn element(&mut self, element: &[u8]) {
+        self.state = self.hasher.hash_one((self.state, element));
+    }
+
+    fn finish(&self) -> u64 {
+        self.state
+    }
+
+    fn of(hasher: &'h hashbrown::DefaultHashBuilder, path: &[u8]) -> u64 {
+        let mut hash = Self::new(hasher);
+        path.split(|&byte| byte == b'/').for_each(|element| hash.element(element));
+        hash.finish()
     }
 }
 

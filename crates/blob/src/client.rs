@@ -390,7 +390,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Where archives are assembled before they are pushed: the directory for temporary files by default.
+    /// Where archives are assembled before they are pushed: `$TMPDIR` by default, else `/var/tmp`. It needs as much room as
+    /// the archive.
     pub fn spool_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.spool_dir = Some(dir.into());
         self

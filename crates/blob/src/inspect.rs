@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use blob_core::{ArchiveIndex, Compression};
 use blob_policy::Trusted;
-use blob_registry::{Descriptor, PageRequest, Registry, Repository};
+use blob_registry::{Descriptor, PageRequest, Registry, RegistryError, Repository};
 
 use crate::archive_manifest::ArchiveManifest;
 use crate::client::Client;
@@ -92,9 +92,11 @@ impl Inspection {
             found.extend(listed.items);
             match listed.next {
                 Some(next) => page = PageRequest::first().after(next),
-                None => break,
+                None => return Ok(found),
             }
         }
-        Ok(found)
+        let detail = format!("there are more than {MAX_PAGES} pages of them");
+        let source = RegistryError::Protocol { action: format!("{} referrers read", found.len()), detail };
+        Err(Error::Registry { action: action(), source })
     }
 }

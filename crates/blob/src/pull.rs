@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use blob_core::index::{IndexError, IndexLimits};
 use blob_core::{ArchiveIndex, ByteSource, ByteSourceExt as _, Event, NoProgress, Progress, ReadLimits, ReadOptions};
 use blob_policy::{AdmitError, Policy, RegistryEvidence, Subject, Trusted, admit, admit_without_verification};
 use blob_registry::{
@@ -192,8 +193,8 @@ impl Client {
         let limit = self.limits().max_index_bytes;
         let action = || format!("reading the index of {location}");
         if layer.size > limit {
-            let source = RegistryError::TooLarge { action: action(), size: layer.size, limit };
-            return Err(Error::Registry { action: action(), source });
+            let source = RegistryError::TooLarge { action: "its index".into(), size: layer.size, limit };
+            return Err(Error::Registry { action: format!("opening {location}"), source });
         }
         let cache = self.caches().indexes.as_ref().filter(|_| location.reference().is_some());
         let readable = cache.filter(|_| !options.skip_cache);
@@ -209,13 +210,13 @@ impl Client {
             let bytes = bytes.map_err(|source| Error::Source { action: action(), source })?;
             let got = blob_core::Digest::sha256_of(&bytes);
             if got != layer.digest {
-                let source = RegistryError::DigestMismatch { action: action(), expected: layer.digest, got };
-                return Err(Error::Registry { action: action(), source });
+                let source = RegistryError::DigestMismatch { action: "its index".into(), expected: layer.digest, got };
+                return Err(Error::Registry { action: format!("opening {location}"), source });
             }
             store(cache, &layer.digest, &bytes).await;
             bytes
         };
-        let index = ArchiveIndex::parse(bytes, &self.limits().index());
+        let index = parse(bytes, self.limits().index()).await;
         let index = index.map_err(|source| Error::Index { location: place(), source })?;
         let data = fetched.manifest.data();
         index.check_data(&data.digest, data.size).map_err(|source| Error::Index { location: place(), source })?;
@@ -240,6 +241,15 @@ impl Client {
         let location = location.clone();
         Ok(Archive { inner, manifest: Arc::new(manifest), location })
     }
+}
+
+/// Parses an index; a large one on a thread of its own, since that takes a while.
+async fn parse(bytes: Bytes, limits: IndexLimits) -> Result<ArchiveIndex, IndexError> {
+    if bytes.len() <= 256 << 10 {
+        return ArchiveIndex::parse(bytes, &limits);
+    }
+    let parsed = tokio::task::spawn_blocking(move || ArchiveIndex::parse(bytes, &limits)).await;
+    parsed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// Tells the watcher what is being fetched; cancelling is by dropping the future here.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -169,12 +169,18 @@ impl Client {
 
 /// Makes the archive in an unnamed temporary file, which vanishes with its last handle.
 fn spool(dir: &Path, spool_dir: Option<&Path>, options: &CreateOptions) -> Result<(Created, FileSource), Error> {
-    let (shown, temp_dir) = (dir.to_owned(), std::env::temp_dir());
+    let (shown, temp_dir) = (dir.to_owned(), temporary_dir_from_env());
     let spool_dir = spool_dir.unwrap_or(&temp_dir);
     let failed = |source| Error::Io { action: format!("making a temporary file in {}", spool_dir.display()), source };
     let mut file = tempfile::tempfile_in(spool_dir).map_err(failed)?;
     let created = create(dir, &mut file, options).map_err(|source| Error::Create { dir: shown, source })?;
     Ok((created, FileSource::from_file(file).map_err(failed)?))
+}
+
+/// Where large temporary files go: `$TMPDIR` if it is set, else `/var/tmp`, since `/tmp` may be memory.
+fn temporary_dir_from_env() -> PathBuf {
+    let large = Path::new("/var/tmp");
+    if std::env::var_os("TMPDIR").is_none() && large.is_dir() { large.to_owned() } else { std::env::temp_dir() }
 }
 
 /// Where an archive is pushed to.
@@ -200,11 +206,29 @@ impl Destination {
     /// The archive that the tag points at now, if it is one.
     async fn current(&self) -> Result<Option<ArchiveManifest>, Error> {
         match self.registry.manifest(&self.repository, &self.tag.clone().into()).await {
-            Ok(old) => Ok(ArchiveManifest::from_manifest(&old.descriptor, &old.bytes).ok()),
+            Ok(old) => match ArchiveManifest::from_manifest(&old.descriptor, &old.bytes) {
+                Ok(old) if self.is_whole(&old).await => Ok(Some(old)),
+                _ => Ok(None),
+            },
             // Some registries deny reading a repository that does not exist yet.
             Err(error) if error.is_not_found() || error.error_code() == ErrorCode::Denied => Ok(None),
             Err(error) => Err(self.failed(error)),
         }
+    }
+
+    /// Whether the blobs of `old` are there. Registries promise that for every manifest they hold, so only layouts on
+    /// this machine, which anybody may have tidied up, are looked at: that costs no request.
+    async fn is_whole(&self, old: &ArchiveManifest) -> bool {
+        if self.location.reference().is_some() {
+            return true;
+        }
+        for layer in [old.index(), old.data()] {
+            match self.registry.stat_blob(&self.repository, &layer.digest).await {
+                Ok(size) if size == layer.size => {}
+                _ => return false,
+            }
+        }
+        true
     }
 
     async fn send(

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hashbrown::HashTable;
 
 use super::wire::{Table, malformed};
-use super::{ArchiveIndex, Dir, IndexError, IndexLimits, Kind, Slot, Summary};
+use super::{ArchiveIndex, Dir, IndexError, IndexLimits, Kind, PathHash, Slot, Summary};
 use crate::digest::Digest;
 use crate::entry::slot;
 use crate::path::{self, PathError};
@@ -21,6 +21,10 @@ mod index_slot {
     pub(super) const SYMLINKS: u16 = 16;
     pub(super) const EMPTY_DIRS: u16 = 17;
 }
+
+/// Longer paths cannot be made on the systems that archives come from, but for tools that go there step by step.
+const MAX_PATH: usize = 65_535;
+const MAX_DEPTH: usize = 4096;
 
 /// From this many nodes on, a second thread pays.
 const PARALLEL: usize = 100_000;
@@ -73,7 +77,7 @@ impl ArchiveIndex {
     }
 
     fn paths_by_hash(&self) -> HashTable<u32> {
-        let hash = |&at: &u32| self.hasher.hash_one(self.nodes[at as usize].path(&self.bytes));
+        let hash = |&at: &u32| PathHash::of(&self.hasher, self.nodes[at as usize].path(&self.bytes));
         let mut by_path = HashTable::with_capacity(self.nodes.len());
         for at in 0..self.nodes.len() as u32 {
             by_path.insert_unique(hash(&at), at, hash);
@@ -81,27 +85,39 @@ impl ArchiveIndex {
         by_path
     }
 
-    /// Finds every directory in one pass: in byte order, what lies beneath a directory is contiguous.
+    /// Finds every directory in one pass: in byte order, what lies beneath a directory is contiguous. The hash of a
+    /// path is made element by element, so that of each directory on the way costs no second look at its bytes.
     fn find_directories(&mut self) -> Result<(), IndexError> {
         let mut dirs = vec![Dir { first: 0, end: self.nodes.len() as u32, length: 0, next: 0 }];
-        // Open directories, innermost last, with the path they share.
+        let mut hashes = vec![0];
+        // Open directories, innermost last.
         let mut open: Vec<usize> = Vec::new();
-        let mut inside: &[u8] = b"";
+        let mut before: &[u8] = b"";
         for (at, node) in self.nodes.iter().enumerate() {
             let path = node.path(&self.bytes);
-            let beneath = |dir: &[u8]| path.starts_with(dir) && path.get(dir.len()) == Some(&b'/');
-            while !inside.is_empty() && !beneath(inside) {
-                close(&mut dirs, &mut open, at);
-                inside = open.last().map_or(b"", |&dir| &inside[..dirs[dir].length as usize]);
+            let innermost = open.last().map_or(0, |&dir| dirs[dir].length as usize);
+            let beneath = path.get(innermost) == Some(&b'/') && path[..innermost] == before[..innermost];
+            if innermost > 0 && !beneath {
+                let shared = before.iter().zip(path).take_while(|(a, b)| a == b).count();
+                while open.last().is_some_and(|&dir| dirs[dir].length as usize >= shared) {
+                    close(&mut dirs, &mut open, at);
+                }
             }
-            let from = if inside.is_empty() { 0 } else { inside.len() + 1 };
-            for (offset, _) in path[from..].iter().enumerate().filter(|(_, byte)| **byte == b'/') {
-                inside = &path[..from + offset];
-                if self.node_at(inside).is_some() {
+            before = path;
+            let (mut from, mut hash) = open.last().map_or((0, PathHash::new(&self.hasher)), |&dir| {
+                (dirs[dir].length as usize + 1, PathHash::resume(&self.hasher, hashes[dir]))
+            });
+            while let Some(slash) = path[from..].iter().position(|&byte| byte == b'/') {
+                hash.element(&path[from..from + slash]);
+                let inside = &path[..from + slash];
+                let is_node = |&at: &u32| self.nodes[at as usize].path(&self.bytes) == inside;
+                if self.by_path.find(hash.finish(), is_node).is_some() {
                     return Err(IndexError::FileAndDirectory { path: inside.into() });
                 }
                 open.push(dirs.len());
                 dirs.push(Dir { first: at as u32, end: 0, length: inside.len() as u32, next: 0 });
+                hashes.push(hash.finish());
+                from += slash + 1;
             }
         }
         while !open.is_empty() {
@@ -109,11 +125,9 @@ impl ArchiveIndex {
         }
         dirs[0].next = dirs.len() as u32;
 
-        let (bytes, nodes, hasher) = (&self.bytes, &self.nodes, &self.hasher);
-        let path_of = |dir: &Dir| &nodes[dir.first as usize].path(bytes)[..dir.length as usize];
         self.dirs_by_path = HashTable::with_capacity(dirs.len());
         for at in 1..dirs.len() as u32 {
-            let hash = |&at: &u32| hasher.hash_one(path_of(&dirs[at as usize]));
+            let hash = |&at: &u32| hashes[at as usize];
             self.dirs_by_path.insert_unique(hash(&at), at, hash);
         }
         self.dirs = dirs;
@@ -286,8 +300,11 @@ impl<'a> Check<'a> {
     fn path(table: Table<'a>, field: u16) -> Result<&'a [u8], IndexError> {
         table.check_vector(field, 1)?;
         let path = table.bytes(field).unwrap_or_default();
-        if path.len() > Slot::MAX_PATH {
-            return Err(malformed("a path is longer than 1 GiB", table.position() as usize));
+        if path.len() > MAX_PATH {
+            return Err(malformed("a path is longer than 65,535 bytes", table.position() as usize));
+        }
+        if path.iter().filter(|&&byte| byte == b'/').count() >= MAX_DEPTH {
+            return Err(malformed("a path has more than 4,096 elements", table.position() as usize));
         }
         path::check(path).map_err(|problem| PathError { path: path.into(), problem })?;
         Ok(path)

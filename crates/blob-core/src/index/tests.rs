@@ -155,6 +155,26 @@ fn slots_that_share_one_table_cost_linear_time_and_are_refused() {
     assert!(matches!(ArchiveIndex::parse(bytes, &limits), Err(IndexError::TooLarge { .. })));
 }
 
+#[test]
+fn long_and_deep_paths_are_bounded_and_cost_linear_time() {
+    let build = |paths: &[String]| {
+        let mut builder = IndexBuilder::new();
+        paths.iter().for_each(|path| builder.file(file(path, 0, b"x")));
+        builder.finish(1, &Digest::sha256_of(b"x"))
+    };
+    let deep = |levels: usize| "d/".repeat(levels - 1) + "f";
+    assert!(build(&[deep(4096)]).is_ok());
+    assert!(matches!(build(&[deep(4097)]), Err(IndexError::Malformed { .. })));
+    assert!(build(&["x".repeat(65_535)]).is_ok());
+    assert!(matches!(build(&["x".repeat(65_536)]), Err(IndexError::Malformed { .. })));
+    // Each path leaves the one before in the middle of a deep tree, with a long common beginning.
+    let paths: Vec<String> =
+        (0..500).map(|n| format!("{}{}{n:04}/{}f", "l".repeat(30_000), "/d".repeat(1000), "e/".repeat(1000))).collect();
+    let index = build(&paths).unwrap();
+    assert_eq!(index.root().directories().count(), 1000 + 500 * 1001);
+    assert!(paths.iter().all(|path| index.entry(path).is_some()));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

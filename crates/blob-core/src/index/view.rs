@@ -1,11 +1,9 @@
 //! Looking things up in a checked index.
 
-use std::hash::BuildHasher as _;
-
 use bytes::Bytes;
 
 use super::wire::Table;
-use super::{ArchiveIndex, Dir, IndexError, Kind, Slot};
+use super::{ArchiveIndex, Dir, IndexError, Kind, PathHash, Slot};
 use crate::digest::Digest;
 use crate::entry::{EmptyDir, Entry, Symlink};
 
@@ -213,8 +211,9 @@ impl ArchiveIndex {
         if path.is_empty() {
             return Some(self.root());
         }
-        let found =
-            self.dirs_by_path.find(self.hasher.hash_one(path), |&at| self.dir_path(&self.dirs[at as usize]) == path);
+        let found = self
+            .dirs_by_path
+            .find(PathHash::of(&self.hasher, path), |&at| self.dir_path(&self.dirs[at as usize]) == path);
         found.map(|&at| Directory { index: self, at: at as usize })
     }
 
@@ -256,7 +255,7 @@ impl ArchiveIndex {
     /// Where the file, link or empty directory at `path` stands among all: four bytes that stand for it in plans.
     pub(crate) fn position(&self, path: &[u8]) -> Option<u32> {
         let same = |&at: &u32| self.nodes[at as usize].path(&self.bytes) == path;
-        self.by_path.find(self.hasher.hash_one(path), same).copied()
+        self.by_path.find(PathHash::of(&self.hasher, path), same).copied()
     }
 
     /// What stands at a position, which came from this index.

@@ -36,6 +36,17 @@ async fn over_a_layout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_layout_that_lost_a_blob_is_mended_by_the_next_push() {
+    let (root, source) = (tempfile::tempdir().unwrap(), tree(10, 5));
+    let location: Location = format!("oci:{}:v1", root.path().display()).parse().unwrap();
+    let pushed = client().push(&location, source.path(), &PushOptions::default()).await.unwrap();
+    assert!(client().push(&location, source.path(), &PushOptions::default()).await.unwrap().unchanged);
+    std::fs::remove_file(root.path().join("blobs/sha256").join(pushed.manifest.data().digest.hex())).unwrap();
+    assert!(!client().push(&location, source.path(), &PushOptions::default()).await.unwrap().unchanged);
+    compare_pulled(&client(), &location, source.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn over_docker_registry() {
     let Some(peer) = require("round trip over docker-registry", DockerRegistry::start()) else { return };
     round_trip(&at(peer.addr(), "v1"), tree(4, 60).path()).await;
