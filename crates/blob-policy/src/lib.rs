@@ -5,6 +5,8 @@ mod all_any;
 mod error;
 mod evidence;
 mod policy;
+#[cfg(feature = "sigstore")]
+pub mod sigstore;
 mod trusted;
 
 pub use all_any::{RequireAll, RequireAny};

@@ -1,0 +1,5 @@
+//! Policies against bundles, registries and each other.
+#![allow(clippy::unwrap_used)]
+
+#[cfg(feature = "sigstore")]
+mod conformance;
