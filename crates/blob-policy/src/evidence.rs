@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use blob_core::{ByteSourceExt as _, Digest};
 use blob_registry::{
-    BlobSource, Descriptor, MAX_MANIFEST_BYTES, Outline, PageRequest, Registry, RegistryError, Repository, Target,
+    BlobSource, Descriptor, MAX_MANIFEST_BYTES, Outline, PageRequest, Registry, RegistryError, Repository, Tag, Target,
     media_type,
 };
 use bytes::Bytes;
@@ -22,6 +22,12 @@ pub trait Evidence: Debug + Send + Sync {
 
     /// Content of at most `max_bytes`, with the digest that `descriptor` names.
     async fn fetch(&self, descriptor: &Descriptor, max_bytes: u64) -> Result<Bytes, EvidenceError>;
+
+    /// The digest of what is tagged `sha256-….sig`, where cosign put signatures before there were referrers. It is a
+    /// hint for people: nothing about it was checked. `None` where there is none, or nobody looked.
+    async fn legacy_signature(&self) -> Result<Option<Digest>, EvidenceError> {
+        Ok(None)
+    }
 }
 
 /// No evidence at all: for local archives, and policies that look at the manifest alone.
@@ -144,5 +150,16 @@ impl Evidence for RegistryEvidence {
             return Ok(bytes);
         }
         Err(self.failed(RegistryError::DigestMismatch { action: action(), expected: *digest, got }))
+    }
+
+    async fn legacy_signature(&self) -> Result<Option<Digest>, EvidenceError> {
+        let name = format!("{}-{}.sig", self.subject.algorithm().name(), self.subject.hex());
+        // A digest too long for a tag was never signed this way.
+        let Ok(tag) = Tag::new(&name) else { return Ok(None) };
+        match self.registry.resolve(&self.repository, &Target::Tag(tag)).await {
+            Ok(descriptor) => Ok(Some(descriptor.digest)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(self.failed(error)),
+        }
     }
 }

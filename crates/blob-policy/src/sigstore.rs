@@ -7,19 +7,25 @@
 //! Nothing here opens a socket: trust roots are embedded, read from a file, or given as bytes.
 
 mod bundle;
+mod claim;
 mod error;
 mod github;
 mod identity;
+mod key;
 mod pattern;
+mod policy;
 mod signer;
 mod trust;
 mod verify;
 
 pub use bundle::{Bundle, MAX_BUNDLE_BYTES, is_bundle_media_type};
+pub use claim::{Claims, SigstoreLimits, Trust, VerifiedClaim};
 pub use error::BundleError;
 pub use github::GithubActions;
 pub use identity::{Identity, IdentityError, NamedIdentity};
+pub use key::{KeyRing, MAX_KEYS, TrustedKey, verify_with_key_without_log};
 pub use pattern::{Pattern, PatternError};
+pub use policy::{ClaimRule, KeyPolicy, PolicySetupError, SigstorePolicy};
 pub use signer::{CertificateClaims, CertificateSigner, San, Signer};
 pub use trust::{MAX_TRUST_ROOT_BYTES, TrustRoot, TrustRootError};
 pub use verify::{Artifact, PublicKey, Statement, VerifiedBundle, verify_with_certificate, verify_with_key};

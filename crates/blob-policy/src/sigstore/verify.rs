@@ -131,7 +131,7 @@ impl Artifact<'_> {
         }
     }
 
-    fn digest(&self, algorithm: Algorithm) -> Option<Digest> {
+    pub(super) fn digest(&self, algorithm: Algorithm) -> Option<Digest> {
         match self {
             Self::Content(bytes) => Some(Digest::of(algorithm, bytes)),
             Self::Digest(digest) => (digest.algorithm() == algorithm).then_some(**digest),
