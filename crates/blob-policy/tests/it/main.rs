@@ -3,3 +3,7 @@
 
 #[cfg(feature = "sigstore")]
 mod conformance;
+#[cfg(feature = "sigstore")]
+mod keys;
+#[cfg(feature = "sigstore")]
+mod support;
