@@ -7,6 +7,8 @@ mod evidence;
 mod policy;
 #[cfg(feature = "sigstore")]
 pub mod sigstore;
+#[cfg(feature = "slsa")]
+pub mod slsa;
 mod trusted;
 
 pub use all_any::{RequireAll, RequireAny};
