@@ -9,8 +9,8 @@ use blob_policy::sigstore::{
     Artifact, Bundle, PublicKey, Signer, TrustRoot, VerifiedBundle, verify_with_certificate, verify_with_key,
 };
 
-const IDENTITY: &str = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main";
-const ISSUER: &str = "https://token.actions.githubusercontent.com";
+pub(crate) const IDENTITY: &str = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main";
+pub(crate) const ISSUER: &str = "https://token.actions.githubusercontent.com";
 
 /// The folder of the cases; `None`, said aloud, where there is none.
 pub(crate) fn fixtures() -> Option<PathBuf> {

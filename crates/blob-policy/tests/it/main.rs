@@ -1,9 +1,11 @@
 //! Policies against bundles, registries and each other.
+#![cfg(feature = "sigstore")]
 #![allow(clippy::unwrap_used)]
 
-#[cfg(feature = "sigstore")]
+mod certificates;
 mod conformance;
-#[cfg(feature = "sigstore")]
 mod keys;
-#[cfg(feature = "sigstore")]
+#[cfg(feature = "slsa")]
+mod provenance;
 mod support;
+mod vectors;

@@ -10,7 +10,7 @@ use blob_registry::{
 };
 use bytes::Bytes;
 use serde_json::{Value, json};
-use sigstore_crypto::{KeyAlgorithm, KeyPair};
+use sigstore_crypto::KeyPair;
 use sigstore_types::bundle::{
     Bundle, MediaType, MessageDigest, MessageSignature, PublicKeyIdentifier, VerificationMaterial,
     VerificationMaterialContent,
@@ -95,12 +95,8 @@ impl Shelf {
 pub(crate) struct Signer(KeyPair);
 
 impl Signer {
-    pub(crate) fn new(algorithm: KeyAlgorithm) -> Self {
-        Self(KeyPair::generate(algorithm).unwrap())
-    }
-
     pub(crate) fn p256() -> Self {
-        Self::new(KeyAlgorithm::EcdsaP256)
+        Self(KeyPair::generate_ecdsa_p256().unwrap())
     }
 
     pub(crate) fn public(&self) -> PublicKey {
