@@ -1,7 +1,8 @@
 //! What others say about a manifest: its referrers, checked and bounded.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use blob_core::{ByteSourceExt as _, Digest};
@@ -69,16 +70,26 @@ pub struct RegistryEvidence {
     repository: Repository,
     subject: Digest,
     limits: EvidenceLimits,
+    /// Referrers that were read to see whether they are ours, so that a policy's reading them costs no second request.
+    seen: Arc<Mutex<HashMap<Digest, Bytes>>>,
 }
+
+/// Larger referrers are read again rather than kept.
+const MAX_KEPT_BYTES: usize = 64 << 10;
 
 impl RegistryEvidence {
     /// The evidence in `repository` about the manifest `subject`.
     pub fn new(registry: Arc<dyn Registry>, repository: Repository, subject: Digest, limits: EvidenceLimits) -> Self {
-        Self { registry, repository, subject, limits }
+        Self { registry, repository, subject, limits, seen: Arc::default() }
     }
 
     fn failed(&self, source: RegistryError) -> EvidenceError {
         EvidenceError::Registry { subject: self.subject, source }
+    }
+
+    /// At most as many as there are referrers; a panic elsewhere leaves them as they were.
+    fn seen(&self) -> MutexGuard<'_, HashMap<Digest, Bytes>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn over(&self, what: String) -> EvidenceError {
@@ -112,7 +123,11 @@ impl RegistryEvidence {
             Err(error) => return Err(self.failed(error)),
         };
         let subject = Outline::parse(&manifest.bytes).ok().and_then(|outline| outline.subject);
-        Ok(subject.is_some_and(|subject| subject.digest == self.subject))
+        let ours = subject.is_some_and(|subject| subject.digest == self.subject);
+        if ours && manifest.bytes.len() <= MAX_KEPT_BYTES {
+            self.seen().insert(listed.digest, manifest.bytes);
+        }
+        Ok(ours)
     }
 }
 
@@ -137,6 +152,9 @@ impl Evidence for RegistryEvidence {
         let (registry, repository, digest) = (&self.registry, &self.repository, &descriptor.digest);
         if media_type::is_manifest(&descriptor.media_type) {
             let limit = max_bytes.min(MAX_MANIFEST_BYTES);
+            if let Some(bytes) = self.seen().get(digest).filter(|bytes| bytes.len() as u64 <= limit) {
+                return Ok(bytes.clone());
+            }
             let manifest = registry.manifest(repository, &Target::Digest(*digest)).await;
             let bytes = manifest.map_err(|source| self.failed(source))?.bytes;
             return if bytes.len() as u64 > limit { Err(self.over(format!("{limit} bytes"))) } else { Ok(bytes) };

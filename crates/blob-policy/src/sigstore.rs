@@ -5,6 +5,17 @@
 //! of our manifest. Only then is there a [`VerifiedBundle`], and there is no other way to one.
 //!
 //! Nothing here opens a socket: trust roots are embedded, read from a file, or given as bytes.
+//!
+//! ```
+//! use blob_policy::sigstore::{Identity, SigstorePolicy, TrustRoot};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let release = Identity::github_actions("acme/app")?.workflow("release.yml")?.tags(["v*"])?.deny_self_hosted();
+//! let policy = SigstorePolicy::new(TrustRoot::production()?, vec![release.into()])?;
+//! # let _ = policy;
+//! # Ok(())
+//! # }
+//! ```
 
 mod bundle;
 mod claim;

@@ -3,6 +3,20 @@
 //! [`Provenance`] is a [`ClaimRule`]: it judges one verified statement about our manifest, signed by somebody whom the
 //! policy asked for. Repositories and builders are compared in parts, never by prefix; what the certificate says of the
 //! source and what the statement says of it must agree.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use blob_policy::sigstore::{Identity, SigstorePolicy, TrustRoot};
+//! use blob_policy::slsa::Provenance;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let built = Provenance::github_actions_workflow("acme/app")?.tags(["v*"])?;
+//! let signer = Identity::github_actions("acme/app")?.into();
+//! let policy = SigstorePolicy::new(TrustRoot::production()?, vec![signer])?.rule(Arc::new(built));
+//! # let _ = policy;
+//! # Ok(())
+//! # }
+//! ```
 
 mod facts;
 mod uri;
@@ -202,10 +216,10 @@ impl Builder {
 /// The certificate is the word of the authority, the statement that of the signer: where both speak they must agree.
 fn agree(facts: &Facts, signer: &CertificateSigner) -> Result<(), String> {
     let claims = &signer.claims;
-    if let (Some(claimed), Some(source)) = (&claims.source_repository_uri, &facts.source) {
-        if !SourceUri::parse(claimed).is_some_and(|claimed| claimed.same_repository(source)) {
-            return Err(format!("the provenance says that the source is {source}, the certificate {claimed:?}"));
-        }
+    if let (Some(claimed), Some(source)) = (&claims.source_repository_uri, &facts.source)
+        && !SourceUri::parse(claimed).is_some_and(|claimed| claimed.same_repository(source))
+    {
+        return Err(format!("the provenance says that the source is {source}, the certificate {claimed:?}"));
     }
     let started = claims.build_config_uri.as_deref().and_then(workflow_path);
     for (what, claimed, said) in [

@@ -9,7 +9,7 @@ use blob_policy::sigstore::{
     SigstoreLimits, TrustRoot, TrustedKey, VerifiedClaim, verify_with_certificate, verify_with_key_without_log,
 };
 use blob_policy::{Evidence, EvidenceError, EvidenceLimits, Policy as _, PolicyError, Subject};
-use blob_registry::{Descriptor, ImageManifest, RegistryError, media_type};
+use blob_registry::{Descriptor, ImageManifest, Registry as _, RegistryError, media_type};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -222,7 +222,7 @@ async fn a_substituted_manifest_never_reaches_a_policy() {
 async fn layers_of_other_types_and_too_many_are_refused() {
     let (shelf, key) = (Shelf::new(), Signer::p256());
     let bundle = key.signature(&shelf.descriptor.digest);
-    shelf.attach(&[bundle.clone()], "application/octet-stream").await;
+    shelf.attach(std::slice::from_ref(&bundle), "application/octet-stream").await;
     shelf.attach(&vec![bundle.clone(); 9], BUNDLE_ARTIFACT_TYPE).await;
     shelf.attach(&[], BUNDLE_ARTIFACT_TYPE).await;
     let reasons = rejected(shelf.judge(&unlogged(&[&key])).await);
@@ -258,6 +258,18 @@ async fn an_older_signature_is_reported_and_not_believed() {
     let found = shelf.tag(&format!("sha256-{}.sig", shelf.descriptor.digest.hex())).await;
     let reasons = rejected(shelf.judge(&unlogged(&[&key])).await);
     assert!(reasons.contains("older form") && reasons.contains(&found.to_string()), "{reasons}");
+}
+
+#[tokio::test]
+async fn a_referrer_is_read_once() {
+    let (shelf, key) = (Shelf::new(), Signer::p256());
+    let digest = shelf.sign(key.signature(&shelf.descriptor.digest)).await;
+    let evidence = shelf.evidence();
+    let found = evidence.referrers(Some(BUNDLE_ARTIFACT_TYPE)).await.unwrap();
+    shelf.registry.delete_manifest(&shelf.repository, &digest).await.unwrap();
+    let bytes = evidence.fetch(&found[0], 1 << 20).await.unwrap();
+    assert_eq!(Digest::sha256_of(&bytes), digest);
+    assert!(evidence.fetch(&found[0], 10).await.is_err(), "the limit holds for what was read before, too");
 }
 
 /// A registry's evidence that fails, or claims sizes.
