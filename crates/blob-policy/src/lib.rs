@@ -4,6 +4,8 @@
 mod all_any;
 mod error;
 mod evidence;
+#[cfg(feature = "opa")]
+pub mod opa;
 mod policy;
 #[cfg(feature = "sigstore")]
 pub mod sigstore;

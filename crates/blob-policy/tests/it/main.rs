@@ -7,5 +7,7 @@ mod conformance;
 mod keys;
 #[cfg(feature = "slsa")]
 mod provenance;
+#[cfg(feature = "opa")]
+mod rego;
 mod support;
 mod vectors;
