@@ -1,12 +1,13 @@
 //! What others say about a manifest: its referrers, checked and bounded.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use blob_core::{ByteSourceExt as _, Digest};
 use blob_registry::{
-    BlobSource, Descriptor, MAX_MANIFEST_BYTES, Outline, PageRequest, Registry, RegistryError, Repository, Target,
+    BlobSource, Descriptor, MAX_MANIFEST_BYTES, Outline, PageRequest, Registry, RegistryError, Repository, Tag, Target,
     media_type,
 };
 use bytes::Bytes;
@@ -22,6 +23,12 @@ pub trait Evidence: Debug + Send + Sync {
 
     /// Content of at most `max_bytes`, with the digest that `descriptor` names.
     async fn fetch(&self, descriptor: &Descriptor, max_bytes: u64) -> Result<Bytes, EvidenceError>;
+
+    /// The digest of what is tagged `sha256-….sig`, where cosign put signatures before there were referrers. It is a
+    /// hint for people: nothing about it was checked. `None` where there is none, or nobody looked.
+    async fn legacy_signature(&self) -> Result<Option<Digest>, EvidenceError> {
+        Ok(None)
+    }
 }
 
 /// No evidence at all: for local archives, and policies that look at the manifest alone.
@@ -63,16 +70,26 @@ pub struct RegistryEvidence {
     repository: Repository,
     subject: Digest,
     limits: EvidenceLimits,
+    /// Referrers that were read to see whether they are ours, so that a policy's reading them costs no second request.
+    seen: Arc<Mutex<HashMap<Digest, Bytes>>>,
 }
+
+/// Larger referrers are read again rather than kept.
+const MAX_KEPT_BYTES: usize = 64 << 10;
 
 impl RegistryEvidence {
     /// The evidence in `repository` about the manifest `subject`.
     pub fn new(registry: Arc<dyn Registry>, repository: Repository, subject: Digest, limits: EvidenceLimits) -> Self {
-        Self { registry, repository, subject, limits }
+        Self { registry, repository, subject, limits, seen: Arc::default() }
     }
 
     fn failed(&self, source: RegistryError) -> EvidenceError {
         EvidenceError::Registry { subject: self.subject, source }
+    }
+
+    /// At most as many as there are referrers; a panic elsewhere leaves them as they were.
+    fn seen(&self) -> MutexGuard<'_, HashMap<Digest, Bytes>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn over(&self, what: String) -> EvidenceError {
@@ -106,7 +123,11 @@ impl RegistryEvidence {
             Err(error) => return Err(self.failed(error)),
         };
         let subject = Outline::parse(&manifest.bytes).ok().and_then(|outline| outline.subject);
-        Ok(subject.is_some_and(|subject| subject.digest == self.subject))
+        let ours = subject.is_some_and(|subject| subject.digest == self.subject);
+        if ours && manifest.bytes.len() <= MAX_KEPT_BYTES {
+            self.seen().insert(listed.digest, manifest.bytes);
+        }
+        Ok(ours)
     }
 }
 
@@ -131,6 +152,9 @@ impl Evidence for RegistryEvidence {
         let (registry, repository, digest) = (&self.registry, &self.repository, &descriptor.digest);
         if media_type::is_manifest(&descriptor.media_type) {
             let limit = max_bytes.min(MAX_MANIFEST_BYTES);
+            if let Some(bytes) = self.seen().get(digest).filter(|bytes| bytes.len() as u64 <= limit) {
+                return Ok(bytes.clone());
+            }
             let manifest = registry.manifest(repository, &Target::Digest(*digest)).await;
             let bytes = manifest.map_err(|source| self.failed(source))?.bytes;
             return if bytes.len() as u64 > limit { Err(self.over(format!("{limit} bytes"))) } else { Ok(bytes) };
@@ -144,5 +168,16 @@ impl Evidence for RegistryEvidence {
             return Ok(bytes);
         }
         Err(self.failed(RegistryError::DigestMismatch { action: action(), expected: *digest, got }))
+    }
+
+    async fn legacy_signature(&self) -> Result<Option<Digest>, EvidenceError> {
+        let name = format!("{}-{}.sig", self.subject.algorithm().name(), self.subject.hex());
+        // A digest too long for a tag was never signed this way.
+        let Ok(tag) = Tag::new(&name) else { return Ok(None) };
+        match self.registry.resolve(&self.repository, &Target::Tag(tag)).await {
+            Ok(descriptor) => Ok(Some(descriptor.digest)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(self.failed(error)),
+        }
     }
 }

@@ -4,7 +4,13 @@
 mod all_any;
 mod error;
 mod evidence;
+#[cfg(feature = "opa")]
+pub mod opa;
 mod policy;
+#[cfg(feature = "sigstore")]
+pub mod sigstore;
+#[cfg(feature = "slsa")]
+pub mod slsa;
 mod trusted;
 
 pub use all_any::{RequireAll, RequireAny};

@@ -1,0 +1,239 @@
+//! Rego policies over verified bundles (package `blob.policy`).
+//!
+//! The rules see the manifest and what signers *whom one named* said about it, after every check of
+//! [`sigstore`](crate::sigstore). They have no network, clock or environment. `allow` must be exactly `true`; `deny`, if it is
+//! there, must be empty; `warn` goes into the report. Undefined, an error, or a package that is not there refuses.
+//!
+//! ```
+//! use blob_policy::opa::OpaPolicy;
+//! use blob_policy::sigstore::{Identity, Trust, TrustRoot};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let rules = r#"
+//!     package blob.policy
+//!     allow if some claim in input.attestations
+//!     deny contains "not from a release" if not startswith(input.signatures[0].certificate.source_repository_ref, "refs/tags/")
+//! "#;
+//! let release = Identity::github_actions("acme/app")?.into();
+//! let policy = OpaPolicy::new(Trust::Certificates(TrustRoot::production()?), vec![release], &[("release.rego", rules)])?;
+//! # let _ = policy;
+//! # Ok(())
+//! # }
+//! ```
+
+mod input;
+mod nesting;
+
+use std::error::Error;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_channel::oneshot;
+use regorus::utils::limits::ExecutionTimerConfig;
+use regorus::{Engine, Value};
+
+use crate::error::PolicyError;
+use crate::policy::{Check, Policy, Report, Subject};
+use crate::sigstore::{Claims, Identity, Signer, SigstoreLimits, Trust, VerifiedClaim};
+
+/// The package whose rules decide.
+pub const PACKAGE: &str = "data.blob.policy";
+/// Bytes of one module at most: 1 MiB.
+pub const MAX_MODULE_BYTES: usize = 1 << 20;
+/// Brackets within brackets at most; the parser takes exponential time in them.
+pub const MAX_NESTING: usize = 10;
+/// Bytes of the input document at most: 32 MiB.
+pub const MAX_INPUT_BYTES: usize = 32 << 20;
+
+const NAME: &str = "opa";
+
+/// Admits what rules in Rego allow.
+#[derive(Clone)]
+pub struct OpaPolicy {
+    engine: Engine,
+    trust: Trust,
+    identities: Vec<Identity>,
+    limits: SigstoreLimits,
+}
+
+/// Rules that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpaError {
+    /// Certificates are trusted, and no identity is named: anybody in the world could make a claim.
+    #[error("no signer is named")]
+    NoSigner,
+    /// No module is of the package that decides.
+    #[error("no module is of the package blob.policy")]
+    NoPackage,
+    /// Too large.
+    #[error("the module {name:?} has {got} bytes, more than {MAX_MODULE_BYTES}")]
+    TooLarge {
+        /// The module.
+        name: String,
+        /// Its bytes.
+        got: usize,
+    },
+    /// Brackets are nested too deeply to be parsed.
+    #[error("the module {name:?} nests brackets more than {MAX_NESTING} deep")]
+    Nesting {
+        /// The module.
+        name: String,
+    },
+    /// Not Rego, version 1.
+    #[error("the module {name:?} is not usable")]
+    Module {
+        /// The module.
+        name: String,
+        /// The cause, with line and column.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A data document that is no JSON object, or contradicts another.
+    #[error("the data document is not usable")]
+    Data(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl OpaPolicy {
+    /// Rules in `modules` (name and text) over claims by `identities`. With managed keys there may be none: the keys say
+    /// who.
+    ///
+    /// # Errors
+    /// [`OpaError`].
+    pub fn new(trust: Trust, identities: Vec<Identity>, modules: &[(&str, &str)]) -> Result<Self, OpaError> {
+        if identities.is_empty() && matches!(trust, Trust::Certificates(_)) {
+            return Err(OpaError::NoSigner);
+        }
+        let mut engine = Engine::new();
+        engine.set_strict_builtin_errors(true);
+        let (limit, every) = (Duration::from_secs(1), NonZeroU32::new(100).expect("because 100 is not 0"));
+        engine.set_execution_timer_config(ExecutionTimerConfig { limit, check_interval: every });
+        let mut found = false;
+        for (name, text) in modules {
+            found |= add_module(&mut engine, name, text)? == PACKAGE;
+        }
+        if !found {
+            return Err(OpaError::NoPackage);
+        }
+        Ok(Self { engine, trust, identities, limits: SigstoreLimits::default() })
+    }
+
+    /// Adds a JSON object that the rules see as `data`.
+    ///
+    /// # Errors
+    /// [`OpaError::Data`].
+    pub fn data(mut self, json: &str) -> Result<Self, OpaError> {
+        self.engine.add_data_json(json).map_err(|e| OpaError::Data(e.into()))?;
+        Ok(self)
+    }
+
+    /// Looks at no more bundles than `limits`.
+    #[must_use]
+    pub fn limits(mut self, limits: SigstoreLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The rules stop after this long: 1 second by default. A single built-in function is not interrupted.
+    #[must_use]
+    pub fn time_limit(mut self, limit: Duration) -> Self {
+        let every = NonZeroU32::new(100).expect("because 100 is not 0");
+        self.engine.set_execution_timer_config(ExecutionTimerConfig { limit, check_interval: every });
+        self
+    }
+
+    /// Whether one of the identities made the claim.
+    fn wants(&self, claim: &VerifiedClaim) -> bool {
+        match claim.signer() {
+            Signer::Certificate(signer) => self.identities.iter().any(|identity| identity.check(signer).is_ok()),
+            Signer::Key { .. } => !matches!(self.trust, Trust::Certificates(_)),
+        }
+    }
+}
+
+fn add_module(engine: &mut Engine, name: &str, text: &str) -> Result<String, OpaError> {
+    let name = name.to_owned();
+    if text.len() > MAX_MODULE_BYTES {
+        return Err(OpaError::TooLarge { name, got: text.len() });
+    }
+    if nesting::depth(text) > MAX_NESTING {
+        return Err(OpaError::Nesting { name });
+    }
+    engine.add_policy(name.clone(), text.to_owned()).map_err(|e| OpaError::Module { name, source: e.into() })
+}
+
+#[async_trait]
+impl Policy for OpaPolicy {
+    /// The rules run on a thread of their own; dropping the future leaves it to end within its time limit.
+    async fn evaluate(&self, subject: &Subject<'_>) -> Result<Report, PolicyError> {
+        fn unclear(source: impl Into<Box<dyn Error + Send + Sync>>) -> PolicyError {
+            PolicyError::cannot_tell(NAME, source)
+        }
+        let claims = Claims::collect(subject, &self.trust, &self.limits).await.map_err(unclear)?;
+        // Rules may refuse because of something: what could not be read might have been that.
+        if let Some(source) = claims.unread {
+            return Err(unclear(source));
+        }
+        let wanted: Vec<_> = claims.verified.iter().filter(|claim| self.wants(claim)).collect();
+        let document = input::document(subject, &wanted).to_string();
+        if document.len() > MAX_INPUT_BYTES {
+            return Err(PolicyError::rejected(NAME, format!("the input has more than {MAX_INPUT_BYTES} bytes")));
+        }
+        let (mut engine, (sender, receiver)) = (self.engine.clone(), oneshot::channel());
+        let spawned = std::thread::Builder::new().name("blob-rego".into()).spawn(move || {
+            // The receiver is gone when nobody waits any more.
+            let _ = sender.send(run(&mut engine, &document));
+        });
+        spawned.map_err(unclear)?;
+        match receiver.await.map_err(unclear)? {
+            Ok(report) => Ok(report),
+            Err(mut reasons) => {
+                reasons.extend(claims.refused);
+                Err(PolicyError::Rejected { policy: NAME.into(), reasons })
+            }
+        }
+    }
+}
+
+/// Evaluates the package; an error of the rules is a refusal like any other.
+fn run(engine: &mut Engine, input: &str) -> Result<Report, Vec<String>> {
+    let failed = |error: &dyn fmt::Display| vec![format!("the rules failed: {error}")];
+    engine.set_input_json(input).map_err(|e| failed(&e))?;
+    let results = engine.eval_query(PACKAGE.to_owned(), false).map_err(|e| failed(&e))?;
+    let package = results.result.first().and_then(|result| result.expressions.first()).map(|first| &first.value);
+    let rules = package.and_then(|value| value.as_object().ok()).ok_or_else(|| failed(&"no rule is defined"))?;
+    let rule = |name: &str| rules.get(&Value::from(name));
+    let denied = rule("deny").map(messages).unwrap_or_default();
+    if !denied.is_empty() {
+        return Err(denied);
+    }
+    if rule("allow") != Some(&Value::from(true)) {
+        return Err(vec!["the rules do not allow it".into()]);
+    }
+    let mut report = Report::admitted(NAME, "the rules allow it");
+    let warnings = rule("warn").map(messages).unwrap_or_default().into_iter();
+    report.checks.extend(warnings.map(|text| Check { policy: NAME.into(), finding: format!("warning: {text}") }));
+    Ok(report)
+}
+
+/// What a rule says, of whatever shape: only `false` and empty collections say nothing.
+fn messages(value: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_string().map_or_else(|_| value.to_string(), ToString::to_string);
+    match value {
+        Value::Bool(false) | Value::Undefined => Vec::new(),
+        Value::Set(set) => set.iter().map(text).collect(),
+        Value::Array(array) => array.iter().map(text).collect(),
+        Value::Object(object) if object.is_empty() => Vec::new(),
+        other => vec![text(other)],
+    }
+}
+
+impl fmt::Debug for OpaPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpaPolicy")
+            .field("trust", &self.trust)
+            .field("identities", &self.identities)
+            .finish_non_exhaustive()
+    }
+}

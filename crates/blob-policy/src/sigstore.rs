@@ -1,0 +1,48 @@
+//! Sigstore bundles: who signed a manifest, and with what evidence, checked offline.
+//!
+//! A bundle is verified whole before anything in it is believed: signature, certificate chain at every authenticated
+//! time, certificate transparency, log inclusion with its checkpoint, time-stamps, and that the signed digest is that
+//! of our manifest. Only then is there a [`VerifiedBundle`], and there is no other way to one.
+//!
+//! Nothing here opens a socket: trust roots are embedded, read from a file, or given as bytes.
+//!
+//! ```
+//! use blob_policy::sigstore::{Identity, SigstorePolicy, TrustRoot};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let release = Identity::github_actions("acme/app")?.workflow("release.yml")?.tags(["v*"])?.deny_self_hosted();
+//! let policy = SigstorePolicy::new(TrustRoot::production()?, vec![release.into()])?;
+//! # let _ = policy;
+//! # Ok(())
+//! # }
+//! ```
+
+mod bundle;
+mod claim;
+mod error;
+mod github;
+mod identity;
+mod key;
+mod pattern;
+mod policy;
+mod signer;
+mod trust;
+mod verify;
+
+pub use bundle::{Bundle, MAX_BUNDLE_BYTES, is_bundle_media_type};
+pub use claim::{Claims, SigstoreLimits, Trust, VerifiedClaim};
+pub use error::BundleError;
+pub use github::GithubActions;
+pub use identity::{Identity, IdentityError, NamedIdentity};
+pub use key::{KeyRing, MAX_KEYS, TrustedKey, verify_with_key_without_log};
+pub use pattern::{Pattern, PatternError};
+pub use policy::{ClaimRule, KeyPolicy, PolicySetupError, SigstorePolicy};
+pub use signer::{CertificateClaims, CertificateSigner, San, Signer};
+pub use trust::{MAX_TRUST_ROOT_BYTES, TrustRoot, TrustRootError};
+pub use verify::{Artifact, PublicKey, Statement, VerifiedBundle, verify_with_certificate, verify_with_key};
+
+/// The artifact type of a referrer that carries bundles, and the media type of its layers.
+pub const BUNDLE_ARTIFACT_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+
+/// The predicate type with which a DSSE statement says "I sign this", and nothing more.
+pub const COSIGN_SIGN_PREDICATE: &str = "https://sigstore.dev/cosign/sign/v1";

@@ -1,0 +1,198 @@
+//! What is known for sure about a manifest: every bundle about it, verified once.
+
+use std::sync::Arc;
+
+use blob_core::Digest;
+use blob_registry::{Descriptor, ImageManifest, media_type};
+
+use super::bundle::{Bundle, MAX_BUNDLE_BYTES, is_bundle_media_type};
+use super::key::KeyRing;
+use super::signer::Signer;
+use super::trust::TrustRoot;
+use super::verify::{Artifact, VerifiedBundle, verify_with_certificate};
+use super::{BUNDLE_ARTIFACT_TYPE, BundleError};
+use crate::error::EvidenceError;
+use crate::policy::Subject;
+
+/// Layers of one referrer that are looked at.
+const MAX_LAYERS: usize = 8;
+
+/// What bundles are verified against.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Trust {
+    /// Certificates of the authorities in this root, with a log entry.
+    Certificates(TrustRoot),
+    /// Managed keys, with an entry in a log of this root.
+    LoggedKeys(TrustRoot, Arc<KeyRing>),
+    /// Managed keys, and nobody else: who holds a key can sign in secret and at any time claimed.
+    UnloggedKeys(Arc<KeyRing>),
+}
+
+/// How many bundles are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SigstoreLimits {
+    /// Bundles about one manifest: 64 by default.
+    pub max_bundles: usize,
+    /// Bytes of one bundle: [`MAX_BUNDLE_BYTES`] by default and at most.
+    pub max_bundle_bytes: u64,
+    /// Bytes of all bundles about one manifest: 32 MiB by default.
+    pub max_total_bytes: u64,
+}
+
+impl Default for SigstoreLimits {
+    fn default() -> Self {
+        Self { max_bundles: 64, max_bundle_bytes: MAX_BUNDLE_BYTES, max_total_bytes: 32 << 20 }
+    }
+}
+
+/// A verified bundle about our manifest, and where it was found.
+#[derive(Clone, Debug)]
+pub struct VerifiedClaim {
+    referrer: Digest,
+    bundle: Digest,
+    verified: VerifiedBundle,
+}
+
+impl VerifiedClaim {
+    /// The manifest that carries the bundle.
+    pub fn referrer(&self) -> &Digest {
+        &self.referrer
+    }
+
+    /// The bundle.
+    pub fn bundle(&self) -> &Digest {
+        &self.bundle
+    }
+
+    /// What it proved.
+    pub fn verified(&self) -> &VerifiedBundle {
+        &self.verified
+    }
+
+    /// Who signed it.
+    pub fn signer(&self) -> &Signer {
+        self.verified.signer()
+    }
+}
+
+/// Everything that was found about a manifest, judged by [`Trust`].
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Claims {
+    /// What verified.
+    pub verified: Vec<VerifiedClaim>,
+    /// What did not, with the reason for each.
+    pub refused: Vec<String>,
+    /// What could not be read; other bundles may still suffice.
+    pub unread: Option<EvidenceError>,
+}
+
+impl Claims {
+    /// Verifies every bundle about `subject`, within `limits`.
+    ///
+    /// # Errors
+    /// [`EvidenceError`] when the list of referrers cannot be had. A single one that cannot is in [`Claims::unread`].
+    pub async fn collect(subject: &Subject<'_>, trust: &Trust, limits: &SigstoreLimits) -> Result<Self, EvidenceError> {
+        let mut collector =
+            Collector { subject, trust, limits, claims: Self::default(), bundles: 0, bytes: 0, full: false };
+        for referrer in subject.evidence().referrers(Some(BUNDLE_ARTIFACT_TYPE)).await? {
+            collector.referrer(&referrer).await;
+            if collector.full {
+                break;
+            }
+        }
+        Ok(collector.claims)
+    }
+}
+
+struct Collector<'a> {
+    subject: &'a Subject<'a>,
+    trust: &'a Trust,
+    limits: &'a SigstoreLimits,
+    claims: Claims,
+    bundles: usize,
+    bytes: u64,
+    full: bool,
+}
+
+impl Collector<'_> {
+    async fn referrer(&mut self, referrer: &Descriptor) {
+        let name = referrer.digest;
+        if referrer.media_type != media_type::IMAGE_MANIFEST {
+            return self.refuse(format!("{name}: a referrer of type {:?}", referrer.media_type));
+        }
+        let bytes = match self.subject.evidence().fetch(referrer, blob_registry::MAX_MANIFEST_BYTES).await {
+            Ok(bytes) => bytes,
+            Err(error) => return self.unread(error),
+        };
+        let manifest = match ImageManifest::parse(&bytes) {
+            Ok(manifest) => manifest,
+            Err(error) => return self.refuse(format!("{name}: {error}")),
+        };
+        if manifest.layers.is_empty() || manifest.layers.len() > MAX_LAYERS {
+            return self.refuse(format!("{name}: {} layers, of 1 to {MAX_LAYERS}", manifest.layers.len()));
+        }
+        for layer in &manifest.layers {
+            if self.full {
+                return;
+            }
+            if is_bundle_media_type(&layer.media_type) {
+                self.layer(name, layer).await;
+            } else {
+                self.refuse(format!("{name}: a layer of type {:.200?}", layer.media_type));
+            }
+        }
+    }
+
+    async fn layer(&mut self, referrer: Digest, layer: &Descriptor) {
+        let limit = self.limits.max_bundle_bytes.min(MAX_BUNDLE_BYTES);
+        if layer.size > limit {
+            let error = BundleError::TooLarge { limit, got: layer.size };
+            return self.refuse(format!("{referrer}: {error}"));
+        }
+        (self.bundles, self.bytes) = (self.bundles + 1, self.bytes.saturating_add(layer.size));
+        if self.bundles > self.limits.max_bundles || self.bytes > self.limits.max_total_bytes {
+            self.full = true;
+            let what = format!("{} bundles and {} bytes", self.limits.max_bundles, self.limits.max_total_bytes);
+            let subject = self.subject.descriptor().digest;
+            return self.unread(EvidenceError::Limit { subject, what });
+        }
+        let bytes = match self.subject.evidence().fetch(layer, limit).await {
+            Ok(bytes) => bytes,
+            Err(error) => return self.unread(error),
+        };
+        let artifact = Artifact::Content(self.subject.bytes());
+        match Bundle::parse(&bytes).and_then(|bundle| self.trust.verify(&bundle, artifact)) {
+            Ok(verified) => self.claims.verified.push(VerifiedClaim { referrer, bundle: layer.digest, verified }),
+            Err(error) => self.refuse(format!("{referrer}: {}", error.reason())),
+        }
+    }
+
+    fn refuse(&mut self, reason: String) {
+        self.claims.refused.push(reason);
+    }
+
+    /// The first failure is kept: it is the one that the others follow from.
+    fn unread(&mut self, error: EvidenceError) {
+        match &error {
+            EvidenceError::Registry { source, .. } if source.is_not_found() => self.refuse(format!("gone: {source}")),
+            _ => self.claims.unread = self.claims.unread.take().or(Some(error)),
+        }
+    }
+}
+
+impl Trust {
+    /// Verifies one bundle about `artifact`, wherever it came from.
+    ///
+    /// # Errors
+    /// [`BundleError`].
+    pub fn verify(&self, bundle: &Bundle, artifact: Artifact<'_>) -> Result<VerifiedBundle, BundleError> {
+        match self {
+            Self::Certificates(root) => verify_with_certificate(root, bundle, artifact),
+            Self::LoggedKeys(root, keys) => keys.verify(Some(root), bundle, artifact),
+            Self::UnloggedKeys(keys) => keys.verify(None, bundle, artifact),
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! From a bundle to what it proves.
+
+use std::collections::BTreeMap;
+
+use blob_core::{Algorithm, Digest};
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Deserialize;
+use sigstore_types::bundle::TimestampVerificationData;
+use sigstore_types::{DerPublicKey, DsseEnvelope, Sha256Hash, SignatureContent};
+use sigstore_verify::{PublicKeyVerificationPolicy, VerificationPolicy, VerificationResult};
+
+use super::bundle::Bundle;
+use super::error::BundleError;
+use super::signer::{CertificateSigner, Signer};
+use super::trust::TrustRoot;
+
+const IN_TOTO: &str = "application/vnd.in-toto+json";
+const STATEMENT_TYPES: [&str; 2] = ["https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"];
+
+/// What a bundle is to be about.
+#[derive(Clone, Copy, Debug)]
+pub enum Artifact<'a> {
+    /// The signed content itself: every kind of signature can be checked.
+    Content(&'a [u8]),
+    /// Its SHA-256 digest: enough for everything but Ed25519 signatures of the content itself.
+    Digest(&'a Digest),
+}
+
+/// A public key, with its identifier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKey {
+    der: DerPublicKey,
+    id: String,
+}
+
+/// What a bundle proved; made by verification alone.
+#[derive(Clone, Debug)]
+pub struct VerifiedBundle {
+    signer: Signer,
+    times: Vec<Timestamp>,
+    logged: bool,
+    statement: Option<Statement>,
+}
+
+/// A verified in-toto statement about our artifact.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statement {
+    bytes: Bytes,
+    predicate_type: String,
+    predicate: serde_json::Value,
+}
+
+impl VerifiedBundle {
+    /// Who signed.
+    pub fn signer(&self) -> &Signer {
+        &self.signer
+    }
+
+    /// When, as authenticated by a log or a time-stamp authority; empty if nobody did.
+    pub fn times(&self) -> &[Timestamp] {
+        &self.times
+    }
+
+    /// Whether inclusion in a transparency log was verified.
+    pub fn is_logged(&self) -> bool {
+        self.logged
+    }
+
+    /// The signed statement; `None` for a signature of the artifact itself.
+    pub fn statement(&self) -> Option<&Statement> {
+        self.statement.as_ref()
+    }
+}
+
+impl Statement {
+    /// The bytes that were signed.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// What kind of predicate it makes.
+    pub fn predicate_type(&self) -> &str {
+        &self.predicate_type
+    }
+
+    /// The predicate.
+    pub fn predicate(&self) -> &serde_json::Value {
+        &self.predicate
+    }
+}
+
+impl PublicKey {
+    /// Reads a `PUBLIC KEY` block: ECDSA P-256 or P-384, Ed25519, RSA of 2048 to 8192 bits.
+    ///
+    /// # Errors
+    /// [`BundleError::Malformed`].
+    pub fn from_pem(pem: &str) -> Result<Self, BundleError> {
+        let der = DerPublicKey::from_pem(pem).map_err(|e| BundleError::Malformed(Box::new(e)))?;
+        Self::from_der(der.as_bytes())
+    }
+
+    /// Reads a DER `SubjectPublicKeyInfo`.
+    ///
+    /// # Errors
+    /// [`BundleError::Malformed`].
+    pub fn from_der(der: &[u8]) -> Result<Self, BundleError> {
+        let der_key = DerPublicKey::new(der.to_vec());
+        sigstore_crypto::VerificationKey::from_spki(&der_key).map_err(|e| BundleError::Malformed(Box::new(e)))?;
+        Ok(Self { der: der_key, id: Digest::sha256_of(der).hex() })
+    }
+
+    /// Lower-case hexadecimal SHA-256 of the DER encoding.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn der(&self) -> &DerPublicKey {
+        &self.der
+    }
+}
+
+impl Artifact<'_> {
+    fn checkable(&self) -> Result<sigstore_types::Artifact<'_>, BundleError> {
+        match self {
+            Self::Content(bytes) => Ok(sigstore_types::Artifact::from_blob(bytes)),
+            Self::Digest(digest) => {
+                let hash: [u8; 32] = digest.as_bytes().try_into().map_err(|_| BundleError::Algorithm(**digest))?;
+                Ok(sigstore_types::Artifact::from_digest(Sha256Hash::new(hash)))
+            }
+        }
+    }
+
+    pub(super) fn digest(&self, algorithm: Algorithm) -> Option<Digest> {
+        match self {
+            Self::Content(bytes) => Some(Digest::of(algorithm, bytes)),
+            Self::Digest(digest) => (digest.algorithm() == algorithm).then_some(**digest),
+        }
+    }
+}
+
+/// Verifies a bundle that carries a certificate: chain, transparency of the certificate, log inclusion, times, signature,
+/// and that it is about `artifact`. Whose certificate it is, is for the caller to judge.
+///
+/// # Errors
+/// [`BundleError`].
+pub fn verify_with_certificate(
+    root: &TrustRoot,
+    bundle: &Bundle,
+    artifact: Artifact<'_>,
+) -> Result<VerifiedBundle, BundleError> {
+    if bundle.is_key_made() {
+        return Err(BundleError::Kind { expected: "certificate", got: "managed key" });
+    }
+    require_log_entry(bundle)?;
+    let policy = VerificationPolicy::any_identity();
+    let result = root.verifier().verify(artifact.checkable()?, &bundle.0, &policy).map_err(not_verified)?;
+    let complete = result.certificate_verified() && result.sct_verified() && result.tlog_verified();
+    let signer = result.certificate().filter(|_| complete).and_then(CertificateSigner::read);
+    let signer = signer.ok_or_else(|| not_verified("the certificate names no identity or issuer"))?;
+    finish(bundle, artifact, Signer::Certificate(Box::new(signer)), &result)
+}
+
+/// Verifies a bundle that was made with `key` and is in a transparency log of `root`.
+///
+/// # Errors
+/// [`BundleError`].
+pub fn verify_with_key(
+    root: &TrustRoot,
+    key: &PublicKey,
+    bundle: &Bundle,
+    artifact: Artifact<'_>,
+) -> Result<VerifiedBundle, BundleError> {
+    require_key_made(bundle)?;
+    require_log_entry(bundle)?;
+    let policy = PublicKeyVerificationPolicy::new(key.der.clone());
+    // Nobody in a root without time-stamp authorities can say whether a stamp is right. The log entry is what is asked
+    // for; a stamp comes on top, and counts for nothing here, neither for the bundle nor against it.
+    let mut checked = bundle.0.clone();
+    if !root.stamps_time() {
+        checked.verification_material.timestamp_verification_data = TimestampVerificationData::default();
+    }
+    let result = root.verifier().verify(artifact.checkable()?, &checked, &policy).map_err(not_verified)?;
+    if !result.tlog_verified() {
+        return Err(BundleError::NoLogEntry);
+    }
+    finish(bundle, artifact, Signer::Key { id: key.id.clone() }, &result)
+}
+
+pub(super) fn require_key_made(bundle: &Bundle) -> Result<(), BundleError> {
+    if bundle.is_key_made() { Ok(()) } else { Err(BundleError::Kind { expected: "managed key", got: "certificate" }) }
+}
+
+/// A time-stamp alone would pass for evidence of a log entry below.
+fn require_log_entry(bundle: &Bundle) -> Result<(), BundleError> {
+    if bundle.log_entries() == 0 { Err(BundleError::NoLogEntry) } else { Ok(()) }
+}
+
+pub(super) fn not_verified(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> BundleError {
+    BundleError::NotVerified(error.into())
+}
+
+fn finish(
+    bundle: &Bundle,
+    artifact: Artifact<'_>,
+    signer: Signer,
+    result: &VerificationResult,
+) -> Result<VerifiedBundle, BundleError> {
+    let mut times = result.verified_timestamps().to_vec();
+    times.extend(result.integrated_time());
+    times.sort_unstable();
+    times.dedup();
+    let statement = statement_of(bundle, artifact)?;
+    Ok(VerifiedBundle { signer, times, logged: result.tlog_verified(), statement })
+}
+
+/// The result of a check that no log or authority of time took part in.
+pub(super) fn unlogged(
+    bundle: &Bundle,
+    artifact: Artifact<'_>,
+    key: &PublicKey,
+) -> Result<VerifiedBundle, BundleError> {
+    let signer = Signer::Key { id: key.id.clone() };
+    let statement = statement_of(bundle, artifact)?;
+    Ok(VerifiedBundle { signer, times: Vec::new(), logged: false, statement })
+}
+
+fn statement_of(bundle: &Bundle, artifact: Artifact<'_>) -> Result<Option<Statement>, BundleError> {
+    match &bundle.0.content {
+        SignatureContent::MessageSignature(_) => Ok(None),
+        SignatureContent::DsseEnvelope(envelope) => read_statement(envelope, artifact).map(Some),
+        _ => Err(BundleError::Malformed("unknown kind of content".into())),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StatementJson {
+    #[serde(rename = "_type")]
+    kind: String,
+    subject: Vec<SubjectJson>,
+    predicate_type: String,
+    #[serde(default)]
+    predicate: serde_json::Value,
+}
+
+#[derive(Deserialize)]
+struct SubjectJson {
+    digest: BTreeMap<String, String>,
+}
+
+/// Reads the very bytes whose signature was checked; callers have done that.
+fn read_statement(envelope: &DsseEnvelope, artifact: Artifact<'_>) -> Result<Statement, BundleError> {
+    if envelope.payload_type != IN_TOTO {
+        return Err(BundleError::Statement(format!("payload type {:?}", envelope.payload_type)));
+    }
+    let bytes = Bytes::copy_from_slice(envelope.payload.as_bytes());
+    let read: StatementJson = serde_json::from_slice(&bytes).map_err(|e| BundleError::Statement(e.to_string()))?;
+    if !STATEMENT_TYPES.contains(&read.kind.as_str()) {
+        return Err(BundleError::Statement(format!("statement type {:?}", read.kind)));
+    }
+    if !read.subject.iter().any(|subject| names(&subject.digest, artifact)) {
+        let expected = artifact.digest(Algorithm::Sha256).or_else(|| artifact.digest(Algorithm::Sha512));
+        let expected = expected.ok_or_else(|| BundleError::Statement("no comparable digest".into()))?;
+        let digests = read.subject.iter().flat_map(|subject| &subject.digest).take(8);
+        let found = digests.map(|(algorithm, hex)| format!("{algorithm}:{hex:.128}")).collect::<Vec<_>>().join(", ");
+        return Err(BundleError::Subject { expected, found });
+    }
+    Ok(Statement { bytes, predicate_type: read.predicate_type, predicate: read.predicate })
+}
+
+/// Whether a subject is our artifact: one digest that we know is there, and none of those contradicts.
+fn names(digests: &BTreeMap<String, String>, artifact: Artifact<'_>) -> bool {
+    let known = [Algorithm::Sha256, Algorithm::Sha512].into_iter().filter_map(|algorithm| {
+        let (theirs, ours) = (digests.get(algorithm.name())?, artifact.digest(algorithm)?);
+        Some(theirs.eq_ignore_ascii_case(&ours.hex()))
+    });
+    let known: Vec<bool> = known.collect();
+    !known.is_empty() && known.iter().all(|same| *same)
+}

@@ -1,0 +1,257 @@
+//! Build provenance (SLSA), read from verified statements only.
+//!
+//! [`Provenance`] is a [`ClaimRule`]: it judges one verified statement about our manifest, signed by somebody whom the
+//! policy asked for. Repositories and builders are compared in parts, never by prefix; what the certificate says of the
+//! source and what the statement says of it must agree.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use blob_policy::sigstore::{Identity, SigstorePolicy, TrustRoot};
+//! use blob_policy::slsa::Provenance;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let built = Provenance::github_actions_workflow("acme/app")?.tags(["v*"])?;
+//! let signer = Identity::github_actions("acme/app")?.into();
+//! let policy = SigstorePolicy::new(TrustRoot::production()?, vec![signer])?.rule(Arc::new(built));
+//! # let _ = policy;
+//! # Ok(())
+//! # }
+//! ```
+
+mod facts;
+mod uri;
+
+use crate::sigstore::{CertificateSigner, ClaimRule, Pattern, PatternError, Signer, VerifiedClaim};
+use facts::Facts;
+use uri::{SourceUri, workflow_path};
+
+/// Predicate type of provenance, version 1.
+pub const PROVENANCE_V1: &str = "https://slsa.dev/provenance/v1";
+/// Predicate type of provenance, version 0.2.
+pub const PROVENANCE_V0_2: &str = "https://slsa.dev/provenance/v0.2";
+
+const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
+
+/// What is asked of a build; everything must be so in one statement.
+#[derive(Clone, Debug, Default)]
+pub struct Provenance {
+    builder: Option<Builder>,
+    source: Option<SourceUri>,
+    refs: Vec<Pattern>,
+    workflow: Option<String>,
+    github: bool,
+    old: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Builder {
+    base: String,
+    version: Option<Pattern>,
+}
+
+/// Something was asked for that makes no sense.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProvenanceError {
+    /// Not the URI of a repository.
+    #[error("{0:?} is not a repository: \"https://host/path\" is expected")]
+    Source(String),
+    /// Not the identifier of a builder.
+    #[error("{0:?} is not a builder: \"https://host/path\", with \"@ref\" or without, is expected")]
+    Builder(String),
+    /// Not the path of a workflow.
+    #[error("{0:?} is not the path of a workflow")]
+    Workflow(String),
+    /// A pattern of branches or tags.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+}
+
+impl Provenance {
+    /// Built by `id`: see [`builder`](Self::builder).
+    ///
+    /// # Errors
+    /// [`ProvenanceError::Builder`].
+    pub fn require_builder(id: &str) -> Result<Self, ProvenanceError> {
+        Self::default().builder(id)
+    }
+
+    /// Built from `repository`, such as `https://github.com/acme/app`.
+    ///
+    /// # Errors
+    /// [`ProvenanceError::Source`].
+    pub fn require_source(repository: &str) -> Result<Self, ProvenanceError> {
+        let source = SourceUri::parse(repository).filter(|source| source.git_ref.is_none());
+        let source = source.ok_or_else(|| ProvenanceError::Source(repository.to_owned()))?;
+        Ok(Self { source: Some(source), ..Self::default() })
+    }
+
+    /// Built from the GitHub repository `owner/name` by GitHub Actions: the signer's certificate is of GitHub's issuer
+    /// and names the same source, and the builder is GitHub's.
+    ///
+    /// # Errors
+    /// [`ProvenanceError::Source`].
+    pub fn github_actions_workflow(repository: &str) -> Result<Self, ProvenanceError> {
+        if repository.split('/').count() != 2 {
+            return Err(ProvenanceError::Source(repository.to_owned()));
+        }
+        Ok(Self { github: true, ..Self::require_source(&format!("https://github.com/{repository}"))? })
+    }
+
+    /// The builder's identifier. Up to `@` it must be equal; what follows is a pattern as in [`Pattern::glob`]. Without
+    /// `@` it stands for an identifier without, so accept every version with `@**`.
+    ///
+    /// # Errors
+    /// [`ProvenanceError::Builder`].
+    pub fn builder(mut self, id: &str) -> Result<Self, ProvenanceError> {
+        let wrong = || ProvenanceError::Builder(id.to_owned());
+        let (base, version) = id.split_once('@').map_or((id, None), |(base, version)| (base, Some(version)));
+        let host = base.strip_prefix("https://").and_then(|rest| rest.split_once('/'));
+        host.filter(|(host, path)| !host.is_empty() && !path.is_empty()).ok_or_else(wrong)?;
+        let version = version.map(Pattern::glob).transpose()?;
+        self.builder = Some(Builder { base: base.to_owned(), version });
+        Ok(self)
+    }
+
+    /// From these branches, or from tags that are given too; wildcards as in [`Pattern::glob`].
+    ///
+    /// # Errors
+    /// [`PatternError`]; an empty list is one.
+    pub fn branches<'p>(self, branches: impl IntoIterator<Item = &'p str>) -> Result<Self, ProvenanceError> {
+        self.under("refs/heads/", branches)
+    }
+
+    /// From these tags, or from branches that are given too; wildcards as in [`Pattern::glob`].
+    ///
+    /// # Errors
+    /// [`PatternError`]; an empty list is one.
+    pub fn tags<'p>(self, tags: impl IntoIterator<Item = &'p str>) -> Result<Self, ProvenanceError> {
+        self.under("refs/tags/", tags)
+    }
+
+    fn under<'p>(mut self, prefix: &str, globs: impl IntoIterator<Item = &'p str>) -> Result<Self, ProvenanceError> {
+        let before = self.refs.len();
+        for glob in globs {
+            if glob.is_empty() {
+                return Err(PatternError::Empty.into());
+            }
+            self.refs.push(Pattern::glob(&format!("{prefix}{glob}"))?);
+        }
+        if self.refs.len() == before { Err(PatternError::Empty.into()) } else { Ok(self) }
+    }
+
+    /// Started by this workflow file, by its path from the root of the repository.
+    ///
+    /// # Errors
+    /// [`ProvenanceError::Workflow`].
+    pub fn workflow(mut self, path: &str) -> Result<Self, ProvenanceError> {
+        if path.is_empty() || path.starts_with('/') {
+            return Err(ProvenanceError::Workflow(path.to_owned()));
+        }
+        self.workflow = Some(path.to_owned());
+        Ok(self)
+    }
+
+    /// Also reads version 0.2, which says less.
+    #[must_use]
+    pub fn allow_v0_2(mut self) -> Self {
+        self.old = true;
+        self
+    }
+
+    fn judge(&self, facts: &Facts, signer: &Signer) -> Result<String, String> {
+        if let Signer::Certificate(signer) = signer {
+            agree(facts, signer)?;
+        }
+        if self.github {
+            check_github(facts, signer)?;
+        }
+        if let Some(wanted) = &self.builder {
+            wanted.check(&facts.builder)?;
+        }
+        if let Some(wanted) = &self.source {
+            let source = facts.source.as_ref().ok_or("the provenance names no source repository")?;
+            if !source.same_repository(wanted) {
+                return Err(format!("the source is {source}, not {wanted}"));
+            }
+        }
+        if !self.refs.is_empty() {
+            let git_ref = facts.git_ref.as_deref().ok_or("the provenance names no source ref")?;
+            if !self.refs.iter().any(|pattern| pattern.matches(git_ref)) {
+                return Err(format!("the source ref {git_ref:?} is not among those asked for"));
+            }
+        }
+        match (&self.workflow, facts.workflow.as_deref()) {
+            (Some(wanted), Some(got)) if wanted != got => Err(format!("the workflow is {got:?}, not {wanted:?}")),
+            (Some(_), None) => Err("the provenance names no workflow".into()),
+            _ => Ok(format!("built by {}", facts.builder)),
+        }
+    }
+}
+
+impl ClaimRule for Provenance {
+    fn check(&self, claim: &VerifiedClaim) -> Result<String, String> {
+        let statement = claim.verified().statement().ok_or("a plain signature is not provenance")?;
+        let facts = match statement.predicate_type() {
+            PROVENANCE_V1 => Facts::v1(statement.predicate()),
+            PROVENANCE_V0_2 if self.old => Facts::v0_2(statement.predicate()),
+            other => return Err(format!("a statement of type {other:?} is not the provenance asked for")),
+        };
+        self.judge(&facts?, claim.signer())
+    }
+}
+
+impl Builder {
+    fn check(&self, got: &str) -> Result<(), String> {
+        let (base, version) = got.split_once('@').map_or((got, None), |(base, version)| (base, Some(version)));
+        let same_version = match (&self.version, version) {
+            (Some(wanted), Some(got)) => wanted.matches(got),
+            (None, None) => true,
+            _ => false,
+        };
+        if self.base == base && same_version { Ok(()) } else { Err(format!("the builder is {got:?}")) }
+    }
+}
+
+/// The certificate is the word of the authority, the statement that of the signer: where both speak they must agree.
+fn agree(facts: &Facts, signer: &CertificateSigner) -> Result<(), String> {
+    let claims = &signer.claims;
+    if let (Some(claimed), Some(source)) = (&claims.source_repository_uri, &facts.source)
+        && !SourceUri::parse(claimed).is_some_and(|claimed| claimed.same_repository(source))
+    {
+        return Err(format!("the provenance says that the source is {source}, the certificate {claimed:?}"));
+    }
+    let started = claims.build_config_uri.as_deref().and_then(workflow_path);
+    for (what, claimed, said) in [
+        ("source ref", claims.source_repository_ref.as_deref(), facts.git_ref.as_deref()),
+        ("commit", claims.source_repository_digest.as_deref(), facts.commit.as_deref()),
+        ("workflow", started, facts.workflow.as_deref()),
+    ] {
+        if let (Some(claimed), Some(said)) = (claimed, said)
+            && claimed != said
+        {
+            return Err(format!("the provenance says that the {what} is {said:?}, the certificate {claimed:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// That GitHub Actions was involved at all, by the word of the authority.
+fn check_github(facts: &Facts, signer: &Signer) -> Result<(), String> {
+    let Signer::Certificate(signer) = signer else { return Err("signed with a key, not by GitHub Actions".into()) };
+    if signer.issuer != GITHUB_ISSUER {
+        return Err(format!("the issuer is {:?}, not that of GitHub Actions", signer.issuer));
+    }
+    let claims = &signer.claims;
+    if claims.source_repository_uri.is_none() || claims.source_repository_ref.is_none() {
+        return Err("the certificate names no source repository and ref".into());
+    }
+    if facts.builder.strip_prefix("https://github.com/").is_none_or(str::is_empty) {
+        return Err(format!("the builder is {:?}, not one of GitHub Actions", facts.builder));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "slsa/tests.rs"]
+mod tests;
