@@ -17,7 +17,7 @@ pub(crate) struct Peer {
 }
 
 /// What `cargo xtask test` needs.
-pub(crate) const FOR_TESTS: [Peer; 2] = [
+pub(crate) const FOR_TESTS: [Peer; 3] = [
     Peer {
         program: "docker-registry",
         package: "docker-registry",
@@ -27,6 +27,11 @@ pub(crate) const FOR_TESTS: [Peer; 2] = [
         program: "skopeo",
         package: "skopeo",
         needed_by: "tests that copy artifacts between servers and layouts with a real tool",
+    },
+    Peer {
+        program: "redis-server",
+        package: "redis-server",
+        needed_by: "tests of the example that keeps contents in Redis",
     },
 ];
 

@@ -44,6 +44,17 @@ use std::path::{Path, PathBuf};
 
 use blob_core::Digest;
 
+/// The directory of file contents below the root.
+pub const CONTENTS: &str = "content-v1";
+/// The directory of manifests below the root.
+pub const MANIFESTS: &str = "manifests-v1";
+/// The directory of archive indexes below the root.
+pub const INDEXES: &str = "indexes-v1";
+/// The directory of blocks below the root.
+pub const BLOCKS: &str = "blocks-v1";
+/// The directory of tags below the root.
+pub const TAGS: &str = "tags-v1";
+
 /// Names the directory as ours.
 pub(crate) const MARKER: &str = "blob-cache.json";
 /// The newest version of the files at the root.
@@ -76,11 +87,11 @@ impl Bucket {
     /// Its directory.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Contents => "content-v1",
-            Self::Manifests => "manifests-v1",
-            Self::Indexes => "indexes-v1",
-            Self::Blocks => "blocks-v1",
-            Self::Tags => "tags-v1",
+            Self::Contents => CONTENTS,
+            Self::Manifests => MANIFESTS,
+            Self::Indexes => INDEXES,
+            Self::Blocks => BLOCKS,
+            Self::Tags => TAGS,
         }
     }
 

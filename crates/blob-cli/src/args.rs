@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::num::NonZero;
+use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -52,6 +53,7 @@ pub(crate) enum Command {
     Inspect(cmd::inspect::InspectArgs),
     Tag(cmd::tag::TagArgs),
     Tags(cmd::tags::TagsArgs),
+    Cache(cmd::cache::CacheArgs),
     Serve(cmd::serve::ServeArgs),
     /// Print the version.
     Version,
@@ -156,6 +158,18 @@ pub(crate) struct Global {
     #[arg(long, global = true, requires = "username")]
     pub(crate) password_stdin: bool,
 
+    /// Keep what was fetched in this directory [default: $XDG_CACHE_HOME/blob, else ~/.cache/blob].
+    #[arg(long, global = true, env = "BLOB_CACHE_DIR", value_name = "DIR", hide_env_values = true)]
+    pub(crate) cache_dir: Option<PathBuf>,
+
+    /// Use no cache, and keep nothing.
+    #[arg(long, global = true, env = "BLOB_NO_CACHE", value_parser = FalseyValueParser::new())]
+    pub(crate) no_cache: bool,
+
+    /// Send no request: answer from the cache, or say what is missing.
+    #[arg(long, global = true, env = "BLOB_OFFLINE", value_parser = FalseyValueParser::new())]
+    pub(crate) offline: bool,
+
     /// Open only archives that a policy verified.
     #[arg(long, global = true, env = "BLOB_REQUIRE_SIGNED", value_parser = FalseyValueParser::new())]
     pub(crate) require_signed: bool,
@@ -167,6 +181,14 @@ pub(crate) struct Global {
     /// The most files, links and empty directories of an archive that is opened [default: 16777216].
     #[arg(long, global = true, env = "BLOB_MAX_ENTRIES", value_name = "N")]
     pub(crate) max_entries: Option<NonZero<usize>>,
+}
+
+/// The option of commands that open archives.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Caching {
+    /// Ask the registry whatever the cache says, and keep no contents; what the tag names now is remembered.
+    #[arg(long)]
+    pub(crate) skip_cache: bool,
 }
 
 impl Global {

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub(crate) mod cache;
 pub(crate) mod cat;
 pub(crate) mod cp;
 pub(crate) mod inspect;
@@ -29,6 +30,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<(), Failu
         Command::Inspect(args) => inspect::run(args, session).await,
         Command::Tag(args) => tag::run(args, session).await,
         Command::Tags(args) => tags::run(args, session).await,
+        Command::Cache(args) => cache::run(args, session).await,
         Command::Serve(args) => serve::run(args, session).await,
         Command::Version => version::run(session).await,
     }

@@ -233,8 +233,11 @@ impl From<ReadError> for Failure {
 
 /// Whether the connection, and not what came over it, is what failed.
 fn is_about_the_network(error: &HttpError) -> bool {
-    use HttpError::{Body, Connect, Protocol, Send, Timeout, Tls};
-    matches!(error, Connect { .. } | Tls { .. } | Timeout { .. } | Send { .. } | Body { .. } | Protocol { .. })
+    use HttpError::{Body, Connect, Offline, Protocol, Send, Timeout, Tls};
+    matches!(
+        error,
+        Offline { .. } | Connect { .. } | Tls { .. } | Timeout { .. } | Send { .. } | Body { .. } | Protocol { .. }
+    )
 }
 
 /// The texts of all causes, outermost first, without what the one before says already.
@@ -289,6 +292,7 @@ fn hint_for(error: &Error) -> Option<String> {
             "raise the limit with --max-index-size"
         }
         Error::Index { source: IndexError::TooLarge { .. }, .. } => "raise the limit with --max-entries",
+        _ if error.is_offline() => "run it once without --offline to fill the cache",
         Error::NotVerified { .. } => "leave --require-signed out to open archives that nobody verified",
         _ => return hint_from_causes(error),
     };
@@ -346,6 +350,7 @@ mod tests {
             (io(true, refused), 5),
             (io(false, tls), 5),
             (code(ErrorCode::TooManyRequests), 5),
+            (Error::Offline { location: "h/r:t".into(), missing: "index" }, 5),
             (Error::NotVerified { location: "h/r:t".into() }, 6),
             (decode(b"x"), 7),
             (code(ErrorCode::ManifestInvalid), 1),

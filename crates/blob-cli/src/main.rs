@@ -1,6 +1,7 @@
 //! The command `blob`: words typed, the terminal, exit codes. Everything else is in the library of the same name.
 
 mod args;
+mod cache_place;
 mod cmd;
 mod error;
 mod log;

@@ -1,11 +1,14 @@
 //! What all commands share: the client, the options and the progress meter.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use blob::cache::{CacheDir, CacheOptions};
 use blob::http::RetryPolicy;
 use blob::{Archive, Client, Limits, Location, PullOptions};
 
-use crate::args::{Format, Global};
+use crate::args::{Caching, Format, Global};
+use crate::cache_place::CachePlace;
 use crate::error::Failure;
 use crate::ui::output;
 use crate::ui::progress::Meter;
@@ -57,6 +60,12 @@ impl Session {
         if options.require_signed {
             builder = builder.require_verified();
         }
+        if options.offline {
+            if options.no_cache {
+                return Err(Failure::usage("--offline and --no-cache leave nothing to answer from"));
+            }
+            builder = builder.offline();
+        }
         let hosts: Vec<&str> = locations.iter().filter_map(|location| Some(location.reference()?.host())).collect();
         match (&options.username, &self.password) {
             (Some(user), Some(password)) => {
@@ -71,19 +80,51 @@ impl Session {
             (None, _) if !hosts.is_empty() => builder = builder.docker_config(),
             (None, _) => {}
         }
+        // What is read from this machine needs no cache.
+        if !hosts.is_empty()
+            && let Some(dir) = self.cache_dir()
+        {
+            builder = builder.cache_dir(dir);
+        }
         Ok(builder.build()?)
     }
 
+    /// The directory of the cache, if it is to be used. One that nobody asked for and that cannot be used is only warned
+    /// about.
+    fn cache_dir(&self) -> Option<PathBuf> {
+        if self.options.no_cache {
+            return None;
+        }
+        let Some(place) = CachePlace::find(&self.options) else {
+            tracing::warn!("going on without a cache: neither XDG_CACHE_HOME nor HOME says where it is");
+            return None;
+        };
+        if !place.chosen
+            && let Err(error) = CacheDir::open(&place.dir, CacheOptions::default())
+        {
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(cause, "going on without a cache: {error}");
+            return None;
+        }
+        Some(place.dir)
+    }
+
     /// Options for opening archives.
-    pub(crate) fn pull_options(&self) -> PullOptions {
+    pub(crate) fn pull_options(&self, caching: Caching) -> PullOptions {
         let mut options = PullOptions::default();
+        options.skip_cache = caching.skip_cache;
         options.progress = Some(self.meter.watcher());
         options
     }
 
     /// Opens the archive at `location`.
-    pub(crate) async fn open(&self, client: &Client, location: &Location) -> Result<Archive, Failure> {
-        let opened = client.pull(location, &self.pull_options()).await;
+    pub(crate) async fn open(
+        &self,
+        client: &Client,
+        location: &Location,
+        caching: Caching,
+    ) -> Result<Archive, Failure> {
+        let opened = client.pull(location, &self.pull_options(caching)).await;
         let archive = opened.map_err(|error| Failure::at(error, location))?;
         note_verification(location, archive.manifest().is_verified());
         Ok(archive)

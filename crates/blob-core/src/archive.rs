@@ -8,6 +8,7 @@
 mod async_read;
 #[cfg(feature = "fs")]
 mod copy;
+mod flight;
 #[cfg(feature = "fs")]
 mod local;
 mod read;
@@ -29,6 +30,7 @@ use crate::source::ByteSource;
 
 #[cfg(feature = "tokio")]
 pub use async_read::EntryReader;
+pub use flight::Flights;
 #[cfg(feature = "fs")]
 pub use local::LocalFile;
 pub use stats::{DirStats, FileKind, Metadata};
@@ -57,11 +59,14 @@ impl Default for ReadLimits {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ReadOptions {
-    /// Keeps the contents of files by their digest; consulted and filled by [`Archive::read`] and
-    /// [`Archive::stream`]. A cache that fails or lies costs a warning, never a read.
+    /// Keeps the contents of files by their digest; consulted and filled by [`Archive::read`],
+    /// [`Archive::stream`] and, when the data is not local, extraction. A cache that fails or lies costs a warning, never a read.
     pub cache: Option<Arc<dyn Cache>>,
     /// What reading may cost.
     pub limits: ReadLimits,
+    /// Reads that are under way, so that concurrent [`Archive::read`]s of one content cost one request. Archives that
+    /// share this share their reads; by default each has its own.
+    pub flights: Flights,
 }
 
 /// An open archive. Clones share everything and are cheap.

@@ -4,10 +4,15 @@
 //! the threads themselves; other data comes through a few requests at a time, within a bounded number of bytes. Nothing
 //! is ever written outside the destination, whatever links stand there, and no half-written file has a final name.
 //!
+//! An archive that has a content cache and is not local asks it for every file first; only what it lacks is planned and
+//! fetched, and then kept there. A cache that fails or lies costs a warning and a request, never the extraction.
+//!
 //! A destination that is absent or empty is filled in a hidden sibling and appears whole, with one rename.
 
+mod cached;
 mod collide;
 mod feed;
+mod fill;
 mod link;
 mod links;
 mod merge;
@@ -68,6 +73,21 @@ pub enum Symlinks {
     Skip,
 }
 
+/// How a file comes out of the content cache.
+///
+/// There are no hard links: a cache's entry and the extracted file would be one, and who edits the file would damage
+/// the cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FromCache {
+    /// Its bytes are copied.
+    #[default]
+    Copy,
+    /// It shares its blocks with the cache's file until one of them is written to, where the file system can do that
+    /// (Btrfs, XFS, bcachefs; cache and destination on the same one); elsewhere its bytes are copied.
+    Reflink,
+}
+
 /// How much may be extracted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -118,6 +138,9 @@ pub struct ExtractOptions {
     pub chunk_bytes: u64,
     /// How many unwanted bytes one request may read between two files: 64 KiB by default.
     pub max_gap: u64,
+    /// How files come out of the content cache of the archive, if it has one and its data is not local. Filling that
+    /// cache takes up to 16 MiB of memory besides [`read_ahead_bytes`](Self::read_ahead_bytes).
+    pub from_cache: FromCache,
     /// Whether everything is on disk when the extraction ends well.
     pub fsync: bool,
     /// How much may be extracted.
@@ -142,6 +165,7 @@ impl Default for ExtractOptions {
             read_ahead_bytes: 32 << 20,
             chunk_bytes: 8 << 20,
             max_gap: 64 << 10,
+            from_cache: FromCache::default(),
             fsync: false,
             limits: ExtractLimits::default(),
             progress: None,
@@ -171,6 +195,10 @@ pub struct ExtractReport {
     pub files: u64,
     /// Their sizes together, in bytes.
     pub bytes: u64,
+    /// Those of the files whose content came from the content cache, without a request.
+    pub cached: u64,
+    /// Their sizes together, in bytes.
+    pub cached_bytes: u64,
     /// Files, links and empty directories that stood there as the archive has them.
     pub kept: u64,
     /// Files and links that something else kept from being written.

@@ -20,7 +20,7 @@ pub mod range;
 pub mod source;
 mod threads;
 
-pub use archive::{Archive, DirStats, EntryStream, FileKind, Metadata, ReadLimits, ReadOptions};
+pub use archive::{Archive, DirStats, EntryStream, FileKind, Flights, Metadata, ReadLimits, ReadOptions};
 pub use cache::{Cache, CacheError, CacheWriter};
 #[cfg(feature = "fs")]
 pub use create::{
@@ -30,7 +30,9 @@ pub use digest::{Algorithm, Digest, DigestError, Hasher};
 pub use entry::{Compression, EmptyDir, Entry, Symlink};
 pub use error::ReadError;
 #[cfg(feature = "fs")]
-pub use extract::{Existing, ExtractError, ExtractLimits, ExtractOptions, ExtractReport, Layout, Selection, Symlinks};
+pub use extract::{
+    Existing, ExtractError, ExtractLimits, ExtractOptions, ExtractReport, FromCache, Layout, Selection, Symlinks,
+};
 pub use index::{
     ArchiveIndex, DirEntry, Directory, IndexBuilder, IndexError, IndexLimits, NewDirectory, NewFile, NewSymlink, Node,
 };

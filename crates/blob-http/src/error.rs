@@ -31,6 +31,12 @@ pub enum HttpError {
         /// The cause, if another part noticed.
         source: Option<BoxError>,
     },
+    /// The transport was told to send nothing.
+    #[error("offline: {target} was not requested")]
+    Offline {
+        /// What would have been requested.
+        target: String,
+    },
     /// No connection: name resolution, TCP, or the proxy in between.
     #[error("connecting to {target}")]
     Connect {
@@ -183,6 +189,7 @@ impl HttpError {
             Self::Status { status: 403 | 451, .. } => FailureKind::Denied,
             Self::Changed { .. } => FailureKind::Integrity,
             error if error.is_transient() => FailureKind::Network,
+            Self::Offline { .. } => FailureKind::Network,
             Self::InvalidUrl { .. } | Self::Options { .. } | Self::RequestBody { .. } => FailureKind::Other,
             _ => FailureKind::Protocol,
         }
@@ -236,6 +243,12 @@ mod tests {
         for (code, kind, transient) in cases {
             assert_eq!((status(code).kind(), status(code).is_transient()), (kind, transient), "{code}");
         }
+    }
+
+    #[test]
+    fn being_offline_is_not_cured_by_trying_again() {
+        let error = HttpError::Offline { target: "http://host/".into() };
+        assert_eq!((error.kind(), error.is_transient()), (FailureKind::Network, false));
     }
 
     #[test]

@@ -51,6 +51,7 @@ struct Inner {
     connect_timeout: Duration,
     idle_timeout: Duration,
     counters: Counters,
+    offline: bool,
 }
 
 impl Transport {
@@ -73,12 +74,14 @@ impl Transport {
             .http2_keep_alive_timeout(options.idle_timeout / 2);
         let client = builder.build(connector);
         let (connect_timeout, idle_timeout) = (options.connect_timeout, options.idle_timeout);
+        let offline = options.offline;
         let user_agent = HeaderValue::try_from(options.user_agent).map_err(|source| HttpError::Options {
             what: "the user agent is not a header value",
             source: Some(source.into()),
         })?;
         let counters = Counters::default();
-        Ok(Self { inner: Arc::new(Inner { client, rules, user_agent, connect_timeout, idle_timeout, counters }) })
+        let inner = Inner { client, rules, user_agent, connect_timeout, idle_timeout, counters, offline };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// What this transport and its clones have moved so far.
@@ -100,6 +103,9 @@ impl Transport {
         let inner = &*self.inner;
         let target = redact::uri(request.uri());
         check_absolute(request.uri(), &target)?;
+        if inner.offline {
+            return Err(HttpError::Offline { target });
+        }
         let method = request.method().clone();
         if request.body().is_end_stream() && matches!(method, Method::POST | Method::PUT | Method::PATCH) {
             // Servers may insist on a length where a body has a meaning; hyper leaves it out for empty ones.

@@ -119,6 +119,77 @@ impl Drop for DockerRegistry {
     }
 }
 
+/// Debian's `redis-server` on a free loopback port, with nothing on disk. Killed when dropped.
+#[derive(Debug)]
+pub struct RedisServer {
+    child: Child,
+    addr: SocketAddr,
+}
+
+impl RedisServer {
+    /// Starts one and waits until it answers; `None` when the program is not installed.
+    ///
+    /// # Panics
+    /// When it is installed and does not come up within 20 seconds.
+    #[must_use]
+    pub fn start() -> Option<Self> {
+        let program = find("redis-server")?;
+        // Another process can take the port between the probe and the start.
+        let started = (0..3).find_map(|_| Self::try_start(&program).ok());
+        Some(started.expect("redis-server is installed and should come up"))
+    }
+
+    fn try_start(program: &PathBuf) -> io::Result<Self> {
+        let addr = free_port()?;
+        let child = Command::new(program)
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"])
+            .arg(addr.port().to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut server = Self { child, addr };
+        let begin = Instant::now();
+        while begin.elapsed() < START_LIMIT {
+            if let Some(status) = server.child.try_wait()? {
+                return Err(io::Error::other(format!("redis-server ended at once with {status}")));
+            }
+            if pongs(addr) {
+                return Ok(server);
+            }
+            sleep(Duration::from_millis(20));
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "redis-server did not answer"))
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        // It may have died on its own.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether `PING` is answered.
+fn pongs(addr: SocketAddr) -> bool {
+    let ask = || -> io::Result<bool> {
+        let mut stream = TcpStream::connect(addr)?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(b"PING\r\n")?;
+        let mut answer = [0; 7];
+        stream.read_exact(&mut answer)?;
+        Ok(&answer == b"+PONG\r\n")
+    };
+    ask().unwrap_or(false)
+}
+
 fn free_port() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use blob_cache::{BlockStore, CacheDir, CacheOptions, TagCache};
-use blob_core::Cache;
+use blob_cache::{BlockStore, CacheDir, CacheOptions, MemoryCache, MemoryOptions, TagCache, Tiered};
 use blob_core::codec::DecodeLimits;
 use blob_core::index::IndexLimits;
+use blob_core::{Cache, Flights};
 use blob_http::retry::RetryPolicy;
 use blob_http::{Traffic, Transport, TransportOptions};
 use blob_policy::{EvidenceLimits, Policy, RequireAll};
@@ -45,6 +45,8 @@ struct Inner {
     require_verified: bool,
     limits: Limits,
     caches: Caches,
+    flights: Flights,
+    offline: bool,
     spool_dir: Option<PathBuf>,
     registries: Mutex<HashMap<Box<str>, Arc<RegistryClient>>>,
 }
@@ -144,6 +146,15 @@ impl Client {
         &self.0.caches
     }
 
+    /// What the archives of this client read now.
+    pub(crate) fn flights(&self) -> &Flights {
+        &self.0.flights
+    }
+
+    pub(crate) fn is_offline(&self) -> bool {
+        self.0.offline
+    }
+
     pub(crate) fn spool_dir(&self) -> Option<&PathBuf> {
         self.0.spool_dir.as_ref()
     }
@@ -228,6 +239,8 @@ pub struct ClientBuilder {
     caches: Caches,
     cache_dir: Option<PathBuf>,
     cache_options: CacheOptions,
+    memory_cache: Option<u64>,
+    offline: bool,
     without: Vec<Layer>,
     spool_dir: Option<PathBuf>,
 }
@@ -354,6 +367,21 @@ impl ClientBuilder {
         self
     }
 
+    /// Keeps up to `bytes` of contents of files in memory, in front of the cache for contents if there is one: small files
+    /// that are read often then cost no system call. Files of more than 1 MiB are left to the cache behind.
+    pub fn memory_cache(mut self, bytes: u64) -> Self {
+        self.memory_cache = Some(bytes);
+        self
+    }
+
+    /// Answers from the caches alone: no request is ever sent. What they lack fails with [`Error::Offline`] or an error
+    /// for which [`Error::is_offline`] is true. Tags in the cache directory are believed whatever their age; layouts on
+    /// this machine are read as ever.
+    pub fn offline(mut self) -> Self {
+        self.offline = true;
+        self
+    }
+
     /// Does without this layer, whatever else is configured.
     pub fn without_cache(mut self, layer: Layer) -> Self {
         self.without.push(layer);
@@ -416,8 +444,10 @@ impl ClientBuilder {
             }
             Arc::new(chain)
         };
+        let offline = self.offline || self.transport.offline;
+        let transport = self.transport.with_offline(offline);
         let inner = Inner {
-            transport: Transport::new(self.transport).map_err(Error::Transport)?,
+            transport: Transport::new(transport).map_err(Error::Transport)?,
             credentials,
             retry: self.retry,
             plain_http: self.plain_http,
@@ -425,6 +455,8 @@ impl ClientBuilder {
             require_verified: self.require_verified,
             limits: self.limits,
             caches,
+            flights: Flights::default(),
+            offline,
             spool_dir: self.spool_dir,
             registries: Mutex::default(),
         };
@@ -435,7 +467,11 @@ impl ClientBuilder {
     fn caches(&self) -> Result<Caches, Error> {
         let mut caches = self.caches.clone();
         if let Some(dir) = &self.cache_dir {
-            let opened = CacheDir::open(dir, self.cache_options.clone());
+            let mut options = self.cache_options.clone();
+            if self.offline || self.transport.offline {
+                options.tag_ttl = Duration::MAX;
+            }
+            let opened = CacheDir::open(dir, options);
             caches.fill_from(&opened.map_err(|source| Error::Cache { dir: dir.clone(), source })?);
         }
         for layer in &self.without {
@@ -446,6 +482,15 @@ impl ClientBuilder {
                 Layer::Manifests => caches.manifests = None,
                 Layer::Indexes => caches.indexes = None,
             }
+        }
+        if let Some(max_bytes) = self.memory_cache
+            && !self.without.contains(&Layer::Contents)
+        {
+            let memory = MemoryCache::new(MemoryOptions { max_bytes, ..MemoryOptions::default() });
+            caches.contents = Some(match caches.contents.take() {
+                Some(behind) => Arc::new(Tiered::new(memory, behind)),
+                None => Arc::new(memory),
+            });
         }
         Ok(caches)
     }

@@ -43,6 +43,14 @@ pub enum Error {
         /// The cause.
         source: RegistryError,
     },
+    /// The client is offline, and its caches lack what it needs.
+    #[error("{location} cannot be opened offline: the cache does not have its {missing}")]
+    Offline {
+        /// The place.
+        location: String,
+        /// What is missing: "manifest" or "index".
+        missing: &'static str,
+    },
     /// The manifest is not an archive's.
     #[error("{location} cannot be opened")]
     Manifest {
@@ -156,6 +164,7 @@ impl Error {
     /// What this error is about.
     pub fn kind(&self) -> ErrorKind {
         match self {
+            _ if self.is_offline() => ErrorKind::Network,
             Self::InvalidReference { .. } | Self::Incomplete { .. } | Self::Options(_) | Self::Cache { .. } => {
                 ErrorKind::Usage
             }
@@ -175,6 +184,7 @@ impl Error {
             Self::Credentials(_) => ErrorKind::Authentication,
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             Self::Manifest { .. }
+            | Self::Offline { .. }
             | Self::Index { .. }
             | Self::Transport(_)
             | Self::Create { .. }
@@ -186,6 +196,18 @@ impl Error {
     /// Whether an archive, tag, file or directory does not exist.
     pub fn is_not_found(&self) -> bool {
         self.kind() == ErrorKind::NotFound
+    }
+
+    /// Whether the client is offline and its caches lack what was asked for.
+    pub fn is_offline(&self) -> bool {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = next {
+            if matches!(error.downcast_ref(), Some(HttpError::Offline { .. })) {
+                return true;
+            }
+            next = error.source();
+        }
+        matches!(self, Self::Offline { .. })
     }
 
     /// Whether a text is not a reference, or lacks a tag.

@@ -23,7 +23,7 @@ use crate::location::Location;
 pub struct PullOptions {
     /// Another policy than the client's.
     pub policy: Option<Arc<dyn Policy>>,
-    /// Ask the registry whatever the caches say, and do not keep the contents of files. What is fetched still replaces
+    /// Ask the registry whatever the caches say (unless the client is offline), and do not keep the contents of files. What is fetched still replaces
     /// what is remembered of the tag.
     pub skip_cache: bool,
     /// Told of the manifest and the index as they are fetched.
@@ -93,7 +93,7 @@ impl Client {
         let action = || format!("opening the data of {location}");
         let source = located.map_err(|source| Error::Registry { action: action(), source })?;
         // What is on this machine anyway gains nothing from another copy of it.
-        let remote = source.local().is_none() && !options.skip_cache;
+        let remote = source.local().is_none() && !self.skips_cache(options);
         let source = if remote { self.caches().wrap(source) } else { source };
         self.assemble(location, fetched.manifest, index, source, options)
     }
@@ -112,6 +112,7 @@ impl Client {
         let (registry, repository) = self.registry(location).await?;
         let fetched = match self.remembered(location, &target, options).await {
             Some(manifest) => manifest,
+            None if self.is_offline() && location.reference().is_some() => return Err(offline(location, "manifest")),
             None => self.fetch_manifest(location, &registry, &repository, &target, options).await?,
         };
         let admitted = self.admit(location, &registry, &repository, &fetched.descriptor, &fetched.bytes, options);
@@ -121,7 +122,7 @@ impl Client {
 
     /// The manifest as the caches know it: of a digest always, of a tag as long as that is believed.
     async fn remembered(&self, location: &Location, target: &Target, options: &PullOptions) -> Option<Manifest> {
-        let reference = location.reference().filter(|_| !options.skip_cache)?;
+        let reference = location.reference().filter(|_| !self.skips_cache(options))?;
         let caches = self.caches();
         let digest = match target {
             Target::Digest(digest) => *digest,
@@ -197,11 +198,13 @@ impl Client {
             return Err(Error::Registry { action: format!("opening {location}"), source });
         }
         let cache = self.caches().indexes.as_ref().filter(|_| location.reference().is_some());
-        let readable = cache.filter(|_| !options.skip_cache);
+        let readable = cache.filter(|_| !self.skips_cache(options));
         let bytes = if let Some(embedded) = fetched.manifest.embedded_index() {
             embedded.clone()
         } else if let Some(cached) = load(readable, &layer.digest, limit).await {
             cached
+        } else if self.is_offline() && location.reference().is_some() {
+            return Err(offline(location, "index"));
         } else {
             note(options, "index");
             let (registry, repository) = (Arc::clone(&fetched.registry), fetched.repository.clone());
@@ -223,6 +226,11 @@ impl Client {
         Ok(Arc::new(index))
     }
 
+    /// Whether an operation asks the registry whatever the caches say. Offline there is nothing else to ask.
+    fn skips_cache(&self, options: &PullOptions) -> bool {
+        options.skip_cache && !self.is_offline()
+    }
+
     fn assemble(
         &self,
         location: &Location,
@@ -236,7 +244,10 @@ impl Client {
         limits.max_file_bytes = self.limits().max_file_bytes;
         let mut read = ReadOptions::default();
         read.limits = limits;
-        read.cache = if options.skip_cache { None } else { self.caches().contents.clone() };
+        if !self.skips_cache(options) {
+            read.cache.clone_from(&self.caches().contents);
+            read.flights = self.flights().clone();
+        }
         let inner = blob_core::Archive::open(index, source, read)?;
         let location = location.clone();
         Ok(Archive { inner, manifest: Arc::new(manifest), location })
@@ -250,6 +261,10 @@ async fn parse(bytes: Bytes, limits: IndexLimits) -> Result<ArchiveIndex, IndexE
     }
     let parsed = tokio::task::spawn_blocking(move || ArchiveIndex::parse(bytes, &limits)).await;
     parsed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+fn offline(location: &Location, missing: &'static str) -> Error {
+    Error::Offline { location: location.to_string(), missing }
 }
 
 /// Tells the watcher what is being fetched; cancelling is by dropping the future here.

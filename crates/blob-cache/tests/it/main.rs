@@ -4,6 +4,7 @@
 mod blocks;
 mod damage;
 mod evict;
+mod examples;
 mod failing;
 mod kits;
 mod liars;

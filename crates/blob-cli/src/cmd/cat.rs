@@ -6,6 +6,7 @@ use clap::Args;
 use futures_util::TryStreamExt as _;
 
 use super::missing;
+use crate::args::Caching;
 use crate::error::Failure;
 use crate::plan;
 use crate::session::Session;
@@ -34,12 +35,15 @@ pub(crate) struct CatArgs {
     /// Say on standard error how many requests and bytes it took.
     #[arg(long)]
     stats: bool,
+
+    #[command(flatten)]
+    caching: Caching,
 }
 
 pub(crate) async fn run(args: CatArgs, session: &Session) -> Result<(), Failure> {
     let location = plan::location(&args.reference)?;
     let client = session.client(&[&location])?;
-    let archive = session.open(&client, &location).await?;
+    let archive = session.open(&client, &location, args.caching).await?;
     // All or nothing: a wrong path is noticed before the first byte is written.
     for path in &args.paths {
         check(&archive, path)?;

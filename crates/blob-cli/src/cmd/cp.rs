@@ -10,6 +10,7 @@ use clap::{ArgAction, Args};
 use serde::Serialize;
 
 use super::{missing, pull};
+use crate::args::Caching;
 use crate::error::Failure;
 use crate::plan::CopySource;
 use crate::session::Session;
@@ -56,6 +57,9 @@ pub(crate) struct CpArgs {
     /// Create symbolic links that lead out of the destination, too.
     #[arg(long)]
     allow_external_symlinks: bool,
+
+    #[command(flatten)]
+    caching: Caching,
 }
 
 #[derive(Serialize)]
@@ -102,7 +106,7 @@ pub(crate) async fn run(args: CpArgs, session: &Session) -> Result<(), Failure> 
             batch.paths.push(path);
             continue;
         }
-        let archive = session.open(&client, &source.location).await?;
+        let archive = session.open(&client, &source.location, args.caching).await?;
         batches.push(Batch { location: source.location.clone(), archive, paths: vec![path] });
     }
     let target = target(&batches, &args)?;

@@ -8,6 +8,7 @@ use blob::{ARTIFACT_TYPE, CREATED, Inspection};
 use clap::Args;
 use serde::Serialize;
 
+use crate::args::Caching;
 use crate::error::Failure;
 use crate::plan;
 use crate::session::{Session, note_verification};
@@ -35,6 +36,9 @@ pub(crate) struct InspectArgs {
     /// List what refers to the archive, such as signatures. Nothing about them is verified.
     #[arg(long)]
     referrers: bool,
+
+    #[command(flatten)]
+    caching: Caching,
 }
 
 #[derive(Serialize)]
@@ -87,7 +91,7 @@ struct Referrer {
 pub(crate) async fn run(args: InspectArgs, session: &Session) -> Result<(), Failure> {
     let location = plan::location(&args.reference)?;
     let client = session.client(&[&location])?;
-    let inspected = client.inspect(&location, &session.pull_options()).await;
+    let inspected = client.inspect(&location, &session.pull_options(args.caching)).await;
     let inspected = inspected.map_err(|error| Failure::at(error, &location))?;
     note_verification(&location, inspected.manifest().is_verified());
     let referrers = if args.referrers {

@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use serde::Serialize;
 
 use super::missing;
-use crate::args::Format;
+use crate::args::{Caching, Format};
 use crate::error::Failure;
 use crate::plan;
 use crate::session::Session;
@@ -69,6 +69,9 @@ pub(crate) struct LsArgs {
     /// Say on standard error how many requests and bytes it took.
     #[arg(long)]
     stats: bool,
+
+    #[command(flatten)]
+    caching: Caching,
 
     /// Print help.
     #[arg(long, action = ArgAction::Help)]
@@ -144,7 +147,7 @@ impl Row<'_> {
 pub(crate) async fn run(args: LsArgs, session: &Session) -> Result<(), Failure> {
     let location = plan::location(&args.reference)?;
     let client = session.client(&[&location])?;
-    let archive = session.open(&client, &location).await?;
+    let archive = session.open(&client, &location, args.caching).await?;
     let typed = path::normalize(args.path.as_bytes());
     let found = archive.index().lookup(&typed);
     let found = found.ok_or_else(|| missing::failure("path not found in archive", archive.index(), &args.path))?;

@@ -10,6 +10,7 @@ use clap::{ArgAction, Args};
 use serde::Serialize;
 
 use super::missing;
+use crate::args::Caching;
 use crate::error::Failure;
 use crate::plan;
 use crate::session::Session;
@@ -80,6 +81,9 @@ pub(crate) struct PullArgs {
     /// Say on standard error how many requests and bytes it took.
     #[arg(long)]
     stats: bool,
+
+    #[command(flatten)]
+    caching: Caching,
 }
 
 #[derive(Serialize)]
@@ -99,7 +103,7 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
     let location = plan::location(&args.reference)?;
     check_dest(&args.dest)?;
     let client = session.client(&[&location])?;
-    let archive = session.open(&client, &location).await?;
+    let archive = session.open(&client, &location, args.caching).await?;
     let selection = match &args.prefix {
         None => Selection::everything(),
         Some(prefix) => match archive.index().lookup(path::normalize(prefix.as_bytes())) {

@@ -6,7 +6,7 @@ use blob::core::{Node, path};
 use clap::Args;
 
 use super::missing;
-use crate::args::Format;
+use crate::args::{Caching, Format};
 use crate::error::Failure;
 use crate::plan;
 use crate::session::Session;
@@ -43,12 +43,15 @@ pub(crate) struct TreeArgs {
     /// Directories alone.
     #[arg(long)]
     dirs_only: bool,
+
+    #[command(flatten)]
+    caching: Caching,
 }
 
 pub(crate) async fn run(args: TreeArgs, session: &Session) -> Result<(), Failure> {
     let location = plan::location(&args.reference)?;
     let client = session.client(&[&location])?;
-    let archive = session.open(&client, &location).await?;
+    let archive = session.open(&client, &location, args.caching).await?;
     let typed = path::normalize(args.path.as_bytes());
     let root = match archive.index().lookup(&typed) {
         Some(Node::Directory(root)) => root,

@@ -4,7 +4,7 @@ use snapbox::str;
 
 use crate::support::{Place, stderr, stdout};
 
-const COMMANDS: [&str; 10] = ["push", "pull", "cat", "ls", "tree", "cp", "inspect", "tag", "tags", "serve"];
+const COMMANDS: [&str; 11] = ["push", "pull", "cat", "ls", "tree", "cp", "inspect", "tag", "tags", "cache", "serve"];
 
 #[test]
 fn the_overview() {
@@ -25,6 +25,7 @@ Commands:
   inspect  Describe an archive without reading its files
   tag      Point tags at an archive, or at anything else in a repository
   tags     List the tags of a repository
+  cache    Look after what was fetched and kept
   serve    Serve a registry over HTTP, from a directory or from memory, until it is interrupted
   version  Print the version
   help     Print this message or the help of the given subcommand(s)
@@ -97,6 +98,22 @@ Global options:
 
       --password-stdin
           Read the password from standard input; otherwise it is in BLOB_PASSWORD
+
+      --cache-dir <DIR>
+          Keep what was fetched in this directory [default: $XDG_CACHE_HOME/blob, else
+          ~/.cache/blob]
+          
+          [env: BLOB_CACHE_DIR]
+
+      --no-cache
+          Use no cache, and keep nothing
+          
+          [env: BLOB_NO_CACHE=]
+
+      --offline
+          Send no request: answer from the cache, or say what is missing
+          
+          [env: BLOB_OFFLINE=]
 
       --require-signed
           Open only archives that a policy verified

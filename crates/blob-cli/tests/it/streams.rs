@@ -71,11 +71,11 @@ fn progress_is_written_where_it_is_forced() {
 #[test]
 fn the_log_says_what_happens_and_how_much_was_moved() {
     let place = Place::pushed();
-    let verbose = place.run("-v cat HOST/team/project:v1 README.md").success();
+    let verbose = place.run("--no-cache -v cat HOST/team/project:v1 README.md").success();
     assert_eq!(stdout(&verbose), "# Sample\n");
     let log = stderr(&verbose);
     assert!(log.contains("not verified") && log.contains("requests=2"), "{log}");
-    let more = stderr(&place.run("-vv cat HOST/team/project:v1 README.md").success());
+    let more = stderr(&place.run("--no-cache -vv cat HOST/team/project:v1 README.md").success());
     assert!(more.contains("/v2/team/project/manifests/v1") && more.contains("status=200"), "{more}");
 }
 

@@ -100,7 +100,11 @@ impl Place {
             }
         }
         command.env("HOME", self.path("home")).env("SOURCE_DATE_EPOCH", WRITTEN.to_string());
-        command.env_remove("XDG_CONFIG_HOME").env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
+        command
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_CACHE_HOME")
+            .env_remove("NO_COLOR")
+            .env_remove("CLICOLOR_FORCE");
         command.current_dir(self.root.path()).stdin(Stdio::null());
     }
 

@@ -168,7 +168,7 @@ environment: production
 "#
     ]]);
     place.run("-q cat HOST/team/project:v1 README.md").success().stdout_eq("# Sample\n");
-    place.run("cat --stats HOST/team/project:v1 README.md").success().stderr_eq(str![[r#"
+    place.run("--no-cache cat --stats HOST/team/project:v1 README.md").success().stderr_eq(str![[r#"
 2 requests, 2117 of 124 bytes
 
 "#]]);

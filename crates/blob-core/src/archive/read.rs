@@ -43,16 +43,35 @@ impl Archive {
         if size <= SMALL {
             return self.read_small(entry).await;
         }
-        let mut content = BytesMut::new();
-        let mut stream = self.stream_entry(entry).await?;
-        while let Some(chunk) = stream.try_next().await? {
-            content.extend_from_slice(&chunk);
+        self.once(entry, || async move {
+            let mut content = BytesMut::new();
+            let mut stream = self.stream_entry(entry).await?;
+            while let Some(chunk) = stream.try_next().await? {
+                content.extend_from_slice(&chunk);
+            }
+            Ok(content.freeze())
+        })
+        .await
+    }
+
+    /// Reads a content by `read`, or waits for who reads it already.
+    async fn once<F>(&self, entry: Entry<'_>, read: impl FnOnce() -> F) -> Result<Bytes, ReadError>
+    where
+        F: Future<Output = Result<Bytes, ReadError>>,
+    {
+        if self.options().cache.is_none() && self.source().local().is_some() {
+            // Reading takes less time than finding out whether somebody else does.
+            return read().await;
         }
-        Ok(content.freeze())
+        self.options().flights.once(&Expected::from(&entry), (entry.path(), self.source().id()), read).await
     }
 
     /// A file of at most [`SMALL`] bytes, stored and original: cache, else source; the cache is filled.
     pub(super) async fn read_small(&self, entry: Entry<'_>) -> Result<Bytes, ReadError> {
+        self.once(entry, || self.read_alone(entry)).await
+    }
+
+    async fn read_alone(&self, entry: Entry<'_>) -> Result<Bytes, ReadError> {
         let expected = Expected::from(&entry);
         if let Some(content) = self.cached(&expected, entry.path()).await {
             return Ok(content);

@@ -6,15 +6,19 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_channel::oneshot;
 use futures_util::task::AtomicWaker;
 
 use super::ExtractError;
+use crate::source::ByteSource;
 
 /// Work for a thread.
 #[derive(Debug)]
 pub(super) enum Job {
     /// A batch of small files, by position, with its bytes.
     Batch { at: usize, bytes: Bytes, permit: Permit },
+    /// Equal files, by position, whose content a cache has. The answer is whether it was the right content.
+    Cached { at: usize, content: Arc<dyn ByteSource>, right: oneshot::Sender<bool> },
     /// A large file, by position, whose bytes are still coming.
     Large { at: usize, bytes: PipeReader, permit: Permit },
 }
@@ -85,6 +89,13 @@ impl Link {
     pub(super) fn close(&self) {
         lock(&self.queue).closed = true;
         self.filled.notify_all();
+    }
+
+    /// Lets jobs in again after [`close`](Self::close), unless everything was stopped.
+    pub(super) fn reopen(&self) {
+        let mut queue = lock(&self.queue);
+        // Whoever stops everything says so before it closes the queue.
+        queue.closed = self.is_cancelled();
     }
 
     /// The next job; waits for one, until there will be none. Blocks: for threads.

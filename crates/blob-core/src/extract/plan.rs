@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::select::{Placed, Tree};
 use crate::codec::SMALL;
+use crate::digest::Digest;
 use crate::range::coalesce;
 
 /// A batch ends once it has this many stored bytes: 1 MiB.
@@ -52,6 +53,8 @@ pub(super) struct Plan {
     pub(super) runs: Vec<Run>,
     /// Files over [`SMALL`], or equal ones among them, the largest first.
     pub(super) larges: Vec<Batch>,
+    /// Positions in `files` of equal ones, which a cache is asked for; a plan has these or everything else.
+    pub(super) asked: Vec<Range<usize>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,9 +65,9 @@ enum Class {
 }
 
 impl Plan {
-    pub(super) fn new(tree: &Tree, shape: Shape) -> Self {
-        let mut wanted: Vec<(Class, u64, u64, Placed)> = tree
-            .files
+    /// How `files` of the tree are fetched.
+    pub(super) fn new(tree: &Tree, files: &[Placed], shape: Shape) -> Self {
+        let mut wanted: Vec<(Class, u64, u64, Placed)> = files
             .iter()
             .map(|&placed| {
                 let entry = tree.entry(placed);
@@ -95,6 +98,34 @@ impl Plan {
         plan.group(tree, &files, &ranges, large);
         plan.files = files;
         plan
+    }
+
+    /// How a cache is asked for the files of the tree, in path order; those without stored bytes are had more cheaply.
+    pub(super) fn ask(tree: &Tree) -> Self {
+        let mut wanted: Vec<(Digest, u64, Placed)> = tree
+            .files
+            .iter()
+            .map(|&placed| (tree.entry(placed), placed))
+            .filter(|(entry, _)| entry.data_size() != 0)
+            .map(|(entry, placed)| (entry.digest(), entry.original_size(), placed))
+            .collect();
+        wanted.sort_unstable_by(|a, b| {
+            a.0.as_bytes().cmp(b.0.as_bytes()).then_with(|| (a.1, a.2.node).cmp(&(b.1, b.2.node)))
+        });
+        let mut asked: Vec<Range<usize>> = Vec::new();
+        for (at, file) in wanted.iter().enumerate() {
+            match asked.last_mut() {
+                Some(group)
+                    if group.len() < LARGE_GROUP
+                        && (wanted[group.start].0, wanted[group.start].1) == (file.0, file.1) =>
+                {
+                    group.end = at + 1;
+                }
+                _ => asked.push(at..at + 1),
+            }
+        }
+        asked.sort_unstable_by_key(|group| wanted[group.start].2.node);
+        Self { files: wanted.into_iter().map(|file| file.2).collect(), asked, ..Self::default() }
     }
 
     /// Cuts the members of a run into batches, where no file's bytes are divided.
@@ -137,7 +168,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::extract::{ExtractOptions, Layout, Selection};
-    use crate::{Archive, ArchivePath, Compression, Digest, IndexBuilder, MemorySource, NewFile, ReadOptions};
+    use crate::{Archive, ArchivePath, Compression, IndexBuilder, MemorySource, NewFile, ReadOptions};
     use proptest::prelude::*;
     use std::sync::Arc;
 
@@ -169,13 +200,22 @@ mod tests {
     fn large_files_stand_alone_and_equal_ones_together() {
         let large = SMALL + 1;
         let tree = tree(&[(0, 10), (10, large), (10 + large, 20), (10, large), (0, 0), (10, large + 5)], 1 << 24);
-        let plan = Plan::new(&tree, Shape { run_bytes: 1 << 20, max_gap: 0 });
+        let plan = Plan::new(&tree, &tree.files, Shape { run_bytes: 1 << 20, max_gap: 0 });
         let larges: Vec<_> = plan.larges.iter().map(|large| (large.range.clone(), large.members.len())).collect();
         assert_eq!(larges, [(10..10 + large + 5, 1), (10..10 + large, 2)]);
         assert_eq!(
             plan.runs.iter().map(|run| run.range.clone()).collect::<Vec<_>>(),
             [0..0, 0..10, 10 + large..30 + large]
         );
+    }
+
+    #[test]
+    fn a_cache_is_asked_once_for_equal_files_and_not_for_empty_ones() {
+        let tree = tree(&[(0, 10), (20, 30), (0, 0), (0, 10), (50, 30)], 100);
+        let plan = Plan::ask(&tree);
+        let groups: Vec<Vec<u32>> =
+            plan.asked.iter().map(|group| plan.files[group.clone()].iter().map(|file| file.node).collect()).collect();
+        assert_eq!(groups, [[0, 3], [1, 4]]);
     }
 
     proptest! {
@@ -186,7 +226,7 @@ mod tests {
             max_gap in 0_u64..100_000,
         ) {
             let tree = tree(&ranges, 4_000_000);
-            let plan = Plan::new(&tree, Shape { run_bytes, max_gap });
+            let plan = Plan::new(&tree, &tree.files, Shape { run_bytes, max_gap });
             let (mut file, mut batch) = (0, 0);
             for run in &plan.runs {
                 prop_assert_eq!(run.batches.start, batch);

@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
-use futures_channel::oneshot;
+use futures_channel::{mpsc, oneshot};
+use futures_util::StreamExt as _;
+use futures_util::future::join;
 
+use super::cached::ask;
 use super::feed::{Pace, feed};
+use super::fill::Fill;
 use super::link::Link;
 use super::plan::{Plan, Shape};
 use super::select::{Placed, Tree};
@@ -38,9 +42,9 @@ pub(crate) struct Order {
 /// What the threads and the async side work on.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    pub(super) tree: Tree,
+    pub(super) tree: Arc<Tree>,
     pub(super) plan: Plan,
-    /// Sum of the sizes of the planned files, in bytes.
+    /// Sum of the sizes of all files of the tree, in bytes.
     pub(super) bytes: u64,
 }
 
@@ -51,12 +55,23 @@ impl Prepared {
 }
 
 /// Stops the threads when the caller's future is dropped.
-struct CancelOnDrop(Arc<Link>);
+struct CancelOnDrop(Arc<Link>, Option<Arc<Fill>>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.cancel();
+        if let Some(fill) = &self.1 {
+            fill.stop();
+        }
     }
+}
+
+/// What the threads need from the async side.
+enum Stage {
+    /// What a cache has of the files of a plan; the answer is the files that it lacks.
+    Ask { prepared: Arc<Prepared>, missed: oneshot::Sender<Vec<Placed>> },
+    /// The stored bytes of the files of a plan.
+    Fetch(Arc<Prepared>),
 }
 
 /// Extracts; the threads do the work, this side only fetches what is not at hand.
@@ -66,24 +81,48 @@ pub(crate) async fn extract(
     options: &ExtractOptions,
 ) -> Result<ExtractReport, ExtractError> {
     let link = Arc::new(Link::default());
-    let guard = CancelOnDrop(Arc::clone(&link));
-    let (ready, prepared) = oneshot::channel();
+    let cache = archive.options().cache.as_ref().filter(|_| archive.source().local().is_none());
+    let fill = cache.map(|_| Arc::new(Fill::default()));
+    let guard = CancelOnDrop(Arc::clone(&link), fill.clone());
+    let (stages, mut wanted) = mpsc::unbounded();
     let (done, report) = oneshot::channel();
-    let job = Extraction { archive: archive.clone(), order, options: options.clone(), link: Arc::clone(&link) };
+    let job = Extraction {
+        archive: archive.clone(),
+        order,
+        options: options.clone(),
+        link: Arc::clone(&link),
+        fill: fill.clone(),
+    };
     let started = std::thread::Builder::new().name("blob-extract".into()).spawn(move || {
-        let result = job.run(ready);
+        let result = job.run(stages);
         // The caller may be gone; what was to be cleaned up, is.
         drop(job);
         let _ = done.send(result);
     });
     started.map_err(|error| io_error("starting a thread to extract to", "", error))?;
-    // When nothing has to be fetched, or preparing failed, the sender is dropped.
-    let mut fetched = Ok(());
-    if let Ok(prepared) = prepared.await {
-        let pace = Pace { requests: options.read_concurrency.max(1), bytes: options.read_ahead_bytes };
-        fetched = feed(&link, &prepared, pace).await;
-        if fetched.is_ok() { link.close() } else { link.cancel() }
-    }
+    let pace = Pace { requests: options.read_concurrency.max(1), bytes: options.read_ahead_bytes };
+    let serve = async {
+        // When nothing more has to be had, or preparing failed, the sender is dropped.
+        while let Some(stage) = wanted.next().await {
+            match stage {
+                Stage::Ask { prepared, missed } => ask(&link, &prepared, missed).await,
+                Stage::Fetch(prepared) => {
+                    if let Err(error) = feed(&link, &prepared, pace).await {
+                        link.cancel();
+                        return Err(error);
+                    }
+                }
+            }
+            link.close();
+        }
+        Ok(())
+    };
+    let keep = async {
+        if let (Some(fill), Some(cache)) = (&fill, cache) {
+            fill.serve(cache).await;
+        }
+    };
+    let (fetched, ()) = join(serve, keep).await;
     let result = report.await.expect("the thread sends its result, unless it panics");
     drop(guard);
     match (result, fetched) {
@@ -97,10 +136,19 @@ struct Extraction {
     order: Order,
     options: ExtractOptions,
     link: Arc<Link>,
+    fill: Option<Arc<Fill>>,
+}
+
+impl Drop for Extraction {
+    fn drop(&mut self) {
+        if let Some(fill) = &self.fill {
+            fill.close();
+        }
+    }
 }
 
 impl Extraction {
-    fn run(&self, ready: oneshot::Sender<Arc<Prepared>>) -> Result<ExtractReport, ExtractError> {
+    fn run(&self, stages: mpsc::UnboundedSender<Stage>) -> Result<ExtractReport, ExtractError> {
         let mut tree = self.tree()?;
         let Order { dest, beneath, rename, .. } = &self.order;
         let mut destination = match rename {
@@ -118,14 +166,14 @@ impl Extraction {
         report.dirs += make_dirs(&tree, destination.root(), &present)?;
 
         let publish = self.publish(&destination);
-        let prepared = Arc::new(self.prepare(tree));
-        self.write(&prepared, &destination, ready, &mut report)?;
-        let mut occupied = self.place(&prepared.tree, destination.root(), publish, &mut report)?;
+        let tree = Arc::new(tree);
+        self.write(&tree, &destination, stages, &mut report)?;
+        let mut occupied = self.place(&tree, destination.root(), publish, &mut report)?;
         match destination.commit(self.options.fsync)? {
             Committed::Done => {}
             Committed::Filled(root) => {
                 let merge = merge::Merge {
-                    tree: &prepared.tree,
+                    tree: &tree,
                     from: destination.root(),
                     to: &root,
                     options: &self.options,
@@ -134,7 +182,7 @@ impl Extraction {
                 occupied.extend(merge.run(&mut report)?);
             }
         }
-        self.note_skipped(&prepared.tree, &occupied, &mut report);
+        self.note_skipped(&tree, &occupied, &mut report);
         report.peak_buffered_bytes = self.link.peak();
         Ok(report)
     }
@@ -184,11 +232,10 @@ impl Extraction {
         }
     }
 
-    fn prepare(&self, tree: Tree) -> Prepared {
+    /// How `files` of `tree` are read.
+    fn plan(&self, tree: &Tree, files: &[Placed]) -> Plan {
         let run_bytes = if self.is_local() { LOCAL_RUN } else { self.options.chunk_bytes.max(1) };
-        let plan = Plan::new(&tree, Shape { run_bytes, max_gap: self.options.max_gap });
-        let bytes = tree.files.iter().map(|&placed| tree.entry(placed).original_size()).fold(0, u64::saturating_add);
-        Prepared { tree, plan, bytes }
+        Plan::new(tree, files, Shape { run_bytes, max_gap: self.options.max_gap })
     }
 
     fn is_local(&self) -> bool {
@@ -200,33 +247,59 @@ impl Extraction {
         self.options.workers.map_or_else(default, NonZero::get)
     }
 
-    /// Writes all files.
+    /// Writes all files: what the cache has first, then what has to be fetched.
     fn write(
         &self,
-        prepared: &Arc<Prepared>,
+        tree: &Arc<Tree>,
         destination: &Destination,
-        ready: oneshot::Sender<Arc<Prepared>>,
+        stages: mpsc::UnboundedSender<Stage>,
         report: &mut ExtractReport,
     ) -> Result<(), ExtractError> {
-        let plan = &prepared.plan;
-        let fed = !self.is_local();
-        if fed {
+        let bytes = tree.files.iter().map(|&placed| tree.entry(placed).original_size()).fold(0, u64::saturating_add);
+        let prepared = |plan| Arc::new(Prepared { tree: Arc::clone(tree), plan, bytes });
+        let tally = Tally::default();
+        let mut missed = None;
+        if self.fill.is_some() {
+            let prepared = prepared(Plan::ask(tree));
+            let (answer, answered) = oneshot::channel();
             // The caller may be gone, and the link cancelled.
-            let _ = ready.send(Arc::clone(prepared));
-        } else {
-            drop(ready);
+            let _ = stages.unbounded_send(Stage::Ask { prepared: Arc::clone(&prepared), missed: answer });
+            self.work(&prepared, destination, &tally)?;
+            missed = Some(received(answered)?);
+            self.link.reopen();
         }
+        let prepared = prepared(self.plan(tree, missed.as_ref().unwrap_or(&tree.files)));
+        if !self.is_local() {
+            let _ = stages.unbounded_send(Stage::Fetch(Arc::clone(&prepared)));
+        }
+        // The async side is done once it has served what was asked for until now.
+        drop(stages);
+        self.work(&prepared, destination, &tally)?;
+        report.files += tally.files.load(Ordering::Relaxed);
+        report.bytes += tally.bytes.load(Ordering::Relaxed);
+        report.kept += tally.kept.load(Ordering::Relaxed);
+        report.cached += tally.cached.load(Ordering::Relaxed);
+        report.cached_bytes += tally.cached_bytes.load(Ordering::Relaxed);
+        let occupied = tally.occupied.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.note_skipped(tree, &occupied, report);
+        Ok(())
+    }
+
+    /// Works a plan off with all threads.
+    fn work(&self, prepared: &Prepared, destination: &Destination, tally: &Tally) -> Result<(), ExtractError> {
+        let plan = &prepared.plan;
         let shop = Workshop {
             prepared,
             root: destination.root(),
             publish: self.publish(destination),
             options: &self.options,
             link: &self.link,
-            fed,
+            fed: !self.is_local(),
             next: AtomicUsize::new(0),
-            tally: Tally::default(),
+            tally,
+            fill: self.fill.as_deref(),
         };
-        let threads = self.threads().min(plan.larges.len() + plan.batches.len());
+        let threads = self.threads().min(plan.larges.len() + plan.batches.len() + plan.asked.len());
         std::thread::scope(|scope| {
             for number in 1..threads {
                 let thread = std::thread::Builder::new().name(format!("blob-extract-{number}"));
@@ -237,19 +310,11 @@ impl Extraction {
             }
             shop.work();
         });
-        if let Some(error) = self.link.failure() {
-            return Err(error);
+        match self.link.failure() {
+            Some(error) => Err(error),
+            None if self.link.is_cancelled() => Err(ExtractError::Cancelled),
+            None => Ok(()),
         }
-        if self.link.is_cancelled() {
-            return Err(ExtractError::Cancelled);
-        }
-        let tally = shop.tally;
-        report.files += tally.files.load(Ordering::Relaxed);
-        report.bytes += tally.bytes.load(Ordering::Relaxed);
-        report.kept += tally.kept.load(Ordering::Relaxed);
-        let occupied = tally.occupied.into_inner().unwrap_or_else(PoisonError::into_inner);
-        self.note_skipped(&prepared.tree, &occupied, report);
-        Ok(())
     }
 
     /// Creates empty directories, then links; the answer is the links that found something in their place.
@@ -287,6 +352,11 @@ impl Extraction {
     }
 }
 
+/// What was answered before the queue of jobs was closed.
+fn received(mut answered: oneshot::Receiver<Vec<Placed>>) -> Result<Vec<Placed>, ExtractError> {
+    answered.try_recv().ok().flatten().ok_or(ExtractError::Cancelled)
+}
+
 fn path_of(bytes: &[u8]) -> &Path {
     use std::os::unix::ffi::OsStrExt as _;
     Path::new(std::ffi::OsStr::from_bytes(bytes))
@@ -299,9 +369,9 @@ pub(crate) async fn conflicts(
     options: &ExtractOptions,
 ) -> Result<Vec<PathBuf>, ExtractError> {
     let link = Arc::new(Link::default());
-    let guard = CancelOnDrop(Arc::clone(&link));
+    let guard = CancelOnDrop(Arc::clone(&link), None);
     let (done, found) = oneshot::channel();
-    let job = Extraction { archive: archive.clone(), order, options: options.clone(), link };
+    let job = Extraction { archive: archive.clone(), order, options: options.clone(), link, fill: None };
     let started = std::thread::Builder::new().name("blob-compare".into()).spawn(move || {
         // The caller may be gone.
         let _ = done.send(job.conflicts());

@@ -1,10 +1,13 @@
 //! The threads of an extraction: decode, verify, write.
 
+mod cached;
+
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
+use super::fill::Fill;
 use super::link::{Job, Link};
 use super::plan::Batch;
 use super::run::Prepared;
@@ -30,7 +33,9 @@ pub(super) struct Workshop<'a> {
     /// Whether jobs come from the link; otherwise everything is at hand, and `next` counts what was taken.
     pub(super) fed: bool,
     pub(super) next: AtomicUsize,
-    pub(super) tally: Tally,
+    pub(super) tally: &'a Tally,
+    /// Where verified content is kept.
+    pub(super) fill: Option<&'a Fill>,
 }
 
 /// What was done so far.
@@ -39,6 +44,8 @@ pub(super) struct Tally {
     pub(super) files: AtomicU64,
     pub(super) bytes: AtomicU64,
     pub(super) kept: AtomicU64,
+    pub(super) cached: AtomicU64,
+    pub(super) cached_bytes: AtomicU64,
     /// Files that somebody else put there meanwhile.
     pub(super) occupied: std::sync::Mutex<Vec<Placed>>,
 }
@@ -94,6 +101,12 @@ impl Worker<'_> {
                     // The bytes go first: the permit says that they are gone.
                     drop(bytes);
                     drop(permit);
+                }
+                Job::Cached { at, content, right } => {
+                    let was_right = self.cached(&plan.asked[at], &*content)?;
+                    // The file is closed before the next one is asked for. The async side may be gone.
+                    drop(content);
+                    let _ = right.send(was_right);
                 }
                 Job::Large { at, bytes, permit } => {
                     self.large(&plan.larges[at], |_, take| {
@@ -211,11 +224,14 @@ impl Worker<'_> {
                 Some((before, verified)) if is_same(&before, &entry) => verified,
                 _ => self.verify(&entry, stored).map_err(|source| damaged(&entry, source))?,
             };
-            last = Some((entry, verified));
             let content = match verified {
                 Verified::Stored => stored,
                 Verified::Decoded => &self.content,
             };
+            if let (Some(fill), None) = (self.shop.fill, last.filter(|(before, _)| is_same(before, &entry))) {
+                fill.offer(entry.digest(), content);
+            }
+            last = Some((entry, verified));
             write_small(self.shop, &mut self.handles, placed, content)?;
         }
         Ok(())
@@ -248,9 +264,13 @@ impl Worker<'_> {
         for (&placed, dir) in members.iter().zip(&dirs) {
             files.push(shop.create(placed, dir)?);
         }
+        let mut tee = shop.fill.map(|fill| fill.stream(entry.digest(), entry.original_size()));
         bytes(self, &mut |chunk| {
             shop.check()?;
             let fed = decoder.feed(chunk, |content| {
+                if let Some(tee) = &mut tee {
+                    tee.write(content);
+                }
                 for (file, &placed) in files.iter_mut().zip(members) {
                     file.write(content).map_err(|error| Stop::Write(placed, error))?;
                 }
@@ -262,6 +282,9 @@ impl Worker<'_> {
             })
         })?;
         decoder.finish().map_err(failed)?;
+        if let Some(tee) = tee {
+            tee.commit();
+        }
         for ((file, &placed), dir) in files.into_iter().zip(members).zip(&dirs) {
             shop.finish(placed, file, dir)?;
         }
@@ -306,7 +329,7 @@ fn write_small(
     handles: &mut Handles<'_>,
     placed: Placed,
     content: &[u8],
-) -> Result<(), ExtractError> {
+) -> Result<Finished, ExtractError> {
     let dir = handles.get(placed.dir)?;
     let mut file = shop.create(placed, dir)?;
     file.write(content).map_err(|error| shop.failed("writing", placed, error))?;
@@ -326,12 +349,12 @@ impl Workshop<'_> {
     }
 
     /// Gives a verified file its name and counts it.
-    fn finish(&self, placed: Placed, file: OutFile<'_>, dir: &OwnedFd) -> Result<(), ExtractError> {
+    fn finish(&self, placed: Placed, file: OutFile<'_>, dir: &OwnedFd) -> Result<Finished, ExtractError> {
         let entry = self.prepared.tree.entry(placed);
         let mtime = self.options.preserve_times.then(|| entry.mtime_ns());
         let finished =
             file.finish(mtime, self.options.fsync).map_err(|error| self.failed("finishing", placed, error))?;
-        let tally = &self.tally;
+        let tally = self.tally;
         match finished {
             Finished::Written => {
                 tally.files.fetch_add(1, Ordering::Relaxed);
@@ -339,15 +362,15 @@ impl Workshop<'_> {
             }
             Finished::Occupied => self.occupied(placed, dir)?,
         }
-        let Some(progress) = &self.options.progress else { return Ok(()) };
+        let Some(progress) = &self.options.progress else { return Ok(finished) };
         let event = Event::Extracted {
             path: entry.path(),
             files: tally.files.load(Ordering::Relaxed),
-            files_total: self.prepared.plan.files.len() as u64,
+            files_total: self.prepared.tree.files.len() as u64,
             bytes: tally.bytes.load(Ordering::Relaxed),
             bytes_total: self.prepared.bytes,
         };
-        if progress.event(&event).is_break() { Err(ExtractError::Cancelled) } else { Ok(()) }
+        if progress.event(&event).is_break() { Err(ExtractError::Cancelled) } else { Ok(finished) }
     }
 
     /// Somebody else put a file there since the destination was looked at.

@@ -5,6 +5,7 @@ mod archive;
 #[cfg(feature = "fs")]
 mod create;
 mod extract;
+mod extract_cache;
 mod extract_faults;
 mod format;
 mod source;

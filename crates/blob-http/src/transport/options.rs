@@ -36,6 +36,8 @@ pub struct TransportOptions {
     /// Whether to offer HTTP/2 over TLS: yes. One connection then carries all requests to a host; without it, bulk
     /// ranges get connections of their own.
     pub http2: bool,
+    /// Send nothing: every request fails with [`HttpError::Offline`].
+    pub offline: bool,
 }
 
 impl Default for TransportOptions {
@@ -51,6 +53,7 @@ impl Default for TransportOptions {
             danger_accept_invalid_certs: false,
             proxy: Proxy::FromEnvironment,
             http2: true,
+            offline: false,
         }
     }
 }
@@ -109,6 +112,13 @@ impl TransportOptions {
     #[must_use]
     pub fn with_proxy(mut self, proxy: Proxy) -> Self {
         self.proxy = proxy;
+        self
+    }
+
+    /// Sets whether nothing is sent.
+    #[must_use]
+    pub fn with_offline(mut self, offline: bool) -> Self {
+        self.offline = offline;
         self
     }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use blob::cache::CacheOptions;
 use blob::{Client, Layer, PullOptions, PushOptions};
-use blob_testkit::proxy::ProxyOptions;
+use blob_testkit::proxy::{ProxyOptions, Shape};
 
-use crate::support::{at, client, proxy, serve, tree};
+use crate::support::{at, client, compare_pulled, keep_all, proxy, serve, tree};
 
 fn cached(dir: &std::path::Path) -> Client {
     Client::builder().cache_dir(dir).build().unwrap()
@@ -33,19 +33,92 @@ async fn a_warm_read_costs_nothing_within_the_time_and_one_request_after() {
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_cached_is_extracted_without_a_request() {
     let (server, source, dir) = (serve().await, tree(51, 50), tempfile::tempdir().unwrap());
+    let noise = (0..9_u64 << 17).flat_map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    std::fs::write(source.path().join("large"), noise.collect::<Vec<u8>>()).unwrap();
     client().push(&at(server.local_addr(), "v1"), source.path(), &PushOptions::default()).await.unwrap();
     let proxy = proxy(server.local_addr(), ProxyOptions::default());
     let location = at(proxy.addr(), "v1");
+    compare_pulled(&cached(dir.path()), &location, source.path()).await;
+    assert!(!proxy.take().is_empty());
+    compare_pulled(&cached(dir.path()), &location, source.path()).await;
+    let offline = Client::builder().cache_dir(dir.path()).offline().build().unwrap();
+    compare_pulled(&offline, &location, source.path()).await;
     let archive = cached(dir.path()).pull(&location, &PullOptions::default()).await.unwrap();
     for entry in archive.entries() {
-        archive.read(entry.path()).await.unwrap();
-    }
-    let _warming = proxy.take();
-    let again = cached(dir.path()).pull(&location, &PullOptions::default()).await.unwrap();
-    for entry in again.entries() {
-        assert!(entry.digest().matches(&again.read(entry.path()).await.unwrap()));
+        assert!(entry.digest().matches(&archive.read(entry.path()).await.unwrap()));
     }
     assert_eq!(proxy.take().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offline_says_what_is_missing_and_asks_nobody() {
+    let (server, source, dir) = (serve().await, tree(57, 900), tempfile::tempdir().unwrap());
+    client().push(&at(server.local_addr(), "v1"), source.path(), &PushOptions::default()).await.unwrap();
+    let proxy = proxy(server.local_addr(), ProxyOptions::default());
+    let (location, options) = (at(proxy.addr(), "v1"), PullOptions::default());
+    let offline = |dir: &std::path::Path| {
+        let impatient = CacheOptions { tag_ttl: Duration::ZERO, ..CacheOptions::default() };
+        Client::builder().offline().cache_options(impatient).cache_dir(dir).build().unwrap()
+    };
+    let missing = async |expected: &str| {
+        let error = offline(dir.path()).pull(&location, &options).await.unwrap_err();
+        assert!(matches!(&error, blob::Error::Offline { missing, .. } if *missing == expected), "{error:?}");
+        assert!(error.is_offline() && error.kind() == blob::ErrorKind::Network);
+        assert_eq!(proxy.take().len(), 0);
+    };
+    missing("manifest").await;
+    cached(dir.path()).fetch(&location).await.unwrap();
+    proxy.take();
+    missing("index").await;
+
+    cached(dir.path()).pull(&location, &options).await.unwrap().read("run.sh").await.unwrap();
+    proxy.take();
+    let mut skip = PullOptions::default();
+    skip.skip_cache = true;
+    let archive = offline(dir.path()).pull(&location, &skip).await.unwrap();
+    archive.read("run.sh").await.unwrap();
+    let out = tempfile::tempdir().unwrap();
+    let error = archive.copy_dir("", out.path().join("copy"), &keep_all()).await.unwrap_err();
+    let error = blob::Error::from(error);
+    assert!(error.is_offline() && error.kind() == blob::ErrorKind::Network, "{error:?}");
+    let error = offline(dir.path()).tags(&location, &blob::registry::PageRequest::default()).await.unwrap_err();
+    assert!(error.is_offline(), "{error:?}");
+    assert_eq!(proxy.take().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_alone_saves_requests_within_a_client() {
+    let (server, source) = (serve().await, tree(58, 3));
+    client().push(&at(server.local_addr(), "v1"), source.path(), &PushOptions::default()).await.unwrap();
+    let (proxy, client) =
+        (proxy(server.local_addr(), ProxyOptions::default()), Client::builder().memory_cache(8 << 20));
+    let (client, location) = (client.build().unwrap(), at(proxy.addr(), "v1"));
+    for expected in [1, 0] {
+        let archive = client.pull(&location, &PullOptions::default()).await.unwrap();
+        archive.read("run.sh").await.unwrap();
+        assert_eq!(proxy.take().iter().filter(|request| request.path.contains("/blobs/")).count(), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn archives_of_one_client_read_a_file_once_at_a_time() {
+    let (server, source) = (serve().await, tree(59, 3));
+    client().push(&at(server.local_addr(), "v1"), source.path(), &PushOptions::default()).await.unwrap();
+    let proxy = proxy(
+        server.local_addr(),
+        ProxyOptions {
+            shape: Shape { round_trip: Duration::from_millis(50), ..Shape::default() },
+            ..ProxyOptions::default()
+        },
+    );
+    let (client, location) = (client(), at(proxy.addr(), "v1"));
+    let options = PullOptions::default();
+    let archives = (0..4).map(|_| client.pull(&location, &options));
+    let archives = futures_util::future::try_join_all(archives).await.unwrap();
+    proxy.take();
+    let reads = (0..16).map(|number| archives[number % 4].read("run.sh"));
+    futures_util::future::try_join_all(reads).await.unwrap();
+    assert_eq!(proxy.take().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,6 +137,20 @@ async fn content_that_came_with_another_archive_is_not_fetched_again() {
         proxy.take().iter().filter(|request| request.path.contains("/blobs/")).count()
     };
     assert_eq!((read("a").await, read("b").await), (1, 0));
+
+    // So it is with extraction: of the second archive, only what it does not share is fetched.
+    let dir = tempfile::tempdir().unwrap();
+    let client = cached(dir.path());
+    let extract = async |tag: &str| {
+        let archive = client.pull(&at(proxy.addr(), tag), &PullOptions::default()).await.unwrap();
+        let out = tempfile::tempdir().unwrap();
+        let report = archive.copy_dir("", out.path().join("copy"), &keep_all()).await.unwrap();
+        assert_eq!(std::fs::read_to_string(out.path().join("copy").join(tag)).unwrap(), tag);
+        let bytes = proxy.take().iter().filter(|request| request.path.contains("/blobs/")).count();
+        (report.files, report.cached, bytes)
+    };
+    assert_eq!((extract("a").await, extract("b").await), ((2, 0, 1), (2, 1, 1)));
+    assert_eq!((extract("a").await, extract("b").await), ((2, 2, 0), (2, 2, 0)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,7 +72,7 @@ impl<'d> OutFile<'d> {
         mode: u32,
         publish: Publish,
     ) -> io::Result<Self> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(mode & 0o777);
         let (temporary, fd) = if publish == Publish::Direct {
             (None, fs::openat(dir, name, flags, mode)?)
@@ -85,6 +85,22 @@ impl<'d> OutFile<'d> {
 
     pub(in crate::extract) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)
+    }
+
+    /// Has the file share the blocks of `from`, whole; the answer is whether the file system could.
+    pub(in crate::extract) fn share(&self, from: &File) -> bool {
+        #[cfg(target_os = "linux")]
+        return fs::ioctl_ficlone(&self.file, from).is_ok();
+        #[cfg(not(target_os = "linux"))]
+        return {
+            let _ = from;
+            false
+        };
+    }
+
+    /// What was written so far, to be read.
+    pub(in crate::extract) fn content(&self) -> &File {
+        &self.file
     }
 
     /// Sets the times, waits for the disk if asked, and gives the file its name.

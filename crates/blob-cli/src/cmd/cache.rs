@@ -1,0 +1,266 @@
+//! `blob cache`.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use blob::cache::{CacheAdmin, CacheDir, CacheOptions, layout};
+use blob::core::CacheError;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+use crate::args::Format;
+use crate::cache_place::CachePlace;
+use crate::error::{Failure, Kind};
+use crate::session::Session;
+use crate::ui::escape::shown;
+use crate::ui::output;
+use crate::ui::size::{count, human};
+
+const EXAMPLES: &str = "\
+Examples:
+  blob cache status
+  blob cache clear refs --force     forget what tags name; the next command asks the registry
+  blob cache prune --max 1G         drop what was unused for longest
+
+The cache is shared by all commands; anything in it can be dropped at any time.";
+
+/// Look after what was fetched and kept.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CacheArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Say how full the cache is.
+    Status,
+    /// Empty the cache, or one kind of entries.
+    Clear {
+        /// content, blocks, refs, manifests, indexes or all.
+        #[arg(value_name = "TYPE", default_value = "all", hide_default_value = true)]
+        kind: String,
+        /// Do not ask.
+        #[arg(short, long, visible_short_alias = 'y')]
+        force: bool,
+    },
+    /// Say where the cache is.
+    Path,
+    /// Read and check everything, and drop what is damaged.
+    Verify,
+    /// Drop what was unused for longest.
+    Prune {
+        /// How much may stay [default: 5G, the most that the cache holds].
+        #[arg(long, value_name = "SIZE", value_parser = crate::ui::size::parse)]
+        max: Option<u64>,
+    },
+}
+
+/// Names as they are typed, and their directories, in the order in which they are listed.
+const KINDS: [(&str, &str); 5] = [
+    ("content", layout::CONTENTS),
+    ("blocks", layout::BLOCKS),
+    ("refs", layout::TAGS),
+    ("manifests", layout::MANIFESTS),
+    ("indexes", layout::INDEXES),
+];
+
+/// The housekeeping of one kind of entries.
+fn admin(cache: &CacheDir, kind: &str) -> Box<dyn CacheAdmin> {
+    match kind {
+        "content" => Box::new(cache.contents()),
+        "blocks" => Box::new(cache.blocks()),
+        "refs" => Box::new(cache.tags()),
+        "manifests" => Box::new(cache.manifests()),
+        _ => Box::new(cache.indexes()),
+    }
+}
+
+pub(crate) async fn run(args: CacheArgs, session: &Session) -> Result<(), Failure> {
+    let place = CachePlace::find(&session.options);
+    let place = place.ok_or_else(|| {
+        Failure::usage("no cache directory: neither XDG_CACHE_HOME nor HOME is set").with_hint("pass --cache-dir")
+    })?;
+    let dir = std::path::absolute(&place.dir).map_err(|error| Failure::io("finding the cache directory", &error))?;
+    if matches!(args.action, Action::Path) {
+        return path(&dir, session).await;
+    }
+    let opened = CacheDir::open(&dir, CacheOptions::default());
+    let cache = opened.map_err(|source| blob::Error::Cache { dir: dir.clone(), source })?;
+    match args.action {
+        Action::Status => status(&cache, session).await,
+        Action::Clear { kind, force } => clear(&cache, &kind, force, session).await,
+        Action::Path => Ok(()),
+        Action::Verify => verify(&cache, session).await,
+        Action::Prune { max } => prune(&cache, max, session).await,
+    }
+}
+
+fn failed(error: &CacheError) -> Failure {
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    Failure::new(Kind::General, format!("{error}{cause}"))
+}
+
+#[derive(Serialize)]
+struct Status {
+    root: String,
+    caches: Vec<Layer>,
+    total_size: u64,
+    total_size_human: String,
+    total_files: u64,
+    max_size: u64,
+}
+
+#[derive(Serialize)]
+struct Layer {
+    name: &'static str,
+    path: String,
+    enabled: bool,
+    size: u64,
+    size_human: String,
+    files: u64,
+}
+
+async fn layers(cache: &CacheDir, enabled: bool) -> Result<Vec<Layer>, Failure> {
+    let mut layers = Vec::new();
+    for (name, dir) in KINDS {
+        let usage = admin(cache, name).usage().await.map_err(|error| failed(&error))?;
+        let path = cache.root().join(dir).display().to_string();
+        let size_human = human(usage.bytes);
+        layers.push(Layer { name, path, enabled, size: usage.bytes, size_human, files: usage.entries });
+    }
+    Ok(layers)
+}
+
+async fn status(cache: &CacheDir, session: &Session) -> Result<(), Failure> {
+    let caches = layers(cache, !session.options.no_cache).await?;
+    let total_size = caches.iter().map(|layer| layer.size).sum();
+    let status = Status {
+        root: cache.root().display().to_string(),
+        total_size,
+        total_size_human: human(total_size),
+        total_files: caches.iter().map(|layer| layer.files).sum(),
+        max_size: CacheOptions::default().max_bytes,
+        caches,
+    };
+    let text = || {
+        let mut text = format!("Cache directory: {}\n\n", shown(status.root.as_bytes()));
+        for layer in &status.caches {
+            let disabled = if layer.enabled { "" } else { " (disabled)" };
+            let (name, size, files) = (layer.name, &layer.size_human, layer.files);
+            let _ = writeln!(text, "  {name:<9}  {size:>8}  {files:>5} files{disabled}");
+        }
+        text + &format!("\nTotal: {} ({} files)\n", status.total_size_human, status.total_files)
+    };
+    session.report(&status, text).await
+}
+
+async fn path(dir: &std::path::Path, session: &Session) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Paths {
+        root: String,
+        paths: Map<String, Value>,
+    }
+    let below = |name: &str| dir.join(name).display().to_string();
+    let paths = Paths {
+        root: PathBuf::from(dir).display().to_string(),
+        paths: KINDS.iter().map(|(name, dir)| ((*name).to_owned(), below(dir).into())).collect(),
+    };
+    let text = || {
+        let mut text = format!("Cache directory: {}\n\n", shown(paths.root.as_bytes()));
+        for (name, dir) in KINDS {
+            let _ = writeln!(text, "  {:<11}  {}", format!("{name}:"), shown(below(dir).as_bytes()));
+        }
+        text
+    };
+    session.report(&paths, text).await
+}
+
+#[derive(Serialize)]
+struct Emptied {
+    cleared: Vec<&'static str>,
+    total_size_cleared: u64,
+    total_size_human: String,
+    total_files_cleared: u64,
+}
+
+async fn clear(cache: &CacheDir, kind: &str, force: bool, session: &Session) -> Result<(), Failure> {
+    let chosen: Vec<&'static str> =
+        KINDS.iter().map(|(name, _)| *name).filter(|name| kind == "all" || kind == *name).collect();
+    if chosen.is_empty() {
+        let valid = KINDS.map(|(name, _)| name).join(", ");
+        return Err(Failure::usage(format!("invalid cache type {kind:?}, valid types: {valid}, all")));
+    }
+    let json = session.options.output == Format::Json;
+    if json && !force {
+        return Err(Failure::usage("--force required when using --output json"));
+    }
+    let layers = layers(cache, true).await?;
+    let chosen_layers = || layers.iter().filter(|layer| chosen.contains(&layer.name));
+    let (size, files) = (chosen_layers().map(|layer| layer.size).sum(), chosen_layers().map(|layer| layer.files).sum());
+    if !force && !session.options.quiet && !confirmed(kind, size, files, session).await? {
+        output::complain("Canceled.\n");
+        return Ok(());
+    }
+    for name in &chosen {
+        admin(cache, name).clear().await.map_err(|error| failed(&error))?;
+    }
+    let cleared = Emptied {
+        cleared: chosen,
+        total_size_cleared: size,
+        total_size_human: human(size),
+        total_files_cleared: files,
+    };
+    let text = || {
+        let names = cleared.cleared.join("\n  - ");
+        format!("Cleared {} ({files} files)\n  - {names}\n", cleared.total_size_human)
+    };
+    session.report(&cleared, text).await
+}
+
+/// Asks; no answer means no.
+async fn confirmed(kind: &str, size: u64, files: u64, session: &Session) -> Result<bool, Failure> {
+    let what = if kind == "all" { "all caches".to_owned() } else { format!("the {kind} cache") };
+    session.print(format!("Clear {what}? ({}, {files} files) [y/N]: ", human(size))).await?;
+    let mut answer = String::new();
+    let read = BufReader::new(tokio::io::stdin()).read_line(&mut answer).await;
+    read.map_err(|error| Failure::io("reading the answer from standard input", &error))?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+async fn verify(cache: &CacheDir, session: &Session) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Checked {
+        checked: u64,
+        dropped: u64,
+    }
+    let verified = cache.verify().await.map_err(|error| failed(&error))?;
+    let checked = Checked { checked: verified.checked, dropped: verified.dropped };
+    let text = || format!("Checked {} entries: {} damaged and dropped\n", checked.checked, checked.dropped);
+    session.report(&checked, text).await
+}
+
+async fn prune(cache: &CacheDir, max: Option<u64>, session: &Session) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Pruned {
+        freed: u64,
+        freed_human: String,
+        total_size: u64,
+        total_size_human: String,
+        total_files: u64,
+    }
+    let freed = cache.prune(max.unwrap_or(CacheOptions::default().max_bytes)).await.map_err(|error| failed(&error))?;
+    let usage = cache.usage().await.map_err(|error| failed(&error))?;
+    let pruned = Pruned {
+        freed,
+        freed_human: human(freed),
+        total_size: usage.bytes,
+        total_size_human: human(usage.bytes),
+        total_files: usage.entries,
+    };
+    let left = || format!("{} ({})", pruned.total_size_human, count(pruned.total_files, "file"));
+    session.report(&pruned, || format!("Freed {}\n  Left: {}\n", pruned.freed_human, left())).await
+}

@@ -1,0 +1,115 @@
+//! Asks the content cache of an archive for the files of an extraction, a few at a time.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+
+use futures_channel::oneshot;
+use futures_util::{StreamExt as _, stream};
+
+use super::link::{Job, Link};
+use super::run::Prepared;
+use super::select::Placed;
+use crate::cache::{Cache, CacheError};
+use crate::codec::SMALL;
+use crate::digest::Digest;
+use crate::source::{ByteSource, ByteSourceExt as _, MemorySource};
+
+/// How many files are looked up or written at a time; it bounds the open files.
+const ASKED: usize = 32;
+
+/// After this many failures the cache is left alone: each of them may have taken long.
+const GIVE_UP: usize = 8;
+
+/// Hands what the cache has to the threads, and tells the files that it lacks or has wrong. Nobody gets an answer when
+/// everything was stopped.
+pub(super) async fn ask(link: &Arc<Link>, prepared: &Prepared, missed: oneshot::Sender<Vec<Placed>>) {
+    let Some(cache) = &prepared.tree.archive.options().cache else { return };
+    let asking = Asking { link, prepared, cache, failures: AtomicUsize::new(0) };
+    let answered = stream::iter(0..prepared.plan.asked.len()).map(|at| asking.is_written(at)).buffered(ASKED);
+    let mut written = pin!(answered.collect::<Vec<bool>>());
+    let written = std::future::poll_fn(|cx| {
+        link.watch(cx);
+        if link.is_cancelled() { Poll::Ready(None) } else { written.as_mut().poll(cx).map(Some) }
+    });
+    let Some(written) = written.await else { return };
+    // What the cache was not asked for has no stored bytes, and has to be written too.
+    let is_empty = |placed: &Placed| prepared.tree.entry(*placed).data_size() == 0;
+    let mut rest: Vec<Placed> = prepared.tree.files.iter().copied().filter(is_empty).collect();
+    for (group, _) in prepared.plan.asked.iter().zip(written).filter(|(_, written)| !written) {
+        rest.extend(&prepared.plan.files[group.clone()]);
+    }
+    // The threads may have stopped.
+    let _ = missed.send(rest);
+}
+
+struct Asking<'a> {
+    link: &'a Link,
+    prepared: &'a Prepared,
+    cache: &'a Arc<dyn Cache>,
+    failures: AtomicUsize,
+}
+
+impl Asking<'_> {
+    /// Whether the files of a group were written from the cache.
+    async fn is_written(&self, at: usize) -> bool {
+        let plan = &self.prepared.plan;
+        let entry = self.prepared.tree.entry(plan.files[plan.asked[at].start]);
+        let (digest, size) = (entry.digest(), entry.original_size());
+        let Some(content) = self.look_up(&digest, size).await else { return false };
+        let (right, answered) = oneshot::channel();
+        self.link.push(Job::Cached { at, content, right });
+        match answered.await {
+            Ok(true) => true,
+            Ok(false) => {
+                self.forget(&digest).await;
+                false
+            }
+            // Everything was stopped.
+            Err(oneshot::Canceled) => false,
+        }
+    }
+
+    /// What the cache has, if a thread can read it without waiting for anybody. Contents of more than 8 MiB that are
+    /// elsewhere are fetched with everything else, as streams.
+    async fn look_up(&self, digest: &Digest, size: u64) -> Option<Arc<dyn ByteSource>> {
+        if self.failures.load(Ordering::Relaxed) >= GIVE_UP {
+            return None;
+        }
+        let found = match self.cache.get(digest).await {
+            Ok(found) => found?,
+            Err(error) => return self.failed(digest, &error),
+        };
+        if found.size() != size {
+            let got = found.size();
+            tracing::warn!(%digest, expected = size, got, "the content cache held content of another size");
+            self.forget(digest).await;
+            return None;
+        }
+        if found.local().is_some() {
+            return Some(found);
+        }
+        if size > SMALL {
+            return None;
+        }
+        match found.read(0..size).await {
+            Ok(bytes) => Some(Arc::new(MemorySource::with_id(bytes, (*digest).into()))),
+            Err(error) => self.failed(digest, &error),
+        }
+    }
+
+    fn failed<T>(&self, digest: &Digest, error: &(dyn std::error::Error + 'static)) -> Option<T> {
+        if self.failures.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(%digest, error, "asking the content cache failed");
+        }
+        None
+    }
+
+    async fn forget(&self, digest: &Digest) {
+        if let Err(error) = self.cache.remove(digest).await {
+            let error: &CacheError = &error;
+            self.failed::<()>(digest, error);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Extraction and reads beside a content cache, and reads beside each other.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use blob_core::source::FileSource;
+use blob_core::{
+    Archive, ByteSource, Cache, CacheError, CacheWriter, Digest, ExtractOptions, ExtractReport, FailureKind, FromCache,
+    ReadOptions,
+};
+use bytes::Bytes;
+use futures_executor::block_on;
+use futures_util::future::{FutureExt as _, join_all};
+use tempfile::TempDir;
+
+use crate::extract::{expected, tree};
+use crate::support::{Far, Fault, MapCache, Pair, Remote, SharedCache, noise};
+
+/// Small and large, stored and compressed, equal and empty files.
+fn sample() -> Pair {
+    let text = "line of a file\n".repeat(9_000);
+    let mut pair = Pair::new().plain("large", &noise(9 << 20, 1)).zstd("large.zst", &noise(9 << 20, 2));
+    pair = pair.zstd("text", text.as_bytes()).zstd("same", text.as_bytes()).plain("empty", b"").link("link", "text");
+    for number in 0..40 {
+        pair = pair.plain(&format!("many/{number}"), &noise(3000 + number * 7, 100 + number as u64));
+    }
+    pair
+}
+
+fn over(pair: &Pair, remote: &Arc<Remote>, cache: Arc<dyn Cache>) -> Archive {
+    let mut options = ReadOptions::default();
+    options.cache = Some(cache);
+    Archive::open(pair.index(), Arc::new(Far(Arc::clone(remote))), options).unwrap()
+}
+
+/// Extracts everything and compares it with the local archive.
+fn extract(pair: &Pair, archive: &Archive, options: &ExtractOptions) -> ExtractReport {
+    let place = TempDir::new().unwrap();
+    let dest = place.path().join("out");
+    let report = block_on(archive.copy_dir("", &dest, options)).unwrap();
+    assert!(tree(&dest) == expected(&pair.local()), "the trees differ");
+    report
+}
+
+/// Hits are files, as those of a cache directory.
+#[derive(Debug)]
+struct OnDisk(SharedCache, TempDir);
+
+#[async_trait]
+impl Cache for OnDisk {
+    async fn get(&self, digest: &Digest) -> Result<Option<Arc<dyn ByteSource>>, CacheError> {
+        let Some(bytes) = self.0.0.map.lock().unwrap().get(digest).cloned() else { return Ok(None) };
+        let path = self.1.path().join(digest.hex());
+        std::fs::write(&path, &bytes).unwrap();
+        Ok(Some(Arc::new(FileSource::open(&path).unwrap())))
+    }
+
+    async fn begin(&self, digest: &Digest, size: u64) -> Result<Option<Box<dyn CacheWriter>>, CacheError> {
+        self.0.begin(digest, size).await
+    }
+
+    async fn remove(&self, digest: &Digest) -> Result<(), CacheError> {
+        self.0.remove(digest).await
+    }
+}
+
+#[test]
+fn what_was_extracted_once_is_extracted_again_without_a_request() {
+    let (pair, memory) = (sample(), SharedCache::default());
+    let caches: [Arc<dyn Cache>; 2] =
+        [Arc::new(memory.clone()), Arc::new(OnDisk(memory.clone(), TempDir::new().unwrap()))];
+    let first = extract(&pair, &over(&pair, &pair.remote(), Arc::clone(&caches[0])), &ExtractOptions::default());
+    assert_eq!((first.cached, first.files), (0, 45));
+    for cache in caches {
+        for from_cache in [FromCache::Copy, FromCache::Reflink] {
+            let remote = pair.remote();
+            let mut options = ExtractOptions::default();
+            options.from_cache = from_cache;
+            let report = extract(&pair, &over(&pair, &remote, Arc::clone(&cache)), &options);
+            assert_eq!((remote.requests(), report.files, report.cached), (0, 45, 44), "{from_cache:?}");
+            assert_eq!(report.cached_bytes, report.bytes);
+        }
+    }
+}
+
+#[test]
+fn only_what_is_missing_or_damaged_is_fetched() {
+    let (pair, memory) = (sample(), SharedCache::default());
+    let disk: Arc<dyn Cache> = Arc::new(OnDisk(memory.clone(), TempDir::new().unwrap()));
+    extract(&pair, &over(&pair, &pair.remote(), Arc::clone(&disk)), &ExtractOptions::default());
+    let sound = memory.0.map.lock().unwrap().clone();
+    for from_cache in [FromCache::Copy, FromCache::Reflink] {
+        for (path, twins) in [("large", 1), ("large.zst", 1), ("text", 2), ("many/7", 1)] {
+            let digest = pair.local().entry(path).unwrap().digest();
+            let mut other = sound[&digest].to_vec();
+            other[0] ^= 1;
+            for damage in [None, Some(&other[..]), Some(&other[1..])] {
+                let removed = memory.0.removed.load(Ordering::SeqCst);
+                match damage {
+                    None => memory.0.map.lock().unwrap().remove(&digest),
+                    Some(damage) => memory.0.map.lock().unwrap().insert(digest, Bytes::copy_from_slice(damage)),
+                };
+                let remote = pair.remote();
+                let mut options = ExtractOptions::default();
+                options.from_cache = from_cache;
+                let report = extract(&pair, &over(&pair, &remote, Arc::clone(&disk)), &options);
+                assert_eq!((remote.requests(), report.cached, report.files), (1, 44 - twins, 45), "{path}");
+                let removed = memory.0.removed.load(Ordering::SeqCst) - removed;
+                assert_eq!(removed, u64::from(damage.is_some()), "{path}");
+                assert!(*memory.0.map.lock().unwrap() == sound, "the cache is whole again");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_broken_cache_changes_nothing() {
+    let pair = sample();
+    let broken = SharedCache(Arc::new(MapCache { broken: true, ..MapCache::default() }));
+    let (remote, plain) = (pair.remote(), pair.remote());
+    let report = extract(&pair, &over(&pair, &remote, Arc::new(broken)), &ExtractOptions::default());
+    extract(&pair, &pair.over(Arc::new(Far(Arc::clone(&plain)))), &ExtractOptions::default());
+    assert_eq!((report.cached, remote.requests()), (0, plain.requests()));
+}
+
+#[test]
+fn nothing_of_a_damaged_archive_is_kept() {
+    let pair = Pair::new().plain("large", &noise(9 << 20, 1));
+    let cache = SharedCache::default();
+    let remote = Remote::faulty(pair.data.clone(), 5 << 20, Fault::Flip);
+    let place = TempDir::new().unwrap();
+    let archive = over(&pair, &remote, Arc::new(cache.clone()));
+    block_on(archive.copy_dir("", place.path().join("out"), &ExtractOptions::default())).unwrap_err();
+    assert!(cache.0.map.lock().unwrap().is_empty());
+}
+
+#[test]
+fn readers_of_one_file_share_one_request_and_its_failure() {
+    let pair = Pair::new().zstd("text", &noise(100_000, 3)).plain("large", &noise(9 << 20, 4));
+    for path in ["text", "large"] {
+        let remote = pair.remote();
+        let archive = pair.over(Arc::new(Far(Arc::clone(&remote))));
+        let all = block_on(join_all((0..16).map(|_| archive.read(path))));
+        let expected = block_on(pair.local().read(path)).unwrap();
+        assert!(all.into_iter().all(|read| read.unwrap() == expected));
+        assert_eq!(remote.requests(), 1, "{path}");
+        block_on(archive.read(path)).unwrap();
+        assert_eq!(remote.requests(), 2, "nothing is remembered");
+    }
+    let remote = Remote::faulty(pair.data.clone(), 10, Fault::Fail);
+    let archive = pair.over(Arc::new(Far(Arc::clone(&remote))));
+    for error in block_on(join_all((0..16).map(|_| archive.read("text")))) {
+        assert_eq!(error.unwrap_err().source_kind(), Some(FailureKind::Network));
+    }
+    assert_eq!(remote.requests(), 1);
+}
+
+#[test]
+fn a_reader_that_goes_away_harms_nobody() {
+    let pair = Pair::new().plain("text", &noise(100_000, 3));
+    let remote = pair.remote();
+    let archive = pair.over(Arc::new(Far(Arc::clone(&remote))));
+    let expected = block_on(pair.local().read("text")).unwrap();
+    let mut first = Box::pin(archive.read("text"));
+    let mut second = Box::pin(archive.read("text"));
+    // Both are under way; the one that reads is dropped.
+    assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none());
+    drop(first);
+    assert!(block_on(second).unwrap() == expected);
+    assert_eq!(remote.requests(), 2);
+}
