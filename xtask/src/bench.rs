@@ -94,6 +94,8 @@ impl Bench {
 
     fn at_home(&self, mut command: Command, args: &[&str]) -> Command {
         isolate(&mut command, &self.place().join("home"));
+        // Every run is to be as cold as the first one.
+        command.env("BLOB_NO_CACHE", "1");
         command.current_dir(self.place()).args(args);
         command
     }

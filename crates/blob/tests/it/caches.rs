@@ -68,11 +68,11 @@ async fn offline_says_what_is_missing_and_asks_nobody() {
     };
     missing("manifest").await;
     cached(dir.path()).fetch(&location).await.unwrap();
-    proxy.take();
+    let _ = proxy.take();
     missing("index").await;
 
     cached(dir.path()).pull(&location, &options).await.unwrap().read("run.sh").await.unwrap();
-    proxy.take();
+    let _ = proxy.take();
     let mut skip = PullOptions::default();
     skip.skip_cache = true;
     let archive = offline(dir.path()).pull(&location, &skip).await.unwrap();
@@ -115,7 +115,7 @@ async fn archives_of_one_client_read_a_file_once_at_a_time() {
     let options = PullOptions::default();
     let archives = (0..4).map(|_| client.pull(&location, &options));
     let archives = futures_util::future::try_join_all(archives).await.unwrap();
-    proxy.take();
+    let _ = proxy.take();
     let reads = (0..16).map(|number| archives[number % 4].read("run.sh"));
     futures_util::future::try_join_all(reads).await.unwrap();
     assert_eq!(proxy.take().len(), 1);
