@@ -1,3 +1,4 @@
+//! Provenance that is believed, and provenance that is not.
 #![allow(clippy::unwrap_used)]
 use serde_json::{Value, json};
 
