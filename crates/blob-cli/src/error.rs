@@ -125,7 +125,13 @@ impl Failure {
         let (unauthorized, kind) = (error.is_unauthorized(), error.kind());
         let mut failure = Self::from(error);
         if let (Some(cause), ErrorKind::NotFound) = (missing, kind) {
-            failure.message = format!("archive not found: {location}");
+            // The manifest was there if a blob is what is missing: the archive is damaged, not absent.
+            let what = if cause.starts_with("BLOB_UNKNOWN") {
+                "a blob of the archive is missing"
+            } else {
+                "archive not found"
+            };
+            failure.message = format!("{what}: {location}");
             failure.causes = vec![cause];
         }
         match location.reference() {

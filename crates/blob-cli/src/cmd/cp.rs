@@ -42,9 +42,13 @@ pub(crate) struct CpArgs {
     #[arg(short, long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set)]
     recursive: bool,
 
-    /// Set the modes and modification times of the archive.
-    #[arg(long)]
+    /// Set the modes and modification times of the archive, which is the default.
+    #[arg(long, overrides_with = "no_preserve")]
     preserve: bool,
+
+    /// Leave modes to the umask and set no times.
+    #[arg(long)]
+    no_preserve: bool,
 
     /// Replace files that differ.
     #[arg(short, long, visible_alias = "overwrite")]
@@ -171,7 +175,8 @@ fn ends_in_slash(path: &Path) -> bool {
 async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Session) -> Result<ExtractReport, Failure> {
     let mut options = ExtractOptions::default();
     options.existing = if args.force { Existing::Overwrite } else { Existing::KeepEqual };
-    (options.preserve_mode, options.preserve_times) = (args.preserve, args.preserve);
+    let preserve = args.preserve || !args.no_preserve;
+    (options.preserve_mode, options.preserve_times) = (preserve, preserve);
     options.allow_external_symlinks = args.allow_external_symlinks;
     options.layout = if args.flat { Layout::Flat } else { Layout::Full };
     options.progress = Some(session.meter.watcher());

@@ -303,7 +303,7 @@ impl<'a> Check<'a> {
         if path.len() > MAX_PATH {
             return Err(malformed("a path is longer than 65,535 bytes", table.position() as usize));
         }
-        if path.iter().filter(|&&byte| byte == b'/').count() >= MAX_DEPTH {
+        if path.split(|&byte| byte == b'/').nth(MAX_DEPTH).is_some() {
             return Err(malformed("a path has more than 4,096 elements", table.position() as usize));
         }
         path::check(path).map_err(|problem| PathError { path: path.into(), problem })?;
