@@ -17,7 +17,7 @@ pub(crate) struct Peer {
 }
 
 /// What `cargo xtask test` needs.
-pub(crate) const FOR_TESTS: [Peer; 3] = [
+pub(crate) const FOR_TESTS: [Peer; 5] = [
     Peer {
         program: "docker-registry",
         package: "docker-registry",
@@ -33,6 +33,8 @@ pub(crate) const FOR_TESTS: [Peer; 3] = [
         package: "redis-server",
         needed_by: "tests of the example that keeps contents in Redis",
     },
+    Peer { program: "strace", package: "strace", needed_by: "tests in which system calls fail" },
+    Peer { program: "script", package: "bsdutils", needed_by: "tests of the command on a terminal" },
 ];
 
 /// Finds an executable in `PATH`.

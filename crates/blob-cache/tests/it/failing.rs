@@ -8,6 +8,7 @@ use blob_cache::{
     BlockCache, BlockKey, BlockOptions, BlockStore, CacheAdmin, CacheDir, CacheOptions, OpenError, TagCache, TagEntry,
 };
 use blob_core::{ByteSourceExt as _, Cache, Digest, SourceId};
+use blob_testkit::peers::{find, require};
 
 use crate::processes::{child_command, role};
 use crate::support::{Counting, content, entries, open, put, read};
@@ -88,7 +89,7 @@ fn faults_at_system_calls_leave_a_sound_cache() {
         std::thread::spawn(move || futures_executor::block_on(exercise(&root))).join().unwrap();
         return;
     }
-    if Command::new("strace").arg("-V").output().is_err() {
+    if require("failing system calls under strace", find("strace")).is_none() {
         return;
     }
     let place = tempfile::tempdir().unwrap();
