@@ -116,7 +116,12 @@ pub(crate) fn discard(path: &Path, tmp: &Path) -> io::Result<bool> {
     let aside = tmp.join(unique_name());
     create_dirs(tmp)?;
     std::fs::rename(path, &aside)?;
-    // Its mode may forbid to list it, for those who are not root.
+    // What was moved may be something else than what was looked at: a link, whose target is none of our business.
+    if !std::fs::symlink_metadata(&aside)?.is_dir() {
+        std::fs::remove_file(&aside)?;
+        return Ok(true);
+    }
+    // Its mode may forbid to list it, for those who are not root. Nobody else knows its new name.
     let _ = std::fs::set_permissions(&aside, Permissions::from_mode(0o700));
     std::fs::remove_dir_all(&aside)?;
     Ok(true)

@@ -11,8 +11,8 @@ use bytes::Bytes;
 
 use crate::support::{Random, content, entries, open, put, read};
 
-/// Damages the entry at `path` in one of seven ways.
-fn damage(path: &Path, random: &mut Random) {
+/// Damages the entry at `path` in one of seven ways; links lead to `victim`.
+fn damage(path: &Path, victim: &Path, random: &mut Random) {
     let kind = random.below(7);
     let length = std::fs::metadata(path).map_or(0, |meta| meta.len());
     if kind > 2 {
@@ -24,7 +24,7 @@ fn damage(path: &Path, random: &mut Random) {
         1 => cut(path, length / 2),
         2 => cut(path, 0),
         3 => std::fs::create_dir(path).and_then(|()| std::fs::write(path.join("inside"), "x")),
-        4 => std::os::unix::fs::symlink("/etc/passwd", path),
+        4 => std::os::unix::fs::symlink(victim, path),
         5 => {
             rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).map_err(Into::into)
         }
@@ -32,17 +32,45 @@ fn damage(path: &Path, random: &mut Random) {
     };
 }
 
-/// Cuts a file, without waiting for a reader should it be a pipe by now.
-fn cut(path: &Path, length: u64) -> std::io::Result<()> {
+/// Opens a file to damage it: not what a link leads to, and without waiting for a reader should it be a pipe by now.
+fn open_to_damage(path: &Path) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-    std::fs::OpenOptions::new().write(true).custom_flags(flags).open(path)?.set_len(length)
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
+    std::fs::OpenOptions::new().read(true).write(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
+/// Cuts a file.
+fn cut(path: &Path, length: u64) -> std::io::Result<()> {
+    open_to_damage(path)?.set_len(length)
+}
+
+/// A file that is none of the cache's business, and stays what it is.
+struct Victim(tempfile::TempDir);
+
+impl Victim {
+    fn new() -> Self {
+        use std::os::unix::fs::PermissionsExt as _;
+        let victim = Self(tempfile::tempdir().unwrap());
+        std::fs::write(victim.path(), "not yours").unwrap();
+        std::fs::set_permissions(victim.path(), std::fs::Permissions::from_mode(0o640)).unwrap();
+        victim
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.0.path().join("victim")
+    }
+
+    fn check(&self) {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(std::fs::read(self.path()).unwrap(), b"not yours");
+        assert_eq!(std::fs::metadata(self.path()).unwrap().permissions().mode() & 0o7777, 0o640);
+    }
 }
 
 /// Flips a bit in place, as a disk or another program would.
 fn flip(path: &Path, position: u64) -> std::io::Result<()> {
     use std::os::unix::fs::FileExt as _;
-    let file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
+    let file = open_to_damage(path)?;
     let mut byte = [0];
     file.read_exact_at(&mut byte, position)?;
     file.write_all_at(&[byte[0] ^ 0x20], position)
@@ -82,6 +110,8 @@ async fn random_damage_under_eight_readers() {
             .map(|seed| tokio::spawn(reader(cache.clone(), seed, known(), Arc::clone(&stop), Arc::clone(&hits))))
             .collect();
         let (root, so_far) = (place.path().to_owned(), Arc::clone(&hits));
+        let victim = Victim::new();
+        let target = victim.path();
         let vandal = tokio::task::spawn_blocking(move || {
             let mut random = Random(99);
             let mut strikes = 0;
@@ -90,11 +120,12 @@ async fn random_damage_under_eight_readers() {
                 std::thread::sleep(Duration::from_micros(500));
                 let found = entries(&root);
                 if !found.is_empty() {
-                    damage(&found[random.below(found.len() as u64) as usize], &mut random);
+                    damage(&found[random.below(found.len() as u64) as usize], &target, &mut random);
                 }
             }
         });
         vandal.await.unwrap();
+        victim.check();
         stop.store(true, Ordering::Relaxed);
         for reader in readers {
             reader.await.unwrap();
@@ -175,11 +206,12 @@ async fn damaged_tags_are_misses() {
     let place = tempfile::tempdir().unwrap();
     let tags = open(place.path(), 1 << 30).tags();
     let entry = TagEntry::now(Digest::sha256_of(b"m"));
-    let mut random = Random(5);
+    let (mut random, victim) = (Random(5), Victim::new());
     for _ in 0..60 {
         tags.put("r.io/a:v1", &entry).await.unwrap();
-        damage(&entries(place.path())[0], &mut random);
+        damage(&entries(place.path())[0], &victim.path(), &mut random);
         assert_eq!(tags.get("r.io/a:v1").await.unwrap(), None);
         assert!(entries(place.path()).is_empty());
     }
+    victim.check();
 }
