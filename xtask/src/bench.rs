@@ -30,8 +30,9 @@ const DATA: &str = "BENCH_DATA";
 
 type Scenario = fn(&Bench) -> Result<Section, String>;
 
-const SCENARIOS: [(&str, Scenario); 5] = [
+const SCENARIOS: [(&str, Scenario); 6] = [
     ("P1", requests::cold_read),
+    ("P2", requests::warm_read),
     ("P3", requests::unchanged_push),
     ("P4", create::run),
     ("P5", extract::run),

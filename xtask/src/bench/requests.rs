@@ -1,6 +1,7 @@
 //! P1 and P3: what goes over the wire, counted by a proxy in front of the embedded server.
 
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use super::report::Section;
 use super::{Bench, quietly};
@@ -28,6 +29,28 @@ pub(super) fn cold_read(bench: &Bench) -> Result<Section, String> {
         section.rows.push(row(work, &log, limit, &format!("blob cat HOST/{REPOSITORY} {path}"))?);
         section.notes.push(format!("Requests, {work}:\n\n```text\n{}\n```", log.join("\n")));
     }
+    Ok(section)
+}
+
+/// P2: the same file again, by another process with the same cache: within the time for which tags are believed.
+pub(super) fn warm_read(bench: &Bench) -> Result<Section, String> {
+    let server = Server::start(&mut bench.blob(&["serve", "--listen", "127.0.0.1:0"]))?;
+    quietly(bench.blob(&["push", &format!("{}/{REPOSITORY}", server.addr), "data"]))?;
+    let path = some_file(bench)?;
+    let mut section = section(bench, "P2: warm read of one file");
+    let mut proxy = proxy(&server.addr, &[])?;
+    let reference = format!("{}/{REPOSITORY}", proxy.addr);
+    let mut fastest = f64::INFINITY;
+    for (work, limit) in [("first read", ""), ("second read", "0"), ("third read", "0")] {
+        let mut command = bench.blob(&["cat", "--cache-dir", "cache", &reference, &path]);
+        command.env_remove("BLOB_NO_CACHE");
+        let started = Instant::now();
+        quietly(command)?;
+        fastest = fastest.min(started.elapsed().as_secs_f64());
+        let log = proxy.ask("take", "requests=")?;
+        section.rows.push(row(work, &log, limit, &format!("blob cat HOST/{REPOSITORY} {path}"))?);
+    }
+    section.notes.push(format!("From start to exit, the fastest: {:.1} ms (limit: 10 ms).", fastest * 1e3));
     Ok(section)
 }
 
