@@ -9,6 +9,7 @@ mod generated;
 mod lexer;
 mod lock;
 mod size;
+mod workflows;
 mod wrappers;
 
 pub(crate) use generated::header;
@@ -41,7 +42,7 @@ impl fmt::Display for Finding {
 
 type Check = fn(&Workspace) -> Vec<Finding>;
 
-const CHECKS: [(&str, Check); 14] = [
+const CHECKS: [(&str, Check); 15] = [
     ("crate edges", edges::crates),
     ("edges inside blob-core", edges::rooms_of_core),
     ("test support is never published", edges::not_published),
@@ -56,6 +57,7 @@ const CHECKS: [(&str, Check); 14] = [
     ("lock file sources", lock::sources),
     ("wrappers forward everything", wrappers::deny_missing_methods),
     ("generated code", generated::up_to_date),
+    ("workflows", workflows::safe),
 ];
 
 /// Runs every check and prints the findings.

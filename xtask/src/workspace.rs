@@ -19,10 +19,10 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// Reads what the checks look at: sources, manifests, lock files, schemas and documents.
+    /// Reads what the checks look at: sources, manifests, lock files, schemas, documents and workflows.
     pub(crate) fn load(root: &Path) -> Result<Self, String> {
         let mut files = BTreeMap::new();
-        for directory in ["", "crates", "xtask", "docs"] {
+        for directory in ["", ".github", "actions", "crates", "xtask", "docs"] {
             let deep = !directory.is_empty();
             read_into(&mut files, root, &root.join(directory), deep)?;
         }
@@ -79,7 +79,7 @@ fn read_into(files: &mut BTreeMap<String, String>, root: &Path, dir: &Path, deep
             }
             continue;
         }
-        let wanted = path.extension().is_some_and(|end| ["rs", "toml", "md", "lock", "fbs"].iter().any(|e| end == *e));
+        let wanted = path.extension().is_some_and(|end| ["rs", "toml", "md", "lock", "fbs", "yml"].iter().any(|e| end == *e));
         if wanted {
             let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
