@@ -17,5 +17,5 @@ pub use retry::{Retries, RetryPolicy};
 pub use source::{HttpSource, HttpSourceOptions};
 pub use transport::{
     Body, BodyStream, BoxError, ClientIdentity, Proxy, Response, ResponseBody, Traffic, Transport, TransportOptions,
-    empty, full, request_uri, stream_body,
+    certificates_from_pem, empty, full, request_uri, stream_body,
 };

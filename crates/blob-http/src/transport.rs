@@ -27,7 +27,7 @@ use crate::error::{HttpError, Waiting, find};
 use crate::redact;
 
 pub use body::{Body, BodyStream, BoxError, ResponseBody, empty, full, stream_body};
-pub use options::{ClientIdentity, Proxy, TransportOptions};
+pub use options::{ClientIdentity, Proxy, TransportOptions, certificates_from_pem};
 pub use traffic::Traffic;
 
 use body::Activity;
@@ -61,6 +61,18 @@ impl Transport {
     /// # Errors
     /// [`HttpError::Options`].
     pub fn new(options: TransportOptions) -> Result<Self, HttpError> {
+        Self::counting(options, Counters::default())
+    }
+
+    /// A transport with connections and options of its own whose [`traffic`](Self::traffic) is counted with this one's.
+    ///
+    /// # Errors
+    /// [`HttpError::Options`].
+    pub fn sibling(&self, options: TransportOptions) -> Result<Self, HttpError> {
+        Self::counting(options, self.inner.counters.clone())
+    }
+
+    fn counting(options: TransportOptions, counters: Counters) -> Result<Self, HttpError> {
         let rules = options.proxy.rules()?.map(Arc::new);
         let connector = Connector::new(&options, rules.clone())?;
         let mut builder = Client::builder(TokioExecutor::new());
@@ -79,7 +91,6 @@ impl Transport {
             what: "the user agent is not a header value",
             source: Some(source.into()),
         })?;
-        let counters = Counters::default();
         let inner = Inner { client, rules, user_agent, connect_timeout, idle_timeout, counters, offline };
         Ok(Self { inner: Arc::new(inner) })
     }

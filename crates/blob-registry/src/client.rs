@@ -22,6 +22,8 @@ mod challenge;
 pub mod credentials;
 mod download;
 mod manifests;
+mod mirror;
+mod options;
 mod pages;
 mod profile;
 mod push;
@@ -38,6 +40,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use blob_core::{ByteSource, Digest};
 use blob_http::{RetryPolicy, Transport};
+use http::HeaderMap;
 use url::Url;
 
 use crate::descriptor::Descriptor;
@@ -50,6 +53,9 @@ use crate::registry::{
 
 pub use builder::{ClientLimits, RegistryClientBuilder};
 pub use credentials::{Anonymous, Chain, Credential, Credentials, CredentialsError, DockerConfig, Static};
+
+pub use mirror::{Mirror, Mirrored};
+pub use options::{ClientCertificate, RegistryOptions, RegistryOptionsError};
 
 use auth::Auth;
 use profile::Profile;
@@ -70,6 +76,8 @@ struct Core {
     host: String,
     /// `https://host/`, or `http://host/`.
     origin: Url,
+    /// What every request to the origin brings along, besides what it needs.
+    headers: HeaderMap,
     transport: Transport,
     auth: Auth,
     retry: RetryPolicy,

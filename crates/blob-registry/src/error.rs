@@ -195,6 +195,15 @@ pub enum RegistryError {
         /// What failed: the helper, the file, the token service.
         detail: String,
     },
+    /// The options of a client are not usable.
+    #[cfg(feature = "client")]
+    #[error("{action}")]
+    Options {
+        /// What was being done.
+        action: String,
+        /// What is wrong with them.
+        source: crate::client::RegistryOptionsError,
+    },
     /// The network or the operating system failed.
     #[error("{action}")]
     Io {
@@ -267,6 +276,8 @@ impl RegistryError {
             Self::SizeMismatch { .. } | Self::TooLarge { .. } => ErrorCode::SizeInvalid,
             Self::Credentials { .. } => ErrorCode::Unauthorized,
             Self::Partial { source, .. } => source.error_code(),
+            #[cfg(feature = "client")]
+            Self::Options { .. } => ErrorCode::Unknown,
             Self::Protocol { .. }
             | Self::Io { .. }
             | Self::Source { .. }

@@ -1,25 +1,27 @@
 //! The client: one long-lived object that keeps connections, tokens and what it learned about registries.
 
-use std::collections::HashMap;
+mod builder;
+mod hosts;
+mod limits;
+
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use blob_cache::{BlockStore, CacheDir, CacheOptions, MemoryCache, MemoryOptions, TagCache, Tiered};
-use blob_core::codec::DecodeLimits;
-use blob_core::index::IndexLimits;
-use blob_core::{Cache, Flights};
-use blob_http::retry::RetryPolicy;
-use blob_http::{Traffic, Transport, TransportOptions};
-use blob_policy::{EvidenceLimits, Policy, RequireAll};
-use blob_registry::client::{Anonymous, Chain, Credential, Credentials, DockerConfig, RegistryClient, Static};
+use blob_core::Flights;
+use blob_http::Traffic;
+use blob_policy::Policy;
 use blob_registry::layout::LayoutRegistry;
-use blob_registry::{Reference, Registry, Repository};
+use blob_registry::{Registry, Repository};
 
 use crate::caches::Caches;
 use crate::error::Error;
 use crate::location::Location;
+
+pub use builder::{ClientBuilder, Layer};
+pub use limits::Limits;
+
+use hosts::Hosts;
 
 /// Opens, pushes and describes archives.
 ///
@@ -37,10 +39,7 @@ use crate::location::Location;
 pub struct Client(Arc<Inner>);
 
 struct Inner {
-    transport: Transport,
-    credentials: Arc<dyn Credentials>,
-    retry: RetryPolicy,
-    plain_http: PlainHttp,
+    hosts: Arc<Hosts>,
     policy: Option<Arc<dyn Policy>>,
     require_verified: bool,
     limits: Limits,
@@ -48,63 +47,12 @@ struct Inner {
     flights: Flights,
     offline: bool,
     spool_dir: Option<PathBuf>,
-    registries: Mutex<HashMap<Box<str>, Arc<RegistryClient>>>,
-}
-
-/// Which registries are spoken to without TLS, besides those on this machine.
-#[derive(Clone, Debug, Default)]
-struct PlainHttp {
-    all: bool,
-    hosts: Vec<String>,
-}
-
-/// How much a client takes on. Every number that comes from outside is held against one of these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Limits {
-    /// Bytes of an index: 256 MiB by default.
-    pub max_index_bytes: u64,
-    /// Files, links and empty directories of an archive: 16 million by default.
-    pub max_entries: usize,
-    /// Bytes of a file that is read to memory as a whole: 256 MiB by default. Streams and extraction have no limit.
-    pub max_file_bytes: u64,
-    /// The largest Zstandard window, as a power of two: 27 by default.
-    pub window_log: u32,
-    /// How much evidence a policy looks at.
-    pub evidence: EvidenceLimits,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_index_bytes: 256 << 20,
-            max_entries: 16 << 20,
-            max_file_bytes: 256 << 20,
-            window_log: 27,
-            evidence: EvidenceLimits::default(),
-        }
-    }
-}
-
-impl Limits {
-    pub(crate) fn index(&self) -> IndexLimits {
-        let mut limits = IndexLimits::default();
-        limits.max_bytes = self.max_index_bytes;
-        limits.max_entries = self.max_entries;
-        limits
-    }
-
-    pub(crate) fn decode(&self) -> DecodeLimits {
-        let mut limits = DecodeLimits::default();
-        limits.window_log = self.window_log;
-        limits
-    }
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("credentials", &self.0.credentials)
+            .field("credentials", &self.0.hosts.credentials)
             .field("policy", &self.0.policy)
             .field("limits", &self.0.limits)
             .finish_non_exhaustive()
@@ -127,7 +75,7 @@ impl Client {
 
     /// What this client and its clones have sent and received so far.
     pub fn traffic(&self) -> Traffic {
-        self.0.transport.traffic()
+        self.0.hosts.traffic()
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -163,10 +111,13 @@ impl Client {
     /// registries can do and this facade does not.
     ///
     /// # Errors
-    /// [`Error::Registry`], for a layout that cannot be opened.
+    /// [`Error::Registry`], for a layout that cannot be opened and a registry whose options cannot be used.
     pub async fn registry(&self, location: &Location) -> Result<(Arc<dyn Registry>, Repository), Error> {
         match location {
-            Location::Registry(reference) => Ok((self.remote(reference)?, reference.repository().clone())),
+            Location::Registry(reference) => {
+                let host = self.0.hosts.get(reference.host()).await?;
+                Ok((host.registry, reference.repository().clone()))
+            }
             Location::Layout { dir, .. } => {
                 let opened = LayoutRegistry::open(dir.clone()).await;
                 let action = || format!("opening the layout {}", dir.display());
@@ -185,9 +136,9 @@ impl Client {
             Location::Layout { dir, .. } => dir,
             Location::Registry(reference) => {
                 // One token for reading and writing, rather than one for each.
-                let registry = self.remote(reference)?;
-                registry.will_push(reference.repository());
-                return Ok((registry, reference.repository().clone()));
+                let host = self.0.hosts.get(reference.host()).await?;
+                host.client.will_push(reference.repository());
+                return Ok((host.registry, reference.repository().clone()));
             }
         };
         let opened = LayoutRegistry::open_or_create(dir.clone()).await;
@@ -195,303 +146,9 @@ impl Client {
         let layout = opened.map_err(|source| Error::Registry { action: action(), source })?;
         Ok((Arc::new(layout), layout_repository()))
     }
-
-    fn remote(&self, reference: &Reference) -> Result<Arc<RegistryClient>, Error> {
-        let mut registries = self.0.registries.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = registries.get(reference.host()) {
-            return Ok(Arc::clone(known));
-        }
-        let PlainHttp { all, hosts } = &self.0.plain_http;
-        let mut builder = RegistryClient::builder(reference.host())
-            .transport(self.0.transport.clone())
-            .credentials(Arc::clone(&self.0.credentials))
-            .retry(self.0.retry);
-        if *all || hosts.iter().any(|host| host == reference.host()) {
-            builder = builder.plain_http(true);
-        }
-        let action = || format!("setting up the client for {}", reference.host());
-        let client = builder.build().map_err(|source| Error::Registry { action: action(), source })?;
-        let client = Arc::new(client);
-        registries.insert(reference.host().into(), Arc::clone(&client));
-        Ok(client)
-    }
 }
 
 /// A layout has one repository; what it is called does not matter.
 fn layout_repository() -> Repository {
     Repository::new("layout").expect("the name is valid")
-}
-
-/// Configures a [`Client`].
-#[derive(Debug, Default)]
-#[must_use]
-pub struct ClientBuilder {
-    explicit: Static,
-    sources: Vec<Arc<dyn Credentials>>,
-    docker_config: bool,
-    anonymous: bool,
-    plain_http: PlainHttp,
-    transport: TransportOptions,
-    retry: RetryPolicy,
-    policies: Vec<Arc<dyn Policy>>,
-    require_verified: bool,
-    limits: Limits,
-    caches: Caches,
-    cache_dir: Option<PathBuf>,
-    cache_options: CacheOptions,
-    memory_cache: Option<u64>,
-    offline: bool,
-    without: Vec<Layer>,
-    spool_dir: Option<PathBuf>,
-}
-
-/// A layer of the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Layer {
-    /// Contents of files, by their digest.
-    Contents,
-    /// Blocks of data blobs that are read here and there.
-    Blocks,
-    /// What tags point at, for a limited time.
-    Tags,
-    /// Manifests, by digest.
-    Manifests,
-    /// Indexes, by digest.
-    Indexes,
-}
-
-impl ClientBuilder {
-    /// Looks credentials up in the Docker configuration: `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`,
-    /// with its helpers. Credentials given outright come first.
-    pub fn docker_config(mut self) -> Self {
-        self.docker_config = true;
-        self
-    }
-
-    /// Uses this user and password for `host` (`host` or `host:port`). May be called for several hosts.
-    pub fn static_credentials(mut self, host: &str, user: &str, password: &str) -> Self {
-        self.explicit = self.explicit.with(host, Credential::basic(user, password));
-        self
-    }
-
-    /// Uses this access token for `host`.
-    pub fn static_token(mut self, host: &str, token: &str) -> Self {
-        self.explicit = self.explicit.with(host, Credential::registry_token(token));
-        self
-    }
-
-    /// Asks this source for credentials, behind those given outright and before the Docker configuration.
-    pub fn credentials(mut self, credentials: Arc<dyn Credentials>) -> Self {
-        self.sources.push(credentials);
-        self
-    }
-
-    /// Uses no credentials, whatever else is configured.
-    pub fn anonymous(mut self) -> Self {
-        self.anonymous = true;
-        self
-    }
-
-    /// Speaks plain HTTP to every registry. Credentials then travel in clear: prefer
-    /// [`plain_http_host`](Self::plain_http_host). Registries on this machine need neither.
-    pub fn plain_http(mut self, plain: bool) -> Self {
-        self.plain_http.all = plain;
-        self
-    }
-
-    /// Speaks plain HTTP to this host (`host` or `host:port`).
-    pub fn plain_http_host(mut self, host: impl Into<String>) -> Self {
-        self.plain_http.hosts.push(host.into());
-        self
-    }
-
-    /// Names the program to registries; `blob/VERSION` by default.
-    pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
-        self.transport = self.transport.with_user_agent(user_agent);
-        self
-    }
-
-    /// Gives a request up when no byte has moved for this long: 30 s by default.
-    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
-        self.transport = self.transport.with_idle_timeout(timeout);
-        self
-    }
-
-    /// Gives a connection up that is not made within this time: 10 s by default.
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.transport = self.transport.with_connect_timeout(timeout);
-        self
-    }
-
-    /// Replaces the options of the network transport: certificates, proxies, time-outs.
-    pub fn transport(mut self, options: TransportOptions) -> Self {
-        self.transport = options;
-        self
-    }
-
-    /// How failed requests are tried again.
-    pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.retry = policy;
-        self
-    }
-
-    /// Requires that `policy` admits every archive that is opened. Several policies must all admit.
-    pub fn policy(mut self, policy: Arc<dyn Policy>) -> Self {
-        self.policies.push(policy);
-        self
-    }
-
-    /// Refuses to open archives that no policy has verified, also when no policy is configured.
-    pub fn require_verified(mut self) -> Self {
-        self.require_verified = true;
-        self
-    }
-
-    /// Replaces the limits.
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Keeps tags, manifests, indexes, blocks and contents of files in `dir`, under one cap, shared with every process
-    /// that names the same directory. Layers that were given outright stay what they are.
-    pub fn cache_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.cache_dir = Some(dir.into());
-        self
-    }
-
-    /// The caps of the cache directory, and how long tags are believed.
-    pub fn cache_options(mut self, options: CacheOptions) -> Self {
-        self.cache_options = options;
-        self
-    }
-
-    /// Keeps up to `bytes` of contents of files in memory, in front of the cache for contents if there is one: small files
-    /// that are read often then cost no system call. Files of more than 1 MiB are left to the cache behind.
-    pub fn memory_cache(mut self, bytes: u64) -> Self {
-        self.memory_cache = Some(bytes);
-        self
-    }
-
-    /// Answers from the caches alone: no request is ever sent. What they lack fails with [`Error::Offline`] or an error
-    /// for which [`Error::is_offline`] is true. Tags in the cache directory are believed whatever their age; layouts on
-    /// this machine are read as ever.
-    pub fn offline(mut self) -> Self {
-        self.offline = true;
-        self
-    }
-
-    /// Does without this layer, whatever else is configured.
-    pub fn without_cache(mut self, layer: Layer) -> Self {
-        self.without.push(layer);
-        self
-    }
-
-    /// Keeps the contents of files in `cache`, shared by all archives of the client.
-    pub fn content_cache(mut self, cache: Arc<dyn Cache>) -> Self {
-        self.caches.contents = Some(cache);
-        self
-    }
-
-    /// Keeps manifests in `cache`.
-    pub fn manifest_cache(mut self, cache: Arc<dyn Cache>) -> Self {
-        self.caches.manifests = Some(cache);
-        self
-    }
-
-    /// Keeps indexes in `cache`.
-    pub fn index_cache(mut self, cache: Arc<dyn Cache>) -> Self {
-        self.caches.indexes = Some(cache);
-        self
-    }
-
-    /// Keeps blocks of data blobs in `store`.
-    pub fn block_cache(mut self, store: Arc<dyn BlockStore>) -> Self {
-        self.caches.blocks = Some(store);
-        self
-    }
-
-    /// Remembers in `cache` what tags point at.
-    pub fn tag_cache(mut self, cache: Arc<dyn TagCache>) -> Self {
-        self.caches.tags = Some(cache);
-        self
-    }
-
-    /// Where archives are assembled before they are pushed: `$TMPDIR` by default, else `/var/tmp`. It needs as much room as
-    /// the archive.
-    pub fn spool_dir(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.spool_dir = Some(dir.into());
-        self
-    }
-
-    /// The client. No network is touched.
-    ///
-    /// # Errors
-    /// [`Error::Transport`] when TLS cannot be set up; [`Error::Credentials`] when the Docker configuration exists but
-    /// cannot be read; [`Error::Cache`] when the cache directory belongs to something else.
-    pub fn build(self) -> Result<Client, Error> {
-        let caches = self.caches()?;
-        let credentials: Arc<dyn Credentials> = if self.anonymous {
-            Arc::new(Anonymous)
-        } else {
-            let mut chain = Chain::new().then(self.explicit);
-            for source in self.sources {
-                chain = chain.then(source);
-            }
-            if self.docker_config {
-                chain = chain.then(DockerConfig::from_env().map_err(Error::Credentials)?);
-            }
-            Arc::new(chain)
-        };
-        let offline = self.offline || self.transport.offline;
-        let transport = self.transport.with_offline(offline);
-        let inner = Inner {
-            transport: Transport::new(transport).map_err(Error::Transport)?,
-            credentials,
-            retry: self.retry,
-            plain_http: self.plain_http,
-            policy: RequireAll::new(self.policies).map(|policy| Arc::new(policy) as Arc<dyn Policy>),
-            require_verified: self.require_verified,
-            limits: self.limits,
-            caches,
-            flights: Flights::default(),
-            offline,
-            spool_dir: self.spool_dir,
-            registries: Mutex::default(),
-        };
-        Ok(Client(Arc::new(inner)))
-    }
-
-    /// The layers: those given outright, then those of the directory, less those that are not wanted.
-    fn caches(&self) -> Result<Caches, Error> {
-        let mut caches = self.caches.clone();
-        if let Some(dir) = &self.cache_dir {
-            let mut options = self.cache_options.clone();
-            if self.offline || self.transport.offline {
-                options.tag_ttl = Duration::MAX;
-            }
-            let opened = CacheDir::open(dir, options);
-            caches.fill_from(&opened.map_err(|source| Error::Cache { dir: dir.clone(), source })?);
-        }
-        for layer in &self.without {
-            match layer {
-                Layer::Contents => caches.contents = None,
-                Layer::Blocks => caches.blocks = None,
-                Layer::Tags => caches.tags = None,
-                Layer::Manifests => caches.manifests = None,
-                Layer::Indexes => caches.indexes = None,
-            }
-        }
-        if let Some(max_bytes) = self.memory_cache
-            && !self.without.contains(&Layer::Contents)
-        {
-            let memory = MemoryCache::new(MemoryOptions { max_bytes, ..MemoryOptions::default() });
-            caches.contents = Some(match caches.contents.take() {
-                Some(behind) => Arc::new(Tiered::new(memory, behind)),
-                None => Arc::new(memory),
-            });
-        }
-        Ok(caches)
-    }
 }

@@ -252,6 +252,9 @@ impl Error {
 }
 
 fn of_registry(error: &RegistryError) -> ErrorKind {
+    if matches!(error, RegistryError::Options { .. }) {
+        return ErrorKind::Usage;
+    }
     of_failure(error.kind())
 }
 

@@ -23,4 +23,5 @@ pub use location::Location;
 pub use pull::{Archive, PullOptions};
 pub use push::{PushOptions, Pushed};
 
+pub use blob_registry::client::{ClientCertificate, Mirror, RegistryOptions, RegistryOptionsError};
 pub use {blob_cache as cache, blob_core as core, blob_http as http, blob_policy as policy, blob_registry as registry};

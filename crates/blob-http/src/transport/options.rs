@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::Matcher;
+use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::connect::Rules;
@@ -27,6 +28,8 @@ pub struct TransportOptions {
     pub max_idle_per_host: usize,
     /// Certificate authorities to trust besides the system's.
     pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Whether the system's authorities are trusted: yes. Without them, only `extra_roots` are.
+    pub system_roots: bool,
     /// The certificate to show to servers that ask for one.
     pub client_identity: Option<ClientIdentity>,
     /// Accept **any** certificate: whoever is on the path can read and change everything, credentials included.
@@ -49,6 +52,7 @@ impl Default for TransportOptions {
             pool_idle: Duration::from_secs(90),
             max_idle_per_host: 16,
             extra_roots: Vec::new(),
+            system_roots: true,
             client_identity: None,
             danger_accept_invalid_certs: false,
             proxy: Proxy::FromEnvironment,
@@ -91,6 +95,13 @@ impl TransportOptions {
     #[must_use]
     pub fn with_extra_root(mut self, root: CertificateDer<'static>) -> Self {
         self.extra_roots.push(root);
+        self
+    }
+
+    /// Sets whether the system's authorities are trusted besides those that were added.
+    #[must_use]
+    pub fn with_system_roots(mut self, trust: bool) -> Self {
+        self.system_roots = trust;
         self
     }
 
@@ -142,6 +153,39 @@ impl ClientIdentity {
     pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
         Self { chain, key: Arc::new(key) }
     }
+
+    /// Reads a chain, leaf first, and its private key (PKCS#8, PKCS#1 or SEC1) from PEM texts, which may be one and the
+    /// same.
+    ///
+    /// # Errors
+    /// [`HttpError::Options`] if either holds none, or is not PEM. No content is quoted.
+    pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, HttpError> {
+        let chain = certificates_from_pem(chain)?;
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| HttpError::Options {
+            what: match error {
+                pem::Error::NoItemsFound => "the file of the client's key holds no unencrypted private key",
+                _ => "the file of the client's key is not PEM",
+            },
+            source: None,
+        })?;
+        Ok(Self::new(chain, key))
+    }
+}
+
+/// The certificates in a PEM text, in order; other sections are passed over.
+///
+/// # Errors
+/// [`HttpError::Options`] if there is none, or the text is not PEM.
+pub fn certificates_from_pem(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, HttpError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text).collect();
+    let certificates = certificates.map_err(|error| HttpError::Options {
+        what: "a file of certificates is not PEM",
+        source: Some(error.into()),
+    })?;
+    if certificates.is_empty() {
+        return Err(HttpError::Options { what: "a file of certificates holds none", source: None });
+    }
+    Ok(certificates)
 }
 
 impl fmt::Debug for ClientIdentity {
@@ -208,6 +252,26 @@ mod tests {
         }
         for url in ["http://proxy:3128", "proxy:3128", "https://u:p@proxy", "socks5://proxy:1080"] {
             assert!(Proxy::explicit(url).rules().unwrap().is_some(), "{url}");
+        }
+    }
+
+    #[test]
+    fn pem_files_are_read_and_never_quoted() {
+        let authority = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let (certificate, key) = (authority.cert.pem(), authority.signing_key.serialize_pem());
+        let both = format!("{certificate}{certificate}{key}");
+        assert_eq!(certificates_from_pem(both.as_bytes()).unwrap().len(), 2);
+        assert_eq!(ClientIdentity::from_pem(both.as_bytes(), both.as_bytes()).unwrap().chain.len(), 2);
+        for (chain, key) in [
+            (certificate.as_str(), certificate.as_str()),
+            (key.as_str(), key.as_str()),
+            ("", key.as_str()),
+            ("-----BEGIN CERTIFICATE-----\ncanary\n", key.as_str()),
+            (certificate.as_str(), "-----BEGIN PRIVATE KEY-----\ncanary\n"),
+        ] {
+            let error = ClientIdentity::from_pem(chain.as_bytes(), key.as_bytes()).unwrap_err();
+            assert!(matches!(error, HttpError::Options { .. }));
+            assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
         }
     }
 

@@ -45,6 +45,9 @@ fn verifier(
         what: "an additional certificate authority cannot be used",
         source: Some(source.into()),
     };
+    if !options.system_roots {
+        return among(&options.extra_roots, &[], provider).map_err(failed);
+    }
     // Asked without the additional roots first: with them, a missing system store would go unnoticed.
     match Verifier::new(Arc::clone(provider)) {
         Ok(system) if options.extra_roots.is_empty() => Ok(Arc::new(system)),
@@ -55,21 +58,23 @@ fn verifier(
         }
         Err(error) => {
             tracing::debug!(%error, "no system trust store: using Mozilla's roots");
-            bundled(&options.extra_roots, provider).map_err(failed)
+            // Mozilla's, as compiled in.
+            among(&options.extra_roots, webpki_root_certs::TLS_SERVER_ROOT_CERTS, provider).map_err(failed)
         }
     }
 }
 
-/// Mozilla's roots as compiled in, and `extra`.
-fn bundled(
-    extra: &[CertificateDer<'static>],
+/// Trusts `named`, each of which must be usable, and what is usable of `bundled`.
+fn among(
+    named: &[CertificateDer<'static>],
+    bundled: &[CertificateDer<'static>],
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
     let mut roots = RootCertStore::empty();
-    for root in extra {
+    for root in named {
         roots.add(root.clone())?;
     }
-    roots.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
+    roots.add_parsable_certificates(bundled.iter().cloned());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .build()
         .map_err(|error| rustls::Error::General(error.to_string()))?;
@@ -123,7 +128,9 @@ mod tests {
     #[test]
     fn a_host_without_trust_store_gets_roots() {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        assert!(bundled(&[], &provider).is_ok());
-        assert!(bundled(&[CertificateDer::from(vec![1, 2, 3])], &provider).is_err());
+        let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
+        assert!(among(&[], bundled, &provider).is_ok());
+        assert!(among(&[CertificateDer::from(vec![1, 2, 3])], bundled, &provider).is_err());
+        assert!(among(&[], &[], &provider).is_err(), "nobody would be trusted");
     }
 }

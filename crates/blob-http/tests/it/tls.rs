@@ -85,6 +85,10 @@ async fn an_own_authority_is_trusted_only_when_given() {
             assert_eq!((error.is_transient(), error.kind()), (false, FailureKind::Protocol));
         }
         assert_eq!(server.requests(), 2, "nothing was asked of a server that is not trusted");
+        let alone = options().with_extra_root(authority.root()).with_system_roots(false);
+        assert!(open(&server, alone).await.is_ok());
+        let nobody = Transport::new(options().with_system_roots(false));
+        assert!(matches!(nobody, Err(HttpError::Options { .. })), "without any root nobody can be trusted");
         assert!(open(&server, options().with_danger_accept_invalid_certs(true)).await.is_ok());
     }
 }

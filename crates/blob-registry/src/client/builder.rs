@@ -8,6 +8,7 @@ use url::{Host, Url};
 
 use super::auth::Auth;
 use super::credentials::{Anonymous, Credentials, is_docker_hub};
+use super::options::RegistryOptions;
 use super::profile::Profile;
 use super::realm::RealmPolicy;
 use super::{Core, RegistryClient, answer};
@@ -64,6 +65,7 @@ pub struct RegistryClientBuilder {
     plain_http: Option<bool>,
     credentials: Arc<dyn Credentials>,
     realms: RealmPolicy,
+    options: RegistryOptions,
     retry: RetryPolicy,
     limits: ClientLimits,
 }
@@ -76,9 +78,19 @@ impl RegistryClientBuilder {
             plain_http: None,
             credentials: Arc::new(Anonymous),
             realms: RealmPolicy::default(),
+            options: RegistryOptions::default(),
             retry: RetryPolicy::default(),
             limits: ClientLimits::default(),
         }
+    }
+
+    /// Sets what is particular about this registry. Its mirrors are not for a client to know: see
+    /// [`Mirrored`](super::Mirrored). Where a [transport](Self::transport) is shared, what is said of certificates,
+    /// proxies, time-outs and the user agent must be part of it already.
+    pub fn options(mut self, options: RegistryOptions) -> Self {
+        self.plain_http = options.plain_http.or(self.plain_http);
+        self.options = options;
+        self
     }
 
     /// Shares a transport: connection pool, time-outs, certificates, proxies. By default the client makes its own.
@@ -124,24 +136,32 @@ impl RegistryClientBuilder {
         self
     }
 
-    /// Makes the client; nothing is sent yet.
+    /// Makes the client; nothing is sent yet. Without a transport, the files that the options name are read.
     ///
     /// # Errors
-    /// [`ErrorCode::NameInvalid`] if the host is none, [`RegistryError::Io`] if no transport can be made.
+    /// [`ErrorCode::NameInvalid`] if the host is none, [`RegistryError::Io`] if no transport can be made, and
+    /// [`RegistryError::Options`].
     pub fn build(self) -> Result<RegistryClient, RegistryError> {
         let action = format!("setting up a client for {}", answer::printable(&self.host, 300));
         let origin = origin(&self.host, self.plain_http).ok_or_else(|| {
             RegistryError::detailed(&action, ErrorCode::NameInvalid, "expected a host with an optional port")
         })?;
-        let transport = match self.transport {
-            Some(transport) => transport,
-            None => Transport::new(TransportOptions::default()).map_err(|error| answer::transport(&action, error))?,
+        let refuse = |source| RegistryError::Options { action: action.clone(), source };
+        let transport = if let Some(shared) = self.transport {
+            shared
+        } else {
+            let base = TransportOptions::default();
+            let own = self.options.transport(&base).map_err(refuse)?.unwrap_or(base);
+            Transport::new(own).map_err(|error| answer::transport(&action, error))?
         };
+        let headers = self.options.header_map().map_err(refuse)?;
         let mut auth = Auth::new(self.host.clone(), origin.clone(), transport.clone(), self.credentials);
         auth.realms = self.realms;
+        auth.realms.hosts.extend(self.options.token_hosts.iter().map(|host| host.to_ascii_lowercase()));
+        auth.realms.private_networks |= self.options.private_token_services;
         auth.retry = self.retry;
         let (host, retry, limits, profile) = (self.host, self.retry, self.limits, Profile::default());
-        Ok(RegistryClient { core: Arc::new(Core { host, origin, transport, auth, retry, limits, profile }) })
+        Ok(RegistryClient { core: Arc::new(Core { host, origin, headers, transport, auth, retry, limits, profile }) })
     }
 }
 

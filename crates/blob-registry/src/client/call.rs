@@ -279,6 +279,11 @@ impl Core {
             *request.method_mut() = call.method.clone();
             *request.uri_mut() = request_uri(&url).map_err(refuse)?;
             *request.headers_mut() = call.headers.clone();
+            if !foreign {
+                let own = |name: &HeaderName| call.headers.contains_key(name);
+                let more = self.headers.iter().filter(|(name, _)| !own(name));
+                request.headers_mut().extend(more.map(|(name, value)| (name.clone(), value.clone())));
+            }
             if let Some(pass) = pass.filter(|_| !foreign) {
                 request.headers_mut().insert(AUTHORIZATION, pass.authorization.clone());
             }
