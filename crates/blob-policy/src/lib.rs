@@ -7,6 +7,8 @@ mod evidence;
 #[cfg(feature = "opa")]
 pub mod opa;
 mod policy;
+#[cfg(feature = "sign")]
+pub mod sign;
 #[cfg(feature = "sigstore")]
 pub mod sigstore;
 #[cfg(feature = "slsa")]

@@ -1,6 +1,8 @@
 //! Bundles as bytes: limits and syntax, no trust.
 
 use sigstore_types::bundle::VerificationMaterialContent;
+#[cfg(feature = "sign")]
+use sigstore_types::{HashAlgorithm, SignatureContent};
 
 use super::error::BundleError;
 
@@ -9,7 +11,7 @@ pub const MAX_BUNDLE_BYTES: u64 = 4 << 20;
 
 /// A bundle that was parsed, and nothing more: nothing in it is to be believed.
 #[derive(Clone, Debug)]
-pub struct Bundle(pub(super) sigstore_types::Bundle);
+pub struct Bundle(pub(crate) sigstore_types::Bundle);
 
 impl Bundle {
     /// Reads a bundle of version 0.1, 0.2 or 0.3 from JSON of at most [`MAX_BUNDLE_BYTES`].
@@ -36,6 +38,14 @@ impl Bundle {
     /// Whether it names a managed key instead of carrying a certificate.
     pub fn is_key_made(&self) -> bool {
         matches!(self.0.verification_material.content, VerificationMaterialContent::PublicKey(_))
+    }
+
+    /// The SHA-256 digest that a signature of content names, in hexadecimal: a hint until it is verified.
+    #[cfg(feature = "sign")]
+    pub(crate) fn message_digest(&self) -> Option<String> {
+        let SignatureContent::MessageSignature(message) = &self.0.content else { return None };
+        let named = message.message_digest.as_ref().filter(|named| named.algorithm == HashAlgorithm::Sha2256)?;
+        Some(named.digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// How many transparency log entries it carries.

@@ -115,6 +115,16 @@ impl PublicKey {
         &self.id
     }
 
+    /// DER `SubjectPublicKeyInfo`.
+    pub fn to_der(&self) -> &[u8] {
+        self.der.as_bytes()
+    }
+
+    /// A `PUBLIC KEY` block.
+    pub fn to_pem(&self) -> String {
+        self.der.to_pem().replace("\r\n", "\n")
+    }
+
     pub(super) fn der(&self) -> &DerPublicKey {
         &self.der
     }

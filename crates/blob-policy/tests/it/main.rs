@@ -4,10 +4,14 @@
 
 mod certificates;
 mod conformance;
+#[cfg(feature = "sign")]
+mod key_files;
 mod keys;
 #[cfg(feature = "slsa")]
 mod provenance;
 #[cfg(feature = "opa")]
 mod rego;
+#[cfg(feature = "sign")]
+mod signing;
 mod support;
 mod vectors;

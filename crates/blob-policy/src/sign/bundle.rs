@@ -1,0 +1,95 @@
+//! Bundles that were made, and who makes them.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use blob_core::Digest;
+use bytes::Bytes;
+use serde::Deserialize;
+use sigstore_types::SignatureContent;
+
+use super::error::SignError;
+use super::statement::Statement;
+use crate::sigstore::{Bundle, BundleError, PublicKey};
+
+/// Makes bundles: with a key, or with a certificate for an identity.
+///
+/// # Contract
+/// A bundle that is returned is of version 0.3, is about what was given, and has been verified.
+///
+/// # Cancellation
+/// Dropping the future stops the signing. An entry in a public log that was made by then stays there.
+#[async_trait]
+pub trait Signer: fmt::Debug + Send + Sync {
+    /// Signs a statement, in a DSSE envelope: what cosign 3 does, and what all kinds of keys can.
+    ///
+    /// # Errors
+    /// [`SignError`].
+    async fn sign(&self, statement: &Statement) -> Result<SignedBundle, SignError>;
+
+    /// Signs the bytes of a manifest themselves, for verifiers that know no statements.
+    ///
+    /// # Errors
+    /// [`SignError`].
+    async fn sign_message(&self, message: &Bytes) -> Result<SignedBundle, SignError>;
+
+    /// The key that its bundles verify with; `None` for a signer with certificates.
+    fn public_key(&self) -> Option<&PublicKey> {
+        None
+    }
+}
+
+/// A bundle as bytes, with what one needs to know to attach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedBundle {
+    bytes: Bytes,
+    subject: Option<Digest>,
+    predicate_type: Option<String>,
+}
+
+impl SignedBundle {
+    /// Reads a bundle that was made elsewhere. It is not verified: nothing in it is to be believed.
+    ///
+    /// # Errors
+    /// [`BundleError::TooLarge`], [`BundleError::Malformed`], [`BundleError::Statement`] without a subject.
+    pub fn read(bytes: Bytes) -> Result<Self, BundleError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Said {
+            subject: Vec<About>,
+            predicate_type: String,
+        }
+        #[derive(Deserialize)]
+        struct About {
+            digest: std::collections::BTreeMap<String, String>,
+        }
+        let bundle = Bundle::parse(&bytes)?;
+        let SignatureContent::DsseEnvelope(envelope) = &bundle.0.content else {
+            let digest = bundle.message_digest().and_then(|hex| format!("sha256:{hex}").parse().ok());
+            return Ok(Self { bytes, subject: digest, predicate_type: None });
+        };
+        let said: Said = serde_json::from_slice(envelope.payload.as_bytes())
+            .map_err(|error| BundleError::Statement(error.to_string()))?;
+        let digests = said.subject.iter().flat_map(|about| &about.digest);
+        let subject = digests.filter_map(|(algorithm, hex)| format!("{algorithm}:{hex}").parse().ok()).next();
+        if subject.is_none() {
+            return Err(BundleError::Statement("it names no digest of a manifest".into()));
+        }
+        Ok(Self { bytes, subject, predicate_type: Some(said.predicate_type) })
+    }
+
+    /// The JSON, as it is stored.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The first digest that it says to be about; `None` for a signature of bytes that does not name it.
+    pub fn subject(&self) -> Option<&Digest> {
+        self.subject.as_ref()
+    }
+
+    /// What kind of statement it signs; `None` for a signature of the bytes themselves.
+    pub fn predicate_type(&self) -> Option<&str> {
+        self.predicate_type.as_deref()
+    }
+}

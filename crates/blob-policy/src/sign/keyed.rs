@@ -1,0 +1,94 @@
+//! Bundles signed with a key.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use blob_core::Digest;
+use bytes::Bytes;
+use sigstore_types::bundle::{
+    MediaType, MessageDigest, MessageSignature, PublicKeyIdentifier, VerificationMaterial, VerificationMaterialContent,
+};
+use sigstore_types::{
+    DsseEnvelope, DsseSignature, HashAlgorithm, KeyId, PayloadBytes, SignatureBytes, SignatureContent,
+};
+
+use super::bundle::{SignedBundle, Signer};
+use super::error::SignError;
+use super::key::{KeyKind, KeySigner};
+use super::statement::Statement;
+use crate::sigstore::{Artifact, Bundle, PublicKey, verify_with_key_without_log};
+
+/// The media type of a statement in an envelope.
+const IN_TOTO: &str = "application/vnd.in-toto+json";
+
+/// Signs with a key. Without further services nothing but the key vouches for a bundle, and nobody knows when it was
+/// made: verifiers say so with `KeyPolicy::without_transparency_log`.
+#[derive(Clone, Debug)]
+pub struct KeyedSigner {
+    key: Arc<dyn KeySigner>,
+}
+
+impl KeyedSigner {
+    /// Signs with `key`, offline.
+    pub fn new(key: Arc<dyn KeySigner>) -> Self {
+        Self { key }
+    }
+
+    async fn finish(&self, content: SignatureContent, artifact: Artifact<'_>) -> Result<SignedBundle, SignError> {
+        let fingerprint = Digest::sha256_of(self.key.public_key().to_der());
+        let hint = PublicKeyIdentifier::new(BASE64_STANDARD.encode(fingerprint.as_bytes()));
+        let material = VerificationMaterial::new(VerificationMaterialContent::PublicKey(hint));
+        let bundle = sigstore_types::Bundle::new(MediaType::Bundle0_3, material, content);
+        let bytes: Bytes = bundle.to_json().map_err(|source| SignError::Bundle(source.into()))?.into();
+        // What is checked is what was printed, not what was meant.
+        let printed = Bundle::parse(&bytes).map_err(SignError::SelfCheck)?;
+        verify_with_key_without_log(self.key.public_key(), &printed, artifact).map_err(SignError::SelfCheck)?;
+        SignedBundle::read(bytes).map_err(SignError::SelfCheck)
+    }
+}
+
+#[async_trait]
+impl Signer for KeyedSigner {
+    async fn sign(&self, statement: &Statement) -> Result<SignedBundle, SignError> {
+        let envelope = envelope(self.key.as_ref(), &statement.to_bytes()).await?;
+        self.finish(SignatureContent::DsseEnvelope(envelope), Artifact::Digest(statement.subject())).await
+    }
+
+    async fn sign_message(&self, message: &Bytes) -> Result<SignedBundle, SignError> {
+        let signed = message_signature(self.key.as_ref(), message).await?;
+        self.finish(SignatureContent::MessageSignature(signed), Artifact::Content(message)).await
+    }
+
+    fn public_key(&self) -> Option<&PublicKey> {
+        Some(self.key.public_key())
+    }
+}
+
+/// Signs `payload` as a statement.
+pub(super) async fn envelope(key: &dyn KeySigner, payload: &Bytes) -> Result<DsseEnvelope, SignError> {
+    let envelope = |signature: Vec<u8>| {
+        let signature = DsseSignature::new(SignatureBytes::new(signature), KeyId::default());
+        DsseEnvelope::new(IN_TOTO, PayloadBytes::new(payload.to_vec()), signature)
+    };
+    let signature = raw(key, &envelope(Vec::new()).pae()).await?;
+    Ok(envelope(signature))
+}
+
+/// Signs the bytes of `message`.
+pub(super) async fn message_signature(key: &dyn KeySigner, message: &[u8]) -> Result<MessageSignature, SignError> {
+    let signed = MessageSignature::new(SignatureBytes::new(raw(key, message).await?));
+    // The digest is a hint for verifiers, and says which hash was signed: only where that is SHA-256 may it stand there.
+    let hinted = key.kind().signs_sha256() || key.kind() == KeyKind::Ed25519;
+    if !hinted {
+        return Ok(signed);
+    }
+    let digest = Digest::sha256_of(message).as_bytes().to_vec();
+    Ok(signed.with_message_digest(MessageDigest::new(HashAlgorithm::Sha2256, digest.into())))
+}
+
+async fn raw(key: &dyn KeySigner, message: &[u8]) -> Result<Vec<u8>, SignError> {
+    let signed = key.sign(message).await;
+    signed.map_err(|source| SignError::Key { id: key.public_key().id().into(), source })
+}
