@@ -1,6 +1,8 @@
 //! Signing with a key that never leaves a service: the service signs digests, and this side knows the public key.
 //!
-//! The service here is a stand-in in this process; with a real one, `Service::sign_digest` is a request.
+//! The service here is a stand-in in this process; with a real one, `Service::sign_digest` is a request that is awaited.
+
+#![allow(clippy::print_stdout)] // an example shows what it made
 
 use std::error::Error;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use blob_policy::sigstore::PublicKey;
 struct Service(EcdsaKeyPair);
 
 impl Service {
-    async fn sign_digest(&self, sha256: Sha2) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
+    fn sign_digest(&self, sha256: Sha2) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
         Ok(self.0.sign_digest(&sha256)?.as_ref().to_vec())
     }
 }
@@ -45,7 +47,7 @@ impl KeySigner for ServiceKey {
     }
 
     async fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
-        let signed = self.service.sign_digest(digest(&SHA256, message)).await;
+        let signed = self.service.sign_digest(digest(&SHA256, message));
         signed.map_err(|source| KeyError::Failed { action: "asking the key service for a signature", source })
     }
 }

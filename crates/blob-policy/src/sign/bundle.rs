@@ -65,13 +65,13 @@ impl SignedBundle {
         }
         let bundle = Bundle::parse(&bytes)?;
         let SignatureContent::DsseEnvelope(envelope) = &bundle.0.content else {
-            let digest = bundle.message_digest().and_then(|hex| format!("sha256:{hex}").parse().ok());
+            let digest = bundle.message_digest();
             return Ok(Self { bytes, subject: digest, predicate_type: None });
         };
         let said: Said = serde_json::from_slice(envelope.payload.as_bytes())
             .map_err(|error| BundleError::Statement(error.to_string()))?;
-        let digests = said.subject.iter().flat_map(|about| &about.digest);
-        let subject = digests.filter_map(|(algorithm, hex)| format!("{algorithm}:{hex}").parse().ok()).next();
+        let mut digests = said.subject.iter().flat_map(|about| &about.digest);
+        let subject = digests.find_map(|(algorithm, hex)| format!("{algorithm}:{hex}").parse().ok());
         if subject.is_none() {
             return Err(BundleError::Statement("it names no digest of a manifest".into()));
         }

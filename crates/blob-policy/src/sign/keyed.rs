@@ -36,7 +36,7 @@ impl KeyedSigner {
         Self { key }
     }
 
-    async fn finish(&self, content: SignatureContent, artifact: Artifact<'_>) -> Result<SignedBundle, SignError> {
+    fn finish(&self, content: SignatureContent, artifact: Artifact<'_>) -> Result<SignedBundle, SignError> {
         let fingerprint = Digest::sha256_of(self.key.public_key().to_der());
         let hint = PublicKeyIdentifier::new(BASE64_STANDARD.encode(fingerprint.as_bytes()));
         let material = VerificationMaterial::new(VerificationMaterialContent::PublicKey(hint));
@@ -53,12 +53,12 @@ impl KeyedSigner {
 impl Signer for KeyedSigner {
     async fn sign(&self, statement: &Statement) -> Result<SignedBundle, SignError> {
         let envelope = envelope(self.key.as_ref(), &statement.to_bytes()).await?;
-        self.finish(SignatureContent::DsseEnvelope(envelope), Artifact::Digest(statement.subject())).await
+        self.finish(SignatureContent::DsseEnvelope(envelope), Artifact::Digest(statement.subject()))
     }
 
     async fn sign_message(&self, message: &Bytes) -> Result<SignedBundle, SignError> {
         let signed = message_signature(self.key.as_ref(), message).await?;
-        self.finish(SignatureContent::MessageSignature(signed), Artifact::Content(message)).await
+        self.finish(SignatureContent::MessageSignature(signed), Artifact::Content(message))
     }
 
     fn public_key(&self) -> Option<&PublicKey> {

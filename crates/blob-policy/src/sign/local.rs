@@ -111,14 +111,12 @@ impl LocalKey {
     fn rsa(label: &str, read: Result<RsaKeyPair, aws_lc_rs::error::KeyRejected>) -> Result<Self, KeyError> {
         match read {
             Ok(pair) => Self::new(label, KeyKind::Rsa, Private::Rsa(pair)),
-            Err(rejected) if rejected.to_string().contains("TooSmall") => Err(KeyError::Unsupported {
-                kind: "an RSA key of less than 2048 bits".into(),
-                hint: USE_INSTEAD,
-            }),
-            Err(rejected) if rejected.to_string().contains("TooLarge") => Err(KeyError::Unsupported {
-                kind: "an RSA key of more than 8192 bits".into(),
-                hint: USE_INSTEAD,
-            }),
+            Err(rejected) if rejected.to_string().contains("TooSmall") => {
+                Err(KeyError::Unsupported { kind: "an RSA key of less than 2048 bits".into(), hint: USE_INSTEAD })
+            }
+            Err(rejected) if rejected.to_string().contains("TooLarge") => {
+                Err(KeyError::Unsupported { kind: "an RSA key of more than 8192 bits".into(), hint: USE_INSTEAD })
+            }
             Err(rejected) => Err(KeyError::malformed(label, rejected)),
         }
     }
@@ -153,7 +151,9 @@ impl LocalKey {
         let document = match &self.private {
             Private::Ecdsa(pair) => pair.to_pkcs8v1(),
             Private::Ed25519(pair) => pair.to_pkcs8v1(),
-            Private::Rsa(pair) => return pair.as_der().map(|der| Zeroizing::new(der.as_ref().to_vec())).map_err(encoding),
+            Private::Rsa(pair) => {
+                return pair.as_der().map(|der| Zeroizing::new(der.as_ref().to_vec())).map_err(encoding);
+            }
         };
         document.map(|document| Zeroizing::new(document.as_ref().to_vec())).map_err(encoding)
     }

@@ -19,6 +19,9 @@ pub const MAX_KEY_FILE_BYTES: u64 = 64 << 10;
 const MAX_BLOCKS: usize = 16;
 const END: &str = "-----END ";
 
+/// Reads the content of a block with this label, with a password.
+type Read = fn(&str, &[u8], Option<&[u8]>) -> Result<LocalKey, KeyError>;
+
 /// A PEM block as it stands in the text.
 struct Block<'a> {
     label: &'a str,
@@ -63,7 +66,7 @@ impl LocalKey {
 
     /// `None` for a block that is no private key.
     fn from_block(block: &Block<'_>, password: Option<&[u8]>) -> Option<Result<Self, KeyError>> {
-        let read: fn(&str, &[u8], Option<&[u8]>) -> Result<Self, KeyError> = match block.label {
+        let read: Read = match block.label {
             "PRIVATE KEY" => |label, der, _| Self::pkcs8(label, der),
             "EC PRIVATE KEY" => |label, der, _| Self::sec1(label, der),
             "RSA PRIVATE KEY" => |label, der, _| Self::pkcs1(label, der),
@@ -98,7 +101,8 @@ impl LocalKey {
     pub fn to_encrypted_pem(&self, password: &[u8]) -> Result<Zeroizing<String>, KeyError> {
         let json = cosign_key::seal(&self.to_pkcs8()?, password)?;
         let text = pem::encode_string(cosign_key::LABEL, pem::LineEnding::LF, json.as_bytes());
-        text.map(Zeroizing::new).map_err(|source| KeyError::Failed { action: "encoding the private key", source: source.into() })
+        text.map(Zeroizing::new)
+            .map_err(|source| KeyError::Failed { action: "encoding the private key", source: source.into() })
     }
 }
 

@@ -147,7 +147,8 @@ mod tests {
         let make = |kind: &str, predicate| Statement::attestation(Digest::sha256_of(b"x"), kind, predicate);
         assert!(make("https://example.com/p", Value::Object(Map::new())).is_ok());
         assert!(matches!(make("provenance", Value::Object(Map::new())), Err(StatementError::PredicateType(_))));
-        for (predicate, expect) in [(Value::Null, "null"), (Value::from(1), "a number"), (Value::from("x"), "a string")] {
+        for (predicate, expect) in [(Value::Null, "null"), (Value::from(1), "a number"), (Value::from("x"), "a string")]
+        {
             assert!(matches!(make("a:b", predicate), Err(StatementError::Predicate { got }) if got == expect));
         }
         let huge = serde_json::json!({"a": "x".repeat(MAX_PREDICATE_BYTES as usize)});

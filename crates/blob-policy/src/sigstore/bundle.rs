@@ -1,8 +1,10 @@
 //! Bundles as bytes: limits and syntax, no trust.
 
+#[cfg(feature = "sign")]
+use blob_core::Digest;
 use sigstore_types::bundle::VerificationMaterialContent;
 #[cfg(feature = "sign")]
-use sigstore_types::{HashAlgorithm, SignatureContent};
+use sigstore_types::{HashAlgorithm, Sha256Hash, SignatureContent};
 
 use super::error::BundleError;
 
@@ -40,12 +42,13 @@ impl Bundle {
         matches!(self.0.verification_material.content, VerificationMaterialContent::PublicKey(_))
     }
 
-    /// The SHA-256 digest that a signature of content names, in hexadecimal: a hint until it is verified.
+    /// The SHA-256 digest that a signature of content names: a hint until it is verified.
     #[cfg(feature = "sign")]
-    pub(crate) fn message_digest(&self) -> Option<String> {
+    pub(crate) fn message_digest(&self) -> Option<Digest> {
         let SignatureContent::MessageSignature(message) = &self.0.content else { return None };
         let named = message.message_digest.as_ref().filter(|named| named.algorithm == HashAlgorithm::Sha2256)?;
-        Some(named.digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect())
+        let hash = Sha256Hash::try_from(named.digest.as_bytes()).ok()?;
+        format!("sha256:{}", hash.to_hex()).parse().ok()
     }
 
     /// How many transparency log entries it carries.

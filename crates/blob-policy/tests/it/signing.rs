@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use blob_core::Digest;
-use blob_policy::Policy as _;
 use blob_policy::sign::{
-    AttachError, KeyError, KeyKind, KeySigner, KeyedSigner, LocalKey, SignError, SignedBundle, Signer, Statement, attach,
+    AttachError, KeyError, KeyKind, KeySigner, KeyedSigner, LocalKey, SignError, SignedBundle, Signer, Statement,
+    attach,
 };
 use blob_policy::sigstore::{
     BUNDLE_ARTIFACT_TYPE, BundleError, COSIGN_SIGN_PREDICATE, KeyPolicy, PublicKey, TrustedKey,
@@ -106,11 +106,14 @@ async fn an_attestation_is_no_signature() {
     assert!(rejected(shelf.judge(&policy(key.public_key())).await).contains("is not a signature"));
 }
 
+/// What a key service makes of a good signature.
+type Answer = fn(Vec<u8>) -> Result<Vec<u8>, KeyError>;
+
 /// A key service that answers wrongly.
 #[derive(Debug)]
 struct Broken {
     key: Arc<LocalKey>,
-    answer: fn(Vec<u8>) -> Result<Vec<u8>, KeyError>,
+    answer: Answer,
 }
 
 #[async_trait]
@@ -136,7 +139,7 @@ async fn what_does_not_verify_is_not_handed_out() {
         signature[last] ^= 1;
         Ok(signature)
     };
-    let cases: [fn(Vec<u8>) -> Result<Vec<u8>, KeyError>; 3] = [flip, |_| Ok(Vec::new()), |_| Ok(vec![0; 1 << 20])];
+    let cases: [Answer; 3] = [flip, |_| Ok(Vec::new()), |_| Ok(vec![0; 1 << 20])];
     for kind in KINDS {
         for answer in cases {
             let signer = KeyedSigner::new(Arc::new(Broken { key: key(kind), answer }));
