@@ -5,6 +5,7 @@
 mod bench;
 mod codegen;
 mod compare;
+mod conformance;
 mod demo;
 mod peers;
 mod process;
@@ -25,6 +26,9 @@ usage: cargo xtask <task>
 tasks:
   demo             serve a registry, push a directory, list it, read one file lazily, pull it, compare
   test [ARGS]      run all tests; installs the programs they need where it may
+  conformance [URL [--user NAME] [--sha512]]
+                   run the requirements of the distribution specification against our server, or against the registry
+                   at URL; the password is in BLOB_SPEC_PASSWORD
   tidy             check the rules that the compiler does not know
   codegen          generate the FlatBuffers code from crates/blob-core/schema/index.fbs
                    (FLATC names a flatc 25.12.19; without it one is built, which needs cmake and a C++ compiler)
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
         Some("demo") => demo::run(),
         Some("bench") => bench::run(rest),
         Some("test") => test::run(rest),
+        Some("conformance") => conformance::run(rest),
         Some("tidy") => tidy::run(),
         Some("codegen") => codegen::run(rest),
         Some("help" | "--help" | "-h") => {

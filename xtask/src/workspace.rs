@@ -79,7 +79,8 @@ fn read_into(files: &mut BTreeMap<String, String>, root: &Path, dir: &Path, deep
             }
             continue;
         }
-        let wanted = path.extension().is_some_and(|end| ["rs", "toml", "md", "lock", "fbs", "yml"].iter().any(|e| end == *e));
+        let wanted =
+            path.extension().is_some_and(|end| ["rs", "toml", "md", "lock", "fbs", "yml"].iter().any(|e| end == *e));
         if wanted {
             let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");

@@ -54,6 +54,7 @@ pub(crate) enum Command {
     Tag(cmd::tag::TagArgs),
     Tags(cmd::tags::TagsArgs),
     Cache(cmd::cache::CacheArgs),
+    Gc(cmd::gc::GcArgs),
     Serve(cmd::serve::ServeArgs),
     /// Print the version.
     Version,

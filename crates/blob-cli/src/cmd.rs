@@ -3,6 +3,7 @@
 pub(crate) mod cache;
 pub(crate) mod cat;
 pub(crate) mod cp;
+pub(crate) mod gc;
 pub(crate) mod inspect;
 pub(crate) mod ls;
 mod missing;
@@ -31,6 +32,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<(), Failu
         Command::Tag(args) => tag::run(args, session).await,
         Command::Tags(args) => tags::run(args, session).await,
         Command::Cache(args) => cache::run(args, session).await,
+        Command::Gc(args) => gc::run(args, session).await,
         Command::Serve(args) => serve::run(args, session).await,
         Command::Version => version::run(session).await,
     }

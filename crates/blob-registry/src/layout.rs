@@ -8,7 +8,8 @@
 //! which are removed a day later, and upload sessions, which can be resumed until then. The lock is advisory: programs
 //! that do not know it must not write to the layout at the same time.
 //!
-//! Nothing here collects garbage: deleting a manifest leaves its layers.
+//! Deleting a manifest leaves its layers; [`LayoutRegistry::collect_garbage`] and [`LayoutStore::collect_garbage`]
+//! remove what no manifest needs any more, also while others push.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ use crate::reference::Repository;
 
 mod disk;
 mod forward;
+mod gc;
+mod memo;
 mod places;
 mod push;
 mod refs;
@@ -28,7 +31,9 @@ mod upload;
 mod write;
 
 use disk::Layout;
-use places::Places;
+use places::{Beneath, Places};
+
+pub use gc::{GcOptions, GcReport};
 
 /// One image layout, whatever repository is asked for.
 ///
@@ -66,7 +71,7 @@ impl LayoutRegistry {
         offload(move || {
             layout.create()?;
             layout.check()?;
-            layout.reclaim();
+            layout.reclaim(write::LEFTOVER);
             Ok(Self { places: Places::One(layout) })
         })
         .await
@@ -89,7 +94,7 @@ impl LayoutRegistry {
     pub fn directory(&self) -> &Path {
         match &self.places {
             Places::One(layout) => layout.root(),
-            Places::Many(root) => root,
+            Places::Many(beneath) => &beneath.root,
         }
     }
 
@@ -102,6 +107,18 @@ impl LayoutRegistry {
         let (layout, digest) = (layout.clone(), *digest);
         let source = offload(move || layout.source(&digest)).await?;
         Ok(source.map(|source| Arc::new(source) as Arc<dyn ByteSource>))
+    }
+}
+
+impl LayoutRegistry {
+    /// Removes what no listed manifest needs. Others may read and push meanwhile; programs that do not know the lock
+    /// must not write.
+    ///
+    /// # Errors
+    /// [`RegistryError::Io`]; and the error of a listed manifest that cannot be read, since what it needs is then not
+    /// known. What was removed before stays removed.
+    pub async fn collect_garbage(&self, options: &GcOptions) -> Result<GcReport, RegistryError> {
+        self.places.collect_garbage(options).await
     }
 }
 
@@ -124,11 +141,19 @@ impl LayoutStore {
         offload(move || {
             std::fs::create_dir_all(&root).map_err(failed(|| format!("creating {}", root.display())))?;
             for (_, layout) in places::layouts(&root)? {
-                layout.reclaim();
+                layout.reclaim(write::LEFTOVER);
             }
-            Ok(Self { places: Places::Many(root) })
+            Ok(Self { places: Places::Many(Beneath::new(root)) })
         })
         .await
+    }
+
+    /// Removes what no listed manifest needs, repository by repository, as [`LayoutRegistry::collect_garbage`] does.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn collect_garbage(&self, options: &GcOptions) -> Result<GcReport, RegistryError> {
+        self.places.collect_garbage(options).await
     }
 
     /// The layout directory of a repository, which need not exist.

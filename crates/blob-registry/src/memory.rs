@@ -19,7 +19,7 @@ use crate::registry::{
     BlobReader, Manifest, Mount, Page, PageRequest, PushBlob, PushManifest, PushedBlob, PushedManifest, Registry,
     Upload, UploadId,
 };
-use crate::store::{self, Needed};
+use crate::store;
 
 mod upload;
 
@@ -129,15 +129,6 @@ impl State {
 }
 
 impl Contents {
-    fn has(&self, needed: &Needed) -> Result<(), Digest> {
-        let (there, digest) = match needed {
-            Needed::Blob(digest) => (self.blobs.contains_key(digest), digest),
-            Needed::Manifest(digest) => (self.manifests.contains_key(digest), digest),
-            Needed::Any(digest) => (self.blobs.contains_key(digest) || self.manifests.contains_key(digest), digest),
-        };
-        if there { Ok(()) } else { Err(*digest) }
-    }
-
     fn insert_manifest(&mut self, manifest: PushManifest, outline: Outline) {
         let size = manifest.bytes.len() as u64;
         let descriptor = Descriptor::new(manifest.media_type, manifest.digest, size);
@@ -246,7 +237,9 @@ impl Registry for MemoryRegistry {
         let mut state = self.lock();
         let contents = state.repositories.get(repository).unwrap_or(&empty);
         for needed in store::needed(&outline) {
-            contents.has(&needed).map_err(|absent| store::missing(repository, &manifest.digest, &absent))?;
+            if !contents.blobs.contains_key(&needed) {
+                return Err(store::missing(repository, &manifest.digest, &needed));
+            }
         }
         for tag in &manifest.tags {
             store::check_condition(repository, tag, contents.tags.get(tag), &manifest)?;

@@ -1,52 +1,56 @@
 //! An OCI registry over HTTP, in front of any [`Registry`].
 //!
 //! It speaks the OCI distribution specification 1.1 (and what its main branch adds: upload cancel, several tags in one
-//! push, digest headers) over HTTP/1.1 and unencrypted HTTP/2. TLS is the business of whoever stands in front.
+//! push, digest headers) over HTTP/1.1 and HTTP/2, with TLS (feature `tls`) or without.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::error::ErrorCode;
+use crate::reference::Repository;
 use crate::registry::{MAX_MANIFEST_BYTES, Registry};
 
 mod answer;
 mod auth;
 mod blobs;
 mod body;
+mod connect;
 mod log;
 mod manifests;
 mod query;
 mod range;
+mod rate;
 mod referrers;
 mod route;
 mod stall;
 mod tags;
+#[cfg(feature = "tls")]
+mod tls;
 mod uploads;
 
-pub use auth::Auth;
+pub use auth::{Action, Auth, Passwords, Rule, Who};
+#[cfg(feature = "htpasswd")]
+pub use auth::{Htpasswd, HtpasswdError};
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError};
 
 use answer::{Body, Fault};
-use auth::{Action, Need};
+use auth::{Need, Way};
 use body::RequestBody;
+use connect::Doors;
 use query::Query;
 use route::Route;
-
-/// How long shutdown waits for requests that are being answered.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// What a server takes from its clients. Sizes are in bytes.
 #[derive(Clone, Debug)]
@@ -64,6 +68,9 @@ pub struct ServerLimits {
     pub header_timeout: Duration,
     /// How long a body may stand still, in either direction: 60 s.
     pub idle_timeout: Duration,
+    /// Requests of one address in a second, on average over ten seconds; `None` for no limit. A network /64 of version 6
+    /// counts as one address. More are answered with 429.
+    pub requests_per_second: Option<NonZeroU32>,
 }
 
 impl Default for ServerLimits {
@@ -75,6 +82,7 @@ impl Default for ServerLimits {
             max_page: 1000,
             header_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_mins(1),
+            requests_per_second: None,
         }
     }
 }
@@ -99,7 +107,18 @@ pub struct Server;
 impl Server {
     /// A server in front of `registry`.
     pub fn builder(registry: Arc<dyn Registry>) -> ServerBuilder {
-        ServerBuilder { app: App { registry, limits: ServerLimits::default(), read_only: false, auth: None } }
+        ServerBuilder {
+            app: App {
+                registry,
+                limits: ServerLimits::default(),
+                read_only: false,
+                auth: None,
+                secure: false,
+                rate: None,
+            },
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
     }
 }
 
@@ -108,11 +127,14 @@ impl Server {
 #[must_use]
 pub struct ServerBuilder {
     app: App,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
 }
 
 impl ServerBuilder {
     /// Changes the limits.
     pub fn limits(mut self, limits: ServerLimits) -> Self {
+        self.app.rate = limits.requests_per_second.map(rate::Rate::new);
         self.app.limits = limits;
         self
     }
@@ -129,6 +151,14 @@ impl ServerBuilder {
         self
     }
 
+    /// Speaks TLS.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self.app.secure = true;
+        self
+    }
+
     /// Listens on `address`; port 0 takes a free one. Must be called within a Tokio runtime with I/O and time.
     ///
     /// # Errors
@@ -137,7 +167,11 @@ impl ServerBuilder {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let (stop, stopped) = watch::channel(());
-        let task = tokio::spawn(accept(listener, Arc::new(self.app), stopped));
+        #[cfg(feature = "tls")]
+        let doors = Doors::new(self.tls);
+        #[cfg(not(feature = "tls"))]
+        let doors = Doors::new();
+        let task = tokio::spawn(connect::accept(listener, Arc::new(self.app), doors, stopped));
         Ok(ServerHandle { address, stop, task: Some(task) })
     }
 }
@@ -181,6 +215,9 @@ struct App {
     limits: ServerLimits,
     read_only: bool,
     auth: Option<Auth>,
+    /// Whether clients reach it over TLS.
+    secure: bool,
+    rate: Option<rate::Rate>,
 }
 
 impl fmt::Debug for App {
@@ -189,66 +226,9 @@ impl fmt::Debug for App {
     }
 }
 
-/// Accepts connections until it is told to stop. The connections are tasks of a set that dies with this future.
-async fn accept(listener: TcpListener, app: Arc<App>, mut stopped: watch::Receiver<()>) {
-    let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(app.limits.max_connections.max(1)));
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let accepted = tokio::select! {
-            accepted = next => accepted,
-            // An error means that the handle is gone: stop as well.
-            _ = stopped.changed() => break,
-        };
-        match accepted {
-            (Ok(place), Ok((stream, _))) => {
-                connections.spawn(serve(stream, Arc::clone(&app), graceful.watcher(), place));
-            }
-            (_, Err(error)) => {
-                // Out of descriptors, or a client that went away: neither must end the server or spin it.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            (Err(_), _) => break,
-        }
-        while connections.try_join_next().is_some() {}
-    }
-    drop(listener);
-    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests did not finish in time and were cut off");
-    }
-    connections.shutdown().await;
-}
-
-/// Serves one connection.
-async fn serve(stream: TcpStream, app: Arc<App>, watcher: Watcher, place: OwnedSemaphorePermit) {
-    // Small answers must not wait for more; failure costs speed alone.
-    let _ = stream.set_nodelay(true);
-    let limits = app.limits.clone();
-    let io = TokioIo::new(stall::Watched::new(stream, limits.header_timeout, limits.idle_timeout));
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
-    let mut http2 = builder.http2();
-    http2.timer(TokioTimer::new()).max_concurrent_streams(64).max_header_list_size(64 << 10);
-    http2.keep_alive_interval(limits.header_timeout).keep_alive_timeout(limits.header_timeout);
-    let service = service_fn(move |request| {
-        let app = Arc::clone(&app);
-        async move { Ok::<_, std::convert::Infallible>(answer_logged(&app, request).await) }
-    });
-    let connection = builder.serve_connection(io, service).into_owned();
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%error, "a connection ended badly");
-    }
-    drop(place);
-}
-
 /// Answers a request, with a line in the access log when the answer is out.
-async fn answer_logged(app: &App, request: Request<Incoming>) -> Response<log::Logged> {
-    let entry = log::Entry::begin(request.method(), request.uri().path());
+async fn answer_logged(app: &App, peer: SocketAddr, request: Request<Incoming>) -> Response<log::Logged> {
+    let entry = log::Entry::begin(peer, request.method(), request.uri().path());
     let (mut parts, body) = request.into_parts();
     if let Some(authority) = parts.uri.authority()
         && !parts.headers.contains_key(header::HOST)
@@ -257,7 +237,11 @@ async fn answer_logged(app: &App, request: Request<Incoming>) -> Response<log::L
         parts.headers.insert(header::HOST, answer::value(authority.as_str()));
     }
     let mut body = RequestBody::new(body, app.limits.idle_timeout);
-    let mut response = match answer(app, &parts, &mut body).await {
+    let answered = match app.rate.as_ref().map(|rate| rate.take(peer.ip(), Instant::now())) {
+        None | Some(Ok(())) => answer(app, &parts, &mut body).await,
+        Some(Err(wait)) => Err(too_many(wait)),
+    };
+    let mut response = match answered {
         Ok(response) => response,
         Err(fault) => {
             // Asking for the body now would invite a client that waits for "100 Continue" to send it.
@@ -277,11 +261,18 @@ async fn answer(app: &App, parts: &http::request::Parts, body: &mut RequestBody)
     let query = Query::parse(parts.uri.query());
     let route = Route::parse(parts.uri.path())?;
     if route == Route::Token {
-        let issued = app.auth.as_ref().and_then(|auth| auth.issue(headers, &query));
+        let issued = match &app.auth {
+            Some(auth) => auth.issue(method, headers, &query, body).await,
+            None => None,
+        };
         return issued.unwrap_or_else(|| Err(Fault::plain(404, ErrorCode::Unknown, "no such path")));
     }
+    let from = mount_from(method, &query, &route);
     let principal = match &app.auth {
-        Some(auth) => auth.admit(headers, need(method, &route))?,
+        Some(auth) => {
+            let way = Way { headers, secure: app.secure };
+            auth.admit(way, need(method, &route, from.as_ref())).await?
+        }
         None => auth::everybody(),
     };
     if app.read_only && !matches!(*method, Method::GET | Method::HEAD) {
@@ -301,7 +292,7 @@ async fn answer(app: &App, parts: &http::request::Parts, body: &mut RequestBody)
         (Route::Manifest(..), &Method::PUT) => Err(Fault::of(ErrorCode::ManifestInvalid, "that is no tag")),
         (Route::Manifest(..), _) => Err(Fault::of(ErrorCode::ManifestUnknown, "no such manifest")),
         (Route::Base, &Method::GET | &Method::HEAD) => Ok(answer::json(&serde_json::json!({}))),
-        (Route::Catalog, &Method::GET | &Method::HEAD) => tags::catalog(app, &query).await,
+        (Route::Catalog, &Method::GET | &Method::HEAD) => tags::catalog(app, &principal, &query).await,
         (Route::Tags(repository), &Method::GET | &Method::HEAD) => tags::list(app, &query, repository).await,
         (Route::Referrers(repository, subject), &Method::GET | &Method::HEAD) => {
             referrers::list(app, &query, repository, subject).await
@@ -311,8 +302,17 @@ async fn answer(app: &App, parts: &http::request::Parts, body: &mut RequestBody)
     }
 }
 
+/// 429, with the time to wait.
+fn too_many(wait: Duration) -> Fault {
+    let fault = Fault::of(ErrorCode::TooManyRequests, "too many requests from this address");
+    fault.with(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1))
+}
+
 /// What a request needs to be allowed.
-fn need<'a>(method: &Method, route: &'a Route) -> Need<'a> {
+fn need<'a>(method: &Method, route: &'a Route, from: Option<&'a Repository>) -> Need<'a> {
+    if let (Some(from), Some(repository)) = (from, route.repository()) {
+        return Need::Mount(repository, from);
+    }
     let action = match *method {
         Method::GET | Method::HEAD if !matches!(route, Route::Upload(..)) => Action::Pull,
         // Cancelling one's own upload takes no more than making it.
@@ -324,6 +324,15 @@ fn need<'a>(method: &Method, route: &'a Route) -> Need<'a> {
         (_, Some(repository)) => Need::Repository(repository, action),
         (_, None) => Need::Known,
     }
+}
+
+/// The repository that a mount reads from.
+fn mount_from(method: &Method, query: &Query, route: &Route) -> Option<Repository> {
+    if *method != Method::POST || !matches!(route, Route::Uploads(_)) || query.first("mount").is_none() {
+        return None;
+    }
+    // What is no name is refused where the request is answered.
+    query.first("from").and_then(|name| Repository::new(name).ok())
 }
 
 /// 405, with the methods that work.

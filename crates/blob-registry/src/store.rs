@@ -1,12 +1,14 @@
 //! The rules that every store of this crate keeps: what a manifest must be to be taken, how lists are cut into pages,
 //! what a referrer looks like in a list.
 
+use std::fmt;
+
 use blob_core::{Digest, Event};
 
 use crate::descriptor::{Descriptor, media_type};
 use crate::error::{ErrorCode, RegistryError};
 use crate::manifest::Outline;
-use crate::reference::{Repository, Tag};
+use crate::reference::Tag;
 use crate::registry::{MAX_MANIFEST_BYTES, Page, PageRequest, PushBlob, PushManifest};
 
 /// Pages are never longer than this, whatever was asked for.
@@ -14,7 +16,7 @@ pub(crate) const MAX_PAGE: usize = 10_000;
 
 /// Checks a manifest by itself: its size, its digest, that it is one document of one kind, and that this kind is the
 /// one it was sent as.
-pub(crate) fn check_manifest(repository: &Repository, manifest: &PushManifest) -> Result<Outline, RegistryError> {
+pub(crate) fn check_manifest(repository: impl fmt::Display, manifest: &PushManifest) -> Result<Outline, RegistryError> {
     let action = || format!("pushing manifest {repository}@{}", manifest.digest);
     let size = manifest.bytes.len() as u64;
     if size > MAX_MANIFEST_BYTES {
@@ -45,40 +47,21 @@ pub(crate) fn check_manifest(repository: &Repository, manifest: &PushManifest) -
     Err(invalid(format!("a document of type {:?} {problem}", manifest.media_type)))
 }
 
-/// What a manifest names and the store must hold already.
-pub(crate) enum Needed {
-    /// A blob.
-    Blob(Digest),
-    /// A manifest.
-    Manifest(Digest),
-    /// Either: an index may list content of any type.
-    Any(Digest),
-}
-
-/// Everything that `outline` names and that must exist. The subject need not, nor need layers that may not be
-/// distributed.
-pub(crate) fn needed(outline: &Outline) -> impl Iterator<Item = Needed> + '_ {
-    let here = outline.blobs.iter().filter(|blob| !media_type::is_foreign(&blob.media_type));
-    let blobs = here.map(|blob| Needed::Blob(blob.digest));
-    let manifests = outline.manifests.iter().map(|child| {
-        if media_type::is_manifest(&child.media_type) {
-            Needed::Manifest(child.digest)
-        } else {
-            Needed::Any(child.digest)
-        }
-    });
-    blobs.chain(manifests)
+/// The blobs that `outline` names and that must be there. The subject need not, nor need layers that may not be
+/// distributed, nor the manifests of an index: indexes with some of their platforms elsewhere are common.
+pub(crate) fn needed(outline: &Outline) -> impl Iterator<Item = Digest> + '_ {
+    outline.blobs.iter().filter(|blob| !media_type::is_foreign(&blob.media_type)).map(|blob| blob.digest)
 }
 
 /// The refusal of a manifest that names what is not there.
-pub(crate) fn missing(repository: &Repository, manifest: &Digest, absent: &Digest) -> RegistryError {
+pub(crate) fn missing(repository: impl fmt::Display, manifest: &Digest, absent: &Digest) -> RegistryError {
     let action = format!("pushing manifest {repository}@{manifest}");
     RegistryError::detailed(action, ErrorCode::ManifestBlobUnknown, format!("{absent} is not in the repository"))
 }
 
 /// Checks that `tag`, which points at `current`, may be moved by `manifest`.
 pub(crate) fn check_condition(
-    repository: &Repository,
+    repository: impl fmt::Display,
     tag: &Tag,
     current: Option<&Digest>,
     manifest: &PushManifest,

@@ -78,7 +78,7 @@ pub struct UnifyOptions {
     /// Copy what is read from a later registry into the first.
     ///
     /// A blob goes in while it is read from beginning to end, and appears there if it has its digest; a manifest as
-    /// soon as everything it names is there. Under [`TagPolicy::Last`] the tag that it was read by goes with it. What
+    /// soon as the blobs that it names are there. Under [`TagPolicy::Last`] the tag that it was read by goes with it. What
     /// cannot be copied is read all the same. Reads of a part of a blob copy nothing.
     pub fill: bool,
     /// How long a registry that failed for the moment is asked last: 1 s, doubled with each failure up to 64 times

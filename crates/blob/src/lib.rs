@@ -10,6 +10,8 @@ mod inspect;
 mod location;
 mod pull;
 mod push;
+#[cfg(feature = "server")]
+pub mod serve;
 mod tag;
 
 pub use archive_manifest::{

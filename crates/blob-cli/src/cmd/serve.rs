@@ -1,16 +1,14 @@
 //! `blob serve`.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
-use blob::registry::layout::LayoutStore;
-use blob::registry::{MemoryRegistry, Registry, Server};
+use blob::serve::{self, AuthConfig, AuthScheme, ServeConfig, ServeError, TlsConfig};
 use clap::Args;
 use serde::Serialize;
 
 use crate::args::Format;
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::session::Session;
 use crate::signals::Signals;
 use crate::ui::{json, output};
@@ -19,25 +17,63 @@ const EXAMPLES: &str = "\
 Examples:
   blob serve --listen 127.0.0.1:5000 --root ./registry
   blob serve --listen 127.0.0.1:0                        a free port; everything is gone at the end
+  blob serve --listen 0.0.0.0:5000 --root ./registry \\
+    --tls-cert cert.pem --tls-key key.pem --htpasswd ./htpasswd
+  blob serve --file registry.yaml                        with mirrors and rules, see docs/registry.md
 
-There is neither encryption nor a question for credentials: on addresses that others reach, put a proxy in front.
+The htpasswd file is written with `htpasswd -B`. Files of users and certificates are read again when they change.
 -v logs a line for each request.";
+
+/// Larger descriptions are refused, in bytes.
+const MAX_FILE: u64 = 1 << 20;
 
 /// Serve a registry over HTTP, from a directory or from memory, until it is interrupted.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
-    /// Where to listen, ADDRESS:PORT; port 0 takes a free one.
-    #[arg(long, env = "BLOB_LISTEN", value_name = "ADDR:PORT", default_value = "127.0.0.1:5000")]
-    listen: SocketAddr,
+    /// Where to listen, ADDRESS:PORT; port 0 takes a free one [default: 127.0.0.1:5000].
+    #[arg(long, env = "BLOB_LISTEN", value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
 
     /// The directory that holds the registry; made if it does not exist. In memory without it.
     #[arg(long, env = "BLOB_ROOT", value_name = "DIR")]
     root: Option<PathBuf>,
 
+    /// Describes the registry in YAML; the other options win over it.
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+
     /// Refuse everything that writes.
     #[arg(long)]
     read_only: bool,
+
+    /// Set each tag once, and delete nothing.
+    #[arg(long)]
+    immutable_tags: bool,
+
+    /// Speak TLS with this certificate chain, in PEM form.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// The private key of the certificate, in PEM form.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Let only clients in whose certificate is from an authority in this file.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
+
+    /// Let only users of this file in, who may do everything.
+    #[arg(long, value_name = "FILE")]
+    htpasswd: Option<PathBuf>,
+
+    /// Let anybody read, and only the users write.
+    #[arg(long)]
+    anonymous_pull: bool,
+
+    /// Hand out tokens for the passwords, as large registries do.
+    #[arg(long)]
+    tokens: bool,
 }
 
 #[derive(Serialize)]
@@ -47,19 +83,23 @@ struct Listening {
 
 pub(crate) async fn run(args: ServeArgs, session: &Session) -> Result<(), Failure> {
     session.meter.clear();
-    let registry = open(&args).await?;
+    let config = config(args)?;
+    if config.auth.is_none() && !config.read_only && !config.listen.ip().is_loopback() {
+        tracing::warn!("whoever reaches {} can read, write and delete: --htpasswd asks for passwords", config.listen);
+    } else if config.auth.is_some() && config.tls.is_none() && !config.listen.ip().is_loopback() {
+        tracing::warn!("passwords cross the network in clear: use --tls-cert, or a proxy that speaks TLS");
+    }
     // Whoever reads where we listen may ask us to end at once.
     let mut signals = Signals::listen()?;
-    let server = Server::builder(registry).read_only(args.read_only).bind(args.listen).await;
-    let server = server.map_err(|error| Failure::io(format!("listening on {}", args.listen), &error))?;
-    let url = format!("http://{}", server.local_addr());
+    let server = serve::start(&config).await.map_err(|error| failure(&error))?;
+    let url = server.url();
     let ready = match session.options.output {
         Format::Json => json::line(&Listening { url }),
         _ => format!("listening on {url}\n"),
     };
     // Whoever started us may not care where we listen.
     match output::print(ready).await {
-        Err(failure) if failure.kind == crate::error::Kind::ClosedOutput => {}
+        Err(failure) if failure.kind == Kind::ClosedOutput => {}
         written => written?,
     }
     // To be asked to end is how a server ends: that is no failure.
@@ -68,10 +108,54 @@ pub(crate) async fn run(args: ServeArgs, session: &Session) -> Result<(), Failur
     Ok(())
 }
 
-async fn open(args: &ServeArgs) -> Result<Arc<dyn Registry>, Failure> {
-    let Some(root) = &args.root else { return Ok(Arc::new(MemoryRegistry::new())) };
-    let opened = LayoutStore::open(root.clone()).await;
-    let action = format!("opening the registry in {}", root.display());
-    let store = opened.map_err(|source| Failure::from(blob::Error::Registry { action, source }))?;
-    Ok(Arc::new(store))
+/// What the file says, and the options over it.
+fn config(args: ServeArgs) -> Result<ServeConfig, Failure> {
+    let mut config = args.file.as_deref().map(read).transpose()?.unwrap_or_default();
+    if let Some(listen) = args.listen {
+        config.listen = listen;
+    }
+    config.directory = args.root.or(config.directory);
+    config.read_only |= args.read_only;
+    config.immutable_tags |= args.immutable_tags;
+    if let (Some(certificate), Some(key)) = (args.tls_cert, args.tls_key) {
+        config.tls = Some(TlsConfig { certificate, key, client_ca: args.tls_client_ca });
+    }
+    if args.htpasswd.is_some() || args.anonymous_pull || args.tokens {
+        let auth = config.auth.get_or_insert_with(AuthConfig::default);
+        auth.htpasswd = args.htpasswd.or(auth.htpasswd.take());
+        auth.anonymous_pull |= args.anonymous_pull;
+        if args.tokens {
+            auth.scheme = AuthScheme::Bearer;
+        }
+    }
+    Ok(config)
+}
+
+fn read(path: &Path) -> Result<ServeConfig, Failure> {
+    let action = || format!("reading {}", path.display());
+    let size = std::fs::metadata(path).map_err(|error| Failure::io(action(), &error))?.len();
+    if size > MAX_FILE {
+        return Err(Failure::usage(format!("{} has {size} bytes, over the limit of {MAX_FILE}", path.display())));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::io(action(), &error))?;
+    // A file with nothing but comments describes the defaults.
+    let config: Result<Option<ServeConfig>, _> = yaml_serde::from_str(&text);
+    let config = config.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    let mut config = config.unwrap_or_default();
+    config.resolve_paths(path.parent().unwrap_or(Path::new("")));
+    Ok(config)
+}
+
+fn failure(error: &ServeError) -> Failure {
+    let kind = match error {
+        ServeError::Config(_) | ServeError::Users(_) | ServeError::Tls(_) => Kind::Usage,
+        _ => Kind::General,
+    };
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    Failure::new(kind, text)
 }

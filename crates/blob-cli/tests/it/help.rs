@@ -4,7 +4,8 @@ use snapbox::str;
 
 use crate::support::{Place, stderr, stdout};
 
-const COMMANDS: [&str; 11] = ["push", "pull", "cat", "ls", "tree", "cp", "inspect", "tag", "tags", "cache", "serve"];
+const COMMANDS: [&str; 12] =
+    ["push", "pull", "cat", "ls", "tree", "cp", "inspect", "tag", "tags", "cache", "gc", "serve"];
 
 #[test]
 fn the_overview() {
@@ -26,6 +27,7 @@ Commands:
   tag      Point tags at an archive, or at anything else in a repository
   tags     List the tags of a repository
   cache    Look after what was fetched and kept
+  gc       Remove what no manifest needs any more from a registry or an image layout on disk
   serve    Serve a registry over HTTP, from a directory or from memory, until it is interrupted
   version  Print the version
   help     Print this message or the help of the given subcommand(s)

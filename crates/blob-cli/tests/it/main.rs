@@ -9,6 +9,7 @@ mod help;
 mod json;
 mod refused;
 mod scenarios;
+mod serve;
 mod signals;
 mod streams;
 mod support;

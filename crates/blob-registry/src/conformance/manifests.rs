@@ -120,7 +120,7 @@ pub async fn wrong_manifests_are_refused(registry: &dyn Registry, repository: &R
     assert_not_found(registry.resolve(repository, &tag("v1").into()).await, "the tag of refused manifests");
 }
 
-/// Blobs and manifests that a manifest names must be there; the subject need not.
+/// Blobs that a manifest names must be there; the subject need not, nor must the manifests of an index.
 pub async fn what_manifests_name_must_exist(registry: &dyn Registry, repository: &Repository) {
     let mut manifest = artifact(registry, repository, "1").await;
     manifest.layers = vec![Descriptor::of("a/b", b"layer")];
@@ -130,8 +130,10 @@ pub async fn what_manifests_name_must_exist(registry: &dyn Registry, repository:
     let child = push_of(&manifest);
     let descriptor = Descriptor::of(media_type::IMAGE_MANIFEST, &child.bytes);
     let index = PushManifest::new(media_type::IMAGE_INDEX, ImageIndex::new(vec![descriptor]).to_bytes());
-    let refused = registry.push_manifest(repository, index.clone()).await.expect_err("the child is not there");
-    assert_eq!(refused.error_code(), ErrorCode::ManifestBlobUnknown, "{refused:?}");
+    // Registries may take an index before its manifests, and without them.
+    if let Err(refused) = registry.push_manifest(repository, index.clone()).await {
+        assert_eq!(refused.error_code(), ErrorCode::ManifestBlobUnknown, "{refused:?}");
+    }
     registry.push_manifest(repository, child).await.expect("the layer is there");
     registry.push_manifest(repository, index.clone()).await.expect("the child is there");
     let stored = registry.manifest(repository, &index.digest.into()).await.expect("it was taken");

@@ -14,12 +14,14 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use blob_core::Digest;
 use blob_core::source::{FileSource, SourceId};
 use bytes::Bytes;
 
 use super::failed;
+use super::memo::{Memo, Stamp};
 use super::refs::Index;
 use super::write::{self, Incoming};
 use crate::descriptor::{Descriptor, media_type};
@@ -31,18 +33,32 @@ use crate::registry::{MAX_MANIFEST_BYTES, Manifest};
 /// Larger `index.json` files are not read: 64 MiB.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 
+/// Blobs that somebody asks for are made young again when they are older than this.
+const FRESH: Duration = Duration::from_mins(10);
+
 /// At most this many nested indexes are opened to find a manifest that is not listed itself.
 const MAX_NESTED: usize = 10_000;
 
 /// A layout directory, which need not exist yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Layout {
     root: Arc<Path>,
+    memo: Arc<Memo>,
 }
 
 impl Layout {
     pub(super) fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into().into() }
+        Self::remembered(root, Arc::default())
+    }
+
+    /// The same, with what is remembered of it.
+    pub(super) fn remembered(root: impl Into<PathBuf>, memo: Arc<Memo>) -> Self {
+        Self { root: root.into().into(), memo }
+    }
+
+    /// What is remembered of it.
+    pub(super) fn memo(&self) -> &Memo {
+        &self.memo
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -96,10 +112,9 @@ impl Layout {
         write::replace(&self.temporaries(), &self.root.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)
     }
 
-    /// Removes what crashed writers left behind.
-    pub(super) fn reclaim(&self) {
-        write::reclaim(&self.temporaries());
-        write::reclaim(&self.uploads());
+    /// Removes what crashed writers left behind and nobody touched for `age`. Returns how many files that were.
+    pub(super) fn reclaim(&self, age: Duration) -> usize {
+        write::reclaim(&self.temporaries(), age) + write::reclaim(&self.uploads(), age)
     }
 
     /// A blob as a source whose id is its digest.
@@ -125,15 +140,28 @@ impl Layout {
     }
 
     /// The list of manifests. A layout without one has none.
-    pub(super) fn index(&self) -> Result<Index, RegistryError> {
+    pub(super) fn index(&self) -> Result<Arc<Index>, RegistryError> {
         let path = self.root.join("index.json");
         let action = || format!("reading {}", path.display());
-        match read_bounded(&path, MAX_INDEX_BYTES) {
-            Ok(bytes) => Index::parse(&bytes).ok_or_else(|| RegistryError::Protocol {
+        let read = || -> io::Result<(Stamp, Option<Arc<Index>>)> {
+            let file = File::open(&path)?;
+            let stamp = Stamp::from(&file.metadata()?)?;
+            if let Some(index) = self.memo.index(stamp) {
+                return Ok((stamp, Some(index)));
+            }
+            let bytes = take_bounded(file, MAX_INDEX_BYTES)?;
+            Ok((stamp, Index::parse(&bytes).map(Arc::new)))
+        };
+        match read() {
+            Ok((stamp, Some(index))) => {
+                self.memo.remember(stamp, Arc::clone(&index));
+                Ok(index)
+            }
+            Ok((_, None)) => Err(RegistryError::Protocol {
                 action: action(),
                 detail: "expected an object with a list of manifests".into(),
             }),
-            Err(error) if is_absent(&error) => Ok(Index::empty()),
+            Err(error) if is_absent(&error) => Ok(Arc::new(Index::empty())),
             Err(error) => Err(failed(action)(error)),
         }
     }
@@ -158,12 +186,15 @@ impl Layout {
         change: impl FnOnce(&mut Index) -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
         let path = self.root.join("index.json");
-        let mut index = self.index()?;
-        let before = index.to_bytes();
+        let before = self.index()?;
+        let mut index = Index::clone(&before);
         let result = change(&mut index)?;
-        let after = index.to_bytes();
-        if after != before || !path.exists() {
-            write::replace(&self.temporaries(), &path, &after)?;
+        if index != *before || !path.exists() {
+            write::replace(&self.temporaries(), &path, &index.to_bytes())?;
+            // Nobody else replaces it while the lock is held. Without a stamp it is read again.
+            if let Ok(stamp) = Stamp::of(&path) {
+                self.memo.remember(stamp, Arc::new(index));
+            }
         }
         Ok(result)
     }
@@ -251,6 +282,18 @@ impl Layout {
         Err(RegistryError::DigestMismatch { action: action(), expected: *digest, got })
     }
 
+    /// Makes a blob young again: whoever was told that it is there need not send it, and names it soon. What fails here
+    /// is found out by the push of the manifest.
+    pub(super) fn freshen(&self, digest: &Digest) {
+        let path = self.blob_path(digest);
+        let age = fs::metadata(&path).and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
+        if age.is_some_and(|age| age > FRESH)
+            && let Err(error) = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()))
+        {
+            tracing::debug!(%error, %digest, "a blob could not be made young");
+        }
+    }
+
     /// Stores the bytes of a manifest, whose digest was checked.
     pub(super) fn store(&self, digest: &Digest, bytes: &[u8]) -> Result<(), RegistryError> {
         if self.stat(digest)? == Some(bytes.len() as u64) {
@@ -279,6 +322,7 @@ impl Layout {
         if from.stat(digest)?.is_none() {
             return Ok(false);
         }
+        from.freshen(digest);
         self.create()?;
         let target = self.blob_path(digest);
         let directory = target.parent().unwrap_or(&self.root).to_owned();
@@ -316,8 +360,12 @@ fn absent<T>() -> io::Result<T> {
 
 /// Reads a file of at most `limit` bytes.
 fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    take_bounded(File::open(path)?, limit)
+}
+
+fn take_bounded(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    file.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         let message = format!("the file is over the limit of {limit} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));

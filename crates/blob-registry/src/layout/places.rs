@@ -1,15 +1,18 @@
 //! The registry trait over layouts, whether there is one of them or one for each repository.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use blob_core::source::FileSource;
 use blob_core::{ByteSource, Digest};
 
 use super::disk::Layout;
+use super::gc::{self, GcOptions, GcReport};
+use super::memo::{Memo, Referrer, Said};
 use super::upload::DiskUpload;
 use super::{failed, offload, push};
 use crate::descriptor::Descriptor;
@@ -20,18 +23,46 @@ use crate::registry::{
     BlobReader, Manifest, Mount, Page, PageRequest, PushBlob, PushManifest, PushedBlob, PushedManifest, Registry,
     Upload, UploadId,
 };
-use crate::store::{self, Needed};
+use crate::store;
 
 /// The directory of a repository's layout. No part of a repository name begins with an underscore.
 const LAYOUT: &str = "_layout";
+
+/// Of more repositories than this, nothing is remembered for long.
+const MAX_MEMOS: usize = 1024;
 
 /// Where layouts are.
 #[derive(Clone, Debug)]
 pub(super) enum Places {
     /// One layout, whatever the repository is called.
     One(Layout),
-    /// Beneath this directory, each repository as a path of directories with its layout in `_layout`.
-    Many(Arc<Path>),
+    /// Beneath a directory, each repository as a path of directories with its layout in `_layout`.
+    Many(Beneath),
+}
+
+/// Layouts beneath a directory, with what is remembered of them.
+#[derive(Clone, Debug)]
+pub(super) struct Beneath {
+    pub(super) root: Arc<Path>,
+    memos: Arc<Mutex<HashMap<Repository, Arc<Memo>>>>,
+}
+
+impl Beneath {
+    pub(super) fn new(root: Arc<Path>) -> Self {
+        Self { root, memos: Arc::default() }
+    }
+
+    fn layout(&self, repository: &Repository) -> Layout {
+        let memo = {
+            // Changes are single insertions: the map is whole even if a thread panicked.
+            let mut memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
+            if memos.len() >= MAX_MEMOS && !memos.contains_key(repository) {
+                memos.clear();
+            }
+            Arc::clone(memos.entry(repository.clone()).or_default())
+        };
+        Layout::remembered(self.root.join(repository.as_str()).join(LAYOUT), memo)
+    }
 }
 
 impl Places {
@@ -39,7 +70,15 @@ impl Places {
     pub(super) fn layout(&self, repository: &Repository) -> Layout {
         match self {
             Self::One(layout) => layout.clone(),
-            Self::Many(root) => Layout::new(root.join(repository.as_str()).join(LAYOUT)),
+            Self::Many(beneath) => beneath.layout(repository),
+        }
+    }
+
+    /// What messages call `repository`: a single layout is known by its directory.
+    fn shown(&self, repository: &Repository) -> String {
+        match self {
+            Self::One(layout) => format!("oci:{}", layout.root().display()),
+            Self::Many(_) => repository.to_string(),
         }
     }
 
@@ -47,7 +86,8 @@ impl Places {
     pub(super) async fn source(&self, repository: &Repository, digest: &Digest) -> Result<FileSource, RegistryError> {
         let (layout, digest) = (self.layout(repository), *digest);
         let source = offload(move || layout.source(&digest)).await?;
-        source.ok_or_else(|| RegistryError::code(format!("reading blob {repository}@{digest}"), ErrorCode::BlobUnknown))
+        let action = || format!("reading blob {}@{digest}", self.shown(repository));
+        source.ok_or_else(|| RegistryError::code(action(), ErrorCode::BlobUnknown))
     }
 
     /// Makes `digest` a blob of `repository` if another one (or `from`) has it.
@@ -60,10 +100,13 @@ impl Places {
         let (places, target, digest) = (self.clone(), self.layout(repository), *digest);
         let from = from.map(|from| self.layout(from));
         offload(move || match (&places, from) {
-            (Self::One(layout), _) => Ok(layout.stat(&digest)?.is_some()),
+            (Self::One(layout), _) => {
+                layout.freshen(&digest);
+                Ok(layout.stat(&digest)?.is_some())
+            }
             (Self::Many(_), Some(from)) => target.link(&digest, &from),
-            (Self::Many(root), None) => {
-                for (_, layout) in layouts(root)? {
+            (Self::Many(beneath), None) => {
+                for (_, layout) in layouts(&beneath.root)? {
                     if target.link(&digest, &layout)? {
                         return Ok(true);
                     }
@@ -74,9 +117,25 @@ impl Places {
         .await
     }
 
+    /// Collects the garbage of every layout.
+    pub(super) async fn collect_garbage(&self, options: &GcOptions) -> Result<GcReport, RegistryError> {
+        let (places, options) = (self.clone(), options.clone());
+        offload(move || match &places {
+            Self::One(layout) => gc::collect(layout, &options),
+            Self::Many(beneath) => {
+                let mut report = GcReport::default();
+                for (_, layout) in layouts(&beneath.root)? {
+                    report.add(gc::collect(&layout, &options)?);
+                }
+                Ok(report)
+            }
+        })
+        .await
+    }
+
     async fn start(&self, repository: &Repository) -> Result<Box<dyn Upload>, RegistryError> {
-        let (layout, repository) = (self.layout(repository), repository.clone());
-        let upload = offload(move || DiskUpload::start(layout, repository)).await?;
+        let (layout, name) = (self.layout(repository), self.shown(repository));
+        let upload = offload(move || DiskUpload::start(layout, name)).await?;
         Ok(Box::new(upload))
     }
 }
@@ -116,7 +175,7 @@ pub(super) fn layouts(root: &Path) -> Result<Vec<(Repository, Layout)>, Registry
     Ok(found)
 }
 
-fn unknown_manifest(action: &str, repository: &Repository, target: &Target) -> RegistryError {
+fn unknown_manifest(action: &str, repository: &str, target: &Target) -> RegistryError {
     let action = match target {
         Target::Tag(tag) => format!("{action} manifest {repository}:{tag}"),
         Target::Digest(digest) => format!("{action} manifest {repository}@{digest}"),
@@ -127,15 +186,13 @@ fn unknown_manifest(action: &str, repository: &Repository, target: &Target) -> R
 /// Stores a manifest under the lock, so that nothing it names is deleted meanwhile.
 fn push_manifest(
     layout: &Layout,
-    repository: &Repository,
+    repository: &str,
     manifest: &PushManifest,
     outline: &Outline,
 ) -> Result<(), RegistryError> {
     layout.create()?;
     layout.update(|index| {
-        for needed in store::needed(outline) {
-            // A layout holds blobs and manifests in one place.
-            let (Needed::Blob(digest) | Needed::Manifest(digest) | Needed::Any(digest)) = needed;
+        for digest in store::needed(outline) {
             if layout.stat(&digest)?.is_none() {
                 return Err(store::missing(repository, &manifest.digest, &digest));
             }
@@ -158,33 +215,50 @@ fn push_manifest(
 
 /// Everything that `layout` lists with this subject, by digest.
 fn referrers(layout: &Layout, subject: &Digest, kind: Option<&str>) -> Result<Vec<Descriptor>, RegistryError> {
-    let mut listed: Vec<Descriptor> = layout.index()?.descriptors().collect();
-    listed.sort_by_key(|entry| entry.digest.to_string());
-    listed.dedup_by_key(|entry| entry.digest);
-    let text = subject.to_string();
+    let index = layout.index()?;
+    let mut seen = HashSet::new();
     let mut found = Vec::new();
-    for entry in listed {
-        let bytes = match layout.document(&entry.digest) {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => continue,
-            // Another program listed something that is damaged or no manifest: it cannot be anybody's referrer.
-            Err(error) if error.is_integrity() || error.error_code() == ErrorCode::SizeInvalid => {
-                tracing::warn!(%error, "an entry of a layout is left out of a list of referrers");
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        // Most manifests do not name the subject at all: they need not be parsed.
-        if !bytes.windows(text.len()).any(|window| window == text.as_bytes()) {
+    for entry in index.descriptors() {
+        if !seen.insert(entry.digest) {
             continue;
         }
-        let Ok(outline) = Outline::parse(&bytes) else { continue };
-        let about = outline.subject.as_ref().is_some_and(|named| named.digest == *subject);
-        if about && kind.is_none_or(|kind| outline.artifact_type.as_deref() == Some(kind)) {
-            found.push(store::referrer(&Descriptor { size: bytes.len() as u64, ..entry }, outline));
+        let Said::About(referrer) = said(layout, &entry)? else { continue };
+        let wanted = kind.is_none_or(|kind| referrer.entry.artifact_type.as_deref() == Some(kind));
+        // What is remembered may have been taken away by another program.
+        if referrer.subject == *subject && wanted && layout.stat(&entry.digest)?.is_some() {
+            found.push(referrer.entry.clone());
         }
     }
+    layout.memo().trim(&seen);
+    found.sort_by_key(|entry| entry.digest.to_string());
     Ok(found)
+}
+
+/// What a listed manifest says about another one. Each is read once.
+fn said(layout: &Layout, entry: &Descriptor) -> Result<Said, RegistryError> {
+    if let Some(known) = layout.memo().said(&entry.digest) {
+        return Ok(known);
+    }
+    let bytes = match layout.document(&entry.digest) {
+        Ok(Some(bytes)) => bytes,
+        // It may come again.
+        Ok(None) => return Ok(Said::Nothing),
+        // Another program listed something that is damaged or no manifest: it cannot be anybody's referrer.
+        Err(error) if error.is_integrity() || error.error_code() == ErrorCode::SizeInvalid => {
+            tracing::warn!(%error, "an entry of a layout is left out of a list of referrers");
+            return Ok(Said::Nothing);
+        }
+        Err(error) => return Err(error),
+    };
+    let outline = Outline::parse(&bytes).ok();
+    let found = outline.and_then(|outline| {
+        let subject = outline.subject.as_ref()?.digest;
+        let descriptor = Descriptor { size: bytes.len() as u64, ..entry.clone() };
+        Some(Arc::new(Referrer { subject, entry: store::referrer(&descriptor, outline) }))
+    });
+    let said = found.map_or(Said::Nothing, Said::About);
+    layout.memo().remember_said(entry.digest, said.clone());
+    Ok(said)
 }
 
 #[async_trait]
@@ -192,19 +266,26 @@ impl Registry for Places {
     async fn resolve(&self, repository: &Repository, target: &Target) -> Result<Descriptor, RegistryError> {
         let (layout, wanted) = (self.layout(repository), target.clone());
         let found = offload(move || layout.resolve(&wanted)).await?;
-        found.ok_or_else(|| unknown_manifest("resolving", repository, target))
+        found.ok_or_else(|| unknown_manifest("resolving", &self.shown(repository), target))
     }
 
     async fn manifest(&self, repository: &Repository, target: &Target) -> Result<Manifest, RegistryError> {
         let (layout, wanted) = (self.layout(repository), target.clone());
         let found = offload(move || layout.manifest(&wanted)).await?;
-        found.ok_or_else(|| unknown_manifest("reading", repository, target))
+        found.ok_or_else(|| unknown_manifest("reading", &self.shown(repository), target))
     }
 
     async fn stat_blob(&self, repository: &Repository, digest: &Digest) -> Result<u64, RegistryError> {
-        let (layout, wanted) = (self.layout(repository), *digest);
-        let size = offload(move || layout.stat(&wanted)).await?;
-        let action = || format!("looking for blob {repository}@{digest}");
+        let (layout, wanted, served) = (self.layout(repository), *digest, matches!(self, Self::Many(_)));
+        let size = offload(move || {
+            let size = layout.stat(&wanted)?;
+            if served && size.is_some() {
+                layout.freshen(&wanted);
+            }
+            Ok(size)
+        });
+        let size = size.await?;
+        let action = || format!("looking for blob {}@{digest}", self.shown(repository));
         size.ok_or_else(|| RegistryError::code(action(), ErrorCode::BlobUnknown))
     }
 
@@ -215,7 +296,7 @@ impl Registry for Places {
         range: Option<Range<u64>>,
     ) -> Result<BlobReader, RegistryError> {
         let source = self.source(repository, digest).await?;
-        let (action, size) = (format!("reading blob {repository}@{digest}"), source.size());
+        let (action, size) = (format!("reading blob {}@{digest}", self.shown(repository)), source.size());
         let range = range.unwrap_or(0..size);
         if !blob_core::range::fits(&range, size) {
             return Err(store::bad_range(action, range.start, range.end, size));
@@ -233,12 +314,16 @@ impl Registry for Places {
     }
 
     async fn push_blob(&self, repository: &Repository, blob: PushBlob) -> Result<PushedBlob, RegistryError> {
-        let action = format!("pushing blob {repository}@{}", blob.digest);
+        let action = format!("pushing blob {}@{}", self.shown(repository), blob.digest);
         let (layout, digest) = (self.layout(repository), blob.digest);
         if !blob.known_absent {
             let layout = layout.clone();
             // A file of another size is damaged, and is replaced.
-            if offload(move || layout.stat(&digest)).await? == Some(blob.source.size()) {
+            let stat = offload(move || {
+                layout.freshen(&digest);
+                layout.stat(&digest)
+            });
+            if stat.await? == Some(blob.source.size()) {
                 store::report_existing(&blob, &action)?;
                 return Ok(PushedBlob::Existing);
             }
@@ -258,8 +343,8 @@ impl Registry for Places {
     }
 
     async fn resume_upload(&self, repository: &Repository, id: &UploadId) -> Result<Box<dyn Upload>, RegistryError> {
-        let (layout, repository, id) = (self.layout(repository), repository.clone(), id.clone());
-        let upload = offload(move || DiskUpload::resume(layout, repository, &id)).await?;
+        let (layout, name, id) = (self.layout(repository), self.shown(repository), id.clone());
+        let upload = offload(move || DiskUpload::resume(layout, name, &id)).await?;
         Ok(Box::new(upload))
     }
 
@@ -280,7 +365,7 @@ impl Registry for Places {
         repository: &Repository,
         manifest: PushManifest,
     ) -> Result<PushedManifest, RegistryError> {
-        let (layout, repository) = (self.layout(repository), repository.clone());
+        let (layout, repository) = (self.layout(repository), self.shown(repository));
         offload(move || {
             let outline = store::check_manifest(&repository, &manifest)?;
             push_manifest(&layout, &repository, &manifest, &outline)?;
@@ -290,7 +375,7 @@ impl Registry for Places {
     }
 
     async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<(), RegistryError> {
-        let (layout, repository, digest) = (self.layout(repository), repository.clone(), *digest);
+        let (layout, repository, digest) = (self.layout(repository), self.shown(repository), *digest);
         offload(move || {
             let target = Target::Digest(digest);
             let unknown = || unknown_manifest("deleting", &repository, &target);
@@ -307,7 +392,7 @@ impl Registry for Places {
     }
 
     async fn delete_blob(&self, repository: &Repository, digest: &Digest) -> Result<(), RegistryError> {
-        let (layout, repository, digest) = (self.layout(repository), repository.clone(), *digest);
+        let (layout, repository, digest) = (self.layout(repository), self.shown(repository), *digest);
         offload(move || {
             let action = || format!("deleting blob {repository}@{digest}");
             let unknown = || RegistryError::code(action(), ErrorCode::BlobUnknown);
@@ -325,7 +410,7 @@ impl Registry for Places {
     }
 
     async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<(), RegistryError> {
-        let (layout, repository, tag) = (self.layout(repository), repository.clone(), tag.clone());
+        let (layout, repository, tag) = (self.layout(repository), self.shown(repository), tag.clone());
         offload(move || {
             let found = layout.exists() && layout.update(|index| Ok(index.untag(&tag)))?;
             if found { Ok(()) } else { Err(unknown_manifest("untagging", &repository, &Target::Tag(tag))) }
@@ -341,7 +426,10 @@ impl Registry for Places {
             let there = if one { !index.is_empty() } else { layout.exists() };
             Ok(there.then(|| index.tags()))
         });
-        let unknown = || RegistryError::code(format!("listing the tags of {repository}"), ErrorCode::NameUnknown);
+        let unknown = || {
+            let action = format!("listing the tags of {}", self.shown(repository));
+            RegistryError::code(action, ErrorCode::NameUnknown)
+        };
         let tags = tags.await?.ok_or_else(unknown)?;
         Ok(store::page(tags.into_keys(), page, ToString::to_string))
     }
@@ -359,10 +447,10 @@ impl Registry for Places {
     }
 
     async fn repositories(&self, page: &PageRequest) -> Result<Page<Repository>, RegistryError> {
-        let Self::Many(root) = self else {
+        let Self::Many(beneath) = self else {
             return Err(RegistryError::unsupported("listing the repositories of a single layout"));
         };
-        let root = Arc::clone(root);
+        let root = Arc::clone(&beneath.root);
         let mut names: Vec<Repository> =
             offload(move || layouts(&root)).await?.into_iter().map(|(name, _)| name).collect();
         names.sort();

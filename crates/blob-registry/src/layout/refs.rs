@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use blob_core::Digest;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::descriptor::{Descriptor, media_type};
@@ -14,7 +15,7 @@ use crate::reference::Tag;
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// The content of `index.json`.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Index {
     document: Map<String, Value>,
     entries: Vec<Value>,
@@ -43,9 +44,14 @@ impl Index {
 
     /// The bytes of the file.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let mut document = self.document.clone();
-        document.insert("manifests".into(), Value::Array(self.entries.clone()));
-        Value::Object(document).to_string().into_bytes()
+        #[derive(Serialize)]
+        struct File<'a> {
+            #[serde(flatten)]
+            document: &'a Map<String, Value>,
+            manifests: &'a [Value],
+        }
+        let file = File { document: &self.document, manifests: &self.entries };
+        serde_json::to_vec(&file).expect("JSON values with texts for names can be written")
     }
 
     /// Whether nothing is listed.
@@ -56,6 +62,17 @@ impl Index {
     /// The manifests, without those whose entries are no descriptors. One that has several tags comes several times.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = Descriptor> + '_ {
         self.entries.iter().filter_map(descriptor)
+    }
+
+    /// The manifests, and whether each has a name: a tag, or what other programs take for one.
+    pub(super) fn listed(&self) -> impl Iterator<Item = (Descriptor, bool)> + '_ {
+        self.entries.iter().filter_map(|entry| Some((descriptor(entry)?, ref_name(entry).is_some())))
+    }
+
+    /// Takes what has no name and is not `wanted` off the list.
+    pub(super) fn keep(&mut self, wanted: impl Fn(&Digest) -> bool) {
+        self.entries
+            .retain(|entry| ref_name(entry).is_some() || descriptor(entry).is_none_or(|entry| wanted(&entry.digest)));
     }
 
     /// The manifest with this digest.
@@ -74,9 +91,9 @@ impl Index {
         let mut tags = BTreeMap::new();
         for entry in &self.entries {
             if let Some(tag) = ref_name(entry).and_then(|name| Tag::new(name).ok())
-                && let Some(descriptor) = descriptor(entry)
+                && let Some(digest) = entry.get("digest").and_then(|digest| digest.as_str()?.parse().ok())
             {
-                tags.entry(tag).or_insert(descriptor.digest);
+                tags.entry(tag).or_insert(digest);
             }
         }
         tags

@@ -12,7 +12,6 @@ use bytes::Bytes;
 use super::disk::{Layout, is_absent};
 use super::{failed, offload, write};
 use crate::error::{ErrorCode, RegistryError};
-use crate::reference::Repository;
 use crate::registry::{Upload, UploadId};
 use crate::{store, token};
 
@@ -27,15 +26,16 @@ pub(super) struct DiskUpload {
 #[derive(Clone)]
 struct Session {
     layout: Layout,
-    repository: Repository,
+    /// What messages call the repository.
+    name: String,
     id: String,
 }
 
 impl DiskUpload {
     /// Opens a new session.
-    pub(super) fn start(layout: Layout, repository: Repository) -> Result<Self, RegistryError> {
+    pub(super) fn start(layout: Layout, name: String) -> Result<Self, RegistryError> {
         layout.create()?;
-        let session = Session { layout, repository, id: token::random()? };
+        let session = Session { layout, name, id: token::random()? };
         let create = || {
             fs::create_dir_all(session.layout.uploads())?;
             File::options().write(true).create_new(true).open(session.path())
@@ -43,14 +43,14 @@ impl DiskUpload {
         create().map_err(failed(|| session.action()))?;
         // A server that runs for years must not pile up what clients gave up: one session in 64 looks for leftovers.
         if ["00", "55", "aa", "ff"].iter().any(|start| session.id.starts_with(start)) {
-            session.layout.reclaim();
+            session.layout.reclaim(write::LEFTOVER);
         }
         Ok(Self { session, offset: 0, hasher: Some(Hasher::sha256()) })
     }
 
     /// Takes up a session where it stands.
-    pub(super) fn resume(layout: Layout, repository: Repository, id: &UploadId) -> Result<Self, RegistryError> {
-        let session = Session { layout, repository, id: id.as_str().to_owned() };
+    pub(super) fn resume(layout: Layout, name: String, id: &UploadId) -> Result<Self, RegistryError> {
+        let session = Session { layout, name, id: id.as_str().to_owned() };
         // What is not one of our names is never made part of a path.
         if !token::is_wellformed(&session.id) {
             return Err(session.unknown());
@@ -69,7 +69,7 @@ impl Session {
     }
 
     fn action(&self) -> String {
-        format!("uploading to {}", self.repository)
+        format!("uploading to {}", self.name)
     }
 
     fn unknown(&self) -> RegistryError {

@@ -12,7 +12,7 @@ use crate::error::RegistryError;
 use crate::token;
 
 /// Temporary files and upload sessions that nobody touched for a day are leftovers.
-const LEFTOVER: Duration = Duration::from_hours(24);
+pub(super) const LEFTOVER: Duration = Duration::from_hours(24);
 
 /// A file that is removed unless it is published.
 #[derive(Debug)]
@@ -73,7 +73,10 @@ pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
 /// Replaces the file `target` by `content`.
 pub(super) fn replace(temporaries: &Path, target: &Path, content: &[u8]) -> Result<(), RegistryError> {
     let mut temporary = Temporary::create(temporaries)?;
-    temporary.file.write_all(content).map_err(failed(|| format!("writing {}", target.display())))?;
+    let action = || format!("writing {}", target.display());
+    temporary.file.write_all(content).map_err(failed(action))?;
+    // The clock of the file system may stand still between two writes; who reads tells them apart by their times.
+    temporary.file.set_modified(SystemTime::now()).map_err(failed(action))?;
     temporary.publish(target)
 }
 
@@ -116,15 +119,19 @@ impl Incoming {
     }
 }
 
-/// Removes the leftovers in `directory`. What cannot be listed or removed stays: that costs space, no more.
-pub(super) fn reclaim(directory: &Path) {
-    let Ok(entries) = fs::read_dir(directory) else { return };
+/// Removes what is in `directory` and older than `limit`; returns how many files that were. What cannot be listed or
+/// removed stays: that costs space, no more.
+pub(super) fn reclaim(directory: &Path, limit: Duration) -> usize {
+    let Ok(entries) = fs::read_dir(directory) else { return 0 };
     let now = SystemTime::now();
+    let mut count = 0;
     for entry in entries.flatten() {
         let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| now.duration_since(time).ok());
-        if age.is_some_and(|age| age > LEFTOVER) {
+        if age.is_some_and(|age| age > limit) {
             let removed = fs::remove_file(entry.path());
             tracing::debug!(path = %entry.path().display(), ok = removed.is_ok(), "a leftover was reclaimed");
+            count += usize::from(removed.is_ok());
         }
     }
+    count
 }

@@ -1,29 +1,41 @@
 //! Who may do what: Basic credentials, or bearer tokens from an issuer in the same process.
-//!
-//! This is for tests and small set-ups: users live in memory and either do everything or only read.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use blob_core::Digest;
 use http::header::{self, HeaderValue};
-use http::{HeaderMap, Response};
-use serde_json::json;
+use http::{HeaderMap, Method, Response};
 
 use super::answer::{self, Body, Fault};
+use super::body::RequestBody;
 use super::query::Query;
 use crate::error::ErrorCode;
 use crate::reference::Repository;
-use crate::token;
 
-/// More tokens than this are not remembered; the ones that expire first give way.
-const MAX_TOKENS: usize = 10_000;
+#[cfg(feature = "htpasswd")]
+mod htpasswd;
+mod passwords;
+mod rules;
+mod tokens;
+
+#[cfg(feature = "htpasswd")]
+pub use htpasswd::{Htpasswd, HtpasswdError};
+pub use passwords::Passwords;
+pub use rules::{Action, Rule, Who};
+
+use passwords::InMemory;
+use rules::Rights;
+use tokens::{Issuer, Scope, Wish};
+
+/// Largest body of a token request in bytes.
+const MAX_FORM: u64 = 64 << 10;
 
 /// The access rules of a server.
+///
+/// Without [rules](Self::rules) every user does everything, except for [readers](Self::reader).
 ///
 /// ```
 /// use blob_registry::server::Auth;
@@ -33,51 +45,15 @@ const MAX_TOKENS: usize = 10_000;
 /// ```
 pub struct Auth {
     scheme: Scheme,
-    users: Vec<User>,
-    anonymous_pull: bool,
+    in_memory: InMemory,
+    passwords: Vec<Arc<dyn Passwords>>,
+    rights: Arc<Rights>,
+    token_url: Option<String>,
 }
 
 enum Scheme {
     Basic { realm: String },
-    Bearer { service: String, lifetime: Duration, issued: Mutex<HashMap<String, Grant>> },
-}
-
-struct User {
-    /// Digest of `name:password`: comparing digests takes the same time wherever they differ.
-    credentials: Digest,
-    writes: bool,
-}
-
-/// What a token allows.
-struct Grant {
-    scopes: Vec<Scope>,
-    expires: Instant,
-}
-
-/// `type:name:action,action`
-#[derive(Clone, PartialEq, Eq)]
-struct Scope {
-    kind: String,
-    name: String,
-    actions: Vec<String>,
-}
-
-/// What a request does to a repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    Pull,
-    Push,
-    Delete,
-}
-
-impl Action {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Pull => "pull",
-            Self::Push => "push",
-            Self::Delete => "delete",
-        }
-    }
+    Bearer(Box<Issuer>),
 }
 
 /// What a request needs.
@@ -89,199 +65,281 @@ pub(super) enum Need<'a> {
     Catalog,
     /// To do this.
     Repository(&'a Repository, Action),
+    /// To push to the first and read the second.
+    Mount(&'a Repository, &'a Repository),
 }
 
 /// What whoever sent a request may do.
 pub(super) struct Principal {
-    reads: bool,
-    writes: bool,
-    scopes: Vec<Scope>,
+    /// `None` where there are no rules.
+    rights: Option<Arc<Rights>>,
+    user: Option<String>,
+    /// What the token is for; credentials are for everything that their user may do.
+    scopes: Option<Vec<Scope>>,
 }
 
 impl Principal {
-    fn new(reads: bool, writes: bool) -> Self {
-        Self { reads, writes, scopes: Vec::new() }
-    }
-
     /// Whether `action` on `repository` is allowed.
     pub(super) fn may(&self, action: Action, repository: &Repository) -> bool {
-        let by_rank = if action == Action::Pull { self.reads } else { self.writes };
-        by_rank || self.scopes.iter().any(|scope| scope.allows("repository", repository.as_str(), action.name()))
+        let in_scope = self.scopes.as_ref().is_none_or(|scopes| {
+            scopes.iter().any(|scope| scope.allows("repository", repository.as_str(), action.name()))
+        });
+        in_scope && self.user_may(action, repository)
     }
 
-    /// Whether every repository may be read.
-    pub(super) fn may_everything(&self) -> bool {
-        self.reads
+    /// Whether the user may do it, whatever the token is for.
+    fn user_may(&self, action: Action, repository: &Repository) -> bool {
+        self.rights.as_ref().is_none_or(|rights| rights.allow(self.user.as_deref(), action, repository))
+    }
+
+    /// Whether the user may read every repository. No scope of a token stands for that.
+    pub(super) fn reads_everything(&self) -> bool {
+        self.rights.as_ref().is_none_or(|rights| rights.allow_everywhere(self.user.as_deref(), Action::Pull))
+    }
+
+    /// Whether a list of repositories may name `repository`.
+    pub(super) fn sees(&self, repository: &Repository) -> bool {
+        self.user_may(Action::Pull, repository)
     }
 
     fn satisfies(&self, need: Need<'_>) -> bool {
         match need {
             Need::Known => true,
-            Need::Catalog => self.reads || self.scopes.iter().any(|scope| scope.allows("registry", "catalog", "*")),
+            Need::Catalog => self
+                .scopes
+                .as_ref()
+                .is_none_or(|scopes| scopes.iter().any(|scope| scope.allows("registry", "catalog", "*"))),
             Need::Repository(repository, action) => self.may(action, repository),
+            // Who may not read the other repository gets an upload session instead: only a token that could say more
+            // is sent back.
+            Need::Mount(to, from) => {
+                self.may(Action::Push, to) && (self.may(Action::Pull, from) || !self.user_may(Action::Pull, from))
+            }
         }
     }
 }
 
-impl Scope {
-    /// `repository:a/b:pull,push`; the name may hold colons.
-    fn parse(text: &str) -> Option<Self> {
-        let (kind, rest) = text.split_once(':')?;
-        let (name, actions) = rest.rsplit_once(':')?;
-        let actions = actions.split(',').filter(|action| !action.is_empty()).map(str::to_owned).collect();
-        Some(Self { kind: kind.into(), name: name.into(), actions })
-    }
-
-    fn allows(&self, kind: &str, name: &str, action: &str) -> bool {
-        self.kind == kind && self.name == name && self.actions.iter().any(|own| own == action || own == "*")
-    }
+/// How a request reached the server.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'a> {
+    pub(super) headers: &'a HeaderMap,
+    /// Over TLS.
+    pub(super) secure: bool,
 }
 
 impl Auth {
     /// Basic credentials with every request.
     pub fn basic(realm: impl Into<String>) -> Self {
-        Self { scheme: Scheme::Basic { realm: realm.into() }, users: Vec::new(), anonymous_pull: false }
+        Self::new(Scheme::Basic { realm: realm.into() })
     }
 
-    /// Bearer tokens, which `GET /token?service=…&scope=…` of the same server issues for five minutes against Basic
-    /// credentials. The tokens mean nothing outside this process.
+    /// Bearer tokens, which `/token` of the same server issues for five minutes against Basic credentials, or against a
+    /// password or a refresh token in a form (OAuth2). The tokens mean nothing outside this process.
     pub fn bearer(service: impl Into<String>) -> Self {
-        let lifetime = Duration::from_mins(5);
-        let scheme = Scheme::Bearer { service: service.into(), lifetime, issued: Mutex::default() };
-        Self { scheme, users: Vec::new(), anonymous_pull: false }
+        Self::new(Scheme::Bearer(Box::new(Issuer::new(service.into()))))
     }
 
-    /// Adds a user who may do everything.
+    fn new(scheme: Scheme) -> Self {
+        Self { scheme, in_memory: InMemory::default(), passwords: Vec::new(), rights: Arc::default(), token_url: None }
+    }
+
+    /// Adds a user.
     #[must_use]
-    pub fn user(self, name: &str, password: &str) -> Self {
-        self.add(name, password, true)
+    pub fn user(mut self, name: &str, password: &str) -> Self {
+        self.in_memory.add(name, password);
+        self
     }
 
-    /// Adds a user who may only read.
+    /// Adds a user who, unless rules say otherwise, may only read.
     #[must_use]
     pub fn reader(self, name: &str, password: &str) -> Self {
-        self.add(name, password, false)
+        self.user(name, password).change(|rights| rights.readers.push(name.to_owned()))
+    }
+
+    /// Takes the users of `passwords` as well.
+    #[must_use]
+    pub fn passwords(mut self, passwords: impl Passwords + 'static) -> Self {
+        self.passwords.push(Arc::new(passwords));
+        self
     }
 
     /// Lets anybody read. With bearer tokens, those too must fetch a token.
     #[must_use]
-    pub fn anonymous_pull(mut self) -> Self {
-        self.anonymous_pull = true;
-        self
+    pub fn anonymous_pull(self) -> Self {
+        self.change(|rights| rights.anonymous_pull = true)
+    }
+
+    /// Allows what the rules allow, and nothing else.
+    #[must_use]
+    pub fn rules(self, rules: impl IntoIterator<Item = Rule>) -> Self {
+        self.change(|rights| rights.rules.extend(rules))
     }
 
     /// How long tokens hold; Basic credentials know no time.
     #[must_use]
     pub fn token_lifetime(mut self, time: Duration) -> Self {
-        if let Scheme::Bearer { lifetime, .. } = &mut self.scheme {
-            *lifetime = time;
+        if let Scheme::Bearer(issuer) = &mut self.scheme {
+            issuer.lifetime = time;
         }
         self
     }
 
-    fn add(mut self, name: &str, password: &str, writes: bool) -> Self {
-        self.users.push(User { credentials: Digest::sha256_of(format!("{name}:{password}").as_bytes()), writes });
+    /// Where clients find `/token`, for servers behind a proxy: an URL. By default it is made of the `Host` that the
+    /// client asked.
+    #[must_use]
+    pub fn token_url(mut self, url: impl Into<String>) -> Self {
+        self.token_url = Some(url.into());
+        self
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Rights)) -> Self {
+        // The server shares the rights only once it is built.
+        if let Some(rights) = Arc::get_mut(&mut self.rights) {
+            change(rights);
+        }
         self
     }
 
     /// Finds out who sent a request and checks that they may do what it needs.
-    pub(super) fn admit(&self, headers: &HeaderMap, need: Need<'_>) -> Result<Principal, Fault> {
-        let given = headers.get(header::AUTHORIZATION);
+    pub(super) async fn admit(&self, way: Way<'_>, need: Need<'_>) -> Result<Principal, Fault> {
+        let given = way.headers.get(header::AUTHORIZATION);
         match &self.scheme {
             Scheme::Basic { realm } => {
-                let challenge = || answer::value(&format!("Basic realm=\"{}\", charset=\"UTF-8\"", quotable(realm)));
-                let refused = || unauthorized("valid credentials are needed", challenge());
-                let principal = match given {
-                    Some(value) => self.user_of(value).ok_or_else(refused)?,
-                    None if self.anonymous_pull => Principal::new(true, false),
+                let refused = || unauthorized("valid credentials are needed", basic_challenge(realm));
+                let user = match given {
+                    Some(value) => Some(self.user_of(value).await.ok_or_else(refused)?),
+                    None if self.rights.know_anonymous() => None,
                     None => return Err(refused()),
                 };
+                let principal = self.principal(user, None);
                 match (principal.satisfies(need), given) {
                     (true, _) => Ok(principal),
                     (false, None) => Err(refused()),
                     (false, Some(_)) => Err(Fault::of(ErrorCode::Denied, "these credentials do not suffice")),
                 }
             }
-            Scheme::Bearer { service, issued, .. } => {
-                let principal = given.and_then(|value| principal_of_token(issued, value));
-                if let Some(principal) = principal
-                    && principal.satisfies(need)
-                {
-                    return Ok(principal);
+            Scheme::Bearer(issuer) => {
+                let grant = given.and_then(|value| issuer.grant(after_scheme(value, "bearer")?));
+                let problem = match (&grant, given) {
+                    (Some(_), _) => Some("insufficient_scope"),
+                    (None, Some(_)) => Some("invalid_token"),
+                    (None, None) => None,
+                };
+                if let Some(grant) = grant {
+                    let principal = self.principal(grant.user, Some(grant.scopes));
+                    if principal.satisfies(need) {
+                        return Ok(principal);
+                    }
                 }
-                let problem = given.is_some().then_some("insufficient_scope");
-                Err(unauthorized("a token for this is needed", challenge(headers, service, need, problem)))
+                let challenge = self.bearer_challenge(way, &issuer.service, need, problem);
+                Err(unauthorized("a token for this is needed", challenge))
             }
         }
     }
 
-    /// Answers `GET /token`. `None` where there are no tokens.
-    pub(super) fn issue(&self, headers: &HeaderMap, query: &Query) -> Option<Result<Response<Body>, Fault>> {
-        let Scheme::Bearer { service, lifetime, issued } = &self.scheme else { return None };
-        let refused = || {
-            let realm = answer::value(&format!("Basic realm=\"{}\"", quotable(service)));
-            unauthorized("valid credentials are needed", realm)
-        };
+    fn principal(&self, user: Option<String>, scopes: Option<Vec<Scope>>) -> Principal {
+        Principal { rights: Some(Arc::clone(&self.rights)), user, scopes }
+    }
+
+    /// Answers `/token`: `GET` with Basic credentials, or an OAuth2 form. `None` where there are no tokens.
+    pub(super) async fn issue(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        query: &Query,
+        body: &mut RequestBody,
+    ) -> Option<Result<Response<Body>, Fault>> {
+        let Scheme::Bearer(issuer) = &self.scheme else { return None };
+        Some(match *method {
+            Method::GET => self.issue_by_query(issuer, headers, query).await,
+            Method::POST => self.issue_by_form(issuer, body).await,
+            _ => Err(super::unsupported("GET, POST")),
+        })
+    }
+
+    async fn issue_by_query(
+        &self,
+        issuer: &Issuer,
+        headers: &HeaderMap,
+        query: &Query,
+    ) -> Result<Response<Body>, Fault> {
+        let refused = || unauthorized("valid credentials are needed", basic_challenge(&issuer.service));
         let user = match headers.get(header::AUTHORIZATION) {
-            Some(value) => self.user_of(value),
-            None => self.anonymous_pull.then(|| Principal::new(true, false)),
+            Some(value) => Some(self.user_of(value).await.ok_or_else(refused)?),
+            None if self.rights.know_anonymous() => None,
+            None => return Err(refused()),
         };
-        let Some(user) = user else { return Some(Err(refused())) };
-        if query.first("service").is_some_and(|named| named != service) {
-            return Some(Err(Fault::plain(400, ErrorCode::Unknown, "this is another service")));
+        check_service(issuer, query)?;
+        let offline = query.first("offline_token") == Some("true");
+        let wish = Wish { user, scopes: query.all("scope").collect(), offline };
+        Ok(issuer.issue(wish, &self.rights)?)
+    }
+
+    async fn issue_by_form(&self, issuer: &Issuer, body: &mut RequestBody) -> Result<Response<Body>, Fault> {
+        let bytes = body.whole(MAX_FORM).await?;
+        let text = std::str::from_utf8(&bytes);
+        let form = Query::parse(Some(text.map_err(|_| Fault::plain(400, ErrorCode::Unknown, "not a form"))?));
+        check_service(issuer, &form)?;
+        let refused = || unauthorized("these credentials are not valid", basic_challenge(&issuer.service));
+        let field = |name| form.first(name).unwrap_or_default();
+        let user = match field("grant_type") {
+            "password" => {
+                let (user, password) = (field("username"), field("password"));
+                self.verify(user, password).await.then(|| user.to_owned()).ok_or_else(refused)?
+            }
+            "refresh_token" => issuer.refreshes(field("refresh_token")).ok_or_else(refused)?,
+            _ => {
+                let message = "grant_type is neither password nor refresh_token";
+                return Err(Fault::plain(400, ErrorCode::Unsupported, message));
+            }
+        };
+        let offline = field("access_type") == "offline";
+        let wish = Wish { user: Some(user), scopes: form.all("scope").collect(), offline };
+        Ok(issuer.issue(wish, &self.rights)?)
+    }
+
+    /// The user whose Basic credentials `value` holds, if they are right.
+    async fn user_of(&self, value: &HeaderValue) -> Option<String> {
+        let decoded = String::from_utf8(STANDARD.decode(after_scheme(value, "basic")?).ok()?).ok()?;
+        let (user, password) = decoded.split_once(':')?;
+        self.verify(user, password).await.then(|| user.to_owned())
+    }
+
+    async fn verify(&self, user: &str, password: &str) -> bool {
+        if self.in_memory.verify(user, password) {
+            return true;
         }
-        Some(grant(issued, *lifetime, &user, query))
+        for passwords in &self.passwords {
+            if passwords.verify(user, password).await {
+                return true;
+            }
+        }
+        false
     }
 
-    /// The user whose Basic credentials `value` holds.
-    fn user_of(&self, value: &HeaderValue) -> Option<Principal> {
-        let encoded = after_scheme(value, "basic")?;
-        let given = Digest::sha256_of(&STANDARD.decode(encoded).ok()?);
-        let equal =
-            |own: &Digest| own.as_bytes().iter().zip(given.as_bytes()).fold(0_u8, |sum, (a, b)| sum | (a ^ b)) == 0;
-        // Every user is compared, so that the time does not tell which one matched.
-        let found = self.users.iter().fold(
-            None,
-            |found, user| {
-                if equal(&user.credentials) { Some(user.writes) } else { found }
-            },
-        );
-        found.map(|writes| Principal::new(true, writes))
+    fn bearer_challenge(&self, way: Way<'_>, service: &str, need: Need<'_>, problem: Option<&str>) -> HeaderValue {
+        let scope = match need {
+            Need::Known => String::new(),
+            Need::Catalog => ",scope=\"registry:catalog:*\"".to_owned(),
+            Need::Repository(repository, Action::Push) => format!(",scope=\"repository:{repository}:pull,push\""),
+            Need::Repository(repository, action) => format!(",scope=\"repository:{repository}:{}\"", action.name()),
+            Need::Mount(to, from) => format!(",scope=\"repository:{to}:pull,push repository:{from}:pull\""),
+        };
+        let problem = problem.map(|problem| format!(",error=\"{problem}\"")).unwrap_or_default();
+        let url = self.token_url.clone().unwrap_or_else(|| {
+            let host = way.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+            format!("{}://{host}/token", if way.secure { "https" } else { "http" })
+        });
+        let realm = format!("Bearer realm=\"{}\",service=\"{}\"", quotable(&url), quotable(service));
+        answer::value(&(realm + &scope + &problem))
     }
 }
 
-/// Makes a token for what was asked for and is allowed.
-fn grant(
-    issued: &Mutex<HashMap<String, Grant>>,
-    lifetime: Duration,
-    user: &Principal,
-    query: &Query,
-) -> Result<Response<Body>, Fault> {
-    let allowed = |scope: &mut Scope| {
-        scope.actions.retain(|action| user.writes || action == "pull" || (scope.kind == "registry" && user.reads));
-        !scope.actions.is_empty()
-    };
-    let mut scopes: Vec<Scope> =
-        query.all("scope").flat_map(|text| text.split(' ')).take(100).filter_map(Scope::parse).collect();
-    scopes.retain_mut(allowed);
-    let token = token::random()?;
-    let now = Instant::now();
-    let mut issued = issued.lock().unwrap_or_else(PoisonError::into_inner);
-    issued.retain(|_, grant| grant.expires > now);
-    if issued.len() >= MAX_TOKENS
-        && let Some(first) = issued.iter().min_by_key(|(_, grant)| grant.expires).map(|(token, _)| token.clone())
-    {
-        issued.remove(&first);
+fn check_service(issuer: &Issuer, query: &Query) -> Result<(), Fault> {
+    if query.first("service").is_some_and(|named| named != issuer.service) {
+        return Err(Fault::plain(400, ErrorCode::Unknown, "this is another service"));
     }
-    issued.insert(token.clone(), Grant { scopes, expires: now + lifetime });
-    Ok(answer::json(&json!({ "token": token, "access_token": token, "expires_in": lifetime.as_secs() })))
-}
-
-fn principal_of_token(issued: &Mutex<HashMap<String, Grant>>, value: &HeaderValue) -> Option<Principal> {
-    let token = after_scheme(value, "bearer")?;
-    let issued = issued.lock().unwrap_or_else(PoisonError::into_inner);
-    let grant = issued.get(token).filter(|grant| grant.expires > Instant::now())?;
-    Some(Principal { reads: false, writes: false, scopes: grant.scopes.clone() })
+    Ok(())
 }
 
 /// What follows the name of the scheme, in any case.
@@ -290,19 +348,8 @@ fn after_scheme<'a>(value: &'a HeaderValue, scheme: &str) -> Option<&'a str> {
     name.eq_ignore_ascii_case(scheme).then(|| rest.trim())
 }
 
-fn challenge(headers: &HeaderMap, service: &str, need: Need<'_>, problem: Option<&str>) -> HeaderValue {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    let scope = match need {
-        Need::Known => String::new(),
-        Need::Catalog => ",scope=\"registry:catalog:*\"".to_owned(),
-        Need::Repository(repository, action) => {
-            let actions = if action == Action::Push { "pull,push" } else { action.name() };
-            format!(",scope=\"repository:{repository}:{actions}\"")
-        }
-    };
-    let problem = problem.map(|problem| format!(",error=\"{problem}\"")).unwrap_or_default();
-    let realm = format!("Bearer realm=\"http://{}/token\",service=\"{}\"", quotable(host), quotable(service));
-    answer::value(&(realm + &scope + &problem))
+fn basic_challenge(realm: &str) -> HeaderValue {
+    answer::value(&format!("Basic realm=\"{}\", charset=\"UTF-8\"", quotable(realm)))
 }
 
 fn unauthorized(message: &str, challenge: HeaderValue) -> Fault {
@@ -316,15 +363,17 @@ fn quotable(text: &str) -> String {
 
 /// What a request may do where there are no rules.
 pub(super) fn everybody() -> Principal {
-    Principal::new(true, true)
+    Principal { rights: None, user: None, scopes: None }
 }
 
 impl fmt::Debug for Auth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = match &self.scheme {
             Scheme::Basic { .. } => "Basic",
-            Scheme::Bearer { .. } => "Bearer",
+            Scheme::Bearer(_) => "Bearer",
         };
-        f.debug_struct("Auth").field("scheme", &scheme).field("users", &self.users.len()).finish_non_exhaustive()
+        let mut shown = f.debug_struct("Auth");
+        shown.field("scheme", &scheme).field("users", &self.in_memory.len()).field("passwords", &self.passwords);
+        shown.field("rights", &self.rights).finish_non_exhaustive()
     }
 }

@@ -1,5 +1,6 @@
 //! The access log: one event per answer, when its last byte is out or given up.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -12,6 +13,7 @@ use super::answer::{Body, BoxError};
 
 /// A line of the log that is not finished.
 pub(super) struct Entry {
+    peer: SocketAddr,
     method: Method,
     path: String,
     begun: Instant,
@@ -19,12 +21,12 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Begins a line. The query is left out, and so is the id of an upload session: whoever knows it may write.
-    pub(super) fn begin(method: &Method, path: &str) -> Self {
+    pub(super) fn begin(peer: SocketAddr, method: &Method, path: &str) -> Self {
         let mut path: String = path.chars().take(1024).collect();
         if let Some(at) = path.rfind("/blobs/uploads/") {
             path.truncate(at + "/blobs/uploads/".len());
         }
-        Self { method: method.clone(), path, begun: Instant::now() }
+        Self { peer, method: method.clone(), path, begun: Instant::now() }
     }
 
     /// Writes the line when `response` is out.
@@ -74,6 +76,7 @@ impl Drop for Logged {
     fn drop(&mut self) {
         tracing::info!(
             target: "blob_registry::access",
+            peer = %self.entry.peer,
             method = %self.entry.method,
             path = self.entry.path,
             status = self.status,

@@ -77,7 +77,13 @@ impl Turn<'_> {
         manifest.if_match = if_match;
         let mut answered = Vec::new();
         match self.target {
-            Target::Tag(tag) => manifest.tags.push(tag.clone()),
+            Target::Tag(tag) => {
+                manifest.tags.push(tag.clone());
+                // For digests of another algorithm under a tag.
+                if let Some(digest) = self.query.first("digest") {
+                    manifest.digest = route::parse_digest(digest)?;
+                }
+            }
             Target::Digest(digest) => {
                 manifest.digest = *digest;
                 answered = self.tags()?;

@@ -9,15 +9,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// The preface of HTTP/2 is this long: with fewer bytes the version may be open.
 const PREFACE: usize = 24;
 
 /// A watched connection.
-pub(super) struct Watched {
-    stream: TcpStream,
+pub(super) struct Watched<S> {
+    stream: S,
     /// Runs until the version of the protocol is known.
     opening: Option<Pin<Box<Sleep>>>,
     received: usize,
@@ -26,9 +25,9 @@ pub(super) struct Watched {
     patience: Duration,
 }
 
-impl Watched {
+impl<S> Watched<S> {
     /// `stream`, which must say which protocol it speaks within `opening` and take bytes every `patience`.
-    pub(super) fn new(stream: TcpStream, opening: Duration, patience: Duration) -> Self {
+    pub(super) fn new(stream: S, opening: Duration, patience: Duration) -> Self {
         Self { stream, opening: Some(Box::pin(sleep(opening))), received: 0, stalled: None, patience }
     }
 
@@ -45,7 +44,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
@@ -63,7 +62,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         // Bytes went out, so the version is known: a request this short was answered.
         self.opening = None;

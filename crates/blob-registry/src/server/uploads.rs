@@ -59,7 +59,7 @@ async fn mount_or_start(
     // one from anywhere, unless everything may be read.
     let allowed = match &from {
         Some(from) => principal.may(Action::Pull, from),
-        None => principal.may_everything(),
+        None => principal.reads_everything(),
     };
     if allowed {
         match app.registry.mount_blob(repository, digest, from.as_ref()).await {

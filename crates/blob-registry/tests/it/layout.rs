@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 mod crash;
 mod form;
+mod gc;
 mod processes;
 mod sessions;
 #[cfg(feature = "server")]

@@ -21,6 +21,8 @@ mod layout;
 mod server;
 #[cfg(feature = "memory")]
 mod source;
+#[cfg(all(feature = "client", feature = "layout", feature = "memory", feature = "server"))]
+mod spec;
 #[cfg(feature = "memory")]
 mod unify;
 #[cfg(all(feature = "server", feature = "memory"))]

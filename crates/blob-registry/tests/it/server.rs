@@ -10,9 +10,13 @@ use crate::wire::Wire;
 mod auth;
 mod blobs;
 mod connections;
+#[cfg(feature = "htpasswd")]
+mod htpasswd;
 mod lists;
 mod log;
 mod manifests;
+#[cfg(feature = "tls")]
+mod tls;
 mod uploads;
 
 /// A server over an empty memory registry.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use blob_core::source::{ByteStream, SourceError, SourceId};
 use blob_core::{ByteSource, Digest, Local};
-use blob_registry::{LayoutRegistry, PushBlob, Registry, UploadId};
+use blob_registry::{LayoutRegistry, Outline, PageRequest, PushBlob, Registry, UploadId};
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::processes::{again, argument};
-use super::{files, layout, put, repository};
+use super::{artifact, files, layout, put, repository, tag};
 
 /// Starts `test` again and waits until it says that it is ready; gives what it said.
 fn started(test: &str, argument: &str) -> (Child, String) {
@@ -94,4 +94,39 @@ async fn a_killed_upload_goes_on_where_it_was() {
     let digest = Digest::sha256_of(b"hello world");
     upload.commit(&digest).await.unwrap();
     assert_eq!(layout.stat_blob(&repository(), &digest).await.unwrap(), 11);
+}
+
+#[tokio::test]
+async fn child_that_tags_for_ever() {
+    let Some(path) = argument() else { return };
+    let layout = LayoutRegistry::open_or_create(path).await.unwrap();
+    for number in 0.. {
+        let mark = format!("{}-{number}", std::process::id());
+        let push = artifact(&layout, &mark).await.with_tags([tag(&mark), tag("latest")]);
+        layout.push_manifest(&repository(), push).await.unwrap();
+        if number == 2 {
+            println!("ready 3");
+        }
+    }
+}
+
+/// Killed anywhere between two system calls: whatever the index lists is there, whole.
+#[tokio::test]
+async fn killed_writers_leave_an_index_of_what_is_there() {
+    let (_directory, path, layout) = layout().await;
+    for round in 1..=5 {
+        let (mut child, _) = started("layout::crash::child_that_tags_for_ever", path.to_str().unwrap());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let tags = layout.tags(&repository(), &PageRequest::first()).await.unwrap().items;
+        assert!(tags.len() > 3 * round, "round {round}: {tags:?}");
+        for tag in tags {
+            let manifest = layout.manifest(&repository(), &tag.into()).await.unwrap();
+            for blob in Outline::parse(&manifest.bytes).unwrap().blobs {
+                let reader = layout.read_blob(&repository(), &blob.digest, None).await.unwrap();
+                let content: Vec<Bytes> = reader.stream.try_collect().await.unwrap();
+                assert_eq!(Digest::sha256_of(&content.concat()), blob.digest);
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use blob_core::Digest;
-use blob_registry::server::Auth;
+use blob_registry::server::{Action, Auth, Rule, Who};
 use blob_registry::{MemoryRegistry, Server, ServerHandle};
 
 use super::{blob, start};
@@ -90,22 +90,120 @@ async fn tokens_allow_what_they_were_issued_for() {
     }
 }
 
+/// A token of `user`, whose password is `p`.
+async fn token(wire: Wire, user: &str, scopes: &[&str]) -> String {
+    let query: Vec<String> = scopes.iter().map(|scope| format!("scope={scope}")).collect();
+    let authorization = basic(&format!("{user}:p"));
+    let path = format!("/token?{}", query.join("&"));
+    let answer = wire.send("GET", &path, &[("Authorization", &authorization)], b"").await;
+    assert_eq!(answer.status, 200, "{user} {scopes:?}");
+    format!("Bearer {}", answer.json()["token"].as_str().unwrap())
+}
+
+fn rule(user: &str, repositories: &[&str], actions: &[Action]) -> Rule {
+    let repositories = repositories.iter().map(ToString::to_string).collect();
+    Rule { who: Who::Named(vec![user.into()]), repositories, actions: actions.to_vec() }
+}
+
 #[tokio::test]
 async fn a_mount_does_not_tell_what_one_may_not_read() {
-    let (_server, wire, registry) = guarded(Auth::bearer("reg").user("ann", "p")).await;
+    let rules = [
+        rule("ann", &["a", "secret"], &[Action::Pull, Action::Push]),
+        rule("bob", &["a"], &[Action::Pull, Action::Push]),
+        rule("root", &["*"], &[Action::Pull, Action::Push]),
+    ];
+    let users = |auth: Auth| auth.user("ann", "p").user("bob", "p").user("root", "p").rules(rules.clone());
+    let (_server, wire, registry) = guarded(users(Auth::bearer("reg"))).await;
     let digest = blob(&registry, "secret", b"x").await;
-    for (scope, query, expected) in [
-        ("repository:a:pull,push", format!("mount={digest}&from=secret"), 202),
-        ("repository:a:pull,push", format!("mount={digest}"), 202),
-        ("repository:a:pull,push&scope=repository:secret:pull", format!("mount={digest}&from=secret"), 201),
+    let (to, from) = ("repository:a:pull,push", "repository:secret:pull");
+    for (user, scopes, query, expected) in [
+        ("ann", &[to][..], format!("mount={digest}&from=secret"), 401),
+        ("ann", &[to, from], format!("mount={digest}&from=secret"), 201),
+        ("ann", &[to], format!("mount={digest}"), 202),
+        ("bob", &[to], format!("mount={digest}&from=secret"), 202),
+        ("bob", &[to, from], format!("mount={digest}&from=secret"), 202),
+        ("bob", &[to], format!("mount={digest}"), 202),
+        ("root", &[to], format!("mount={digest}"), 201),
     ] {
-        let authorization = basic("ann:p");
-        let answer =
-            wire.send("GET", &format!("/token?scope={scope}"), &[("Authorization", &authorization)], b"").await;
-        let token = format!("Bearer {}", answer.json()["token"].as_str().unwrap());
         let path = format!("/v2/a/blobs/uploads/?{query}");
-        assert_eq!(status(wire, "POST", &path, &token).await, expected, "{scope} {query}");
+        let token = token(wire, user, scopes).await;
+        let answer = wire.send("POST", &path, &[("Authorization", &token)], b"").await;
+        assert_eq!(answer.status, expected, "{user} {scopes:?} {query}");
+        if expected == 401 {
+            let challenge = answer.header("www-authenticate").unwrap();
+            assert!(challenge.contains(&format!("scope=\"{to} {from}\"")), "{challenge}");
+        }
     }
+    // Credentials need no second round.
+    let (_server, wire, registry) = guarded(users(Auth::basic("reg"))).await;
+    let digest = blob(&registry, "secret", b"x").await;
+    for (user, expected) in [("ann", 201), ("bob", 202)] {
+        let path = format!("/v2/a/blobs/uploads/?mount={digest}&from=secret");
+        assert_eq!(status(wire, "POST", &path, &basic(&format!("{user}:p"))).await, expected, "{user}");
+    }
+}
+
+#[tokio::test]
+async fn rules_hold_for_every_request_and_for_the_catalog() {
+    let everybody = Rule { who: Who::Anybody, repositories: vec!["public/*".into()], actions: vec![Action::Pull] };
+    let rules = [everybody, rule("ann", &["team/*"], &[Action::Pull, Action::Push])];
+    let (_server, wire, registry) = guarded(Auth::basic("reg").user("ann", "p").user("bob", "p").rules(rules)).await;
+    let paths = [blob(&registry, "public/a", b"x").await, blob(&registry, "team/b", b"x").await];
+    let paths = [format!("/v2/public/a/blobs/{}", paths[0]), format!("/v2/team/b/blobs/{}", paths[1])];
+    for (credentials, method, path, expected) in [
+        ("", "GET", &paths[0], 200),
+        ("", "DELETE", &paths[0], 401),
+        ("", "GET", &paths[1], 401),
+        ("ann:p", "GET", &paths[1], 200),
+        ("ann:p", "DELETE", &paths[1], 403),
+        ("bob:p", "GET", &paths[1], 403),
+    ] {
+        let authorization = if credentials.is_empty() { String::new() } else { basic(credentials) };
+        assert_eq!(status(wire, method, path, &authorization).await, expected, "{credentials} {method} {path}");
+    }
+    for (credentials, expected) in
+        [("ann:p", serde_json::json!(["public/a", "team/b"])), ("bob:p", serde_json::json!(["public/a"]))]
+    {
+        let answer = wire.send("GET", "/v2/_catalog", &[("Authorization", &basic(credentials))], b"").await;
+        assert_eq!(answer.json()["repositories"], expected, "{credentials}");
+    }
+}
+
+#[tokio::test]
+async fn refresh_tokens_and_forms_get_tokens_too() {
+    let (_server, wire, registry) = guarded(Auth::bearer("reg").user("ann", "p")).await;
+    let path = format!("/v2/a/blobs/{}", blob(&registry, "a", b"x").await);
+    let form = async |body: &str| {
+        wire.send("POST", "/token", &[("Content-Type", "application/x-www-form-urlencoded")], body.as_bytes()).await
+    };
+    let first = form(
+        "grant_type=password&service=reg&client_id=t&username=ann&password=p&access_type=offline\
+         &scope=repository%3Aa%3Apull",
+    );
+    let first = first.await.json();
+    assert_eq!(first["scope"], "repository:a:pull");
+    let token = format!("Bearer {}", first["access_token"].as_str().unwrap());
+    assert_eq!(status(wire, "GET", &path, &token).await, 200);
+    assert!(first["issued_at"].as_str().unwrap().ends_with('Z'), "{first}");
+    let refresh = first["refresh_token"].as_str().unwrap();
+    let again = form(&format!("grant_type=refresh_token&refresh_token={refresh}&scope=repository:a:*")).await.json();
+    assert_eq!(again["scope"], "repository:a:pull,push,delete");
+    assert!(again.get("refresh_token").is_none(), "{again}");
+    // A refresh token is no access token, and the other way round.
+    assert_eq!(status(wire, "GET", &path, &format!("Bearer {refresh}")).await, 401);
+    let access = first["access_token"].as_str().unwrap();
+    for (body, expected) in [
+        (format!("grant_type=refresh_token&refresh_token={access}"), 401),
+        ("grant_type=password&username=ann&password=x".to_owned(), 401),
+        ("grant_type=other".to_owned(), 400),
+        ("service=other&grant_type=password&username=ann&password=p".to_owned(), 400),
+        ("x".repeat(70_000), 413),
+    ] {
+        assert_eq!(form(&body).await.status, expected, "{}", &body[..body.len().min(80)]);
+    }
+    let answer = wire.send("GET", "/token?offline_token=true", &[("Authorization", &basic("ann:p"))], b"").await;
+    assert!(answer.json()["refresh_token"].is_string());
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
 }
 
 #[tokio::test]

@@ -140,6 +140,25 @@ async fn connections_over_the_limit_wait() {
 }
 
 #[tokio::test]
+async fn too_many_requests_of_one_address_are_told_to_wait() {
+    let mut limits = ServerLimits::default();
+    limits.requests_per_second = std::num::NonZeroU32::new(1);
+    let server = Server::builder(Arc::new(MemoryRegistry::new())).limits(limits).bind("127.0.0.1:0").await.unwrap();
+    let wire = Wire(server.local_addr());
+    let mut answers = Vec::new();
+    while answers.len() < 1000 && !answers.contains(&429) {
+        answers.push(wire.get("/v2/").await.status);
+    }
+    // Those of ten seconds, and those that grew meanwhile.
+    assert!(answers.len() > 10 && answers.iter().filter(|status| **status == 200).count() >= 10, "{answers:?}");
+    let refused = wire.get("/v2/").await;
+    if refused.status == 429 {
+        assert_eq!(refused.code(), "TOOMANYREQUESTS");
+        assert!(refused.header("retry-after").is_some_and(|wait| wait.parse::<u64>().unwrap() >= 1));
+    }
+}
+
+#[tokio::test]
 async fn smuggled_requests_are_not_answered() {
     let (_server, wire, registry) = start().await;
     let path = format!("/v2/a/blobs/{}", blob(&registry, "a", b"x").await);

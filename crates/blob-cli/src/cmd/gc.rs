@@ -1,0 +1,133 @@
+//! `blob gc`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use blob::registry::RegistryError;
+use blob::registry::layout::{GcOptions, GcReport, LayoutRegistry, LayoutStore};
+use clap::Args;
+use serde::Serialize;
+
+use crate::error::Failure;
+use crate::session::Session;
+use crate::ui::size::{count, human};
+
+const EXAMPLES: &str = "\
+Examples:
+  blob gc ./registry --dry-run          what would go from the registry that `blob serve --root` keeps there
+  blob gc oci:./layout --grace 1h       from an OCI image layout
+  blob gc ./registry --untagged         manifests without a tag too
+
+Deleting a manifest leaves its blobs until this removes them. It may run while the registry is served and pushed to;
+what is younger than the grace period stays, since it may be part of a push that is not finished.";
+
+/// Remove what no manifest needs any more from a registry or an image layout on disk.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct GcArgs {
+    /// The directory of the registry or of the layout.
+    #[arg(value_name = "DIR")]
+    dir: String,
+
+    /// Only say what would be removed.
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Keep what is younger, as 90s, 15m, 24h or 7d.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    grace: Duration,
+
+    /// Remove manifests too that have no tag, belong to no index that is kept, and say nothing about one that is.
+    #[arg(long)]
+    untagged: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let invalid = || format!("{text:?} is not a time such as 90s, 15m, 24h or 7d");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| invalid())?;
+    let unit = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(invalid()),
+    };
+    number.checked_mul(unit).map(Duration::from_secs).ok_or_else(invalid)
+}
+
+#[derive(Serialize)]
+struct Collected {
+    dry_run: bool,
+    removed: Vec<Removed>,
+    freed: u64,
+    freed_human: String,
+    kept: usize,
+    young: usize,
+    leftovers: usize,
+}
+
+#[derive(Serialize)]
+struct Removed {
+    digest: String,
+    size: u64,
+}
+
+pub(crate) async fn run(args: GcArgs, session: &Session) -> Result<(), Failure> {
+    let dir = PathBuf::from(args.dir.strip_prefix("oci:").unwrap_or(&args.dir));
+    if !dir.is_dir() {
+        return Err(Failure::not_found(format!("there is no directory {}", dir.display())));
+    }
+    let options = GcOptions::default().with_grace(args.grace).with_untagged(args.untagged).with_dry_run(args.dry_run);
+    let report = collect(&dir, &options).await.map_err(|source| {
+        let action = format!("collecting garbage in {}", dir.display());
+        Failure::from(blob::Error::Registry { action, source })
+    })?;
+    let collected = Collected {
+        dry_run: args.dry_run,
+        freed: report.freed,
+        freed_human: human(report.freed),
+        kept: report.kept,
+        young: report.young,
+        leftovers: report.leftovers,
+        removed: report
+            .removed
+            .iter()
+            .map(|(digest, size)| Removed { digest: digest.to_string(), size: *size })
+            .collect(),
+    };
+    session.report(&collected, || text(&report, args.dry_run)).await
+}
+
+async fn collect(dir: &Path, options: &GcOptions) -> Result<GcReport, RegistryError> {
+    if dir.join("oci-layout").exists() {
+        return LayoutRegistry::open(dir).await?.collect_garbage(options).await;
+    }
+    LayoutStore::open(dir).await?.collect_garbage(options).await
+}
+
+fn text(report: &GcReport, dry_run: bool) -> String {
+    let (done, freed) = if dry_run { ("Would remove", "would free") } else { ("Removed", "freed") };
+    let mut text = format!("{done} {}, {freed} {}\n", count(report.removed.len() as u64, "blob"), human(report.freed));
+    let _ = writeln!(text, "  Kept: {}, and {} too young to go", report.kept, report.young);
+    if report.leftovers > 0 {
+        let _ = writeln!(text, "  Given up: {}", count(report.leftovers as u64, "unfinished upload"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_a_unit() {
+        for (text, seconds) in [("0s", 0), ("90s", 90), ("15m", 900), ("24h", 86_400), ("7d", 604_800)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for bad in ["", "5", "h", "-1h", "1.5h", "1w", "99999999999999999999d", "9999999999999999999d"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

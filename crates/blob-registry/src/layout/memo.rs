@@ -1,0 +1,98 @@
+//! What a process remembers of a layout, so that not every question reads every file.
+//!
+//! Nothing here is believed without a look: the index is taken only while `index.json` is the very file it was read
+//! from, and what is remembered of a manifest is named by its digest, which says all there is.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use blob_core::Digest;
+
+use super::refs::Index;
+use crate::descriptor::Descriptor;
+
+/// Tells one `index.json` from another. Writers of this crate set its time to the nanosecond, so that two of them
+/// differ even where the file system's own clock does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    modified: SystemTime,
+    size: u64,
+    inode: u64,
+    device: u64,
+}
+
+impl Stamp {
+    /// That of the file at `path`.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        Self::from(&fs::metadata(path)?)
+    }
+
+    /// That of a file.
+    pub(super) fn from(meta: &fs::Metadata) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        Ok(Self { modified: meta.modified()?, size: meta.len(), inode: meta.ino(), device: meta.dev() })
+    }
+}
+
+/// What the layout lists about another manifest: the subject, and the entry in the list of its referrers.
+#[derive(Clone, Debug)]
+pub(super) struct Referrer {
+    pub(super) subject: Digest,
+    pub(super) entry: Descriptor,
+}
+
+/// What a manifest says about others.
+#[derive(Clone, Debug)]
+pub(super) enum Said {
+    /// It has no subject, or is no manifest.
+    Nothing,
+    /// It has one.
+    About(Arc<Referrer>),
+}
+
+/// What is remembered of one layout. Shared by all handles on it.
+#[derive(Debug, Default)]
+pub(super) struct Memo {
+    index: Mutex<Option<(Stamp, Arc<Index>)>>,
+    /// Of each manifest that was looked at.
+    said: Mutex<HashMap<Digest, Said>>,
+}
+
+impl Memo {
+    /// The index that was read from the file with this stamp.
+    pub(super) fn index(&self, stamp: Stamp) -> Option<Arc<Index>> {
+        lock(&self.index).as_ref().filter(|(known, _)| *known == stamp).map(|(_, index)| Arc::clone(index))
+    }
+
+    /// Remembers what was read from, or written to, the file with this stamp.
+    pub(super) fn remember(&self, stamp: Stamp, index: Arc<Index>) {
+        *lock(&self.index) = Some((stamp, index));
+    }
+
+    /// What is known of a manifest.
+    pub(super) fn said(&self, digest: &Digest) -> Option<Said> {
+        lock(&self.said).get(digest).cloned()
+    }
+
+    /// Remembers what a manifest says about another one.
+    pub(super) fn remember_said(&self, digest: Digest, said: Said) {
+        lock(&self.said).insert(digest, said);
+    }
+
+    /// Forgets manifests that are listed no more, when they are most of what is remembered.
+    pub(super) fn trim(&self, listed: &HashSet<Digest>) {
+        let mut said = lock(&self.said);
+        if said.len() > 2 * listed.len() + 1024 {
+            said.retain(|digest, _| listed.contains(digest));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Changes are single assignments: what is there is whole even if a thread panicked.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

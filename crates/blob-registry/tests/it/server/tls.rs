@@ -1,0 +1,126 @@
+//! The server over TLS.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use blob_http::transport::{ClientIdentity, Proxy, Transport, TransportOptions};
+use blob_registry::client::{Credential, RegistryClient, Static};
+use blob_registry::server::{Auth, Tls, TlsError};
+use blob_registry::{MemoryRegistry, Registry, Repository, Server, ServerHandle};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::blob;
+use crate::wire::Wire;
+
+/// An authority that signs for tests.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    fn root(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()
+    }
+
+    /// A certificate for `name` with its key, both in PEM form.
+    fn sign(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let signed = CertificateParams::new(vec![name.into()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        (signed.pem(), key.serialize_pem())
+    }
+
+    /// Writes `cert.pem` and `key.pem`.
+    fn write(&self, name: &str, place: &Path) -> (std::path::PathBuf, std::path::PathBuf) {
+        let (certificate, key) = self.sign(name);
+        let paths = (place.join("cert.pem"), place.join("key.pem"));
+        fs::write(&paths.0, certificate).unwrap();
+        fs::write(&paths.1, key).unwrap();
+        paths
+    }
+}
+
+fn client(server: &ServerHandle, options: TransportOptions) -> RegistryClient {
+    let host = format!("localhost:{}", server.local_addr().port());
+    let options = options.with_proxy(Proxy::None);
+    let transport = Transport::new(options).unwrap();
+    let user = Static::new().with(host.clone(), Credential::basic("ann", "p"));
+    RegistryClient::builder(host).plain_http(false).transport(transport).credentials(user).build().unwrap()
+}
+
+#[tokio::test]
+async fn clients_that_trust_the_authority_get_in_with_one_protocol_or_the_other() {
+    let place = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let (certificate, key) = authority.write("localhost", place.path());
+    let registry = MemoryRegistry::new();
+    let digest = blob(&registry, "a", b"hello").await;
+    for auth in [Auth::basic("test"), Auth::bearer("test")] {
+        let tls = Tls::from_pem_files(&certificate, &key).unwrap();
+        let builder = Server::builder(Arc::new(registry.clone())).tls(tls).auth(auth.user("ann", "p"));
+        let server = builder.bind("127.0.0.1:0").await.unwrap();
+        let name = Repository::new("a").unwrap();
+        for http2 in [false, true] {
+            let options = TransportOptions::default().with_extra_root(authority.root()).with_http2(http2);
+            assert_eq!(client(&server, options).stat_blob(&name, &digest).await.unwrap(), 5);
+        }
+        let stranger = client(&server, TransportOptions::default());
+        stranger.stat_blob(&name, &digest).await.unwrap_err();
+        // Without TLS one is told.
+        let answer = Wire(server.local_addr()).get("/v2/").await;
+        assert_eq!(answer.status, 400);
+        assert!(String::from_utf8(answer.body).unwrap().contains("HTTPS"));
+        server.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn clients_without_a_certificate_of_the_authority_stay_out() {
+    let place = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let (certificate, key) = authority.write("localhost", place.path());
+    let clients = Authority::new();
+    let ca = place.path().join("clients.pem");
+    fs::write(&ca, &clients.pem).unwrap();
+    let registry = MemoryRegistry::new();
+    let digest = blob(&registry, "a", b"hello").await;
+    let tls = Tls::with_client_ca(&certificate, &key, &ca).unwrap();
+    let server = Server::builder(Arc::new(registry)).tls(tls).bind("127.0.0.1:0").await.unwrap();
+    let name = Repository::new("a").unwrap();
+    let identity = |authority: &Authority| {
+        let (certificate, key) = authority.sign("somebody");
+        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+        ClientIdentity::new(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap())
+    };
+    let options = || TransportOptions::default().with_extra_root(authority.root());
+    let known = client(&server, options().with_client_identity(identity(&clients)));
+    assert_eq!(known.stat_blob(&name, &digest).await.unwrap(), 5);
+    let forged = client(&server, options().with_client_identity(identity(&authority)));
+    forged.stat_blob(&name, &digest).await.unwrap_err();
+    client(&server, options()).stat_blob(&name, &digest).await.unwrap_err();
+}
+
+#[test]
+fn files_that_do_not_fit_are_named() {
+    let place = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let (certificate, key) = authority.write("localhost", place.path());
+    let other = place.path().join("other.pem");
+    fs::write(&other, authority.sign("localhost").1).unwrap();
+    let refused = |certificate: &Path, key: &Path| Tls::from_pem_files(certificate, key).unwrap_err();
+    assert!(matches!(refused(&certificate, &other), TlsError::Pair { .. }));
+    assert!(matches!(refused(&key, &key), TlsError::Content { expected: "certificates", .. }));
+    assert!(matches!(refused(&certificate, &certificate), TlsError::Content { .. }));
+    assert!(matches!(refused(&certificate, &place.path().join("absent")), TlsError::Io { .. }));
+}

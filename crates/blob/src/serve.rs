@@ -1,0 +1,253 @@
+//! A registry for others, put together from a description: storage, mirrors, filters, limits, users, TLS.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! use blob::serve::{self, ServeConfig};
+//!
+//! let config = ServeConfig { listen: "127.0.0.1:0".parse()?, ..ServeConfig::default() };
+//! let server = serve::start(&config).await?;
+//! println!("{}/v2/", server.url());
+//! server.shutdown().await;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use blob_registry::client::{Chain, DockerConfig, RegistryClient};
+use blob_registry::filter::{Immutable, Log, Prefix};
+use blob_registry::server::{
+    Auth, Htpasswd, HtpasswdError, Rule, Server, ServerHandle, ServerLimits, Tls, TlsError, Who,
+};
+use blob_registry::{LayoutStore, MemoryRegistry, Registry, RegistryError, Repository, Unify, UnifyOptions};
+
+mod config;
+
+pub use config::{Allowed, AuthConfig, AuthScheme, LimitsConfig, RuleConfig, ServeConfig, TlsConfig, UpstreamConfig};
+
+/// A registry could not be put together or started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The description asks for something that makes no sense.
+    #[error("{0}")]
+    Config(String),
+    /// The directory cannot be used.
+    #[error("opening the registry in {directory}")]
+    Storage {
+        /// The directory.
+        directory: String,
+        /// The cause.
+        source: RegistryError,
+    },
+    /// A registry behind this one cannot be set up.
+    #[error("setting up the upstream registry {host}")]
+    Upstream {
+        /// Its host.
+        host: String,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The users cannot be had.
+    #[error("reading the users")]
+    Users(#[from] HtpasswdError),
+    /// TLS cannot be set up.
+    #[error("setting up TLS")]
+    Tls(#[from] TlsError),
+    /// The address cannot be listened on.
+    #[error("listening on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A thread that reads files could not be had.
+    #[error("starting the server")]
+    Thread(#[source] io::Error),
+}
+
+/// A registry that runs. Dropping it stops it at once.
+#[derive(Debug)]
+pub struct Serving {
+    server: ServerHandle,
+    secure: bool,
+}
+
+impl Serving {
+    /// Where it listens: `http://127.0.0.1:5000`, without a slash at the end.
+    pub fn url(&self) -> String {
+        let scheme = if self.secure { "https" } else { "http" };
+        format!("{scheme}://{}", self.server.local_addr())
+    }
+
+    /// The address it listens on.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// Takes no more connections, lets running requests finish for up to ten seconds, and stops.
+    pub async fn shutdown(self) {
+        self.server.shutdown().await;
+    }
+}
+
+/// Starts what `config` describes.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn start(config: &ServeConfig) -> Result<Serving, ServeError> {
+    let registry = open(config).await?;
+    let mut builder = Server::builder(registry).read_only(config.read_only).limits(limits(&config.limits)?);
+    let secure = config.tls.is_some();
+    // Files are read where that may block.
+    let wanted = config.clone();
+    let read = tokio::task::spawn_blocking(move || -> Result<_, ServeError> {
+        Ok((wanted.auth.as_ref().map(auth).transpose()?, tls(&wanted)?))
+    });
+    let (auth, tls) = match read.await {
+        Ok(read) => read?,
+        Err(error) => return Err(ServeError::Thread(io::Error::other(error))),
+    };
+    if let Some(auth) = auth {
+        builder = builder.auth(auth);
+    }
+    if let Some(tls) = tls {
+        builder = builder.tls(tls);
+    }
+    let server = builder.bind(config.listen).await;
+    let server = server.map_err(|source| ServeError::Listen { address: config.listen, source })?;
+    Ok(Serving { server, secure })
+}
+
+/// The registry that `config` describes, without a server in front of it.
+///
+/// # Errors
+/// As [`start`].
+pub async fn open(config: &ServeConfig) -> Result<Arc<dyn Registry>, ServeError> {
+    let mut registry = storage(config.directory.as_deref()).await?;
+    if !config.upstream.is_empty() {
+        let mut members = vec![registry];
+        for upstream in &config.upstream {
+            members.push(remote(upstream)?);
+        }
+        let options = if config.keep { UnifyOptions::cache() } else { UnifyOptions::default() };
+        registry = Arc::new(Unify::new(members, options));
+    }
+    if config.immutable_tags {
+        registry = Arc::new(Immutable::new(registry));
+    }
+    if let Some(prefix) = &config.prefix {
+        registry = Arc::new(Prefix::new(registry, repository("prefix", prefix)?));
+    }
+    if config.log_operations {
+        registry = Arc::new(Log::new(registry));
+    }
+    Ok(registry)
+}
+
+async fn storage(directory: Option<&Path>) -> Result<Arc<dyn Registry>, ServeError> {
+    let Some(directory) = directory else { return Ok(Arc::new(MemoryRegistry::new())) };
+    let store = LayoutStore::open(directory).await;
+    let storage = |source| ServeError::Storage { directory: directory.display().to_string(), source };
+    Ok(Arc::new(store.map_err(storage)?))
+}
+
+fn remote(upstream: &UpstreamConfig) -> Result<Arc<dyn Registry>, ServeError> {
+    let failed =
+        |source: Box<dyn std::error::Error + Send + Sync>| ServeError::Upstream { host: upstream.host.clone(), source };
+    let mut builder = RegistryClient::builder(&upstream.host).plain_http(upstream.plain_http);
+    if upstream.credentials {
+        let docker = DockerConfig::from_env().map_err(|error| failed(error.into()))?;
+        builder = builder.credentials(Chain::new().then(docker));
+    }
+    let client: Arc<dyn Registry> = Arc::new(builder.build().map_err(|error| failed(error.into()))?);
+    Ok(match &upstream.prefix {
+        Some(prefix) => Arc::new(Prefix::new(client, repository("prefix", prefix)?)),
+        None => client,
+    })
+}
+
+fn repository(what: &str, name: &str) -> Result<Repository, ServeError> {
+    Repository::new(name).map_err(|error| ServeError::Config(format!("{what} {name:?}: {error}")))
+}
+
+fn limits(config: &LimitsConfig) -> Result<ServerLimits, ServeError> {
+    let mut limits = ServerLimits::default();
+    limits.max_upload_bytes = config.upload_bytes;
+    limits.requests_per_second = config.requests_per_second;
+    if let Some(bytes) = config.manifest_bytes {
+        limits.max_manifest_bytes = bytes.min(limits.max_manifest_bytes);
+    }
+    if let Some(connections) = config.connections {
+        limits.max_connections = connections;
+    }
+    for (seconds, field) in
+        [(config.header_seconds, &mut limits.header_timeout), (config.idle_seconds, &mut limits.idle_timeout)]
+    {
+        match seconds {
+            Some(0) => return Err(ServeError::Config("a time-out of 0 seconds lets nobody in".into())),
+            Some(seconds) => *field = Duration::from_secs(seconds),
+            None => {}
+        }
+    }
+    Ok(limits)
+}
+
+fn tls(config: &ServeConfig) -> Result<Option<Tls>, ServeError> {
+    let Some(tls) = &config.tls else { return Ok(None) };
+    Ok(Some(match &tls.client_ca {
+        Some(ca) => Tls::with_client_ca(&tls.certificate, &tls.key, ca)?,
+        None => Tls::from_pem_files(&tls.certificate, &tls.key)?,
+    }))
+}
+
+fn auth(config: &AuthConfig) -> Result<Auth, ServeError> {
+    let mut auth = match config.scheme {
+        AuthScheme::Basic => Auth::basic(&config.realm),
+        AuthScheme::Bearer => Auth::bearer(&config.realm),
+    };
+    match config.token_seconds {
+        Some(0) => return Err(ServeError::Config("tokens that hold for 0 seconds are of no use".into())),
+        Some(seconds) => auth = auth.token_lifetime(Duration::from_secs(seconds)),
+        None => {}
+    }
+    if let Some(url) = &config.token_url {
+        auth = auth.token_url(url);
+    }
+    match &config.htpasswd {
+        Some(path) => auth = auth.passwords(Htpasswd::open(path)?),
+        None if config.anonymous_pull || config.rules.iter().any(|rule| rule.users == ["anonymous"]) => {}
+        None => return Err(ServeError::Config("auth names no htpasswd file, so that nobody could get in".into())),
+    }
+    if config.anonymous_pull {
+        auth = auth.anonymous_pull();
+    }
+    Ok(auth.rules(config.rules.iter().map(rule).collect::<Result<Vec<_>, _>>()?))
+}
+
+fn rule(config: &RuleConfig) -> Result<Rule, ServeError> {
+    let has = |word: &str| config.users.iter().any(|user| user == word);
+    let who = match config.users.len() {
+        0 => return Err(ServeError::Config("a rule names no users: write [\"*\"] for all of them".into())),
+        _ if has("anonymous") => Who::Anybody,
+        _ if has("*") => Who::Users,
+        _ => Who::Named(config.users.clone()),
+    };
+    for pattern in &config.repositories {
+        let name = pattern.strip_suffix('*').unwrap_or(pattern).trim_end_matches('/');
+        if !name.is_empty() {
+            repository("rule for", name)?;
+        }
+    }
+    Ok(Rule {
+        who,
+        repositories: config.repositories.clone(),
+        actions: config.allow.iter().map(|allowed| allowed.action()).collect(),
+    })
+}
