@@ -11,7 +11,11 @@ pub(super) fn safe(workspace: &Workspace) -> Vec<Finding> {
     let mut findings = Vec::new();
     for ((path, text), is_workflow) in workflows.chain(actions) {
         if is_workflow && !text.lines().any(|line| line == "permissions: {}") {
-            findings.push(Finding::new(path, 1, "a workflow begins with `permissions: {}`, and each job names its own"));
+            findings.push(Finding::new(
+                path,
+                1,
+                "a workflow begins with `permissions: {}`, and each job names its own",
+            ));
         }
         for (number, line) in text.lines().enumerate() {
             if let Some(message) = pinned(line) {
@@ -132,7 +136,8 @@ jobs:
 
     #[test]
     fn declared_inputs_may_be_used() {
-        let action = "inputs:\n  name:\n    default: a\nruns:\n  env:\n    A: ${{ inputs.name }}${{ inputs.other-one }}\n";
+        let action =
+            "inputs:\n  name:\n    default: a\nruns:\n  env:\n    A: ${{ inputs.name }}${{ inputs.other-one }}\n";
         let found = safe(&Workspace::of(&[("actions/a/action.yml", action)]));
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].message.contains("`other-one`"));
