@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Tree(cmd::tree::TreeArgs),
     Cp(cmd::cp::CpArgs),
     Inspect(cmd::inspect::InspectArgs),
+    #[cfg(feature = "tui")]
+    Open(cmd::open::OpenArgs),
     Tag(cmd::tag::TagArgs),
     Tags(cmd::tags::TagsArgs),
     Cache(cmd::cache::CacheArgs),

@@ -7,6 +7,8 @@ pub(crate) mod gc;
 pub(crate) mod inspect;
 pub(crate) mod ls;
 mod missing;
+#[cfg(feature = "tui")]
+pub(crate) mod open;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod serve;
@@ -31,6 +33,8 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<(), Failu
         Command::Inspect(args) => inspect::run(args, session).await,
         Command::Tag(args) => tag::run(args, session).await,
         Command::Tags(args) => tags::run(args, session).await,
+        #[cfg(feature = "tui")]
+        Command::Open(args) => open::run(args, session).await,
         Command::Cache(args) => cache::run(args, session).await,
         Command::Gc(args) => gc::run(args, session).await,
         Command::Serve(args) => serve::run(args, session).await,

@@ -1,6 +1,8 @@
 //! The command `blob`: words typed, the terminal, exit codes. Everything else is in the library of the same name.
 
 mod args;
+#[cfg(feature = "tui")]
+mod browse;
 mod cache_place;
 mod cmd;
 mod error;

@@ -7,6 +7,8 @@ mod cache;
 mod errors;
 mod help;
 mod json;
+#[cfg(feature = "tui")]
+mod open;
 mod refused;
 mod scenarios;
 mod serve;

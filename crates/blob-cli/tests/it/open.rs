@@ -1,0 +1,261 @@
+//! `blob open` on a terminal: keys in, screens out.
+
+use std::io::{Read as _, Write};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use portable_pty::{Child, CommandBuilder, ExitStatus, MasterPty, PtySize, native_pty_system};
+use snapbox::{IntoData, assert_data_eq, str};
+
+use crate::support::Place;
+
+/// How long a screen may take, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A program on a terminal of 90 columns and 20 lines.
+struct Terminal {
+    screen: Arc<Mutex<vt100::Parser>>,
+    /// Everything that was written, escape sequences included.
+    raw: Arc<Mutex<Vec<u8>>>,
+    keyboard: Box<dyn Write + Send>,
+    child: Box<dyn Child + Send + Sync>,
+    reader: Option<JoinHandle<()>>,
+    _master: Box<dyn MasterPty + Send>,
+}
+
+impl Terminal {
+    fn run(place: &Place, line: &str) -> Self {
+        let size = PtySize { rows: 20, cols: 90, pixel_width: 0, pixel_height: 0 };
+        let pair = native_pty_system().openpty(size).unwrap();
+        let plain = place.command(line);
+        let mut command = CommandBuilder::new(plain.get_program());
+        command.args(plain.get_args());
+        command.cwd(place.root.path());
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            }
+        }
+        command.env("TERM", "xterm-256color");
+        let child = pair.slave.spawn_command(command).unwrap();
+        drop(pair.slave);
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(20, 90, 0)));
+        let raw = Arc::new(Mutex::new(Vec::new()));
+        let (shown, kept) = (Arc::clone(&screen), Arc::clone(&raw));
+        let mut output = pair.master.try_clone_reader().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = output.read(&mut buffer) {
+                shown.lock().unwrap().process(&buffer[..read]);
+                kept.lock().unwrap().extend_from_slice(&buffer[..read]);
+            }
+        });
+        let keyboard = pair.master.take_writer().unwrap();
+        Self { screen, raw, keyboard, child, reader: Some(reader), _master: pair.master }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+        self.keyboard.flush().unwrap();
+    }
+
+    fn contents(&self) -> String {
+        let screen = self.screen.lock().unwrap();
+        let lines: Vec<String> = screen.screen().rows(0, 90).map(|line| line.trim_end().to_owned()).collect();
+        lines.join("\n").trim_end().to_owned() + "\n"
+    }
+
+    /// Waits until the screen has `text`, and gives the screen.
+    fn until(&self, text: &str) -> String {
+        let begun = Instant::now();
+        loop {
+            let contents = self.contents();
+            if contents.contains(text) {
+                return contents;
+            }
+            assert!(begun.elapsed() < PATIENCE, "no {text:?} came:\n{contents}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn end(mut self) -> (ExitStatus, String) {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                // The terminal closes with its last program; what that wrote is read until then.
+                self.reader.take().unwrap().join().unwrap();
+                return (status, String::from_utf8_lossy(&self.raw.lock().unwrap()).into_owned());
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does not end:\n{}", self.contents());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+    }
+}
+
+/// The screen without what differs from run to run: the footer's figures.
+fn still(screen: &str) -> String {
+    let mut lines: Vec<&str> = screen.lines().collect();
+    lines.pop();
+    lines.join("\n") + "\n"
+}
+
+fn same(screen: &str, expected: impl IntoData) {
+    assert_data_eq!(still(screen), expected);
+}
+
+#[test]
+fn files_are_seen_found_and_copied() {
+    let place = Place::laid_out();
+    let mut terminal = Terminal::run(&place, "open --no-color oci:layout:v1");
+    terminal.until("directory with 2 files");
+    same(&terminal.until("? help"), str![[r#"
+ oci:layout:v1  sha256:ff2dc4d10c03  not verified
+┌ archive ─────────────────────────┐┌ config ────────────────────────────────────────────┐
+│ ▸ config/                        ││config                                              │
+│ ▸ docs/                          ││directory with 2 files                              │
+│ ▸ empty/                         ││78 (78 stored)                                      │
+│ ▸ src/                           ││                                                    │
+│   README.md                    9 ││                                                    │
+│   run.sh                      21 ││                                                    │
+│   settings @                     ││                                                    │
+│                                  ││                                                    │
+│                                  ││                                                    │
+│                                  ││                                                    │
+│                                  ││                                                    │
+│                                  ││                                                    │
+│                                  ││                                                    │
+│                                  ││                                                    │
+│                                  ││                                                    │
+│                                  ││                                                    │
+└──────────────────────────────────┘└────────────────────────────────────────────────────┘
+
+"#]]);
+
+    terminal.press("/yaml\r");
+    terminal.until("environment: production");
+    same(&terminal.until("56 stored, none"), str![[r#"
+ oci:layout:v1  sha256:ff2dc4d10c03  not verified
+┌ archive ─────────────────────────┐┌ app.yaml (text) ───────────────────────────────────┐
+│ ▾ config/                        ││name: sample-app                                    │
+│     app.yaml                  56 ││version: 1.0.0                                      │
+│     database.json             22 ││environment: production                             │
+│ ▸ docs/                          ││                                                    │
+│ ▸ empty/                         ││                                                    │
+│ ▸ src/                           ││                                                    │
+│   README.md                    9 ││                                                    │
+│   run.sh                      21 ││                                                    │
+│   settings @                     ││                                                    │
+│                                  ││                                                    │
+│                                  ││                                                    │
+│                                  ││                                                    │
+│                                  ││                                                    │
+│                                  ││                                                    │
+│                                  ││                                                    │
+│                                  ││                                                    │
+└──────────────────────────────────┘└-r--r--  2023-11-14T22:13:20Z  56 (56 stored, none) ┘
+
+"#]]);
+
+    terminal.press("c");
+    let dialog = terminal.until("Enter copies");
+    assert!(dialog.contains("copy config/app.yaml to") && dialog.contains("./app.yaml"), "{dialog}");
+    terminal.press("\x15taken.yaml\r");
+    terminal.until("copied 1 file");
+    let taken = std::fs::read_to_string(place.path("taken.yaml")).unwrap();
+    assert!(taken.starts_with("name: sample-app\n"), "{taken}");
+
+    // What stands there and differs stays, unless that is asked for.
+    std::fs::write(place.path("taken.yaml"), "mine").unwrap();
+    terminal.press("c\x15taken.yaml\r");
+    terminal.until("nothing was written");
+    assert_eq!(std::fs::read_to_string(place.path("taken.yaml")).unwrap(), "mine");
+    terminal.press("c\x15taken.yaml\x0f");
+    terminal.until("[x] replace");
+    terminal.press("\r");
+    terminal.until("copied 1 file");
+    assert!(std::fs::read_to_string(place.path("taken.yaml")).unwrap().starts_with("name"));
+
+    terminal.press("?");
+    same(&terminal.until("any key goes back"), str![[r#"
+ oci:layout:v1  sha256:ff2dc4d10c03  not verified
+┌ keys ──────────────────────────────────────────────────────────────────────────────────┐
+│ ↑ ↓  k j                  move, or scroll the preview                                  │
+│ PgUp PgDn  Ctrl-U Ctrl-D  by pages, by halves                                          │
+│ Home End  g G             to the ends                                                  │
+│ → l                       open a directory, go into it, or to the preview              │
+│ Enter                     open or close a directory, or to the preview                 │
+│ ← h Backspace             close, go to the parent, or back to the tree                 │
+│ Tab                       between tree and preview                                     │
+│ /                         search paths; capitals count if one is typed                 │
+│ n N                       next and previous match                                      │
+│ Space                     mark                                                         │
+│ c                         copy the marked, or what the cursor is on, out of the archive│
+│ p                         fetch a file of up to 8.0M for the preview                   │
+│ y                         put the path on the clipboard                                │
+│ Esc                       stop a copy, leave the preview, quit                         │
+│ q  Ctrl-C                 quit                                                         │
+└───────────────────────────────────────────────────────────────────── any key goes back ┘
+└──────────────────────────────────┘└-r--r--  2023-11-14T22:13:20Z  56 (56 stored, none) ┘
+
+"#]]);
+    terminal.press("xy");
+    terminal.until("copied the path config/app.yaml");
+    terminal.press("q");
+    let (status, raw) = terminal.end();
+    assert!(status.success());
+    assert!(raw.contains("\x1b]52;c;Y29uZmlnL2FwcC55YW1s\x07"), "the path goes to the clipboard");
+    assert!(raw.contains("\x1b[?1049l"), "the terminal is given back");
+}
+
+#[test]
+fn marked_files_and_directories_are_copied_together() {
+    let place = Place::pushed();
+    let mut terminal = Terminal::run(&place, "open HOST/team/project:v1");
+    terminal.until("not verified");
+    // The directory `config`, and the last row, a link.
+    terminal.press(" G c");
+    terminal.until("copy 2 marked to");
+    terminal.press("\x15out/\r");
+    terminal.until("copied 2 files");
+    terminal.press("q");
+    assert!(terminal.end().0.success());
+    assert_eq!(place.listing("out"), ["config/", "config/app.yaml", "config/database.json", "settings"]);
+}
+
+#[test]
+fn an_interrupt_gives_the_terminal_back() {
+    let place = Place::laid_out();
+    let mut terminal = Terminal::run(&place, "open oci:layout:v1");
+    terminal.until("archive");
+    terminal.press("\x03");
+    let (status, raw) = terminal.end();
+    assert_eq!(status.exit_code(), 130);
+    assert!(raw.contains("\x1b[?1049l"), "{raw:?}");
+}
+
+#[test]
+fn without_a_terminal_it_says_what_to_do() {
+    let place = Place::laid_out();
+    place.run("open oci:layout:v1").code(2).stdout_eq(str![[]]).stderr_eq(str![[r#"
+error: open needs a terminal on standard input and output
+hint: `blob tree` and `blob ls` list an archive anywhere
+
+"#]]);
+}
+
+#[test]
+fn an_archive_that_is_not_there_is_an_ordinary_error() {
+    let place = Place::laid_out();
+    let terminal = Terminal::run(&place, "open oci:layout:v2");
+    let (status, raw) = terminal.end();
+    assert_eq!(status.exit_code(), 3);
+    assert!(raw.contains("error: ") && !raw.contains("\x1b[?1049h"), "{raw:?}");
+}
