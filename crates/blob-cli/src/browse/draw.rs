@@ -160,7 +160,7 @@ fn preview(frame: &mut ratatui::Frame<'_>, browser: &Browser, look: &Look, area:
     if let (Some(row), Preview::Content(_)) = (browser.row(), &browser.preview) {
         let facts = about(&browser.index, row);
         if let Some(fact) = facts.get(1..3) {
-            block = block.title_bottom(Line::raw(format!(" {} ", fact.join("  "))).right_aligned());
+            block = block.title_bottom(format!(" {}  {} ", fact[1], fact[0]));
         }
     }
     let inner = block.inner(area);

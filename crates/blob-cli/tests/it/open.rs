@@ -116,7 +116,9 @@ fn files_are_seen_found_and_copied() {
     let place = Place::laid_out();
     let mut terminal = Terminal::run(&place, "open --no-color oci:layout:v1");
     terminal.until("directory with 2 files");
-    same(&terminal.until("? help"), str![[r#"
+    same(
+        &terminal.until("? help"),
+        str![[r#"
  oci:layout:v1  sha256:ff2dc4d10c03  not verified
 ┌ archive ─────────────────────────┐┌ config ────────────────────────────────────────────┐
 │ ▸ config/                        ││config                                              │
@@ -137,11 +139,14 @@ fn files_are_seen_found_and_copied() {
 │                                  ││                                                    │
 └──────────────────────────────────┘└────────────────────────────────────────────────────┘
 
-"#]]);
+"#]],
+    );
 
     terminal.press("/yaml\r");
     terminal.until("environment: production");
-    same(&terminal.until("56 stored, none"), str![[r#"
+    same(
+        &terminal.until("56 stored, none"),
+        str![[r#"
  oci:layout:v1  sha256:ff2dc4d10c03  not verified
 ┌ archive ─────────────────────────┐┌ app.yaml (text) ───────────────────────────────────┐
 │ ▾ config/                        ││name: sample-app                                    │
@@ -160,9 +165,10 @@ fn files_are_seen_found_and_copied() {
 │                                  ││                                                    │
 │                                  ││                                                    │
 │                                  ││                                                    │
-└──────────────────────────────────┘└-r--r--  2023-11-14T22:13:20Z  56 (56 stored, none) ┘
+└──────────────────────────────────┘└ 56 (56 stored, none)  -rw-r--r--  2023-11-14T22:13:┘
 
-"#]]);
+"#]],
+    );
 
     terminal.press("c");
     let dialog = terminal.until("Enter copies");
@@ -184,7 +190,9 @@ fn files_are_seen_found_and_copied() {
     assert!(std::fs::read_to_string(place.path("taken.yaml")).unwrap().starts_with("name"));
 
     terminal.press("?");
-    same(&terminal.until("any key goes back"), str![[r#"
+    same(
+        &terminal.until("any key goes back"),
+        str![[r#"
  oci:layout:v1  sha256:ff2dc4d10c03  not verified
 ┌ keys ──────────────────────────────────────────────────────────────────────────────────┐
 │ ↑ ↓  k j                  move, or scroll the preview                                  │
@@ -203,9 +211,10 @@ fn files_are_seen_found_and_copied() {
 │ Esc                       stop a copy, leave the preview, quit                         │
 │ q  Ctrl-C                 quit                                                         │
 └───────────────────────────────────────────────────────────────────── any key goes back ┘
-└──────────────────────────────────┘└-r--r--  2023-11-14T22:13:20Z  56 (56 stored, none) ┘
+└──────────────────────────────────┘└ 56 (56 stored, none)  -rw-r--r--  2023-11-14T22:13:┘
 
-"#]]);
+"#]],
+    );
     terminal.press("xy");
     terminal.until("copied the path config/app.yaml");
     terminal.press("q");
