@@ -159,8 +159,8 @@ fn preview(frame: &mut ratatui::Frame<'_>, browser: &Browser, look: &Look, area:
     let mut block = framed(&title, browser.mode == Mode::Preview);
     if let (Some(row), Preview::Content(_)) = (browser.row(), &browser.preview) {
         let facts = about(&browser.index, row);
-        if let Some(fact) = facts.get(1..3) {
-            block = block.title_bottom(format!(" {}  {} ", fact[1], fact[0]));
+        if let [_, mode_and_time, sizes, ..] = facts.as_slice() {
+            block = block.title_bottom(format!(" {sizes}  {mode_and_time} "));
         }
     }
     let inner = block.inner(area);
