@@ -7,6 +7,7 @@ mod codegen;
 mod compare;
 mod conformance;
 mod demo;
+mod interop;
 mod peers;
 mod process;
 mod scratch;
@@ -29,6 +30,7 @@ tasks:
   conformance [URL [--user NAME] [--sha512]]
                    run the requirements of the distribution specification against our server, or against the registry
                    at URL; the password is in BLOB_SPEC_PASSWORD
+  interop          let sigstore-python and sigstore-js verify our bundles, and verify theirs; installs them
   tidy             check the rules that the compiler does not know
   codegen          generate the FlatBuffers code from crates/blob-core/schema/index.fbs
                    (FLATC names a flatc 25.12.19; without it one is built, which needs cmake and a C++ compiler)
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Some("bench") => bench::run(rest),
         Some("test") => test::run(rest),
         Some("conformance") => conformance::run(rest),
+        Some("interop") => interop::run(),
         Some("tidy") => tidy::run(),
         Some("codegen") => codegen::run(rest),
         Some("help" | "--help" | "-h") => {

@@ -4,7 +4,8 @@
 //! time, certificate transparency, log inclusion with its checkpoint, time-stamps, and that the signed digest is that
 //! of our manifest. Only then is there a [`VerifiedBundle`], and there is no other way to one.
 //!
-//! Nothing here opens a socket: trust roots are embedded, read from a file, or given as bytes.
+//! Verification opens no socket: trust roots are embedded, read from a file, or given as bytes. With the feature `tuf`,
+//! `TrustRootSource` fetches them.
 //!
 //! ```
 //! use blob_policy::sigstore::{Identity, SigstorePolicy, TrustRoot};
@@ -25,6 +26,8 @@ mod identity;
 mod key;
 mod pattern;
 mod policy;
+#[cfg(feature = "tuf")]
+mod refresh;
 mod signer;
 mod trust;
 mod verify;
@@ -37,9 +40,14 @@ pub use identity::{Identity, IdentityError, NamedIdentity};
 pub use key::{KeyRing, MAX_KEYS, TrustedKey, verify_with_key_without_log};
 pub use pattern::{Pattern, PatternError};
 pub use policy::{ClaimRule, KeyPolicy, PolicySetupError, SigstorePolicy};
+#[cfg(feature = "tuf")]
+pub use refresh::{Refreshed, TrustRootSource};
 pub use signer::{CertificateClaims, CertificateSigner, San, Signer};
 pub use trust::{MAX_TRUST_ROOT_BYTES, TrustRoot, TrustRootError};
-pub use verify::{Artifact, PublicKey, Statement, VerifiedBundle, verify_with_certificate, verify_with_key};
+pub use verify::{
+    Artifact, PublicKey, Statement, Thresholds, VerifiedBundle, verify_with_certificate, verify_with_certificate_at,
+    verify_with_key, verify_with_key_at,
+};
 
 /// The artifact type of a referrer that carries bundles, and the media type of its layers.
 pub const BUNDLE_ARTIFACT_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";

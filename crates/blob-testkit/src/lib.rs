@@ -3,4 +3,6 @@
 
 pub mod peers;
 pub mod proxy;
+#[cfg(feature = "sigstore")]
+pub mod sigstore;
 pub mod trees;

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use blob_core::Digest;
 use blob_registry::RegistryError;
 
+use super::services::{ServiceError, ServiceKind};
+use super::token::TokenError;
 use crate::sigstore::BundleError;
 
 /// A cause of any type.
@@ -79,6 +81,19 @@ pub enum SignError {
         id: String,
         /// The cause.
         source: KeyError,
+    },
+    /// There is no identity token.
+    #[error("getting an identity token")]
+    Token(#[source] TokenError),
+    /// A service failed.
+    #[error("asking the {kind} {url}")]
+    Service {
+        /// What kind of service.
+        kind: ServiceKind,
+        /// Which.
+        url: String,
+        /// The cause.
+        source: ServiceError,
     },
     /// The bundle could not be put together.
     #[error("putting the bundle together")]

@@ -17,8 +17,11 @@ use sigstore_types::{
 use super::bundle::{SignedBundle, Signer};
 use super::error::SignError;
 use super::key::{KeyKind, KeySigner};
+use super::services::{Services, Verifier};
 use super::statement::Statement;
-use crate::sigstore::{Artifact, Bundle, PublicKey, verify_with_key_without_log};
+use crate::sigstore::{
+    Artifact, Bundle, PublicKey, Thresholds, TrustRoot, verify_with_key_at, verify_with_key_without_log,
+};
 
 /// The media type of a statement in an envelope.
 const IN_TOTO: &str = "application/vnd.in-toto+json";
@@ -28,37 +31,81 @@ const IN_TOTO: &str = "application/vnd.in-toto+json";
 #[derive(Clone, Debug)]
 pub struct KeyedSigner {
     key: Arc<dyn KeySigner>,
+    witnesses: Option<(Services, TrustRoot)>,
 }
 
 impl KeyedSigner {
     /// Signs with `key`, offline.
     pub fn new(key: Arc<dyn KeySigner>) -> Self {
-        Self { key }
+        Self { key, witnesses: None }
     }
 
-    fn finish(&self, content: SignatureContent, artifact: Artifact<'_>) -> Result<SignedBundle, SignError> {
-        let fingerprint = Digest::sha256_of(self.key.public_key().to_der());
+    /// Enters signatures in the logs of `services`, and has them stamped; what these say is believed as far as `root`
+    /// does. A log of the public-good instance shows to everybody what is signed when.
+    #[must_use]
+    pub fn with_services(mut self, services: Services, root: TrustRoot) -> Self {
+        self.witnesses =
+            Some((services, root)).filter(|(services, _)| services.has_log() || services.has_time_stamps());
+        self
+    }
+
+    async fn finish(
+        &self,
+        content: SignatureContent,
+        artifact: Artifact<'_>,
+        digest: Option<Digest>,
+    ) -> Result<SignedBundle, SignError> {
+        let public = self.key.public_key();
+        let fingerprint = Digest::sha256_of(public.to_der());
         let hint = PublicKeyIdentifier::new(BASE64_STANDARD.encode(fingerprint.as_bytes()));
-        let material = VerificationMaterial::new(VerificationMaterialContent::PublicKey(hint));
-        let bundle = sigstore_types::Bundle::new(MediaType::Bundle0_3, material, content);
-        let bytes: Bytes = bundle.to_json().map_err(|source| SignError::Bundle(source.into()))?.into();
-        // What is checked is what was printed, not what was meant.
-        let printed = Bundle::parse(&bytes).map_err(SignError::SelfCheck)?;
-        verify_with_key_without_log(self.key.public_key(), &printed, artifact).map_err(SignError::SelfCheck)?;
+        let mut material = VerificationMaterial::new(VerificationMaterialContent::PublicKey(hint));
+        if let Some((services, _)) = &self.witnesses {
+            let http = services.http().map_err(|source| SignError::Bundle(source.into()))?;
+            material = services.witness(&http, material, &content, &Verifier::key(public, digest)).await?;
+        }
+        let (bytes, bundle) = printed(material, content)?;
+        let checked = match &self.witnesses {
+            None => verify_with_key_without_log(public, &bundle, artifact),
+            Some((services, root)) => {
+                let thresholds = Thresholds {
+                    log_entries: usize::from(services.has_log()),
+                    time_stamp: services.has_time_stamps(),
+                    ..Thresholds::default()
+                };
+                verify_with_key_at(root, &thresholds, public, &bundle, artifact)
+            }
+        };
+        checked.map_err(SignError::SelfCheck)?;
         SignedBundle::read(bytes).map_err(SignError::SelfCheck)
     }
+
+    fn check(&self, message: bool) -> Result<(), SignError> {
+        self.witnesses.as_ref().map_or(Ok(()), |(services, _)| services.check(self.key.kind(), message))
+    }
+}
+
+/// A bundle as bytes, and as those bytes read: what is checked is what was printed, not what was meant.
+pub(super) fn printed(material: VerificationMaterial, content: SignatureContent) -> Result<(Bytes, Bundle), SignError> {
+    let bundle = sigstore_types::Bundle::new(MediaType::Bundle0_3, material, content);
+    let bytes: Bytes = bundle.to_json().map_err(|source| SignError::Bundle(source.into()))?.into();
+    let read = Bundle::parse(&bytes).map_err(SignError::SelfCheck)?;
+    Ok((bytes, read))
 }
 
 #[async_trait]
 impl Signer for KeyedSigner {
     async fn sign(&self, statement: &Statement) -> Result<SignedBundle, SignError> {
+        self.check(false)?;
         let envelope = envelope(self.key.as_ref(), &statement.to_bytes()).await?;
-        self.finish(SignatureContent::DsseEnvelope(envelope), Artifact::Digest(statement.subject()))
+        let artifact = Artifact::Digest(statement.subject());
+        self.finish(SignatureContent::DsseEnvelope(envelope), artifact, None).await
     }
 
     async fn sign_message(&self, message: &Bytes) -> Result<SignedBundle, SignError> {
+        self.check(true)?;
         let signed = message_signature(self.key.as_ref(), message).await?;
-        self.finish(SignatureContent::MessageSignature(signed), Artifact::Content(message))
+        let digest = Digest::sha256_of(message);
+        self.finish(SignatureContent::MessageSignature(signed), Artifact::Content(message), Some(digest)).await
     }
 
     fn public_key(&self) -> Option<&PublicKey> {
@@ -88,7 +135,7 @@ pub(super) async fn message_signature(key: &dyn KeySigner, message: &[u8]) -> Re
     Ok(signed.with_message_digest(MessageDigest::new(HashAlgorithm::Sha2256, digest.into())))
 }
 
-async fn raw(key: &dyn KeySigner, message: &[u8]) -> Result<Vec<u8>, SignError> {
+pub(super) async fn raw(key: &dyn KeySigner, message: &[u8]) -> Result<Vec<u8>, SignError> {
     let signed = key.sign(message).await;
     signed.map_err(|source| SignError::Key { id: key.public_key().id().into(), source })
 }

@@ -9,7 +9,7 @@ use super::bundle::{Bundle, MAX_BUNDLE_BYTES, is_bundle_media_type};
 use super::key::KeyRing;
 use super::signer::Signer;
 use super::trust::TrustRoot;
-use super::verify::{Artifact, VerifiedBundle, verify_with_certificate};
+use super::verify::{Artifact, Thresholds, VerifiedBundle, verify_with_certificate, verify_with_certificate_at};
 use super::{BUNDLE_ARTIFACT_TYPE, BundleError};
 use crate::error::EvidenceError;
 use crate::policy::Subject;
@@ -23,6 +23,10 @@ const MAX_LAYERS: usize = 8;
 pub enum Trust {
     /// Certificates of the authorities in this root, with a log entry.
     Certificates(TrustRoot),
+    /// Certificates of the authorities in this root, with as much evidence as this.
+    CertificatesAt(TrustRoot, Thresholds),
+    /// Managed keys, with as much evidence as this by logs and authorities of the root.
+    KeysAt(TrustRoot, Arc<KeyRing>, Thresholds),
     /// Managed keys, with an entry in a log of this root.
     LoggedKeys(TrustRoot, Arc<KeyRing>),
     /// Managed keys, and nobody else: who holds a key can sign in secret and at any time claimed.
@@ -191,7 +195,9 @@ impl Trust {
     pub fn verify(&self, bundle: &Bundle, artifact: Artifact<'_>) -> Result<VerifiedBundle, BundleError> {
         match self {
             Self::Certificates(root) => verify_with_certificate(root, bundle, artifact),
-            Self::LoggedKeys(root, keys) => keys.verify(Some(root), bundle, artifact),
+            Self::CertificatesAt(root, thresholds) => verify_with_certificate_at(root, thresholds, bundle, artifact),
+            Self::KeysAt(root, keys, thresholds) => keys.verify(Some((root, thresholds)), bundle, artifact),
+            Self::LoggedKeys(root, keys) => keys.verify(Some((root, &Thresholds::default())), bundle, artifact),
             Self::UnloggedKeys(keys) => keys.verify(None, bundle, artifact),
         }
     }

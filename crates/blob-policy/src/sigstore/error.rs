@@ -25,6 +25,17 @@ pub enum BundleError {
     /// It has no entry of a transparency log, which was asked for.
     #[error("the bundle has no transparency log entry")]
     NoLogEntry,
+    /// It is in fewer transparency logs than were asked for.
+    #[error("the bundle is in {got} transparency logs, of {wanted}")]
+    LogEntries {
+        /// Logs asked for.
+        wanted: usize,
+        /// Logs that it has an entry of.
+        got: usize,
+    },
+    /// No time-stamp authority says when it was made, which was asked for.
+    #[error("the bundle has no time-stamp of an authority")]
+    NoTimeStamp,
     /// The digest's algorithm cannot be verified without the artifact.
     #[error("{0} cannot be verified without the artifact itself")]
     Algorithm(Digest),

@@ -8,7 +8,9 @@ use sigstore_types::{HashAlgorithm, SignatureContent};
 use super::bundle::Bundle;
 use super::error::BundleError;
 use super::trust::TrustRoot;
-use super::verify::{Artifact, PublicKey, VerifiedBundle, not_verified, require_key_made, unlogged, verify_with_key};
+use super::verify::{
+    Artifact, PublicKey, Thresholds, VerifiedBundle, not_verified, require_key_made, unlogged, verify_with_key_at,
+};
 
 /// The most keys that are tried on a bundle.
 pub const MAX_KEYS: usize = 32;
@@ -79,23 +81,23 @@ impl KeyRing {
         self.0.len()
     }
 
-    /// Verifies with the key that fits; with an entry in a log of `root`, if there is one.
+    /// Verifies with the key that fits; with evidence by those in a root, if there is one.
     pub(super) fn verify(
         &self,
-        root: Option<&TrustRoot>,
+        evidence: Option<(&TrustRoot, &Thresholds)>,
         bundle: &Bundle,
         artifact: Artifact<'_>,
     ) -> Result<VerifiedBundle, BundleError> {
         let mut reasons = Vec::new();
         for trusted in &self.0 {
-            let verified = match root {
-                Some(root) => verify_with_key(root, &trusted.key, bundle, artifact),
+            let verified = match evidence {
+                Some((root, thresholds)) => verify_with_key_at(root, thresholds, &trusted.key, bundle, artifact),
                 None => verify_with_key_without_log(&trusted.key, bundle, artifact),
             };
             let checked = verified.and_then(|verified| {
                 // Without a log nothing says when it signed: the key must count now.
                 let now = [Timestamp::now()];
-                trusted.counts_at(if root.is_some() { verified.times() } else { &now })?;
+                trusted.counts_at(if evidence.is_some() { verified.times() } else { &now })?;
                 Ok(verified)
             });
             match checked {

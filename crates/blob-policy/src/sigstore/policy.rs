@@ -12,6 +12,7 @@ use super::identity::Identity;
 use super::key::{KeyRing, TrustedKey};
 use super::signer::Signer;
 use super::trust::TrustRoot;
+use super::verify::Thresholds;
 use crate::error::PolicyError;
 use crate::policy::{Policy, Report, Subject};
 
@@ -80,6 +81,15 @@ impl SigstorePolicy {
         Ok(Self { identities, shared: Shared::new("sigstore", Trust::Certificates(root)) })
     }
 
+    /// Asks for as much evidence as `thresholds` say: less where an instance publishes nothing, or more.
+    #[must_use]
+    pub fn evidence(mut self, thresholds: Thresholds) -> Self {
+        if let Trust::Certificates(root) | Trust::CertificatesAt(root, _) = self.shared.trust.clone() {
+            self.shared.trust = Trust::CertificatesAt(root, thresholds);
+        }
+        self
+    }
+
     /// Asks for signatures by `threshold` of the identities, each by another signer.
     ///
     /// # Errors
@@ -112,6 +122,20 @@ impl KeyPolicy {
     pub fn logged(root: TrustRoot, keys: Vec<TrustedKey>) -> Result<Self, PolicySetupError> {
         let ring = Arc::new(KeyRing::new(keys).ok_or(PolicySetupError::Keys)?);
         Ok(Self { keys: ring.count(), shared: Shared::new("key", Trust::LoggedKeys(root, ring)) })
+    }
+
+    /// Asks for a signature with one of `keys`, with as much evidence as `thresholds` say. Without a log entry there must
+    /// be a time-stamp: for neither there is [`without_transparency_log`](Self::without_transparency_log).
+    ///
+    /// # Errors
+    /// [`PolicySetupError::Keys`].
+    pub fn with_evidence(
+        root: TrustRoot,
+        keys: Vec<TrustedKey>,
+        thresholds: Thresholds,
+    ) -> Result<Self, PolicySetupError> {
+        let ring = Arc::new(KeyRing::new(keys).ok_or(PolicySetupError::Keys)?);
+        Ok(Self { keys: ring.count(), shared: Shared::new("key", Trust::KeysAt(root, ring, thresholds)) })
     }
 
     /// Asks for a signature with one of `keys` and for nothing else: it may be in no log, and nobody knows when it was

@@ -20,6 +20,7 @@ pub struct TrustRoot {
     verifier: Arc<Verifier>,
     digest: Digest,
     stamps_time: bool,
+    has_transparency: bool,
 }
 
 /// A trust root could not be used.
@@ -37,6 +38,14 @@ pub enum TrustRootError {
     /// It is larger than is looked at.
     #[error("the trust root has more than {MAX_TRUST_ROOT_BYTES} bytes")]
     TooLarge,
+    /// It could not be refreshed, and there is no last known one.
+    #[error("refreshing the trust root of {repository}")]
+    Refresh {
+        /// The repository.
+        repository: String,
+        /// The cause.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// It is not a trust root, or names keys and certificates that cannot be used.
     #[error("the trust root is not usable")]
     Malformed(#[source] Box<dyn Error + Send + Sync>),
@@ -66,7 +75,8 @@ impl TrustRoot {
         let root = TrustedRoot::from_json(text).map_err(malformed)?;
         let verifier = Arc::new(Verifier::new(&root).map_err(malformed)?);
         let stamps_time = !root.timestamp_authorities.is_empty();
-        Ok(Self { verifier, digest: Digest::sha256_of(bytes), stamps_time })
+        let has_transparency = !root.ctlogs.is_empty();
+        Ok(Self { verifier, digest: Digest::sha256_of(bytes), stamps_time, has_transparency })
     }
 
     /// Reads the file at `path`; blocks.
@@ -84,6 +94,11 @@ impl TrustRoot {
     /// SHA-256 of the JSON: equal roots verify alike, so this can key a cache of results.
     pub fn digest(&self) -> &Digest {
         &self.digest
+    }
+
+    /// Whether there is any certificate transparency log in it.
+    pub fn has_certificate_transparency(&self) -> bool {
+        self.has_transparency
     }
 
     /// Whether there is any time-stamp authority in it.

@@ -1,6 +1,6 @@
 //! From a bundle to what it proves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use blob_core::{Algorithm, Digest};
 use bytes::Bytes;
@@ -149,6 +149,32 @@ impl Artifact<'_> {
     }
 }
 
+/// How much evidence a signature must come with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Thresholds {
+    /// Transparency logs that have it, each another one: 1 by default. Entries that a bundle has must always be right.
+    pub log_entries: usize,
+    /// Whether the certificate must be in a certificate transparency log: it must, by default.
+    pub certificate_transparency: bool,
+    /// Whether a time-stamp authority must have stamped it: it need not, by default.
+    pub time_stamp: bool,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self { log_entries: 1, certificate_transparency: true, time_stamp: false }
+    }
+}
+
+impl Thresholds {
+    /// For instances that publish nothing, as GitHub's for private repositories: a time-stamp, and no log. Somebody must
+    /// always say when it was signed.
+    pub fn private() -> Self {
+        Self { log_entries: 0, certificate_transparency: false, time_stamp: true }
+    }
+}
+
 /// Verifies a bundle that carries a certificate: chain, transparency of the certificate, log inclusion, times, signature,
 /// and that it is about `artifact`. Whose certificate it is, is for the caller to judge.
 ///
@@ -159,13 +185,37 @@ pub fn verify_with_certificate(
     bundle: &Bundle,
     artifact: Artifact<'_>,
 ) -> Result<VerifiedBundle, BundleError> {
+    verify_with_certificate_at(root, &Thresholds::default(), bundle, artifact)
+}
+
+/// Does what [`verify_with_certificate`] does, with as much evidence as `thresholds` ask for.
+///
+/// # Errors
+/// [`BundleError`].
+pub fn verify_with_certificate_at(
+    root: &TrustRoot,
+    thresholds: &Thresholds,
+    bundle: &Bundle,
+    artifact: Artifact<'_>,
+) -> Result<VerifiedBundle, BundleError> {
     if bundle.is_key_made() {
         return Err(BundleError::Kind { expected: "certificate", got: "managed key" });
     }
-    require_log_entry(bundle)?;
-    let policy = VerificationPolicy::any_identity();
+    require_log_entries(bundle, thresholds)?;
+    let mut policy = VerificationPolicy::any_identity();
+    if !thresholds.certificate_transparency {
+        policy = policy.skip_sct();
+    }
+    let logged = bundle.log_entries() > 0;
+    if !logged {
+        policy = policy.skip_tlog_unsafe();
+    }
     let result = root.verifier().verify(artifact.checkable()?, &bundle.0, &policy).map_err(not_verified)?;
-    let complete = result.certificate_verified() && result.sct_verified() && result.tlog_verified();
+    if thresholds.time_stamp && stamps(root, bundle) == 0 {
+        return Err(BundleError::NoTimeStamp);
+    }
+    let transparent = result.sct_verified() || !thresholds.certificate_transparency;
+    let complete = result.certificate_verified() && transparent && result.tlog_verified() == logged;
     let signer = result.certificate().filter(|_| complete).and_then(CertificateSigner::read);
     let signer = signer.ok_or_else(|| not_verified("the certificate names no identity or issuer"))?;
     finish(bundle, artifact, Signer::Certificate(Box::new(signer)), &result)
@@ -181,18 +231,40 @@ pub fn verify_with_key(
     bundle: &Bundle,
     artifact: Artifact<'_>,
 ) -> Result<VerifiedBundle, BundleError> {
+    verify_with_key_at(root, &Thresholds::default(), key, bundle, artifact)
+}
+
+/// Verifies a bundle that was made with `key`, with as much evidence as `thresholds` ask for: without a log entry there
+/// must be a time-stamp.
+///
+/// # Errors
+/// [`BundleError`].
+pub fn verify_with_key_at(
+    root: &TrustRoot,
+    thresholds: &Thresholds,
+    key: &PublicKey,
+    bundle: &Bundle,
+    artifact: Artifact<'_>,
+) -> Result<VerifiedBundle, BundleError> {
     require_key_made(bundle)?;
-    require_log_entry(bundle)?;
-    let policy = PublicKeyVerificationPolicy::new(key.der.clone());
-    // Nobody in a root without time-stamp authorities can say whether a stamp is right. The log entry is what is asked
-    // for; a stamp comes on top, and counts for nothing here, neither for the bundle nor against it.
+    require_log_entries(bundle, thresholds)?;
+    let logged = bundle.log_entries() > 0;
+    let mut policy = PublicKeyVerificationPolicy::new(key.der.clone());
+    if !logged {
+        policy = policy.skip_tlog_unsafe();
+    }
+    // Nobody in a root without time-stamp authorities can say whether a stamp is right. Where a log entry is what is asked
+    // for, a stamp comes on top, and counts for nothing here, neither for the bundle nor against it.
     let mut checked = bundle.0.clone();
     if !root.stamps_time() {
         checked.verification_material.timestamp_verification_data = TimestampVerificationData::default();
     }
     let result = root.verifier().verify(artifact.checkable()?, &checked, &policy).map_err(not_verified)?;
-    if !result.tlog_verified() {
+    if result.tlog_verified() != logged {
         return Err(BundleError::NoLogEntry);
+    }
+    if (thresholds.time_stamp || !logged) && stamps(root, bundle) == 0 {
+        return Err(BundleError::NoTimeStamp);
     }
     finish(bundle, artifact, Signer::Key { id: key.id.clone() }, &result)
 }
@@ -201,9 +273,22 @@ pub(super) fn require_key_made(bundle: &Bundle) -> Result<(), BundleError> {
     if bundle.is_key_made() { Ok(()) } else { Err(BundleError::Kind { expected: "managed key", got: "certificate" }) }
 }
 
-/// A time-stamp alone would pass for evidence of a log entry below.
-fn require_log_entry(bundle: &Bundle) -> Result<(), BundleError> {
-    if bundle.log_entries() == 0 { Err(BundleError::NoLogEntry) } else { Ok(()) }
+/// Every entry is verified, so those of different logs are what counts. A time-stamp alone would pass for evidence of a
+/// log entry below.
+fn require_log_entries(bundle: &Bundle, thresholds: &Thresholds) -> Result<(), BundleError> {
+    let entries = &bundle.0.verification_material.tlog_entries;
+    let logs: BTreeSet<&[u8]> = entries.iter().map(|entry| entry.log_id.key_id.as_bytes()).collect();
+    match (logs.len(), thresholds.log_entries) {
+        (got, wanted) if got >= wanted => Ok(()),
+        (0, 1) => Err(BundleError::NoLogEntry),
+        (got, wanted) => Err(BundleError::LogEntries { wanted, got }),
+    }
+}
+
+/// How many stamps there are. Verification refuses those that are wrong, if the root knows any authority.
+fn stamps(root: &TrustRoot, bundle: &Bundle) -> usize {
+    let stamps = &bundle.0.verification_material.timestamp_verification_data.rfc3161_timestamps;
+    if root.stamps_time() { stamps.len() } else { 0 }
 }
 
 pub(super) fn not_verified(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> BundleError {

@@ -5,10 +5,18 @@
 mod certificates;
 mod conformance;
 #[cfg(feature = "sign")]
+mod interop;
+#[cfg(feature = "sign")]
 mod key_files;
+#[cfg(feature = "sign")]
+mod keyless;
 mod keys;
+#[cfg(feature = "sign")]
+mod mutations;
 #[cfg(feature = "slsa")]
 mod provenance;
+#[cfg(feature = "tuf")]
+mod refresh;
 #[cfg(feature = "opa")]
 mod rego;
 #[cfg(feature = "sign")]

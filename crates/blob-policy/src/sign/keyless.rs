@@ -1,0 +1,115 @@
+//! Bundles signed with a certificate for an identity.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use blob_core::Digest;
+use bytes::Bytes;
+use sigstore_types::SignatureContent;
+use sigstore_types::bundle::{CertificateContent, VerificationMaterial, VerificationMaterialContent};
+
+use super::bundle::{SignedBundle, Signer};
+use super::error::SignError;
+use super::key::{KeyKind, KeySigner};
+use super::keyed::{envelope, message_signature, printed};
+use super::local::LocalKey;
+use super::services::{Services, Verifier, certificate};
+use super::statement::Statement;
+use super::token::TokenSource;
+use crate::sigstore::{Artifact, Thresholds, TrustRoot, verify_with_certificate_at};
+
+/// Signs as whoever the identity token is for: each time with a new key that is thrown away at once, and with a
+/// certificate of the authority that lasts for minutes. Logs and time-stamps say that the signature was made in them.
+#[derive(Clone, Debug)]
+pub struct KeylessSigner {
+    services: Services,
+    root: TrustRoot,
+    tokens: Arc<dyn TokenSource>,
+    key: Option<Arc<dyn KeySigner>>,
+}
+
+impl KeylessSigner {
+    /// Signs with certificates, logs and stamps of `services`, and believes them as far as `root` does.
+    ///
+    /// # Errors
+    /// [`SignError::Options`] without a certificate authority, or with nobody who says the time.
+    pub fn new(services: Services, root: TrustRoot, tokens: Arc<dyn TokenSource>) -> Result<Self, SignError> {
+        services.fulcio()?;
+        if !services.has_log() && !services.has_time_stamps() {
+            let text = "neither a log nor a time-stamp authority is named: nothing would say when it was signed";
+            return Err(SignError::Options(text.into()));
+        }
+        Ok(Self { services, root, tokens, key: None })
+    }
+
+    /// Has this key certified, instead of a new one each time.
+    #[must_use]
+    pub fn key(mut self, key: Arc<dyn KeySigner>) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    async fn make(&self, what: What<'_>) -> Result<SignedBundle, SignError> {
+        let key = match &self.key {
+            Some(key) => Arc::clone(key),
+            None => new_key()?,
+        };
+        let digest = match what {
+            What::Statement(_) => None,
+            What::Message(message) => Some(Digest::sha256_of(message)),
+        };
+        self.services.check(key.kind(), digest.is_some())?;
+        let token = self.tokens.token().await.map_err(SignError::Token)?;
+        let http = self.services.http().map_err(|source| SignError::Bundle(source.into()))?;
+        let certificate = certificate(&http, self.services.fulcio()?, &token, key.as_ref()).await?;
+        let (content, artifact) = match what {
+            What::Statement(statement) => {
+                let signed = envelope(key.as_ref(), &statement.to_bytes()).await?;
+                (SignatureContent::DsseEnvelope(signed), Artifact::Digest(statement.subject()))
+            }
+            What::Message(message) => {
+                let signed = message_signature(key.as_ref(), message).await?;
+                (SignatureContent::MessageSignature(signed), Artifact::Content(message))
+            }
+        };
+        let verifier = Verifier::certificate(&certificate, digest);
+        let material = VerificationMaterialContent::Certificate(CertificateContent::new(certificate));
+        let material = VerificationMaterial::new(material);
+        let material = self.services.witness(&http, material, &content, &verifier).await?;
+        let (bytes, bundle) = printed(material, content)?;
+        verify_with_certificate_at(&self.root, &self.thresholds(), &bundle, artifact).map_err(SignError::SelfCheck)?;
+        SignedBundle::read(bytes).map_err(SignError::SelfCheck)
+    }
+
+    /// What the services can give: who asks for more will say so.
+    fn thresholds(&self) -> Thresholds {
+        Thresholds {
+            log_entries: usize::from(self.services.has_log()),
+            certificate_transparency: self.root.has_certificate_transparency(),
+            time_stamp: self.services.has_time_stamps(),
+        }
+    }
+}
+
+/// What is signed.
+#[derive(Clone, Copy)]
+enum What<'a> {
+    Statement(&'a Statement),
+    Message(&'a Bytes),
+}
+
+fn new_key() -> Result<Arc<dyn KeySigner>, SignError> {
+    let made = LocalKey::generate(KeyKind::EcdsaP256);
+    Ok(Arc::new(made.map_err(|source| SignError::Key { id: "new".into(), source })?))
+}
+
+#[async_trait]
+impl Signer for KeylessSigner {
+    async fn sign(&self, statement: &Statement) -> Result<SignedBundle, SignError> {
+        self.make(What::Statement(statement)).await
+    }
+
+    async fn sign_message(&self, message: &Bytes) -> Result<SignedBundle, SignError> {
+        self.make(What::Message(message)).await
+    }
+}

@@ -1,0 +1,404 @@
+//! Signing with certificates, logs and time-stamps of an instance in this process, and what must not come of it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use blob_core::Digest;
+use blob_policy::sign::{
+    AmbientToken, IdentityToken, KeyKind, KeySigner as _, KeyedSigner, KeylessSigner, LocalKey, LogVersion,
+    ServiceError, ServiceKind, Services, SignError, SignedBundle, Signer, Statement, TokenError, TokenSource as _,
+    Variables, attach,
+};
+use blob_policy::sigstore::{
+    Artifact, Bundle, BundleError, Identity, KeyPolicy, SigstorePolicy, Thresholds, TrustRoot, TrustedKey,
+    verify_with_certificate, verify_with_certificate_at, verify_with_key,
+};
+use blob_testkit::sigstore::{Fault, Instance, Person};
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::support::{Shelf, rejected};
+
+const VERSIONS: [LogVersion; 2] = [LogVersion::V1, LogVersion::V2];
+const ISSUER: &str = "https://issuer.test";
+
+fn instance() -> Instance {
+    Instance::start().unwrap()
+}
+
+fn root(instance: &Instance) -> TrustRoot {
+    TrustRoot::from_json(instance.trusted_root().as_bytes()).unwrap()
+}
+
+fn services(instance: &Instance, version: LogVersion) -> Services {
+    let config = instance.signing_config(version == LogVersion::V2);
+    Services::from_signing_config(config.as_bytes(), Some(version)).unwrap().attempts(1)
+}
+
+fn keyless(instance: &Instance, version: LogVersion, person: &Person) -> KeylessSigner {
+    let token = IdentityToken::new(&person.token()).unwrap();
+    KeylessSigner::new(services(instance, version), root(instance), Arc::new(token)).unwrap()
+}
+
+fn ann() -> Person {
+    Person::email(ISSUER, "ann@example.com")
+}
+
+async fn attached(shelf: &Shelf, bundle: &SignedBundle) {
+    attach(shelf.registry.as_ref(), &shelf.repository, &shelf.descriptor, bundle).await.unwrap();
+}
+
+fn key(kind: KeyKind) -> Arc<LocalKey> {
+    let rsa = include_str!("../fixtures/private/rsa2048.pem");
+    Arc::new(if kind == KeyKind::Rsa { LocalKey::from_pem(rsa, None) } else { LocalKey::generate(kind) }.unwrap())
+}
+
+#[tokio::test]
+async fn an_identity_signs_and_is_admitted_with_logs_of_both_versions() {
+    let instance = instance();
+    let policy = |email: &str| SigstorePolicy::new(root(&instance), vec![Identity::email(email, ISSUER)]).unwrap();
+    for version in VERSIONS {
+        let signer = keyless(&instance, version, &ann());
+        let about = Shelf::new();
+        let statement = signer.sign(&Statement::signature(about.descriptor.digest)).await.unwrap();
+        let message = signer.sign_message(&about.bytes).await.unwrap();
+        for bundle in [statement, message] {
+            let shelf = Shelf::new();
+            attached(&shelf, &bundle).await;
+            let report = shelf.judge(&policy("ann@example.com")).await.unwrap();
+            assert!(report.checks[0].finding.contains("ann@example.com"), "{report:?}");
+            assert!(rejected(shelf.judge(&policy("bob@example.com")).await).contains("ann@example.com"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn keys_of_every_kind_are_certified_and_logged() {
+    let instance = instance();
+    let about = Shelf::new();
+    let statement = Statement::signature(about.descriptor.digest);
+    for kind in [KeyKind::EcdsaP256, KeyKind::EcdsaP384, KeyKind::Ed25519, KeyKind::Rsa] {
+        let key = key(kind);
+        let services = services(&instance, LogVersion::V1);
+        let logged = KeyedSigner::new(key.clone()).with_services(services, root(&instance));
+        let bundle = logged.sign(&statement).await.unwrap();
+        let shelf = Shelf::new();
+        attached(&shelf, &bundle).await;
+        let trusted = vec![TrustedKey::new(key.public_key().clone())];
+        shelf.judge(&KeyPolicy::logged(root(&instance), trusted.clone()).unwrap()).await.unwrap();
+        // The log says when: before the key counted, it does not.
+        let later = trusted[0].clone().not_before("2100-01-01T00:00:00Z".parse().unwrap());
+        rejected(shelf.judge(&KeyPolicy::logged(root(&instance), vec![later]).unwrap()).await);
+        let certified = keyless(&instance, LogVersion::V1, &ann()).key(key);
+        let bundle = Bundle::parse(certified.sign(&statement).await.unwrap().bytes()).unwrap();
+        let verified = verify_with_certificate(&root(&instance), &bundle, Artifact::Content(&about.bytes)).unwrap();
+        assert!(verified.is_logged() && !verified.times().is_empty(), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_signature_in_a_log_of_version_2_has_a_stamp() {
+    let (instance, about, key) = (instance(), Shelf::new(), key(KeyKind::EcdsaP256));
+    let signer = KeyedSigner::new(key.clone()).with_services(services(&instance, LogVersion::V2), root(&instance));
+    for bundle in [
+        signer.sign(&Statement::signature(about.descriptor.digest)).await.unwrap(),
+        signer.sign_message(&about.bytes).await.unwrap(),
+    ] {
+        let bundle = Bundle::parse(bundle.bytes()).unwrap();
+        let artifact = Artifact::Content(&about.bytes);
+        let verified = verify_with_key(&root(&instance), key.public_key(), &bundle, artifact).unwrap();
+        assert!(verified.is_logged() && verified.times().len() == 1);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_made_is_refused_before_anything_is_sent() {
+    let instance = instance();
+    let statement = Statement::signature(Digest::sha256_of(b"x"));
+    let v2 = |kind| KeyedSigner::new(key(kind)).with_services(services(&instance, LogVersion::V2), root(&instance));
+    for kind in [KeyKind::EcdsaP384, KeyKind::Ed25519, KeyKind::Rsa] {
+        assert!(matches!(v2(kind).sign(&statement).await, Err(SignError::Options(_))), "{kind}");
+    }
+    let v1 = services(&instance, LogVersion::V1);
+    let message = KeyedSigner::new(key(KeyKind::Ed25519)).with_services(v1, root(&instance));
+    assert!(matches!(message.sign_message(&Bytes::from_static(b"x")).await, Err(SignError::Options(_))));
+    let no_time = Services::new().log(&instance.rekor2_url(), LogVersion::V2).unwrap();
+    let no_time = KeyedSigner::new(key(KeyKind::EcdsaP256)).with_services(no_time, root(&instance));
+    assert!(matches!(no_time.sign(&statement).await, Err(SignError::Options(_))));
+    let token = || Arc::new(IdentityToken::new(&ann().token()).unwrap());
+    let nobody = KeylessSigner::new(Services::new(), root(&instance), token());
+    assert!(matches!(nobody, Err(SignError::Options(_))));
+    let timeless = Services::new().certificate_authority(&instance.fulcio_url()).unwrap();
+    assert!(matches!(KeylessSigner::new(timeless, root(&instance), token()), Err(SignError::Options(_))));
+    assert!(instance.requests().is_empty());
+}
+
+/// Every way in which a service can lie ends in an error, and in no bundle.
+#[tokio::test]
+async fn lies_of_services_are_found_before_a_bundle_is_handed_out() {
+    let statement = Statement::signature(Digest::sha256_of(b"x"));
+    for version in VERSIONS {
+        let instance = instance();
+        let signer = keyless(&instance, version, &ann());
+        signer.sign(&statement).await.unwrap();
+        for fault in [
+            Fault::ExpiredCertificate,
+            Fault::ForeignAuthority,
+            Fault::NoTransparency,
+            Fault::ForeignTransparencyLog,
+            Fault::ForeignKey,
+            Fault::ForeignLog,
+            Fault::BadProof,
+            Fault::BadRoot,
+            Fault::BadCheckpoint,
+            Fault::BadPromise,
+            Fault::Replay,
+            Fault::ForeignStamp,
+            Fault::StaleStamp,
+            Fault::OtherImprint,
+        ] {
+            instance.set(Some(fault));
+            let signed = signer.sign(&statement).await;
+            // Version 2 has no promise that could be bad.
+            if fault == Fault::BadPromise && version == LogVersion::V2 {
+                signed.unwrap();
+            } else {
+                assert!(matches!(signed, Err(SignError::SelfCheck(_))), "{version:?} {fault:?}: {signed:?}");
+            }
+        }
+        instance.set(None);
+        signer.sign(&statement).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_for_somebody_else_is_not_admitted() {
+    let (instance, shelf) = (instance(), Shelf::new());
+    instance.set(Some(Fault::ForeignIdentity));
+    let signer = keyless(&instance, LogVersion::V1, &ann());
+    attached(&shelf, &signer.sign(&Statement::signature(shelf.descriptor.digest)).await.unwrap()).await;
+    let ann = Identity::email("ann@example.com", ISSUER);
+    let policy = SigstorePolicy::new(root(&instance), vec![ann]).unwrap();
+    assert!(rejected(shelf.judge(&policy).await).contains("mallory@example.com"));
+}
+
+#[tokio::test]
+async fn failing_services_are_named_and_end_in_time() {
+    let instance = instance();
+    let statement = Statement::signature(Digest::sha256_of(b"x"));
+    let ask = |timeout| {
+        let token = Arc::new(IdentityToken::new(&ann().token()).unwrap());
+        let services = services(&instance, LogVersion::V1).timeout(timeout);
+        KeylessSigner::new(services, root(&instance), token).unwrap()
+    };
+    let long = Duration::from_mins(1);
+    for (fault, timeout, expect) in [
+        (Fault::Status(503), long, "status 503: made to fail"),
+        (Fault::Status(401), long, "status 401"),
+        (Fault::Status(302), long, "status 302"),
+        (Fault::Huge, long, "more than 1048576 bytes"),
+        (Fault::Junk, long, "not understood"),
+        (Fault::Hang, Duration::from_millis(300), "does not answer"),
+    ] {
+        instance.set(Some(fault));
+        match ask(timeout).sign(&statement).await {
+            Err(SignError::Service { kind: ServiceKind::CertificateAuthority, url, source }) => {
+                assert!(url.starts_with(&instance.fulcio_url()) && source.to_string().contains(expect), "{source}");
+            }
+            other => panic!("{fault:?}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn busy_services_are_asked_again() {
+    let instance = instance();
+    instance.set(Some(Fault::Status(503)));
+    let services = services(&instance, LogVersion::V1).attempts(3);
+    let token = Arc::new(IdentityToken::new(&ann().token()).unwrap());
+    let signer = KeylessSigner::new(services, root(&instance), token).unwrap();
+    signer.sign(&Statement::signature(Digest::sha256_of(b"x"))).await.unwrap_err();
+    assert_eq!(instance.requests().len(), 3);
+}
+
+/// A trust root without certificate transparency, and a bundle without a log entry: GitHub's private repositories.
+#[tokio::test]
+async fn thresholds_say_how_much_evidence_is_enough() {
+    let (instance, about) = (instance(), Shelf::new());
+    let mut private: Value = serde_json::from_str(&instance.trusted_root()).unwrap();
+    private["ctlogs"] = Value::Array(Vec::new());
+    let private = TrustRoot::from_json(private.to_string().as_bytes()).unwrap();
+    let unlogged = Services::new().certificate_authority(&instance.fulcio_url()).unwrap();
+    let unlogged = unlogged.time_stamp_authority(&instance.tsa_url()).unwrap();
+    instance.set(Some(Fault::NoTransparency));
+    let token = Arc::new(IdentityToken::new(&ann().token()).unwrap());
+    let signer = KeylessSigner::new(unlogged, private.clone(), token).unwrap();
+    let signed = signer.sign(&Statement::signature(about.descriptor.digest)).await.unwrap();
+    let bundle = Bundle::parse(signed.bytes()).unwrap();
+    let artifact = Artifact::Content(&about.bytes);
+    let verify = |thresholds: &Thresholds| verify_with_certificate_at(&private, thresholds, &bundle, artifact);
+    let verified = verify(&Thresholds::private()).unwrap();
+    assert!(!verified.is_logged() && verified.times().len() == 1);
+    assert!(matches!(verify(&Thresholds::default()), Err(BundleError::NoLogEntry)));
+    let mut transparent = Thresholds::private();
+    transparent.certificate_transparency = true;
+    assert!(matches!(verify(&transparent), Err(BundleError::NotVerified(_))));
+    let mut two = Thresholds::default();
+    two.log_entries = 2;
+    assert!(matches!(verify(&two), Err(BundleError::LogEntries { wanted: 2, got: 0 })));
+    // As a policy.
+    attached(&about, &signed).await;
+    let ann = || vec![Identity::email("ann@example.com", ISSUER)];
+    let strict = SigstorePolicy::new(private.clone(), ann()).unwrap();
+    rejected(about.judge(&strict).await);
+    about.judge(&strict.evidence(Thresholds::private())).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_logs_are_two_entries() {
+    let (instance, about) = (instance(), Shelf::new());
+    let both = services(&instance, LogVersion::V2).log(&instance.rekor_url(), LogVersion::V1).unwrap();
+    let token = Arc::new(IdentityToken::new(&ann().token()).unwrap());
+    let signer = KeylessSigner::new(both, root(&instance), token).unwrap();
+    // An entry of either version may be wrong: statements are entered in different ways, so content is signed here.
+    let signed = signer.sign_message(&about.bytes).await.unwrap();
+    let bundle = Bundle::parse(signed.bytes()).unwrap();
+    let mut two = Thresholds::default();
+    (two.log_entries, two.time_stamp) = (2, true);
+    verify_with_certificate_at(&root(&instance), &two, &bundle, Artifact::Content(&about.bytes)).unwrap();
+    two.log_entries = 3;
+    let three = verify_with_certificate_at(&root(&instance), &two, &bundle, Artifact::Content(&about.bytes));
+    assert!(matches!(three, Err(BundleError::LogEntries { wanted: 3, got: 2 })));
+}
+
+#[tokio::test]
+async fn presets_know_their_certificates() {
+    let instance = instance();
+    let github = Person::github("acme/app", "release.yml", "refs/tags/v1.2.0");
+    let gitlab = Person::gitlab("acme/app", "refs/heads/main");
+    let google = Person::email("https://accounts.google.com", "ann@example.com");
+    let release = || Identity::github_actions("acme/app").unwrap().workflow("release.yml").unwrap();
+    let ann = ann();
+    let cases: Vec<(&Person, Identity, bool)> = vec![
+        (&github, release().tags(["v*"]).unwrap().deny_self_hosted().into(), true),
+        (&github, release().branches(["main"]).unwrap().into(), false),
+        (&github, Identity::github_actions("acme/app-evil").unwrap().into(), false),
+        (&github, Identity::github_actions("acme/ap").unwrap().into(), false),
+        (&gitlab, Identity::gitlab("acme/app", "refs/heads/*").unwrap(), true),
+        (&gitlab, Identity::gitlab("acme/ap", "refs/heads/*").unwrap(), false),
+        (&gitlab, Identity::gitlab("acme/app", "refs/tags/*").unwrap(), false),
+        (&google, Identity::google("ann@example.com"), true),
+        (&google, Identity::google("an@example.com"), false),
+        (&ann, Identity::google("ann@example.com"), false),
+    ];
+    for (person, identity, admits) in cases {
+        let shelf = Shelf::new();
+        let signer = keyless(&instance, LogVersion::V1, person);
+        attached(&shelf, &signer.sign(&Statement::signature(shelf.descriptor.digest)).await.unwrap()).await;
+        let shown = format!("{person:?} {identity:?}");
+        let judged = shelf.judge(&SigstorePolicy::new(root(&instance), vec![identity]).unwrap()).await;
+        assert_eq!(judged.is_ok(), admits, "{shown}: {judged:?}");
+    }
+}
+
+#[tokio::test]
+async fn evidence_of_another_signature_is_no_evidence() {
+    let (instance, about) = (instance(), Shelf::new());
+    let signer = keyless(&instance, LogVersion::V1, &ann());
+    let mallory = keyless(&instance, LogVersion::V1, &Person::email(ISSUER, "mallory@example.com"));
+    let statement = Statement::signature(about.descriptor.digest);
+    let parse = |bundle: &SignedBundle| serde_json::from_slice::<Value>(bundle.bytes()).unwrap();
+    let (ours, theirs) = (signer.sign(&statement).await.unwrap(), mallory.sign(&statement).await.unwrap());
+    let other = signer.sign(&Statement::signature(Digest::sha256_of(b"other"))).await.unwrap();
+    for (name, pointer) in [
+        ("entries", "/verificationMaterial/tlogEntries"),
+        ("stamps", "/verificationMaterial/timestampVerificationData"),
+        ("certificate", "/verificationMaterial/certificate"),
+        ("envelope", "/dsseEnvelope"),
+        ("signature", "/dsseEnvelope/signatures"),
+        ("body", "/verificationMaterial/tlogEntries/0/canonicalizedBody"),
+        ("proof", "/verificationMaterial/tlogEntries/0/inclusionProof"),
+        ("promise", "/verificationMaterial/tlogEntries/0/inclusionPromise"),
+    ] {
+        for donor in [&theirs, &other] {
+            let mut mixed = parse(&ours);
+            *mixed.pointer_mut(pointer).unwrap() = parse(donor).pointer(pointer).unwrap().clone();
+            let bundle = Bundle::parse(mixed.to_string().as_bytes()).unwrap();
+            let verified = verify_with_certificate(&root(&instance), &bundle, Artifact::Content(&about.bytes));
+            assert!(verified.is_err(), "{name} of another bundle was taken");
+        }
+    }
+}
+
+#[tokio::test]
+async fn tokens_come_from_where_jobs_get_them() {
+    let instance = instance();
+    let token = ann().token();
+    let programs = tempfile::tempdir().unwrap();
+    for name in ["buildkite-agent", "circleci"] {
+        let path = programs.path().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\necho \"$@\" > \"$0.asked\"\necho '{token}'\n")).unwrap();
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let url = format!("http://{}/token?api-version=2", instance.addr());
+    let path = programs.path().to_str().unwrap();
+    let source = |pairs: &[(&str, &str)]| {
+        let pairs: Vec<(String, String)> = pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let find = move |name: &str| pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.into());
+        let variables: Variables = Arc::new(find);
+        AmbientToken::with_variables(variables, &Services::new().attempts(1))
+    };
+    for (pairs, expect) in [
+        (vec![("SIGSTORE_ID_TOKEN", token.as_str())], "ann@example.com"),
+        (vec![("GITLAB_CI", "true"), ("SIGSTORE_ID_TOKEN", &token)], "ann@example.com"),
+        (vec![("BUILDKITE", "true"), ("PATH", path)], "ann@example.com"),
+        (vec![("CIRCLECI", "true"), ("PATH", path)], "ann@example.com"),
+        (
+            vec![
+                ("GITHUB_ACTIONS", "true"),
+                ("ACTIONS_ID_TOKEN_REQUEST_URL", &url),
+                ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token"),
+            ],
+            "repo:acme/app:ref:refs/heads/main",
+        ),
+    ] {
+        assert_eq!(source(&pairs).token().await.unwrap().identity(), expect, "{pairs:?}");
+    }
+    let asked = |name: &str| std::fs::read_to_string(programs.path().join(format!("{name}.asked"))).unwrap();
+    assert_eq!(asked("buildkite-agent").trim(), "oidc request-token --audience sigstore");
+    assert!(asked("circleci").contains(r#"{"aud":"sigstore"}"#));
+    let fails = |pairs: Vec<(&'static str, String)>| {
+        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        source(&pairs)
+    };
+    let yes = || "true".to_owned();
+    assert!(matches!(fails(vec![]).token().await, Err(TokenError::NotFound)));
+    assert!(matches!(fails(vec![("GITHUB_ACTIONS", yes())]).token().await, Err(TokenError::NotAllowed { .. })));
+    assert!(matches!(fails(vec![("GITLAB_CI", yes())]).token().await, Err(TokenError::NotAllowed { .. })));
+    assert!(matches!(fails(vec![("BUILDKITE", yes())]).token().await, Err(TokenError::Program { .. })));
+    let refused = fails(vec![
+        ("GITHUB_ACTIONS", yes()),
+        ("ACTIONS_ID_TOKEN_REQUEST_URL", url.clone()),
+        ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "wrong".into()),
+    ]);
+    match refused.token().await {
+        Err(TokenError::Ask { source: ServiceError::Status { status: 401, .. }, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn tokens_that_do_not_count_are_refused_and_none_is_shown() {
+    let token = ann().token();
+    let shown = format!("{:?}", IdentityToken::new(&token).unwrap());
+    assert!(shown.contains("ann@example.com") && !shown.contains(&token), "{shown}");
+    let expired = ann().token_until(SystemTime::now() - Duration::from_secs(5));
+    assert!(matches!(IdentityToken::new(&expired), Err(TokenError::Expired { .. })));
+    for bad in ["", "a.b", "a.b.c", "a.e30.c", &"x".repeat(70_000)] {
+        assert!(matches!(IdentityToken::new(bad), Err(TokenError::Malformed(_))), "{bad:.20}");
+    }
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("{token}\n")).unwrap();
+    assert_eq!(IdentityToken::from_file(file.path()).unwrap().issuer(), ISSUER);
+}
