@@ -1,5 +1,6 @@
 //! Signing with certificates, logs and time-stamps of an instance in this process, and what must not come of it.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -338,7 +339,6 @@ async fn tokens_come_from_where_jobs_get_them() {
     for name in ["buildkite-agent", "circleci"] {
         let path = programs.path().join(name);
         std::fs::write(&path, format!("#!/bin/sh\necho \"$@\" > \"$0.asked\"\necho '{token}'\n")).unwrap();
-        use std::os::unix::fs::PermissionsExt as _;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     let url = format!("http://{}/token?api-version=2", instance.addr());

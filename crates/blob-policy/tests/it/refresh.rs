@@ -112,7 +112,7 @@ impl Publisher {
     }
 }
 
-fn is_refused(result: Result<impl std::fmt::Debug, TrustRootError>) {
+fn is_refused(result: &Result<impl std::fmt::Debug, TrustRootError>) {
     assert!(matches!(result, Err(TrustRootError::Refresh { .. })), "{result:?}");
 }
 
@@ -122,8 +122,8 @@ async fn the_newest_is_fetched_and_the_last_known_is_kept() {
     let url = serve(files.clone());
     let source = TrustRootSource::custom(&url, &publisher.root()).cache_dir(cache.path());
     let source = source.timeout(Duration::from_secs(30));
-    is_refused(source.offline().await);
-    is_refused(source.refresh().await);
+    is_refused(&source.offline().await);
+    is_refused(&source.refresh().await);
     let (one, two) = (Instance::start().unwrap(), Instance::start().unwrap());
     publisher.publish(&files, &one.trusted_root(), 1, FAR);
     let first = source.refresh().await.unwrap();
@@ -148,7 +148,7 @@ async fn the_newest_is_fetched_and_the_last_known_is_kept() {
         assert_eq!(kept.root.digest(), second.root.digest(), "case {at}");
         // Without a cache there is nothing to keep.
         if at != 1 {
-            is_refused(TrustRootSource::custom(&url, &publisher.root()).refresh().await);
+            is_refused(&TrustRootSource::custom(&url, &publisher.root()).refresh().await);
         }
     }
 }
@@ -159,7 +159,7 @@ async fn what_expired_or_was_changed_in_the_cache_is_not_used() {
     let instance = Instance::start().unwrap();
     let source = TrustRootSource::custom(&serve(files.clone()), &publisher.root()).cache_dir(cache.path());
     publisher.publish(&files, &instance.trusted_root(), 1, PAST);
-    is_refused(source.refresh().await);
+    is_refused(&source.refresh().await);
     publisher.publish(&files, &instance.trusted_root(), 2, FAR);
     source.refresh().await.unwrap();
     files.lock().unwrap().clear();
@@ -180,15 +180,15 @@ async fn what_expired_or_was_changed_in_the_cache_is_not_used() {
         }
     }
     assert!(changed > 0, "the cache holds the trust root");
-    is_refused(source.offline().await);
-    is_refused(source.refresh().await);
+    is_refused(&source.offline().await);
+    is_refused(&source.refresh().await);
 }
 
 #[tokio::test]
 async fn well_known_instances_work_offline_or_say_that_they_cannot() {
     let cache = tempfile::tempdir().unwrap();
     for source in [TrustRootSource::production(), TrustRootSource::github()] {
-        is_refused(source.clone().offline().await);
-        is_refused(source.cache_dir(cache.path()).offline().await);
+        is_refused(&source.clone().offline().await);
+        is_refused(&source.cache_dir(cache.path()).offline().await);
     }
 }
