@@ -30,13 +30,15 @@ const DATA: &str = "BENCH_DATA";
 
 type Scenario = fn(&Bench) -> Result<Section, String>;
 
-const SCENARIOS: [(&str, Scenario); 6] = [
+const SCENARIOS: [(&str, Scenario); 8] = [
     ("P1", requests::cold_read),
     ("P2", requests::warm_read),
     ("P3", requests::unchanged_push),
     ("P4", create::run),
     ("P5", extract::run),
-    ("P8", index::run),
+    ("P8", index::index),
+    ("P9", index::cache),
+    ("blocks", requests::blocks),
 ];
 
 /// Runs the named scenarios, or all.

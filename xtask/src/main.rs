@@ -12,6 +12,7 @@ mod peers;
 mod process;
 mod scratch;
 mod server;
+mod sweep;
 mod test;
 mod tidy;
 mod workspace;
@@ -31,6 +32,7 @@ tasks:
                    run the requirements of the distribution specification against our server, or against the registry
                    at URL; the password is in BLOB_SPEC_PASSWORD
   interop          let sigstore-python and sigstore-js verify our bundles, and verify theirs; installs them
+  sweep [NAME …]   run the long forms of tests: cache-faults, cache-million, cache-processes
   tidy             check the rules that the compiler does not know
   codegen          generate the FlatBuffers code from crates/blob-core/schema/index.fbs
                    (FLATC names a flatc 25.12.19; without it one is built, which needs cmake and a C++ compiler)
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(rest),
         Some("conformance") => conformance::run(rest),
         Some("interop") => interop::run(),
+        Some("sweep") => sweep::run(rest),
         Some("tidy") => tidy::run(),
         Some("codegen") => codegen::run(rest),
         Some("help" | "--help" | "-h") => {

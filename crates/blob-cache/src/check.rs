@@ -78,10 +78,10 @@ impl Outcome {
 }
 
 fn content(path: &Path) -> io::Result<Outcome> {
-    let (Some(digest), Some(file)) = (digest_of_path(path), open_regular(path)?) else {
+    let (Some(digest), Some((file, meta))) = (digest_of_path(path), open_regular(path)?) else {
         return Ok(Outcome::Damaged);
     };
-    let size = file.metadata()?.len();
+    let size = meta.len();
     match digest_of(&file, size, &digest) {
         Ok(found) if found == digest => Ok(Outcome::GOOD),
         Ok(_) => Ok(Outcome::Damaged),

@@ -4,6 +4,8 @@
 //! cap), so that walks of the tree are rare: each frees a tenth of the cap. One process evicts at a time. Readers hold
 //! no lock: they have the file open, and an unlinked file stays readable.
 
+mod inventory;
+
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use crate::layout::{self, BUCKETS, Bucket, is_entry_name};
 use crate::lock::{self, FileLock};
 use crate::marker;
 use crate::usage::{self, Delta, Ledger};
+use inventory::Inventory;
 
 /// A walk of a hundred thousand entries takes a quarter of a second.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -146,9 +149,10 @@ impl Limits {
         any.then_some(limits)
     }
 
-    /// Whether `ledger` is above what an entry of `bucket` may stay with.
-    fn asks_for(&self, ledger: &Ledger, bucket: Bucket) -> bool {
-        ledger.bytes() > self.total || ledger.of(bucket).bytes > self.buckets[bucket.index()]
+    /// How many bytes of `bucket` have to go, the oldest of all buckets first.
+    fn excess(&self, ledger: &Ledger, bucket: Bucket) -> u64 {
+        let own = ledger.of(bucket).bytes.saturating_sub(self.buckets[bucket.index()]);
+        own.max(ledger.bytes().saturating_sub(self.total))
     }
 }
 
@@ -199,80 +203,6 @@ pub(crate) fn ledger(shared: &Shared) -> io::Result<Ledger> {
     // A cache that cannot be written can be measured all the same.
     let _ = inventory.settle(shared, None);
     Ok(inventory.ledger)
-}
-
-/// Everything there is, oldest use first when evicting.
-#[derive(Debug)]
-struct Inventory {
-    ledger: Ledger,
-    found: Vec<Found>,
-}
-
-#[derive(Debug)]
-struct Found {
-    used: i64,
-    bytes: u64,
-    bucket: Bucket,
-    path: Box<Path>,
-}
-
-impl Inventory {
-    fn take(shared: &Shared) -> io::Result<Self> {
-        // Before the walk: what is published meanwhile may be counted twice, but is not missed.
-        let buckets = *shared.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut ledger = Ledger { reconciled_at: unix_now(), buckets };
-        let mut found = Vec::new();
-        let now = i64::try_from(unix_now()).unwrap_or(i64::MAX);
-        walk(shared, Scope::All, &mut |bucket, path, meta| {
-            let bytes = occupied(bucket, meta);
-            ledger.buckets[bucket.index()].add(Delta { entries: 1, bytes: i64::try_from(bytes).unwrap_or(i64::MAX) });
-            // A time from the future must not protect an entry for ever.
-            let sane = |time: i64| if time > now { 0 } else { time };
-            let used = sane(meta.atime()).max(sane(meta.mtime()));
-            found.push(Found { used, bytes, bucket, path: path.into() });
-        })?;
-        Ok(Self { ledger, found })
-    }
-
-    /// Removes what `limits` ask for. An entry that cannot be removed is passed over.
-    fn evict(&mut self, shared: &Shared, limits: Limits) -> u64 {
-        self.found.sort_unstable_by(|a, b| (a.used, &a.path).cmp(&(b.used, &b.path)));
-        let mut freed = 0;
-        for found in &self.found {
-            if !limits.asks_for(&self.ledger, found.bucket) {
-                continue;
-            }
-            match files::discard(&found.path, &shared.tmp) {
-                Ok(there) => {
-                    let bytes = i64::try_from(found.bytes).unwrap_or(i64::MAX);
-                    self.ledger.buckets[found.bucket.index()].add(Delta { entries: -1, bytes: -bytes });
-                    freed += if there { found.bytes } else { 0 };
-                }
-                Err(error) => {
-                    tracing::debug!(path = %found.path.display(), %error, "a cache entry cannot be evicted");
-                }
-            }
-        }
-        freed
-    }
-
-    /// Writes the counter: what was found, and what was added since `before` was read. An entry that was stored in
-    /// between may be counted twice; the next walk puts that right, and too much is the safe side.
-    fn settle(&self, shared: &Shared, before: Option<Ledger>) -> io::Result<()> {
-        let truth = self.ledger;
-        usage::update(&shared.at_root(layout::USAGE), |now| {
-            let mut ledger = truth;
-            if let (Some(before), Some(now)) = (before, now) {
-                for (index, tally) in ledger.buckets.iter_mut().enumerate() {
-                    let (then, now) = (before.buckets[index], now.buckets[index]);
-                    tally.bytes = tally.bytes.saturating_add(now.bytes.saturating_sub(then.bytes));
-                    tally.entries = tally.entries.saturating_add(now.entries.saturating_sub(then.entries));
-                }
-            }
-            Some(ledger)
-        })?;
-        Ok(())
-    }
 }
 
 /// What a file counts as.
@@ -341,7 +271,7 @@ fn reclaim_locked(shared: &Shared) {
         shared.visited.fetch_add(1, Ordering::Relaxed);
         let Ok(meta) = entry.metadata() else { continue };
         let age = unix_now().abs_diff(u64::try_from(meta.mtime()).unwrap_or_default());
-        let held = files::open_regular(&entry.path()).ok().flatten().and_then(|file| lock::is_held(&file));
+        let held = files::open_regular(&entry.path()).ok().flatten().and_then(|(file, _)| lock::is_held(&file));
         if is_leftover(age, held) {
             let _ =
                 if meta.is_dir() { std::fs::remove_dir_all(entry.path()) } else { std::fs::remove_file(entry.path()) };

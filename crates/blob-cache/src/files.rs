@@ -13,19 +13,22 @@ const TOUCH_AFTER_SECONDS: u64 = 3600;
 /// A file changed less than this ago may change again without its time telling.
 const SETTLED: Duration = Duration::from_millis(50);
 
-/// Opens a regular file for reading. `None` when something else lies there: a directory, a symbolic link, a pipe.
+/// Opens a regular file for reading, and tells what the system knows of it. `None` when something else lies there: a directory, a symbolic link, a pipe.
 ///
 /// # Errors
 /// `NotFound`, and whatever else the system says.
-pub(crate) fn open_regular(path: &Path) -> io::Result<Option<File>> {
+pub(crate) fn open_regular(path: &Path) -> io::Result<Option<(File, Metadata)>> {
     open_with(OpenOptions::new().read(true), path)
 }
 
 /// As [`open_regular`], with the access that `options` name. Links are not followed and pipes not waited for.
-pub(crate) fn open_with(options: &mut OpenOptions, path: &Path) -> io::Result<Option<File>> {
+pub(crate) fn open_with(options: &mut OpenOptions, path: &Path) -> io::Result<Option<(File, Metadata)>> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     match options.custom_flags(flags.bits().cast_signed()).open(path) {
-        Ok(file) => Ok(file.metadata()?.is_file().then_some(file)),
+        Ok(file) => {
+            let meta = file.metadata()?;
+            Ok(meta.is_file().then_some((file, meta)))
+        }
         Err(error) if is_wrong_kind(&error) => Ok(None),
         Err(error) => Err(error),
     }

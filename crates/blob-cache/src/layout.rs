@@ -7,6 +7,7 @@
 //!   lock                               locked (flock) by the one process that evicts
 //!   usage-v1                           104 bytes: entries and bytes per bucket, approximate (see below)
 //!   tmp/<random>-<n>                   entries being written; each is locked (flock) while its writer lives
+//!   tmp/turn-<32 hex>                  locked (flock) by the process that fetches something others want, too
 //!   content-v1/sha256/ab/<64 hex>      verified bytes by digest; the name is the digest of the content
 //!   content-v1/sha512/ab/<128 hex>
 //!   manifests-v1/…  indexes-v1/…       the same, for manifests and archive indexes

@@ -55,7 +55,7 @@ pub(crate) fn require(root: &Path) -> io::Result<()> {
 fn version(root: &Path) -> Result<Option<u32>, OpenError> {
     let path = root.join(MARKER);
     let file = match open_regular(&path) {
-        Ok(Some(file)) => file,
+        Ok(Some((file, _))) => file,
         Ok(None) => return Ok(None),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(OpenError::io("opening", &path, error)),

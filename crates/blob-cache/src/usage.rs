@@ -100,7 +100,7 @@ pub(crate) fn update(path: &Path, change: impl FnOnce(Option<Ledger>) -> Option<
 
 /// What the counter file says, read without a lock: a torn read fails the checksum and is `None`.
 pub(crate) fn read(path: &Path) -> Option<Ledger> {
-    let file = crate::files::open_regular(path).ok()??;
+    let (file, _) = crate::files::open_regular(path).ok()??;
     read_from(&file)
 }
 

@@ -10,6 +10,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use crate::cache_flags::CacheFlags;
 use crate::cmd;
 use crate::error::{Failure, Kind};
 use crate::ui::style::{self, Style};
@@ -168,6 +169,9 @@ pub(crate) struct Global {
     /// Use no cache, and keep nothing.
     #[arg(long, global = true, env = "BLOB_NO_CACHE", value_parser = FalseyValueParser::new())]
     pub(crate) no_cache: bool,
+
+    #[command(flatten)]
+    pub(crate) cache: CacheFlags,
 
     /// Send no request: answer from the cache, or say what is missing.
     #[arg(long, global = true, env = "BLOB_OFFLINE", value_parser = FalseyValueParser::new())]

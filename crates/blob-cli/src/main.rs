@@ -3,6 +3,7 @@
 mod args;
 #[cfg(feature = "tui")]
 mod browse;
+mod cache_flags;
 mod cache_place;
 mod cmd;
 mod error;

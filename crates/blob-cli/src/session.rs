@@ -1,9 +1,8 @@
 //! What all commands share: the client, the options and the progress meter.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use blob::cache::{CacheDir, CacheOptions};
+use blob::cache::CacheDir;
 use blob::http::RetryPolicy;
 use blob::{Archive, Client, Limits, Location, PullOptions};
 
@@ -82,31 +81,37 @@ impl Session {
         }
         // What is read from this machine needs no cache.
         if !hosts.is_empty()
-            && let Some(dir) = self.cache_dir()
+            && let Some(cache) = self.cache()?
         {
-            builder = builder.cache_dir(dir);
+            builder = options.cache.without.iter().fold(builder, |builder, layer| builder.without_cache(*layer));
+            builder = builder.cache(cache);
         }
         Ok(builder.build()?)
     }
 
-    /// The directory of the cache, if it is to be used. One that nobody asked for and that cannot be used is only warned
-    /// about.
-    fn cache_dir(&self) -> Option<PathBuf> {
+    /// The cache, if it is to be used. One that nobody asked for and that cannot be used is only warned about.
+    fn cache(&self) -> Result<Option<CacheDir>, Failure> {
         if self.options.no_cache {
-            return None;
+            return Ok(None);
         }
         let Some(place) = CachePlace::find(&self.options) else {
             tracing::warn!("going on without a cache: neither XDG_CACHE_HOME nor HOME says where it is");
-            return None;
+            return Ok(None);
         };
-        if !place.chosen
-            && let Err(error) = CacheDir::open(&place.dir, CacheOptions::default())
-        {
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-            tracing::warn!(cause, "going on without a cache: {error}");
-            return None;
+        let mut options = self.options.cache.options();
+        if self.options.offline {
+            // An old answer is better than none.
+            options.tag_ttl = Duration::MAX;
         }
-        Some(place.dir)
+        match CacheDir::open(&place.dir, options) {
+            Ok(cache) => Ok(Some(cache)),
+            Err(source) if place.chosen => Err(blob::Error::Cache { dir: place.dir, source }.into()),
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                tracing::warn!(cause, "going on without a cache: {error}");
+                Ok(None)
+            }
+        }
     }
 
     /// Options for opening archives.

@@ -20,7 +20,7 @@ mod stream;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Turns};
 use crate::codec::{DecodeLimits, Decoder};
 use crate::entry::Entry;
 use crate::error::ReadError;
@@ -62,6 +62,8 @@ pub struct ReadOptions {
     /// Keeps the contents of files by their digest; consulted and filled by [`Archive::read`],
     /// [`Archive::stream`] and, when the data is not local, extraction. A cache that fails or lies costs a warning, never a read.
     pub cache: Option<Arc<dyn Cache>>,
+    /// Asked before an extraction fetches what the cache lacks, so that of several processes one does.
+    pub turns: Option<Arc<dyn Turns>>,
     /// What reading may cost.
     pub limits: ReadLimits,
     /// Reads that are under way, so that concurrent [`Archive::read`]s of one content cost one request. Archives that

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::digest::Digest;
-use crate::source::ByteSource;
+use crate::source::{ByteSource, SourceId};
 
 /// A content-addressed cache: it may forget, it must not lie.
 ///
@@ -37,6 +37,29 @@ pub trait CacheWriter: Send {
     /// Publishes the content, if it has the size and digest that were announced; otherwise an error, and nothing is
     /// stored.
     async fn commit(self: Box<Self>) -> Result<(), CacheError>;
+}
+
+/// Lets one process after the other fetch what all of them want, so that the others find it in the cache that they share.
+///
+/// A turn is economy and nothing else: whoever cannot have one goes on without.
+#[async_trait]
+pub trait Turns: fmt::Debug + Send + Sync {
+    /// Waits until nobody else fetches `what`, or does not seem to get anywhere.
+    async fn turn(&self, what: &SourceId) -> Turn;
+}
+
+/// The turn to fetch something. Dropping it lets the next one.
+pub struct Turn {
+    /// Whether somebody else had it meanwhile: the cache may have more than before.
+    pub waited: bool,
+    /// Whatever ends the turn when it is dropped.
+    pub guard: Box<dyn Send + Sync>,
+}
+
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn").field("waited", &self.waited).finish_non_exhaustive()
+    }
 }
 
 /// A cache failed; the read goes on without it.

@@ -46,6 +46,9 @@ pub enum Existing {
     KeepEqual,
     /// They are replaced, one rename each.
     Overwrite,
+    /// They stay if they hold what the archive has, with the modes and times that they have; others are replaced, one
+    /// rename each. Nothing is fetched for those that stay.
+    Update,
 }
 
 /// Where things go below the destination.
@@ -74,9 +77,6 @@ pub enum Symlinks {
 }
 
 /// How a file comes out of the content cache.
-///
-/// There are no hard links: a cache's entry and the extracted file would be one, and who edits the file would damage
-/// the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FromCache {
@@ -86,6 +86,14 @@ pub enum FromCache {
     /// It shares its blocks with the cache's file until one of them is written to, where the file system can do that
     /// (Btrfs, XFS, bcachefs; cache and destination on the same one); elsewhere its bytes are copied.
     Reflink,
+    /// It is the cache's file, under another name: no bytes are copied, and it is hashed before it gets that name. It
+    /// can be read only, whatever the archive says, and has the time at which it came into the cache. Who makes it
+    /// writable and edits it in place edits the cache's entry as well; so this is for caches that check linked
+    /// entries at every hit, as `blob-cache` does.
+    ///
+    /// Copied instead are files that are to be executable, those on another file system than the cache, those that
+    /// have other permissions elsewhere already, and those whose links the file system will not count any further.
+    HardLink,
 }
 
 /// How much may be extracted.
@@ -199,6 +207,8 @@ pub struct ExtractReport {
     pub cached: u64,
     /// Their sizes together, in bytes.
     pub cached_bytes: u64,
+    /// Those of the files that are hard links to the cache's files.
+    pub linked: u64,
     /// Files, links and empty directories that stood there as the archive has them.
     pub kept: u64,
     /// Files and links that something else kept from being written.

@@ -56,7 +56,8 @@ struct Inner {
 
 impl Transport {
     /// Sets up a transport; nothing is connected yet. Reads the proxy variables of the environment if the options say
-    /// [`Proxy::FromEnvironment`], and the system's trust store. A host without one gets Mozilla's roots.
+    /// [`Proxy::FromEnvironment`]; the system's trust store is read when the first certificate is verified, or now if the
+    /// options name additional roots. A host without one gets Mozilla's roots.
     ///
     /// # Errors
     /// [`HttpError::Options`].

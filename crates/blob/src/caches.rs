@@ -4,30 +4,67 @@
 //! says so. Whatever comes out of one is hashed before it is used.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use blob_cache::{BlockCache, BlockOptions, BlockStore, CacheDir, TagCache, TagEntry};
-use blob_core::{ByteSource, ByteSourceExt as _, Cache, Digest};
+use blob_cache::{BlockCache, BlockOptions, BlockStore, CacheDir, Patient, TagCache, TagEntry};
+use blob_core::{ByteSource, ByteSourceExt as _, Cache, Digest, SourceError, Turn, Turns};
 use blob_registry::Reference;
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 
 /// The layers; each may be absent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Caches {
     pub(crate) contents: Option<Arc<dyn Cache>>,
-    pub(crate) manifests: Option<Arc<dyn Cache>>,
-    pub(crate) indexes: Option<Arc<dyn Cache>>,
+    pub(crate) manifests: Option<Keeper>,
+    pub(crate) indexes: Option<Keeper>,
     pub(crate) blocks: Option<Arc<dyn BlockStore>>,
     pub(crate) tags: Option<Arc<dyn TagCache>>,
+    /// Who fetches what the directory lacks.
+    pub(crate) turns: Option<Arc<dyn Turns>>,
+}
+
+/// A cache of what is used as a whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Keeper {
+    cache: Arc<dyn Cache>,
+    /// Whether every hit was hashed by the cache, which is ours: then it is not hashed again.
+    checks: bool,
+}
+
+impl Keeper {
+    /// A cache of somebody else's.
+    pub(crate) fn other(cache: Arc<dyn Cache>) -> Self {
+        Self { cache, checks: false }
+    }
 }
 
 impl Caches {
+    /// Waits for the layers that are set only so long: they are other people's.
+    pub(crate) fn limit_waiting(&mut self, limit: Duration) {
+        let patient = |cache: Arc<dyn Cache>| Arc::new(Patient::new(cache, limit)) as Arc<dyn Cache>;
+        self.contents = self.contents.take().map(patient);
+        for keeper in [&mut self.manifests, &mut self.indexes].into_iter().flatten() {
+            keeper.cache = patient(Arc::clone(&keeper.cache));
+        }
+        self.blocks = self.blocks.take().map(|store| Arc::new(Patient::new(store, limit)) as Arc<dyn BlockStore>);
+        self.tags = self.tags.take().map(|tags| Arc::new(Patient::new(tags, limit)) as Arc<dyn TagCache>);
+    }
+
     /// Every layer that is not set yet, from `dir`.
     pub(crate) fn fill_from(&mut self, dir: &CacheDir) {
         self.contents.get_or_insert_with(|| Arc::new(dir.contents()));
-        self.manifests.get_or_insert_with(|| Arc::new(dir.manifests()));
-        self.indexes.get_or_insert_with(|| Arc::new(dir.indexes()));
+        self.manifests.get_or_insert_with(|| Keeper { cache: Arc::new(dir.manifests()), checks: true });
+        self.indexes.get_or_insert_with(|| Keeper { cache: Arc::new(dir.indexes()), checks: true });
         self.blocks.get_or_insert_with(|| Arc::new(dir.blocks()));
         self.tags.get_or_insert_with(|| Arc::new(dir.tags()));
+        self.turns = Some(Arc::new(dir.clone()));
+    }
+
+    /// The turn to fetch the index with `digest`, if indexes are shared with other processes.
+    pub(crate) async fn index_turn(&self, digest: &Digest) -> Option<Turn> {
+        self.indexes.as_ref().filter(|keeper| keeper.checks)?;
+        Some(self.turns.as_ref()?.turn(&(*digest).into()).await)
     }
 
     /// What `reference`'s tag pointed at a moment ago.
@@ -64,14 +101,14 @@ fn tag_key(reference: &Reference) -> Option<String> {
 }
 
 /// The content with `digest` from `cache`, if it is there, whole and at most `limit` bytes.
-pub(crate) async fn load(cache: Option<&Arc<dyn Cache>>, digest: &Digest, limit: u64) -> Option<Bytes> {
-    let cache = cache?;
+pub(crate) async fn load(keeper: Option<&Keeper>, digest: &Digest, limit: u64) -> Option<Bytes> {
+    let Keeper { cache, checks } = keeper?;
     let found = match cache.get(digest).await {
         Ok(found) => found.filter(|source| source.size() <= limit)?,
         Err(error) => return warn("reading", &error),
     };
     match found.read(0..found.size()).await {
-        Ok(bytes) if digest.matches(&bytes) => return Some(bytes),
+        Ok(bytes) if *checks || digest.matches(&bytes) => return Some(bytes),
         Ok(_) => tracing::warn!(%digest, "the cache held something else; fetching it again"),
         Err(error) => {
             warn::<()>("reading", &error);
@@ -83,9 +120,38 @@ pub(crate) async fn load(cache: Option<&Arc<dyn Cache>>, digest: &Digest, limit:
     None
 }
 
+/// Fetches the content with `digest` from `source` into the cache, chunk by chunk. `false` when the cache does not take
+/// it, or it turned out to be something else.
+///
+/// # Errors
+/// The source's.
+pub(crate) async fn fill(
+    keeper: Option<&Keeper>,
+    digest: &Digest,
+    source: &dyn ByteSource,
+) -> Result<bool, SourceError> {
+    // The memory of somebody else is memory, too.
+    let Some(Keeper { cache, .. }) = keeper.filter(|keeper| keeper.checks) else { return Ok(false) };
+    let mut writer = match cache.begin(digest, source.size()).await {
+        Ok(Some(writer)) => writer,
+        Ok(None) => return Ok(false),
+        Err(error) => return Ok(warn::<()>("storing", &error).is_some()),
+    };
+    let mut chunks = source.open(0..source.size()).await?;
+    while let Some(chunk) = chunks.try_next().await? {
+        if let Err(error) = writer.write(chunk).await {
+            return Ok(warn::<()>("storing", &error).is_some());
+        }
+    }
+    Ok(match writer.commit().await {
+        Ok(()) => true,
+        Err(error) => warn::<()>("storing", &error).is_some(),
+    })
+}
+
 /// Keeps `bytes`, whose digest was checked.
-pub(crate) async fn store(cache: Option<&Arc<dyn Cache>>, digest: &Digest, bytes: &Bytes) {
-    let Some(cache) = cache else { return };
+pub(crate) async fn store(keeper: Option<&Keeper>, digest: &Digest, bytes: &Bytes) {
+    let Some(Keeper { cache, .. }) = keeper else { return };
     let stored = async {
         if let Some(mut writer) = cache.begin(digest, bytes.len() as u64).await? {
             writer.write(bytes.clone()).await?;

@@ -16,6 +16,7 @@ use blob_registry::{Registry, Repository};
 
 use crate::caches::Caches;
 use crate::error::Error;
+use crate::indexes::Indexes;
 use crate::location::Location;
 
 pub use builder::{ClientBuilder, Layer};
@@ -45,6 +46,7 @@ struct Inner {
     limits: Limits,
     caches: Caches,
     flights: Flights,
+    indexes: Indexes,
     offline: bool,
     spool_dir: Option<PathBuf>,
 }
@@ -97,6 +99,11 @@ impl Client {
     /// What the archives of this client read now.
     pub(crate) fn flights(&self) -> &Flights {
         &self.0.flights
+    }
+
+    /// Indexes that were parsed a moment ago.
+    pub(crate) fn indexes(&self) -> &Indexes {
+        &self.0.indexes
     }
 
     pub(crate) fn is_offline(&self) -> bool {

@@ -6,6 +6,7 @@ pub mod blocking;
 mod caches;
 mod client;
 mod error;
+mod indexes;
 mod inspect;
 mod location;
 mod pull;

@@ -12,10 +12,13 @@ use blob_registry::{
 use bytes::Bytes;
 
 use crate::archive_manifest::{ArchiveManifest, ArchiveManifestError};
-use crate::caches::{load, store};
+use crate::caches::{fill, load, store};
 use crate::client::Client;
 use crate::error::Error;
 use crate::location::Location;
+
+/// An index above this size, 64 MiB, goes through the cache, whose file is then mapped, rather than through memory.
+const LARGE_INDEX: u64 = 64 << 20;
 
 /// How an archive is opened.
 #[derive(Clone, Default)]
@@ -189,41 +192,78 @@ impl Client {
         fetched: &Fetched,
         options: &PullOptions,
     ) -> Result<Arc<ArchiveIndex>, Error> {
-        let place = || location.to_string();
         let layer = fetched.manifest.index();
         let limit = self.limits().max_index_bytes;
-        let action = || format!("reading the index of {location}");
         if layer.size > limit {
             let source = RegistryError::TooLarge { action: "its index".into(), size: layer.size, limit };
             return Err(Error::Registry { action: format!("opening {location}"), source });
         }
+        let held = self.indexes().find(&layer.digest).filter(|_| !self.skips_cache(options));
+        let index = if let Some(index) = held {
+            index
+        } else {
+            let index = Arc::new(self.parsed_index(location, fetched, options).await?);
+            self.indexes().hold(layer.digest, &index);
+            index
+        };
+        let data = fetched.manifest.data();
+        let checked = index.check_data(&data.digest, data.size);
+        checked.map_err(|source| Error::Index { location: location.to_string(), source })?;
+        Ok(index)
+    }
+
+    /// The index, whose size was checked, and which has been parsed by nobody.
+    async fn parsed_index(
+        &self,
+        location: &Location,
+        fetched: &Fetched,
+        options: &PullOptions,
+    ) -> Result<ArchiveIndex, Error> {
+        let layer = fetched.manifest.index();
+        let limit = self.limits().max_index_bytes;
+        let action = || format!("reading the index of {location}");
         let cache = self.caches().indexes.as_ref().filter(|_| location.reference().is_some());
         let readable = cache.filter(|_| !self.skips_cache(options));
-        let bytes = if let Some(embedded) = fetched.manifest.embedded_index() {
-            embedded.clone()
-        } else if let Some(cached) = load(readable, &layer.digest, limit).await {
-            cached
-        } else if self.is_offline() && location.reference().is_some() {
+        if let Some(embedded) = fetched.manifest.embedded_index() {
+            return self.parse(location, embedded.clone()).await;
+        }
+        if let Some(cached) = load(readable, &layer.digest, limit).await {
+            return self.parse(location, cached).await;
+        }
+        if self.is_offline() && location.reference().is_some() {
             return Err(offline(location, "index"));
-        } else {
-            note(options, "index");
-            let (registry, repository) = (Arc::clone(&fetched.registry), fetched.repository.clone());
-            let source = BlobSource::new(registry, repository, layer.digest, layer.size);
-            let bytes = source.read(0..layer.size).await;
-            let bytes = bytes.map_err(|source| Error::Source { action: action(), source })?;
-            let got = blob_core::Digest::sha256_of(&bytes);
-            if got != layer.digest {
-                let source = RegistryError::DigestMismatch { action: "its index".into(), expected: layer.digest, got };
-                return Err(Error::Registry { action: format!("opening {location}"), source });
-            }
-            store(cache, &layer.digest, &bytes).await;
-            bytes
-        };
+        }
+        let turn = if readable.is_some() { self.caches().index_turn(&layer.digest).await } else { None };
+        if turn.as_ref().is_some_and(|turn| turn.waited)
+            && let Some(cached) = load(readable, &layer.digest, limit).await
+        {
+            return self.parse(location, cached).await;
+        }
+        note(options, "index");
+        let (registry, repository) = (Arc::clone(&fetched.registry), fetched.repository.clone());
+        let source = BlobSource::new(registry, repository, layer.digest, layer.size);
+        let failed = |source| Error::Source { action: action(), source };
+        if layer.size > LARGE_INDEX
+            && fill(readable, &layer.digest, &source).await.map_err(failed)?
+            && let Some(cached) = load(readable, &layer.digest, limit).await
+        {
+            return self.parse(location, cached).await;
+        }
+        let bytes = source.read(0..layer.size).await.map_err(failed)?;
+        let got = blob_core::Digest::sha256_of(&bytes);
+        if got != layer.digest {
+            let source = RegistryError::DigestMismatch { action: "its index".into(), expected: layer.digest, got };
+            return Err(Error::Registry { action: format!("opening {location}"), source });
+        }
+        store(cache, &layer.digest, &bytes).await;
+        // The others find it in the cache while it is parsed here.
+        drop(turn);
+        self.parse(location, bytes).await
+    }
+
+    async fn parse(&self, location: &Location, bytes: Bytes) -> Result<ArchiveIndex, Error> {
         let index = parse(bytes, self.limits().index()).await;
-        let index = index.map_err(|source| Error::Index { location: place(), source })?;
-        let data = fetched.manifest.data();
-        index.check_data(&data.digest, data.size).map_err(|source| Error::Index { location: place(), source })?;
-        Ok(Arc::new(index))
+        index.map_err(|source| Error::Index { location: location.to_string(), source })
     }
 
     /// Whether an operation asks the registry whatever the caches say. Offline there is nothing else to ask.
@@ -246,6 +286,7 @@ impl Client {
         read.limits = limits;
         if !self.skips_cache(options) {
             read.cache.clone_from(&self.caches().contents);
+            read.turns.clone_from(&self.caches().turns);
             read.flights = self.flights().clone();
         }
         let inner = blob_core::Archive::open(index, source, read)?;

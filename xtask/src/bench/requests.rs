@@ -54,6 +54,36 @@ pub(super) fn warm_read(bench: &Bench) -> Result<Section, String> {
     Ok(section)
 }
 
+/// What the block cache does to the number of requests, at several round-trip times.
+pub(super) fn blocks(bench: &Bench) -> Result<Section, String> {
+    let server = Server::start(&mut bench.blob(&["serve", "--listen", "127.0.0.1:0"]))?;
+    let program = build("blob", ("example", "ranged_reads"), true)?;
+    // Noise, so that there is as much to read as there are bytes.
+    quietly(bench.shell("mkdir -p blocks && head -c 16M /dev/urandom > blocks/noise"))?;
+    quietly(bench.blob(&["push", "-c", "none", &format!("{}/bench/blocks:v1", server.addr), "blocks"]))?;
+    let mut section = section(bench, "Requests with and without the block cache");
+    section.circumstances = format!("16 MiB of noise, {} cores", super::cores());
+    section.header = vec!["round trip", "work", "requests without", "with", "limit", "seconds without", "with"];
+    for round_trip in ["0", "5", "50"] {
+        let mut proxy = proxy(&server.addr, &["--rtt-ms", round_trip])?;
+        let reference = format!("{}/bench/blocks:v1", proxy.addr);
+        for (work, limit) in [("sequential", "≤ without"), ("random", "≤ without ÷ 10")] {
+            let (mut requests, mut seconds) = (Vec::new(), Vec::new());
+            for blocks in ["off", "on"] {
+                let started = Instant::now();
+                quietly(bench.at_home(Command::new(&program), &[&reference, work, blocks]))?;
+                seconds.push(format!("{:.2}", started.elapsed().as_secs_f64()));
+                let log = proxy.ask("take", "requests=")?;
+                requests.push(row(work, &log, limit, "")?.swap_remove(1));
+            }
+            let work = if work == "random" { "3,000 reads of 4 KiB at random" } else { "all in steps of 100 KiB" };
+            let cells = [work, &requests[0], &requests[1], limit, &seconds[0], &seconds[1]];
+            section.rows.push([format!("{round_trip} ms")].into_iter().chain(cells.map(str::to_owned)).collect());
+        }
+    }
+    Ok(section)
+}
+
 /// P3: a push of what is there already.
 pub(super) fn unchanged_push(bench: &Bench) -> Result<Section, String> {
     let server = Server::start(&mut bench.blob(&["serve", "--listen", "127.0.0.1:0"]))?;

@@ -1,6 +1,6 @@
 //! Blocks in packs on disk; [`layout`](crate::layout) draws them.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -100,7 +100,7 @@ impl DiskBlockStore {
     }
 
     /// Opens the pack of `key`; `None` when there is none, or was something else in its place.
-    fn open(&self, path: &Path, options: &mut OpenOptions) -> io::Result<Option<File>> {
+    fn open(&self, path: &Path, options: &mut OpenOptions) -> io::Result<Option<(File, Metadata)>> {
         match open_with(options, path) {
             Ok(None) => {
                 self.shared.heal(Bucket::Blocks, path, 0, "not a regular file");
@@ -112,8 +112,8 @@ impl DiskBlockStore {
     }
 
     fn load(&self, key: &BlockKey) -> io::Result<Option<Bytes>> {
-        let Some(file) = self.open(&self.path(key), OpenOptions::new().read(true))? else { return Ok(None) };
-        touch(&file, &file.metadata()?);
+        let Some((file, meta)) = self.open(&self.path(key), OpenOptions::new().read(true))? else { return Ok(None) };
+        touch(&file, &meta);
         Slot::of(key).read(&file)
     }
 
@@ -133,7 +133,7 @@ impl DiskBlockStore {
         let reservation = evict::reserve(&self.shared, Bucket::Blocks, fresh.into(), bytes)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let Some(file) = self.open(&path, &mut options)? else { return Ok(()) };
+        let Some((file, _)) = self.open(&path, &mut options)? else { return Ok(()) };
         if file.metadata()?.len() < PACK_HEADER {
             let mut header = [0; PACK_HEADER as usize];
             header[..8].copy_from_slice(PACK_MAGIC);
@@ -147,7 +147,7 @@ impl DiskBlockStore {
 
     fn erase(&self, key: &BlockKey) -> io::Result<()> {
         match self.open(&self.path(key), OpenOptions::new().write(true))? {
-            Some(file) => Slot::of(key).erase(&file),
+            Some((file, _)) => Slot::of(key).erase(&file),
             None => Ok(()),
         }
     }
@@ -207,9 +207,11 @@ impl CacheAdmin for DiskBlockStore {
 /// Checks the seal of every block in a pack and erases those that fail.
 pub(crate) fn check_pack(path: &Path) -> io::Result<Outcome> {
     let name = path.file_name().and_then(|name| name.to_str()).and_then(pack_of_name);
-    let (Some((source, segment)), Some(file)) = (name, open_regular(path)?) else { return Ok(Outcome::Damaged) };
+    let (Some((source, segment)), Some((file, meta))) = (name, open_regular(path)?) else {
+        return Ok(Outcome::Damaged);
+    };
     let mut header = [0; 12];
-    match file.metadata()?.len() {
+    match meta.len() {
         // Its writer has not come further yet, or died; the next one goes on.
         0 => return Ok(Outcome::Sound { checked: 0, dropped: 0 }),
         1..PACK_HEADER => return Ok(Outcome::Damaged),
@@ -230,7 +232,7 @@ pub(crate) fn check_pack(path: &Path) -> io::Result<Outcome> {
         checked += 1;
         if key.unseal(&record).is_none() {
             dropped += 1;
-            let Some(file) = open_with(OpenOptions::new().write(true), path)? else { return Ok(Outcome::Damaged) };
+            let Some((file, _)) = open_with(OpenOptions::new().write(true), path)? else { return Ok(Outcome::Damaged) };
             slot.erase(&file)?;
         }
     }

@@ -42,8 +42,8 @@ impl DiskTagCache {
 
     fn load(&self, key: &str) -> io::Result<Option<TagEntry>> {
         let path = self.path(key);
-        let file = match open_regular(&path) {
-            Ok(Some(file)) => file,
+        let (file, meta) = match open_regular(&path) {
+            Ok(Some(opened)) => opened,
             Ok(None) => {
                 self.shared.heal(Bucket::Tags, &path, 0, "not a regular file");
                 return Ok(None);
@@ -51,7 +51,7 @@ impl DiskTagCache {
             Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        touch(&file, &file.metadata()?);
+        touch(&file, &meta);
         let mut text = Vec::new();
         file.take(LONGEST).read_to_end(&mut text)?;
         match decode(&text) {
@@ -138,7 +138,7 @@ fn decode(text: &[u8]) -> Option<(&str, TagEntry)> {
 
 /// Whether the file at `path` is an entry.
 pub(crate) fn check_file(path: &Path) -> io::Result<Outcome> {
-    let Some(file) = open_regular(path)? else { return Ok(Outcome::Damaged) };
+    let Some((file, _)) = open_regular(path)? else { return Ok(Outcome::Damaged) };
     let mut text = Vec::new();
     file.take(LONGEST).read_to_end(&mut text)?;
     Ok(if decode(&text).is_some() { Outcome::GOOD } else { Outcome::Damaged })

@@ -215,3 +215,26 @@ async fn damaged_tags_are_misses() {
     }
     victim.check();
 }
+
+#[tokio::test]
+async fn an_entry_with_another_name_is_checked_at_every_hit() {
+    let place = tempfile::tempdir().unwrap();
+    let cache = open(&place.path().join("cache"), 1 << 20).contents();
+    for length in [1000, 200_000] {
+        let bytes = content(3, length);
+        put(&cache, &bytes).await.unwrap();
+        let digest = Digest::sha256_of(&bytes);
+        let entry = entries(place.path()).into_iter().find(|path| path.ends_with(digest.hex())).unwrap();
+        crate::support::age(&entry, Duration::from_hours(1));
+        assert!(read(&cache, &digest).await.is_some());
+        let other = place.path().join(format!("other-{length}"));
+        std::fs::hard_link(&entry, &other).unwrap();
+        assert!(matches!(cache.get(&digest).await.unwrap().unwrap().local(), Some(Local::File { .. })));
+        // Edited under its other name, and the time set back.
+        let before = std::fs::metadata(&entry).unwrap().modified().unwrap();
+        flip(&other, 10).unwrap();
+        std::fs::File::open(&other).unwrap().set_modified(before).unwrap();
+        assert_eq!(read(&cache, &digest).await, None, "{length}");
+        assert!(!entry.exists() && other.exists());
+    }
+}

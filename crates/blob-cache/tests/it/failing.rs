@@ -1,5 +1,6 @@
 //! Disks that are full, read-only or forbidden: reads go on, nothing panics.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::Arc;
@@ -80,10 +81,51 @@ async fn exercise(root: &std::path::Path) {
     let _ = dir.clear().await;
 }
 
-/// Runs [`exercise`] with one of its system calls failing or killing, for a sample of calls.
+const FAULTS: [&str; 7] =
+    ["error=EIO", "error=ENOSPC", "error=EDQUOT", "error=EACCES", "error=EMFILE", "error=EINTR", "signal=KILL"];
+
+/// The calls that change a cache.
+const MUTATING: &str = "openat write pwrite64 rename mkdir unlink flock fsync";
+
+/// Which calls fail in which way: call, fault, the how-manieth.
+fn sample() -> Vec<(&'static str, &'static str, usize)> {
+    let calls =
+        "openat write pwrite64 pread64 preadv2 rename mkdir unlink flock statx utimensat fsync getdents64 access";
+    let of = |(round, call)| {
+        FAULTS.iter().enumerate().map(move |(step, fault)| (call, *fault, 1 + (round * 7 + step * 5) % 17))
+    };
+    calls.split(' ').enumerate().flat_map(of).collect()
+}
+
+/// Runs [`exercise`] with one of its system calls failing or killing; the answer is whether it got as far as that call.
+/// Afterwards the cache has to be sound.
+fn strike(place: &std::path::Path, call: &str, fault: &str, when: usize) -> bool {
+    let (root, log) = (place.join("cache"), place.join("trace"));
+    let child = child_command(TEST, "faults", &root, false);
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-qq", "-o"]).arg(&log).arg("-e").arg(format!("trace={call}"));
+    traced.arg("-e").arg(format!("inject={call}:{fault}:when={when}")).arg("--").arg(child.get_program());
+    traced.args(child.get_args()).envs(child.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let output = traced.output().unwrap();
+    let trace = std::fs::read_to_string(&log).unwrap();
+    let what = format!("{call} {fault} at {when}: {}", String::from_utf8_lossy(&output.stderr));
+    // The fault may as well strike the test harness, which then gives up in its own way.
+    assert!(!what.contains("panicked at crates/"), "{what}");
+    futures_executor::block_on(async {
+        let dir = open(&root, 200_000);
+        assert_eq!(dir.verify().await.unwrap().dropped, 0, "{what}");
+        assert!(put(&dir.contents(), &content(9, 10)).await.unwrap(), "{what}");
+        assert_eq!(read(&dir.contents(), &Digest::sha256_of(&content(9, 10))).await, Some(content(9, 10)));
+        dir.contents().remove(&Digest::sha256_of(&content(9, 10))).await.unwrap();
+    });
+    trace.contains("INJECTED") || trace.contains("killed by SIGKILL")
+}
+
+const TEST: &str = "failing::faults_at_system_calls_leave_a_sound_cache";
+
+/// A sample of calls; all calls that change the cache with `BLOB_SWEEP=full`, as `cargo xtask sweep` has it.
 #[test]
 fn faults_at_system_calls_leave_a_sound_cache() {
-    const TEST: &str = "failing::faults_at_system_calls_leave_a_sound_cache";
     if let Some(root) = role("faults") {
         // A thread of its own, so that its calls are counted from one.
         std::thread::spawn(move || futures_executor::block_on(exercise(&root))).join().unwrap();
@@ -93,37 +135,34 @@ fn faults_at_system_calls_leave_a_sound_cache() {
         return;
     }
     let place = tempfile::tempdir().unwrap();
-    let root = place.path().join("cache");
-    let (log, mut struck) = (place.path().join("trace"), 0);
-    let calls =
-        "openat write pwrite64 pread64 preadv2 rename mkdir unlink flock statx utimensat fsync getdents64 access";
-    for (round, call) in calls.split(' ').enumerate() {
-        for (step, fault) in ["error=EIO", "error=ENOSPC", "error=EACCES", "error=EMFILE", "error=EINTR", "signal=KILL"]
-            .into_iter()
-            .enumerate()
-        {
-            let when = 1 + (round * 7 + step * 5) % 17;
-            let child = child_command(TEST, "faults", &root, false);
-            let mut traced = Command::new("strace");
-            traced.args(["-f", "-qq", "-o"]).arg(&log).arg("-e").arg(format!("trace={call}"));
-            traced.arg("-e").arg(format!("inject={call}:{fault}:when={when}")).arg("--").arg(child.get_program());
-            traced.args(child.get_args()).envs(child.get_envs().filter_map(|(key, value)| Some((key, value?))));
-            let output = traced.output().unwrap();
-            let trace = std::fs::read_to_string(&log).unwrap();
-            struck += usize::from(trace.contains("INJECTED") || trace.contains("killed by SIGKILL"));
-            let what = format!("{call} {fault} at {when}: {}", String::from_utf8_lossy(&output.stderr));
-            // The fault may as well strike the test harness, which then gives up in its own way.
-            assert!(!what.contains("panicked at crates/"), "{what}");
-            futures_executor::block_on(async {
-                let dir = open(&root, 200_000);
-                assert_eq!(dir.verify().await.unwrap().dropped, 0, "{what}");
-                assert!(put(&dir.contents(), &content(9, 10)).await.unwrap(), "{what}");
-                assert_eq!(read(&dir.contents(), &Digest::sha256_of(&content(9, 10))).await, Some(content(9, 10)));
-                dir.contents().remove(&Digest::sha256_of(&content(9, 10))).await.unwrap();
-            });
-        }
+    let place = place.path();
+    if !full_sweep() {
+        let struck = sample().into_iter().filter(|(call, fault, when)| strike(place, call, fault, *when)).count();
+        assert!(struck > 40, "only {struck} faults struck");
+        return;
     }
-    assert!(struck > 40, "only {struck} faults struck");
+    let mut total = 0;
+    for call in MUTATING.split(' ') {
+        let each = |fault: &str| {
+            let strikes = |when: &usize| {
+                if call == "mkdir" || call == "fsync" {
+                    // Directories are made once.
+                    let _ = std::fs::remove_dir_all(place.join("cache"));
+                }
+                strike(place, call, fault, *when)
+            };
+            (1..100_000).take_while(strikes).count()
+        };
+        let struck: usize = FAULTS.into_iter().map(each).sum();
+        writeln!(std::io::stdout(), "{call}: {struck} faults, every read right, no entry damaged").unwrap();
+        total += struck;
+    }
+    assert!(total > 300, "only {total} faults struck");
+}
+
+/// Whether everything is tried rather than a sample.
+fn full_sweep() -> bool {
+    std::env::var_os("BLOB_SWEEP").is_some_and(|sweep| sweep == "full")
 }
 
 /// What a program sees that may read a cache and not write it.

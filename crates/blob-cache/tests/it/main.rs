@@ -8,5 +8,6 @@ mod examples;
 mod failing;
 mod kits;
 mod liars;
+mod many;
 mod processes;
 mod support;

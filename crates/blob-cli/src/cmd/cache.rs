@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use blob::cache::{CacheAdmin, CacheDir, CacheOptions, layout};
+use blob::Layer;
+use blob::cache::{CacheAdmin, CacheDir, layout};
 use blob::core::CacheError;
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -11,6 +12,7 @@ use serde_json::{Map, Value};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::args::Format;
+use crate::cache_flags::KINDS;
 use crate::cache_place::CachePlace;
 use crate::error::{Failure, Kind};
 use crate::session::Session;
@@ -53,29 +55,31 @@ enum Action {
     Verify,
     /// Drop what was unused for longest.
     Prune {
-        /// How much may stay [default: 5G, the most that the cache holds].
+        /// How much may stay [default: --cache-max].
         #[arg(long, value_name = "SIZE", value_parser = crate::ui::size::parse)]
         max: Option<u64>,
     },
 }
 
-/// Names as they are typed, and their directories, in the order in which they are listed.
-const KINDS: [(&str, &str); 5] = [
-    ("content", layout::CONTENTS),
-    ("blocks", layout::BLOCKS),
-    ("refs", layout::TAGS),
-    ("manifests", layout::MANIFESTS),
-    ("indexes", layout::INDEXES),
-];
+/// The directory of one kind of entries.
+fn directory(layer: Layer) -> &'static str {
+    match layer {
+        Layer::Blocks => layout::BLOCKS,
+        Layer::Tags => layout::TAGS,
+        Layer::Manifests => layout::MANIFESTS,
+        Layer::Indexes => layout::INDEXES,
+        _ => layout::CONTENTS,
+    }
+}
 
 /// The housekeeping of one kind of entries.
-fn admin(cache: &CacheDir, kind: &str) -> Box<dyn CacheAdmin> {
-    match kind {
-        "content" => Box::new(cache.contents()),
-        "blocks" => Box::new(cache.blocks()),
-        "refs" => Box::new(cache.tags()),
-        "manifests" => Box::new(cache.manifests()),
-        _ => Box::new(cache.indexes()),
+fn admin(cache: &CacheDir, layer: Layer) -> Box<dyn CacheAdmin> {
+    match layer {
+        Layer::Blocks => Box::new(cache.blocks()),
+        Layer::Tags => Box::new(cache.tags()),
+        Layer::Manifests => Box::new(cache.manifests()),
+        Layer::Indexes => Box::new(cache.indexes()),
+        _ => Box::new(cache.contents()),
     }
 }
 
@@ -88,7 +92,7 @@ pub(crate) async fn run(args: CacheArgs, session: &Session) -> Result<(), Failur
     if matches!(args.action, Action::Path) {
         return path(&dir, session).await;
     }
-    let opened = CacheDir::open(&dir, CacheOptions::default());
+    let opened = CacheDir::open(&dir, session.options.cache.options());
     let cache = opened.map_err(|source| blob::Error::Cache { dir: dir.clone(), source })?;
     match args.action {
         Action::Status => status(&cache, session).await,
@@ -107,7 +111,7 @@ fn failed(error: &CacheError) -> Failure {
 #[derive(Serialize)]
 struct Status {
     root: String,
-    caches: Vec<Layer>,
+    caches: Vec<Kept>,
     total_size: u64,
     total_size_human: String,
     total_files: u64,
@@ -115,35 +119,42 @@ struct Status {
 }
 
 #[derive(Serialize)]
-struct Layer {
+struct Kept {
     name: &'static str,
     path: String,
     enabled: bool,
     size: u64,
     size_human: String,
     files: u64,
+    max_size: u64,
 }
 
-async fn layers(cache: &CacheDir, enabled: bool) -> Result<Vec<Layer>, Failure> {
+async fn layers(cache: &CacheDir, session: &Session) -> Result<Vec<Kept>, Failure> {
     let mut layers = Vec::new();
-    for (name, dir) in KINDS {
-        let usage = admin(cache, name).usage().await.map_err(|error| failed(&error))?;
-        let path = cache.root().join(dir).display().to_string();
-        let size_human = human(usage.bytes);
-        layers.push(Layer { name, path, enabled, size: usage.bytes, size_human, files: usage.entries });
+    for (name, layer) in KINDS {
+        let usage = admin(cache, layer).usage().await.map_err(|error| failed(&error))?;
+        layers.push(Kept {
+            name,
+            path: cache.root().join(directory(layer)).display().to_string(),
+            enabled: !session.options.no_cache && session.options.cache.uses(layer),
+            size: usage.bytes,
+            size_human: human(usage.bytes),
+            files: usage.entries,
+            max_size: usage.max_bytes,
+        });
     }
     Ok(layers)
 }
 
 async fn status(cache: &CacheDir, session: &Session) -> Result<(), Failure> {
-    let caches = layers(cache, !session.options.no_cache).await?;
+    let caches = layers(cache, session).await?;
     let total_size = caches.iter().map(|layer| layer.size).sum();
     let status = Status {
         root: cache.root().display().to_string(),
         total_size,
         total_size_human: human(total_size),
         total_files: caches.iter().map(|layer| layer.files).sum(),
-        max_size: CacheOptions::default().max_bytes,
+        max_size: session.options.cache.options().max_bytes,
         caches,
     };
     let text = || {
@@ -153,7 +164,8 @@ async fn status(cache: &CacheDir, session: &Session) -> Result<(), Failure> {
             let (name, size, files) = (layer.name, &layer.size_human, layer.files);
             let _ = writeln!(text, "  {name:<9}  {size:>8}  {files:>5} files{disabled}");
         }
-        text + &format!("\nTotal: {} ({} files)\n", status.total_size_human, status.total_files)
+        let most = human(status.max_size);
+        text + &format!("\nTotal: {} ({} files)\n  Most: {most}\n", status.total_size_human, status.total_files)
     };
     session.report(&status, text).await
 }
@@ -167,12 +179,13 @@ async fn path(dir: &std::path::Path, session: &Session) -> Result<(), Failure> {
     let below = |name: &str| dir.join(name).display().to_string();
     let paths = Paths {
         root: PathBuf::from(dir).display().to_string(),
-        paths: KINDS.iter().map(|(name, dir)| ((*name).to_owned(), below(dir).into())).collect(),
+        paths: KINDS.iter().map(|(name, layer)| ((*name).to_owned(), below(directory(*layer)).into())).collect(),
     };
     let text = || {
         let mut text = format!("Cache directory: {}\n\n", shown(paths.root.as_bytes()));
-        for (name, dir) in KINDS {
-            let _ = writeln!(text, "  {:<11}  {}", format!("{name}:"), shown(below(dir).as_bytes()));
+        for (name, layer) in KINDS {
+            let path = below(directory(layer));
+            let _ = writeln!(text, "  {:<11}  {}", format!("{name}:"), shown(path.as_bytes()));
         }
         text
     };
@@ -198,15 +211,15 @@ async fn clear(cache: &CacheDir, kind: &str, force: bool, session: &Session) -> 
     if json && !force {
         return Err(Failure::usage("--force required when using --output json"));
     }
-    let layers = layers(cache, true).await?;
+    let layers = layers(cache, session).await?;
     let chosen_layers = || layers.iter().filter(|layer| chosen.contains(&layer.name));
     let (size, files) = (chosen_layers().map(|layer| layer.size).sum(), chosen_layers().map(|layer| layer.files).sum());
     if !force && !session.options.quiet && !confirmed(kind, size, files, session).await? {
         output::complain("Canceled.\n");
         return Ok(());
     }
-    for name in &chosen {
-        admin(cache, name).clear().await.map_err(|error| failed(&error))?;
+    for (_, layer) in KINDS.iter().filter(|(name, _)| chosen.contains(name)) {
+        admin(cache, *layer).clear().await.map_err(|error| failed(&error))?;
     }
     let cleared = Emptied {
         cleared: chosen,
@@ -252,7 +265,8 @@ async fn prune(cache: &CacheDir, max: Option<u64>, session: &Session) -> Result<
         total_size_human: String,
         total_files: u64,
     }
-    let freed = cache.prune(max.unwrap_or(CacheOptions::default().max_bytes)).await.map_err(|error| failed(&error))?;
+    let freed =
+        cache.prune(max.unwrap_or(session.options.cache.options().max_bytes)).await.map_err(|error| failed(&error))?;
     let usage = cache.usage().await.map_err(|error| failed(&error))?;
     let pruned = Pruned {
         freed,

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
-use blob::core::extract::{Existing, ExtractError, ExtractOptions, ExtractReport, Selection};
+use blob::core::extract::{Existing, ExtractError, ExtractOptions, ExtractReport, FromCache, Selection};
 use blob::core::{Node, path};
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueEnum};
 use serde::Serialize;
 
 use super::missing;
@@ -46,6 +46,10 @@ pub(crate) struct PullArgs {
     #[arg(long, visible_alias = "force", short_alias = 'f')]
     overwrite: bool,
 
+    /// Replace files that differ, and keep those that are equal, with the modes and times that they have.
+    #[arg(long, conflicts_with = "overwrite")]
+    update: bool,
+
     /// Replace the whole destination, once everything is extracted beside it.
     #[arg(long)]
     clean: bool,
@@ -70,6 +74,11 @@ pub(crate) struct PullArgs {
     #[arg(long)]
     allow_external_symlinks: bool,
 
+    /// How files come out of the cache: copied; sharing blocks with it where the file system can; or as hard links, which
+    /// can be read only.
+    #[arg(long, env = "BLOB_LINK_MODE", value_name = "MODE", value_enum, default_value_t = LinkMode::Copy)]
+    link_mode: LinkMode,
+
     /// Threads that decode and write [default: one for each core].
     #[arg(long, env = "BLOB_WORKERS", value_name = "N", action = ArgAction::Set)]
     workers: Option<NonZero<usize>>,
@@ -86,6 +95,17 @@ pub(crate) struct PullArgs {
     caching: Caching,
 }
 
+/// How files come out of the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LinkMode {
+    /// Their bytes are copied.
+    Copy,
+    /// They share blocks with the cache until they are written to; copied where that cannot be.
+    Reflink,
+    /// They are the cache's files under other names, read-only; copied where that cannot be.
+    Hardlink,
+}
+
 #[derive(Serialize)]
 struct Report {
     r#ref: String,
@@ -96,6 +116,8 @@ struct Report {
     total_size_human: String,
     symlink_count: u64,
     kept_count: u64,
+    cached_count: u64,
+    linked_count: u64,
     verified: bool,
 }
 
@@ -125,6 +147,8 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
         total_size_human: human(extracted.bytes),
         symlink_count: extracted.symlinks,
         kept_count: extracted.kept,
+        cached_count: extracted.cached,
+        linked_count: extracted.linked,
         verified: archive.manifest().is_verified(),
     };
     session.report(&report, || text(&report)).await?;
@@ -146,7 +170,16 @@ pub(super) fn check_dest(dest: &Path) -> Result<(), Failure> {
 
 fn options(args: &PullArgs, session: &Session) -> ExtractOptions {
     let mut options = ExtractOptions::default();
-    options.existing = if args.overwrite { Existing::Overwrite } else { Existing::KeepEqual };
+    options.existing = match (args.overwrite, args.update) {
+        (true, _) => Existing::Overwrite,
+        (_, true) => Existing::Update,
+        _ => Existing::KeepEqual,
+    };
+    options.from_cache = match args.link_mode {
+        LinkMode::Copy => FromCache::Copy,
+        LinkMode::Reflink => FromCache::Reflink,
+        LinkMode::Hardlink => FromCache::HardLink,
+    };
     options.preserve_mode = !args.no_preserve_mode;
     options.preserve_times = !args.no_preserve_times;
     options.clean = args.clean;
@@ -190,6 +223,9 @@ fn text(report: &Report) -> String {
     }
     if report.kept_count > 0 {
         let _ = writeln!(text, "  Kept: {} equal already", report.kept_count);
+    }
+    if report.linked_count > 0 {
+        let _ = writeln!(text, "  Linked: {}, read-only", report.linked_count);
     }
     text
 }

@@ -155,3 +155,127 @@ fn a_directory_that_cannot_be_used_is_warned_about_or_refused() {
     assert!(stderr(&refused).contains("cannot use the cache directory"), "{}", stderr(&refused));
     assert_eq!(place.listing("theirs/blob"), ["thesis.txt"]);
 }
+
+#[test]
+fn caps_layers_and_times_can_be_chosen() {
+    let place = with_large();
+    let requests = |line: &str| {
+        let text = stderr(&place.run(line).success());
+        text.split(' ').next().unwrap().parse::<u32>().unwrap()
+    };
+    let cat = "cat --stats HOST/team/project:v1 README.md";
+    assert!(requests(cat) > 0);
+    // Only the tag is asked for: the manifest that it names is known.
+    assert_eq!(requests(&format!("{cat} --tag-ttl 0")), 1);
+    assert_eq!(requests(&format!("{cat} --cache-without refs")), 1);
+    assert_eq!(requests(&format!("{cat} --tag-ttl 1h")), 0);
+    assert!(requests(&format!("{cat} --cache-dir small --cache-max 0")) > 0);
+    finds(&place, "cache status --cache-dir small", &["Total: 0 (0 files)"]);
+    said(
+        &place,
+        "pull HOST/team/project:v1 out --cache-dir some --cache-without content,blocks --cache-layer-max refs=0",
+    );
+    let status = "--cache-max 1G --cache-layer-max content=1M --cache-without refs cache status";
+    finds(
+        &place,
+        &format!("{status} --cache-dir some -o json"),
+        &["\"max_size\": 1073741824", "\"max_size\": 1048576"],
+    );
+    let text = said(&place, &format!("{status} --cache-dir some"));
+    for (kind, expected) in [("content", "0  "), ("blocks", "0  "), ("refs", "(disabled)"), ("manifests", "1 files")] {
+        let line = text.lines().find(|line| line.trim_start().starts_with(kind)).unwrap();
+        assert!(line.contains(expected), "{text}");
+    }
+    let mut command = place.command("cache status -o json");
+    let variables = [("BLOB_CACHE_MAX", "2G"), ("BLOB_CACHE_LAYER_MAX", "blocks=3M,refs=4K"), ("BLOB_TAG_TTL", "1d")];
+    let told = stdout(&place.assert(command.envs(variables)).success());
+    for wanted in ["2147483648", "3145728", "4096"] {
+        assert!(told.contains(&format!("\"max_size\": {wanted}")), "{told}");
+    }
+    refused(&place, "cache status --tag-ttl soon", 2, "not a length of time");
+    refused(&place, "cache status --cache-layer-max files=1G", 2, "none of content, blocks, refs, manifests, indexes");
+    refused(&place, "cache status --cache-without tags", 2, "none of content");
+}
+
+#[test]
+fn a_pull_links_to_the_cache_when_asked() {
+    use std::os::unix::fs::MetadataExt as _;
+    let place = Place::pushed();
+    said(&place, "pull HOST/team/project:v1 one");
+    // What was written this very moment is served from memory.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    finds(&place, "pull HOST/team/project:v1 two --link-mode hardlink", &["  Linked: 5, read-only\n"]);
+    let linked = fs::metadata(place.path("two/README.md")).unwrap();
+    assert_eq!((linked.nlink(), linked.mode() & 0o222), (2, 0));
+    finds(&place, "pull HOST/team/project:v1 three --link-mode hardlink", &["  Linked: 5, read-only\n"]);
+    let script = fs::metadata(place.path("two/run.sh")).unwrap();
+    assert_eq!((script.nlink(), script.mode() & 0o777), (1, 0o755), "what is executable is copied");
+    // Somebody edits a linked file: the cache notices, and answers with what is right.
+    fs::set_permissions(place.path("two/README.md"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    fs::write(place.path("two/README.md"), "# Edited\n").unwrap();
+    finds(&place, "cat HOST/team/project:v1 README.md", &["# Sample\n"]);
+    refused(&place, "pull HOST/team/project:v1 two", 1, "1 file exists already and differs");
+    let text = said(&place, "pull HOST/team/project:v1 two --update -o json");
+    assert!(text.contains("\"file_count\": 1,") && text.contains("\"kept_count\": 8,"), "{text}");
+    assert_eq!(fs::read_to_string(place.path("two/README.md")).unwrap(), "# Sample\n");
+}
+
+/// How many processes, and how often: a sample, or `BLOB_SWEEP=full` as `cargo xtask sweep` has it.
+fn crowd() -> (usize, usize) {
+    if std::env::var_os("BLOB_SWEEP").is_some_and(|sweep| sweep == "full") { (64, 100) } else { (6, 2) }
+}
+
+/// Requests and bytes of a command that printed them.
+fn traffic(stderr: &[u8]) -> (u64, u64) {
+    let text = String::from_utf8_lossy(stderr);
+    let line = text.lines().find(|line| line.contains(" bytes")).unwrap_or_else(|| panic!("{text}"));
+    let numbers: Vec<u64> = line.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
+    (numbers[0], numbers[1])
+}
+
+#[test]
+fn processes_that_want_the_same_fetch_it_once_and_share_a_destination() {
+    let place = Place::served();
+    let mut state = 7_u64;
+    let mut noise = |length: usize| -> Vec<u8> {
+        std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) as u8
+        })
+        .take(length)
+        .collect()
+    };
+    fs::write(place.path("project/large"), noise(9 << 20)).unwrap();
+    for number in 0..40 {
+        fs::write(place.path(format!("project/{number}")), noise(5000)).unwrap();
+    }
+    place.run("push -q HOST/team/project:v1 project").success();
+    let alone = place.run("pull --stats --cache-dir alone HOST/team/project:v1 one").success();
+    let (_, alone) = traffic(&alone.get_output().stderr);
+    let (processes, rounds) = crowd();
+    let (mut most, mut requests) = (0, 0);
+    for round in 0..rounds {
+        let line = format!("pull --stats --cache-dir crowd-{round} HOST/team/project:v1 all-{round}");
+        let start = |_| place.command(&line).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let children: Vec<_> = (0..processes).map(start).collect();
+        let mut bytes = 0;
+        for child in children {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "round {round}: {}", String::from_utf8_lossy(&output.stderr));
+            let (asked, received) = traffic(&output.stderr);
+            (bytes, requests) = (bytes + received, requests + asked);
+        }
+        assert!(bytes * 10 <= alone * 11, "round {round}: {bytes} bytes for {processes} processes, {alone} for one");
+        most = most.max(bytes);
+        assert_eq!(place.listing(&format!("all-{round}")), place.listing("one"));
+        let same =
+            fs::read(place.path(format!("all-{round}/large"))).unwrap() == fs::read(place.path("one/large")).unwrap();
+        assert!(same, "round {round}");
+        fs::remove_dir_all(place.path(format!("all-{round}"))).unwrap();
+        fs::remove_dir_all(place.path(format!("crowd-{round}"))).unwrap();
+    }
+    let _ = writeln!(
+        std::io::stdout(),
+        "{processes} processes x {rounds} rounds: 0 failures, at most {most} bytes a round where one needs {alone}, {requests} requests"
+    );
+}

@@ -112,6 +112,28 @@ Global options:
           
           [env: BLOB_NO_CACHE=]
 
+      --cache-max <SIZE>
+          The most that the whole cache holds [default: 5G]
+          
+          [env: BLOB_CACHE_MAX=]
+
+      --cache-layer-max <KIND=SIZE>
+          The most that one kind of entries takes of it, as content=1G; kinds: content, blocks,
+          refs, manifests, indexes
+          
+          [env: BLOB_CACHE_LAYER_MAX=]
+
+      --cache-without <KIND>
+          Do without these kinds of entries: content, blocks, refs, manifests, indexes
+          
+          [env: BLOB_CACHE_WITHOUT=]
+
+      --tag-ttl <TIME>
+          How long it is believed what a tag names, as 30s, 5m, 2h or 1d; 0 asks the registry each
+          time [default: 5m]
+          
+          [env: BLOB_TAG_TTL=]
+
       --offline
           Send no request: answer from the cache, or say what is missing
           

@@ -218,6 +218,8 @@ fn documents() {
   "total_size_human": "124",
   "symlink_count": 1,
   "kept_count": 0,
+  "cached_count": 0,
+  "linked_count": 0,
   "verified": false
 }
 

@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, stream};
 use super::link::{Job, Link};
 use super::run::Prepared;
 use super::select::Placed;
-use crate::cache::{Cache, CacheError};
+use crate::cache::{Cache, CacheError, Turn};
 use crate::codec::SMALL;
 use crate::digest::Digest;
 use crate::source::{ByteSource, ByteSourceExt as _, MemorySource};
@@ -23,25 +23,39 @@ const ASKED: usize = 32;
 const GIVE_UP: usize = 8;
 
 /// Hands what the cache has to the threads, and tells the files that it lacks or has wrong. Nobody gets an answer when
-/// everything was stopped.
-pub(super) async fn ask(link: &Arc<Link>, prepared: &Prepared, missed: oneshot::Sender<Vec<Placed>>) {
-    let Some(cache) = &prepared.tree.archive.options().cache else { return };
+/// everything was stopped. The turn to fetch the rest is the caller's to keep.
+pub(super) async fn ask(link: &Arc<Link>, prepared: &Prepared, missed: oneshot::Sender<Vec<Placed>>) -> Option<Turn> {
+    let options = prepared.tree.archive.options();
+    let cache = options.cache.as_ref()?;
     let asking = Asking { link, prepared, cache, failures: AtomicUsize::new(0) };
-    let answered = stream::iter(0..prepared.plan.asked.len()).map(|at| asking.is_written(at)).buffered(ASKED);
-    let mut written = pin!(answered.collect::<Vec<bool>>());
-    let written = std::future::poll_fn(|cx| {
-        link.watch(cx);
-        if link.is_cancelled() { Poll::Ready(None) } else { written.as_mut().poll(cx).map(Some) }
-    });
-    let Some(written) = written.await else { return };
+    let mut lacking = stoppable(link, asking.lacking((0..prepared.plan.asked.len()).collect())).await?;
+    let mut turn = None;
+    if let Some(turns) = options.turns.as_ref().filter(|_| !lacking.is_empty()) {
+        let taken = stoppable(link, turns.turn(prepared.source().id())).await?;
+        if taken.waited {
+            lacking = stoppable(link, asking.lacking(lacking)).await?;
+        }
+        turn = Some(taken).filter(|_| !lacking.is_empty());
+    }
     // What the cache was not asked for has no stored bytes, and has to be written too.
     let is_empty = |placed: &Placed| prepared.tree.entry(*placed).data_size() == 0;
     let mut rest: Vec<Placed> = prepared.tree.files.iter().copied().filter(is_empty).collect();
-    for (group, _) in prepared.plan.asked.iter().zip(written).filter(|(_, written)| !written) {
-        rest.extend(&prepared.plan.files[group.clone()]);
+    for group in lacking {
+        rest.extend(&prepared.plan.files[prepared.plan.asked[group].clone()]);
     }
     // The threads may have stopped.
     let _ = missed.send(rest);
+    turn
+}
+
+/// What `future` yields, or `None` when everything was stopped.
+async fn stoppable<T>(link: &Arc<Link>, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|cx| {
+        link.watch(cx);
+        if link.is_cancelled() { Poll::Ready(None) } else { future.as_mut().poll(cx).map(Some) }
+    })
+    .await
 }
 
 struct Asking<'a> {
@@ -52,6 +66,12 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
+    /// Those of `groups` that were not written from the cache.
+    async fn lacking(&self, groups: Vec<usize>) -> Vec<usize> {
+        let asked = stream::iter(groups).map(|at| async move { (at, self.is_written(at).await) }).buffered(ASKED);
+        asked.filter_map(|(at, written)| std::future::ready((!written).then_some(at))).collect().await
+    }
+
     /// Whether the files of a group were written from the cache.
     async fn is_written(&self, at: usize) -> bool {
         let plan = &self.prepared.plan;

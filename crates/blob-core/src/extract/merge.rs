@@ -53,7 +53,7 @@ impl Merge<'_> {
     fn rename(&self, from: &mut Handles<'_>, into: &mut Handles<'_>, placed: Placed) -> Result<Finished, ExtractError> {
         let name = self.tree.name(placed);
         let (old, new) = (from.get(placed.dir)?, into.get(placed.dir)?);
-        let moved = if self.options.existing == Existing::Overwrite {
+        let moved = if matches!(self.options.existing, Existing::Overwrite | Existing::Update) {
             fs::renameat(old, name, new, name).map(|()| Finished::Written)
         } else {
             rename_new(old.as_fd(), name, new.as_fd(), name)

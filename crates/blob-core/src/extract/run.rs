@@ -101,11 +101,13 @@ pub(crate) async fn extract(
     });
     started.map_err(|error| io_error("starting a thread to extract to", "", error))?;
     let pace = Pace { requests: options.read_concurrency.max(1), bytes: options.read_ahead_bytes };
+    // Kept until everything that was fetched is in the cache.
+    let mut turn = None;
     let serve = async {
         // When nothing more has to be had, or preparing failed, the sender is dropped.
         while let Some(stage) = wanted.next().await {
             match stage {
-                Stage::Ask { prepared, missed } => ask(&link, &prepared, missed).await,
+                Stage::Ask { prepared, missed } => turn = ask(&link, &prepared, missed).await,
                 Stage::Fetch(prepared) => {
                     if let Err(error) = feed(&link, &prepared, pace).await {
                         link.cancel();
@@ -123,6 +125,7 @@ pub(crate) async fn extract(
         }
     };
     let (fetched, ()) = join(serve, keep).await;
+    drop(turn);
     let result = report.await.expect("the thread sends its result, unless it panics");
     drop(guard);
     match (result, fetched) {
@@ -227,7 +230,7 @@ impl Extraction {
     fn publish(&self, destination: &Destination) -> Publish {
         match self.options.existing {
             _ if destination.is_hidden() => Publish::Direct,
-            Existing::Overwrite => Publish::Replace,
+            Existing::Overwrite | Existing::Update => Publish::Replace,
             Existing::Skip | Existing::KeepEqual => Publish::New,
         }
     }
@@ -279,6 +282,7 @@ impl Extraction {
         report.bytes += tally.bytes.load(Ordering::Relaxed);
         report.kept += tally.kept.load(Ordering::Relaxed);
         report.cached += tally.cached.load(Ordering::Relaxed);
+        report.linked += tally.linked.load(Ordering::Relaxed);
         report.cached_bytes += tally.cached_bytes.load(Ordering::Relaxed);
         let occupied = tally.occupied.into_inner().unwrap_or_else(PoisonError::into_inner);
         self.note_skipped(tree, &occupied, report);
@@ -298,6 +302,7 @@ impl Extraction {
             next: AtomicUsize::new(0),
             tally,
             fill: self.fill.as_deref(),
+            umask: Workshop::umask_for(&self.options),
         };
         let threads = self.threads().min(plan.larges.len() + plan.batches.len() + plan.asked.len());
         std::thread::scope(|scope| {

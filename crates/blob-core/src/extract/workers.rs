@@ -1,6 +1,7 @@
 //! The threads of an extraction: decode, verify, write.
 
 mod cached;
+mod linked;
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,7 +14,7 @@ use super::plan::Batch;
 use super::run::Prepared;
 use super::select::Placed;
 use super::sink::{Finished, Handles, OutFile, Publish, Root, Scan, io_error};
-use super::{Existing, ExtractError, ExtractOptions};
+use super::{Existing, ExtractError, ExtractOptions, FromCache};
 use crate::codec::{self, DecodeError, Decoder, Expected, StreamDecoder};
 use crate::entry::{Compression, Entry};
 use crate::error::ReadError;
@@ -36,6 +37,8 @@ pub(super) struct Workshop<'a> {
     pub(super) tally: &'a Tally,
     /// Where verified content is kept.
     pub(super) fill: Option<&'a Fill>,
+    /// The permissions that new files do not get, as far as that has to be known.
+    pub(super) umask: Option<u32>,
 }
 
 /// What was done so far.
@@ -46,6 +49,7 @@ pub(super) struct Tally {
     pub(super) kept: AtomicU64,
     pub(super) cached: AtomicU64,
     pub(super) cached_bytes: AtomicU64,
+    pub(super) linked: AtomicU64,
     /// Files that somebody else put there meanwhile.
     pub(super) occupied: std::sync::Mutex<Vec<Placed>>,
 }
@@ -67,6 +71,11 @@ enum Verified {
 }
 
 impl Workshop<'_> {
+    /// The umask, for links: what is created has it applied by the system.
+    pub(super) fn umask_for(options: &ExtractOptions) -> Option<u32> {
+        (options.from_cache == FromCache::HardLink).then(linked::umask).flatten()
+    }
+
     /// Works until there is nothing left, or something failed: the link then knows.
     pub(super) fn work(&self) {
         let _stop = StopOnPanic(self.link);
@@ -342,10 +351,13 @@ impl Workshop<'_> {
     }
 
     fn create<'d>(&'d self, placed: Placed, dir: &'d OwnedFd) -> Result<OutFile<'d>, ExtractError> {
-        let tree = &self.prepared.tree;
-        let mode = if self.options.preserve_mode { tree.entry(placed).mode() } else { 0o666 };
-        OutFile::create(dir, tree.name(placed), mode, self.publish)
+        OutFile::create(dir, self.prepared.tree.name(placed), self.mode(placed), self.publish)
             .map_err(|error| self.failed("creating", placed, error))
+    }
+
+    /// The mode that a file gets, less the umask.
+    fn mode(&self, placed: Placed) -> u32 {
+        if self.options.preserve_mode { self.prepared.tree.entry(placed).mode() & 0o777 } else { 0o666 }
     }
 
     /// Gives a verified file its name and counts it.

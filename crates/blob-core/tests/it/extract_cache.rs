@@ -1,13 +1,14 @@
 //! Extraction and reads beside a content cache, and reads beside each other.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use blob_core::source::FileSource;
 use blob_core::{
-    Archive, ByteSource, Cache, CacheError, CacheWriter, Digest, ExtractOptions, ExtractReport, FailureKind, FromCache,
-    ReadOptions,
+    Archive, ByteSource, Cache, CacheError, CacheWriter, Digest, Existing, ExtractOptions, ExtractReport, FailureKind,
+    FromCache, ReadOptions,
 };
 use bytes::Bytes;
 use futures_executor::block_on;
@@ -73,7 +74,7 @@ fn what_was_extracted_once_is_extracted_again_without_a_request() {
     let first = extract(&pair, &over(&pair, &pair.remote(), Arc::clone(&caches[0])), &ExtractOptions::default());
     assert_eq!((first.cached, first.files), (0, 45));
     for cache in caches {
-        for from_cache in [FromCache::Copy, FromCache::Reflink] {
+        for from_cache in [FromCache::Copy, FromCache::Reflink, FromCache::HardLink] {
             let remote = pair.remote();
             let mut options = ExtractOptions::default();
             options.from_cache = from_cache;
@@ -90,7 +91,7 @@ fn only_what_is_missing_or_damaged_is_fetched() {
     let disk: Arc<dyn Cache> = Arc::new(OnDisk(memory.clone(), TempDir::new().unwrap()));
     extract(&pair, &over(&pair, &pair.remote(), Arc::clone(&disk)), &ExtractOptions::default());
     let sound = memory.0.map.lock().unwrap().clone();
-    for from_cache in [FromCache::Copy, FromCache::Reflink] {
+    for from_cache in [FromCache::Copy, FromCache::Reflink, FromCache::HardLink] {
         for (path, twins) in [("large", 1), ("large.zst", 1), ("text", 2), ("many/7", 1)] {
             let digest = pair.local().entry(path).unwrap().digest();
             let mut other = sound[&digest].to_vec();
@@ -112,6 +113,111 @@ fn only_what_is_missing_or_damaged_is_fetched() {
             }
         }
     }
+}
+
+/// A cache of which every hit is one and the same file each time.
+#[derive(Debug)]
+struct Files(TempDir);
+
+impl Files {
+    fn path(&self, digest: &Digest) -> std::path::PathBuf {
+        self.0.path().join(digest.hex())
+    }
+}
+
+#[async_trait]
+impl Cache for Files {
+    async fn get(&self, digest: &Digest) -> Result<Option<Arc<dyn ByteSource>>, CacheError> {
+        Ok(FileSource::open(self.path(digest)).ok().map(|file| Arc::new(file) as Arc<dyn ByteSource>))
+    }
+
+    async fn begin(&self, _: &Digest, _: u64) -> Result<Option<Box<dyn CacheWriter>>, CacheError> {
+        Ok(None)
+    }
+
+    async fn remove(&self, digest: &Digest) -> Result<(), CacheError> {
+        std::fs::remove_file(self.path(digest)).unwrap();
+        Ok(())
+    }
+}
+
+/// An archive of three equal pairs, the second of which may be executed, beside a cache that has it all.
+fn linkable() -> (Pair, Files) {
+    let mut pair = Pair::new();
+    let cache = Files(TempDir::new().unwrap());
+    for number in 0..3_u64 {
+        let content = noise(2000, number);
+        pair = pair.plain(&format!("{number}"), &content).plain(&format!("{number}-twin"), &content);
+        std::fs::write(cache.path(&Digest::sha256_of(&content)), content).unwrap();
+    }
+    (pair, cache)
+}
+
+#[test]
+fn hard_links_are_the_files_of_the_cache_and_can_be_read_only() {
+    let (pair, cache) = linkable();
+    let cache = Arc::new(cache);
+    let place = TempDir::new().unwrap();
+    let archive = over(&pair, &pair.remote(), Arc::clone(&cache) as Arc<dyn Cache>);
+    let mut options = ExtractOptions::default();
+    options.from_cache = FromCache::HardLink;
+    options.preserve_times = true;
+    // A new tree, one written in place, and one over links that are there already.
+    std::fs::create_dir(place.path().join("two")).unwrap();
+    std::fs::write(place.path().join("two/other"), "").unwrap();
+    for (dest, existing) in [("one", Existing::Skip), ("two", Existing::KeepEqual), ("two", Existing::Overwrite)] {
+        options.existing = existing;
+        let report = block_on(archive.copy_dir("", place.path().join(dest), &options)).unwrap();
+        assert_eq!((report.files, report.cached, report.linked), (6, 6, 6), "{dest}");
+    }
+    for entry in archive.entries() {
+        let inode = std::fs::metadata(cache.path(&entry.digest())).unwrap();
+        assert_eq!((inode.nlink(), inode.mode() & 0o222), (5, 0));
+        for dest in ["one", "two"] {
+            let path = place.path().join(dest).join(str::from_utf8(entry.path()).unwrap());
+            assert_eq!(std::fs::metadata(path).unwrap().ino(), inode.ino());
+        }
+    }
+    assert_eq!(std::fs::read_dir(place.path().join("two")).unwrap().count(), 7, "nothing temporary stays");
+}
+
+#[test]
+fn what_cannot_be_a_hard_link_is_a_copy() {
+    let (pair, cache) = linkable();
+    let digests: Vec<Digest> = (0..3).map(|number| Digest::sha256_of(&noise(2000, number))).collect();
+    // One is linked elsewhere with other permissions, one is damaged.
+    std::fs::hard_link(cache.path(&digests[0]), cache.0.path().join("elsewhere")).unwrap();
+    std::fs::write(cache.path(&digests[1]), noise(2000, 9)).unwrap();
+    let cache = Arc::new(cache);
+    let remote = pair.remote();
+    let archive = over(&pair, &remote, Arc::clone(&cache) as Arc<dyn Cache>);
+    let mut options = ExtractOptions::default();
+    options.from_cache = FromCache::HardLink;
+    let place = TempDir::new().unwrap();
+    let report = block_on(archive.copy_dir("", place.path().join("out"), &options)).unwrap();
+    assert_eq!((report.files, report.cached, report.linked, remote.requests()), (6, 4, 2, 1));
+    assert!(tree(&place.path().join("out")) == expected(&pair.local()));
+    assert!(!cache.path(&digests[1]).exists(), "what is damaged is dropped");
+    assert_ne!(std::fs::metadata(place.path().join("out/0")).unwrap().mode() & 0o200, 0);
+}
+
+#[test]
+fn an_update_replaces_what_differs_and_fetches_nothing_else() {
+    let pair = sample();
+    let place = TempDir::new().unwrap();
+    let mut options = ExtractOptions::default();
+    let all = |remote: &Arc<Remote>, options: &ExtractOptions| {
+        let archive = pair.over(Arc::new(Far(Arc::clone(remote))));
+        block_on(archive.copy_dir("", place.path(), options)).unwrap()
+    };
+    all(&pair.remote(), &options);
+    std::fs::write(place.path().join("many/7"), "edited").unwrap();
+    std::fs::remove_file(place.path().join("link")).unwrap();
+    options.existing = Existing::Update;
+    let remote = pair.remote();
+    let report = all(&remote, &options);
+    assert_eq!((report.files, report.kept, report.symlinks, remote.requests()), (1, 44, 1, 1));
+    assert!(tree(place.path()) == expected(&pair.local()));
 }
 
 #[test]

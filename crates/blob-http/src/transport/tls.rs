@@ -1,7 +1,7 @@
 //! Which certificates are trusted. The cryptography provider is named explicitly, so that nothing depends on a default
 //! which another part of the process may have set or not.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -48,19 +48,70 @@ fn verifier(
     if !options.system_roots {
         return among(&options.extra_roots, &[], provider).map_err(failed);
     }
+    if options.extra_roots.is_empty() {
+        return Ok(Arc::new(OnUse { provider: Arc::clone(provider), loaded: OnceLock::new() }));
+    }
+    trusted(&options.extra_roots, provider).map_err(failed)
+}
+
+/// The roots of the system, or Mozilla's where there are none, and `extra`.
+fn trusted(
+    extra: &[CertificateDer<'static>],
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
     // Asked without the additional roots first: with them, a missing system store would go unnoticed.
     match Verifier::new(Arc::clone(provider)) {
-        Ok(system) if options.extra_roots.is_empty() => Ok(Arc::new(system)),
-        Ok(_) => {
-            let roots = options.extra_roots.iter().cloned();
-            let verifier = Verifier::new_with_extra_roots(roots, Arc::clone(provider)).map_err(failed)?;
-            Ok(Arc::new(verifier))
-        }
+        Ok(system) if extra.is_empty() => Ok(Arc::new(system)),
+        Ok(_) => Ok(Arc::new(Verifier::new_with_extra_roots(extra.iter().cloned(), Arc::clone(provider))?)),
         Err(error) => {
             tracing::debug!(%error, "no system trust store: using Mozilla's roots");
             // Mozilla's, as compiled in.
-            among(&options.extra_roots, webpki_root_certs::TLS_SERVER_ROOT_CERTS, provider).map_err(failed)
+            among(extra, webpki_root_certs::TLS_SERVER_ROOT_CERTS, provider)
         }
+    }
+}
+
+/// Reads the roots when the first certificate is to be verified: parsing some 150 of them takes ten milliseconds, which
+/// those who need no connection, or none with TLS, need not wait for.
+#[derive(Debug)]
+struct OnUse {
+    provider: Arc<CryptoProvider>,
+    loaded: OnceLock<Result<Arc<dyn ServerCertVerifier>, rustls::Error>>,
+}
+
+impl ServerCertVerifier for OnUse {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verifier = self.loaded.get_or_init(|| trusted(&[], &self.provider)).as_ref().map_err(Clone::clone)?;
+        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -124,6 +175,17 @@ impl ServerCertVerifier for AcceptAny {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn roots_are_read_when_the_first_certificate_comes() {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = OnUse { provider, loaded: OnceLock::new() };
+        assert!(!verifier.supported_verify_schemes().is_empty());
+        assert!(verifier.loaded.get().is_none());
+        let (certificate, name) = (CertificateDer::from(vec![1, 2, 3]), ServerName::try_from("a.example").unwrap());
+        verifier.verify_server_cert(&certificate, &[], &name, &[], UnixTime::now()).unwrap_err();
+        assert!(verifier.loaded.get().is_some());
+    }
 
     #[test]
     fn a_host_without_trust_store_gets_roots() {

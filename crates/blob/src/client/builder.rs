@@ -14,8 +14,12 @@ use blob_registry::client::{Anonymous, Chain, Credential, Credentials, DockerCon
 use super::hosts::{Hosts, Profiles};
 use super::limits::Limits;
 use super::{Client, Inner};
-use crate::caches::Caches;
+use crate::caches::{Caches, Keeper};
 use crate::error::Error;
+use crate::indexes::Indexes;
+
+/// How long a cache that is not ours may take for an answer.
+const CACHE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Configures a [`Client`].
 #[derive(Debug, Default)]
@@ -32,8 +36,10 @@ pub struct ClientBuilder {
     require_verified: bool,
     limits: Limits,
     caches: Caches,
+    cache: Option<CacheDir>,
     cache_dir: Option<PathBuf>,
     cache_options: CacheOptions,
+    cache_timeout: Option<Duration>,
     memory_cache: Option<u64>,
     offline: bool,
     without: Vec<Layer>,
@@ -174,6 +180,12 @@ impl ClientBuilder {
         self
     }
 
+    /// As [`cache_dir`](Self::cache_dir), with a directory that is open already; its own options count.
+    pub fn cache(mut self, dir: CacheDir) -> Self {
+        self.cache = Some(dir);
+        self
+    }
+
     /// The caps of the cache directory, and how long tags are believed.
     pub fn cache_options(mut self, options: CacheOptions) -> Self {
         self.cache_options = options;
@@ -201,6 +213,13 @@ impl ClientBuilder {
         self
     }
 
+    /// How long caches that were given outright may take for an answer: 5 s by default. One that takes longer costs a
+    /// warning and is left alone for half a minute.
+    pub fn cache_timeout(mut self, limit: Duration) -> Self {
+        self.cache_timeout = Some(limit);
+        self
+    }
+
     /// Keeps the contents of files in `cache`, shared by all archives of the client.
     pub fn content_cache(mut self, cache: Arc<dyn Cache>) -> Self {
         self.caches.contents = Some(cache);
@@ -209,13 +228,13 @@ impl ClientBuilder {
 
     /// Keeps manifests in `cache`.
     pub fn manifest_cache(mut self, cache: Arc<dyn Cache>) -> Self {
-        self.caches.manifests = Some(cache);
+        self.caches.manifests = Some(Keeper::other(cache));
         self
     }
 
     /// Keeps indexes in `cache`.
     pub fn index_cache(mut self, cache: Arc<dyn Cache>) -> Self {
-        self.caches.indexes = Some(cache);
+        self.caches.indexes = Some(Keeper::other(cache));
         self
     }
 
@@ -267,6 +286,7 @@ impl ClientBuilder {
             limits: self.limits,
             caches,
             flights: Flights::default(),
+            indexes: Indexes::default(),
             offline,
             spool_dir: self.spool_dir,
         };
@@ -276,13 +296,20 @@ impl ClientBuilder {
     /// The layers: those given outright, then those of the directory, less those that are not wanted.
     fn caches(&self) -> Result<Caches, Error> {
         let mut caches = self.caches.clone();
-        if let Some(dir) = &self.cache_dir {
+        caches.limit_waiting(self.cache_timeout.unwrap_or(CACHE_TIMEOUT));
+        if let Some(dir) = &self.cache {
+            caches.fill_from(dir);
+        } else if let Some(dir) = &self.cache_dir {
             let mut options = self.cache_options.clone();
             if self.offline || self.transport.offline {
                 options.tag_ttl = Duration::MAX;
             }
             let opened = CacheDir::open(dir, options);
             caches.fill_from(&opened.map_err(|source| Error::Cache { dir: dir.clone(), source })?);
+        }
+        if self.caches.contents.is_some() || self.without.contains(&Layer::Contents) {
+            // What one process fetches is of no use to the others then.
+            caches.turns = None;
         }
         for layer in &self.without {
             match layer {

@@ -1,10 +1,13 @@
 //! What the caches save, and that they never change an answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use blob::cache::CacheOptions;
+use blob::cache::{CacheOptions, MemoryBlockStore};
+use blob::core::ByteSourceExt as _;
 use blob::{Client, Layer, PullOptions, PushOptions};
 use blob_testkit::proxy::{ProxyOptions, Shape};
+use bytes::Bytes;
 
 use crate::support::{at, client, compare_pulled, keep_all, proxy, serve, tree};
 
@@ -232,4 +235,134 @@ async fn layers_can_be_left_out_and_a_foreign_directory_is_refused() {
     assert!(matches!(error, blob::Error::Cache { .. }), "{error:?}");
     let nowhere = Client::builder().cache_dir("/proc/nowhere").build();
     assert!(nowhere.is_err());
+}
+
+/// A cache that neither answers nor fails.
+#[derive(Debug)]
+struct Silent;
+
+#[async_trait::async_trait]
+impl blob::core::Cache for Silent {
+    async fn get(
+        &self,
+        _: &blob::core::Digest,
+    ) -> Result<Option<Arc<dyn blob::core::ByteSource>>, blob::core::CacheError> {
+        std::future::pending().await
+    }
+
+    async fn begin(
+        &self,
+        _: &blob::core::Digest,
+        _: u64,
+    ) -> Result<Option<Box<dyn blob::core::CacheWriter>>, blob::core::CacheError> {
+        std::future::pending().await
+    }
+
+    async fn remove(&self, _: &blob::core::Digest) -> Result<(), blob::core::CacheError> {
+        std::future::pending().await
+    }
+}
+
+#[async_trait::async_trait]
+impl blob::cache::BlockStore for Silent {
+    async fn get(&self, _: &blob::cache::BlockKey) -> Result<Option<Bytes>, blob::core::CacheError> {
+        std::future::pending().await
+    }
+
+    async fn put(&self, _: &blob::cache::BlockKey, _: Bytes) -> Result<(), blob::core::CacheError> {
+        std::future::pending().await
+    }
+
+    async fn remove(&self, _: &blob::cache::BlockKey) -> Result<(), blob::core::CacheError> {
+        std::future::pending().await
+    }
+}
+
+#[async_trait::async_trait]
+impl blob::cache::TagCache for Silent {
+    async fn get(&self, _: &str) -> Result<Option<blob::cache::TagEntry>, blob::core::CacheError> {
+        std::future::pending().await
+    }
+
+    async fn put(&self, _: &str, _: &blob::cache::TagEntry) -> Result<(), blob::core::CacheError> {
+        std::future::pending().await
+    }
+
+    async fn remove(&self, _: &str) -> Result<(), blob::core::CacheError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn caches_that_never_answer_hold_up_nothing() {
+    let (server, source) = (serve().await, tree(61, 30));
+    client().push(&at(server.local_addr(), "v1"), source.path(), &PushOptions::default()).await.unwrap();
+    let silent = Client::builder()
+        .cache_timeout(Duration::from_millis(20))
+        .content_cache(Arc::new(Silent))
+        .manifest_cache(Arc::new(Silent))
+        .index_cache(Arc::new(Silent))
+        .block_cache(Arc::new(Silent))
+        .tag_cache(Arc::new(Silent))
+        .build()
+        .unwrap();
+    let location = at(server.local_addr(), "v1");
+    compare_pulled(&silent, &location, source.path()).await;
+    let archive = silent.pull(&location, &PullOptions::default()).await.unwrap();
+    assert_eq!(archive.read("run.sh").await.unwrap(), "#!/bin/sh\necho run\n");
+    silent.push(&at(server.local_addr(), "v2"), source.path(), &PushOptions::default()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_block_cache_asks_less_and_never_more() {
+    let (server, source) = (serve().await, tempfile::tempdir().unwrap());
+    let noise = (0..4_u64 << 17).flat_map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    std::fs::write(source.path().join("large"), noise.collect::<Vec<u8>>()).unwrap();
+    client().push(&at(server.local_addr(), "v1"), source.path(), &PushOptions::default()).await.unwrap();
+    for round_trip in [0, 5] {
+        let shape = Shape { round_trip: Duration::from_millis(round_trip), ..Shape::default() };
+        let proxy = proxy(server.local_addr(), ProxyOptions { shape, ..ProxyOptions::default() });
+        let read = async |blocks: bool, ranges: &[std::ops::Range<u64>]| {
+            let mut builder = Client::builder();
+            if blocks {
+                builder = builder.block_cache(Arc::new(MemoryBlockStore::new(64 << 20)));
+            }
+            let archive = builder.build().unwrap();
+            let archive = archive.pull(&at(proxy.addr(), "v1"), &PullOptions::default()).await.unwrap();
+            let _ = proxy.take();
+            for range in ranges {
+                archive.source().read(range.clone()).await.unwrap();
+            }
+            proxy.take().len()
+        };
+        let size = 4_u64 << 20;
+        for step in [4 << 10, 100 << 10, 300 << 10, 1 << 20] {
+            let steps: Vec<_> = (0..size.div_ceil(step)).map(|n| n * step..size.min((n + 1) * step)).collect();
+            let (without, with) = (read(false, &steps).await, read(true, &steps).await);
+            assert!(without == steps.len() && with <= without, "{step}: {with} rather than {without}");
+        }
+        let mut state = 1_u64;
+        let random: Vec<_> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 16) % (size - 4096)
+        })
+        .map(|start| start..start + 4096)
+        .take(800)
+        .collect();
+        let (without, with) = (read(false, &random).await, read(true, &random).await);
+        assert!(with * 10 <= without, "{with} rather than {without}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_was_checked_is_not_checked_again() {
+    let (server, source) = (serve().await, tree(62, 30));
+    client().push(&at(server.local_addr(), "v1"), source.path(), &PushOptions::default()).await.unwrap();
+    let (client, location, mut options) = (client(), at(server.local_addr(), "v1"), PullOptions::default());
+    let first = client.pull(&location, &options).await.unwrap();
+    let second = client.pull(&location, &options).await.unwrap();
+    assert!(Arc::ptr_eq(first.index(), second.index()));
+    options.skip_cache = true;
+    let third = client.pull(&location, &options).await.unwrap();
+    assert!(!Arc::ptr_eq(first.index(), third.index()));
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags, Timespec, Timestamps};
 use rustix::io::Errno;
@@ -61,6 +61,8 @@ pub(in crate::extract) struct OutFile<'d> {
     publish: Publish,
     /// What the file is called now, when that is not its final name.
     temporary: Option<String>,
+    /// Whether it is somebody else's file as well, whose times are not to be changed.
+    linked: bool,
     done: bool,
 }
 
@@ -80,7 +82,27 @@ impl<'d> OutFile<'d> {
             let (temporary, fd) = with_random_name(|temporary| fs::openat(dir, temporary, flags, mode))?;
             (Some(temporary), fd)
         };
-        Ok(Self { file: fd.into(), dir: dir.as_fd(), name, publish, temporary, done: false })
+        Ok(Self { file: fd.into(), dir: dir.as_fd(), name, publish, temporary, linked: false, done: false })
+    }
+
+    /// Makes `name` in `dir` another name of the open file `from`.
+    pub(in crate::extract) fn link(
+        dir: &'d OwnedFd,
+        name: &'d [u8],
+        from: &File,
+        publish: Publish,
+    ) -> io::Result<Self> {
+        let file = from.try_clone()?;
+        // A link to an open file by its number needs a privilege; its name below /proc does not.
+        let open = format!("/proc/self/fd/{}", from.as_fd().as_raw_fd());
+        let link = |name: &[u8]| fs::linkat(fs::CWD, &open, dir, name, AtFlags::SYMLINK_FOLLOW);
+        let temporary = if publish == Publish::Direct {
+            link(name)?;
+            None
+        } else {
+            Some(with_random_name(|temporary| link(temporary.as_bytes()))?.0)
+        };
+        Ok(Self { file, dir: dir.as_fd(), name, publish, temporary, linked: true, done: false })
     }
 
     pub(in crate::extract) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -105,7 +127,7 @@ impl<'d> OutFile<'d> {
 
     /// Sets the times, waits for the disk if asked, and gives the file its name.
     pub(in crate::extract) fn finish(mut self, mtime_ns: Option<i64>, fsync: bool) -> io::Result<Finished> {
-        if let Some(mtime_ns) = mtime_ns {
+        if let Some(mtime_ns) = mtime_ns.filter(|_| !self.linked) {
             fs::futimens(&self.file, &timestamps(mtime_ns))?;
         }
         // In a hidden tree one call for the whole file system comes before the tree is shown.
@@ -116,6 +138,10 @@ impl<'d> OutFile<'d> {
             (Some(temporary), Publish::New) => rename_new(self.dir, temporary.as_bytes(), self.dir, self.name)?,
             (Some(temporary), _) => {
                 fs::renameat(self.dir, temporary.as_str(), self.dir, self.name)?;
+                if self.linked {
+                    // Renaming does nothing when both names are one file already.
+                    let _ = fs::unlinkat(self.dir, temporary.as_str(), AtFlags::empty());
+                }
                 Finished::Written
             }
             (None, _) => Finished::Written,

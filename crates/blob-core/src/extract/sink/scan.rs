@@ -115,14 +115,14 @@ impl Scan<'_> {
         }
         match (self.existing, &node) {
             (Existing::Skip, _) => Ok(Standing::Skipped),
-            (Existing::Overwrite, Node::EmptyDir(_)) => {
+            (Existing::Overwrite | Existing::Update, Node::EmptyDir(_)) => {
                 Err(obstructed(&path(), "a symbolic link or a file", "a directory"))
             }
-            (Existing::Overwrite, _) if kind == FileType::Directory => {
+            (Existing::Overwrite | Existing::Update, _) if kind == FileType::Directory => {
                 Err(obstructed(&path(), "a directory", "a file or a link"))
             }
             (Existing::Overwrite, _) => Ok(Standing::Write),
-            (Existing::KeepEqual, node) => {
+            (Existing::KeepEqual | Existing::Update, node) => {
                 let same = match node {
                     Node::File(entry) => {
                         kind == FileType::RegularFile
@@ -136,7 +136,11 @@ impl Scan<'_> {
                     }
                     Node::EmptyDir(_) | Node::Directory(_) => false,
                 };
-                Ok(if same { Standing::Kept } else { Standing::Differs })
+                Ok(match self.existing {
+                    _ if same => Standing::Kept,
+                    Existing::Update => Standing::Write,
+                    _ => Standing::Differs,
+                })
             }
         }
     }

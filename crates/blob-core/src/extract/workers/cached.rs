@@ -20,10 +20,10 @@ const OTHER: &str = "its content has another digest";
 
 /// Content of a cache as a file.
 #[derive(Clone, Copy)]
-struct Stored<'a> {
-    file: &'a File,
-    offset: u64,
-    size: u64,
+pub(super) struct Stored<'a> {
+    pub(super) file: &'a File,
+    pub(super) offset: u64,
+    pub(super) size: u64,
 }
 
 impl Worker<'_> {
@@ -84,6 +84,11 @@ impl Worker<'_> {
     /// get their names.
     fn stream(&self, members: &[Placed], digest: &Digest, stored: Stored<'_>) -> Result<Option<String>, ExtractError> {
         let shop = self.shop;
+        if shop.options.from_cache == FromCache::HardLink
+            && let Some(verdict) = self.linked(members, digest, stored)?
+        {
+            return Ok(verdict);
+        }
         let dirs: Vec<OwnedFd> =
             members.iter().map(|placed| self.handles.reopen(placed.dir)).collect::<Result<_, _>>()?;
         let mut files = Vec::with_capacity(members.len());
@@ -132,7 +137,7 @@ impl Worker<'_> {
         Ok(Ok(hasher.finish()))
     }
 
-    fn count(&self, placed: Placed, finished: Finished) {
+    pub(super) fn count(&self, placed: Placed, finished: Finished) {
         if finished == Finished::Written {
             let (tally, size) = (self.shop.tally, self.shop.prepared.tree.entry(placed).original_size());
             tally.cached.fetch_add(1, Ordering::Relaxed);
@@ -142,7 +147,7 @@ impl Worker<'_> {
 }
 
 /// What is wrong with content that has the digest `got`.
-fn problem(got: &io::Result<Digest>, expected: &Digest) -> Option<String> {
+pub(super) fn problem(got: &io::Result<Digest>, expected: &Digest) -> Option<String> {
     match got {
         Ok(got) if got == expected => None,
         Ok(_) => Some(OTHER.to_owned()),
@@ -151,7 +156,7 @@ fn problem(got: &io::Result<Digest>, expected: &Digest) -> Option<String> {
 }
 
 /// Hashes a file of `size` bytes as `like` was made; one of another size has no digest.
-fn hash(file: &File, size: u64, like: &Digest) -> io::Result<Digest> {
+pub(super) fn hash(file: &File, size: u64, like: &Digest) -> io::Result<Digest> {
     if file.metadata()?.len() != size {
         return Err(io::Error::other("it has another size"));
     }
