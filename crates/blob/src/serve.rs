@@ -15,20 +15,25 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use blob_registry::client::{Chain, DockerConfig, RegistryClient};
 use blob_registry::filter::{Immutable, Log, Prefix};
+use blob_registry::layout::GcOptions;
 use blob_registry::server::{
     Auth, Htpasswd, HtpasswdError, Rule, Server, ServerHandle, ServerLimits, Tls, TlsError, Who,
 };
-use blob_registry::{LayoutStore, MemoryRegistry, Registry, RegistryError, Repository, Unify, UnifyOptions};
+use blob_registry::{
+    LayoutStore, MemoryRegistry, ReadPolicy, Registry, RegistryError, Repository, Unify, UnifyOptions,
+};
+use tokio::task::JoinHandle;
 
 mod config;
 
-pub use config::{Allowed, AuthConfig, AuthScheme, LimitsConfig, RuleConfig, ServeConfig, TlsConfig, UpstreamConfig};
+pub use config::{
+    Allowed, AuthConfig, AuthScheme, GcConfig, LimitsConfig, Reads, RuleConfig, ServeConfig, TlsConfig, UpstreamConfig,
+};
 
 /// A registry could not be put together or started.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +82,7 @@ pub enum ServeError {
 pub struct Serving {
     server: ServerHandle,
     secure: bool,
+    _housekeeping: Option<Housekeeping>,
 }
 
 impl Serving {
@@ -97,12 +103,45 @@ impl Serving {
     }
 }
 
+/// Collects garbage until it is dropped; a collection that has begun comes to its end.
+#[derive(Debug)]
+struct Housekeeping(JoinHandle<()>);
+
+impl Housekeeping {
+    fn start(store: LayoutStore, config: GcConfig) -> Self {
+        let grace = Duration::from_secs(config.grace_seconds);
+        let options = GcOptions::default().with_grace(grace).with_untagged(config.untagged);
+        Self(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(config.every_seconds.get().into())).await;
+                match store.collect_garbage(&options).await {
+                    Ok(report) => tracing::info!(
+                        removed = report.removed.len(),
+                        freed = report.freed,
+                        kept = report.kept,
+                        young = report.young,
+                        "garbage was collected"
+                    ),
+                    Err(error) => tracing::warn!(%error, "garbage could not be collected"),
+                }
+            }
+        }))
+    }
+}
+
+impl Drop for Housekeeping {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Starts what `config` describes.
 ///
 /// # Errors
 /// [`ServeError`].
 pub async fn start(config: &ServeConfig) -> Result<Serving, ServeError> {
-    let registry = open(config).await?;
+    let store = store(config).await?;
+    let registry = compose(config, store.clone())?;
     let mut builder = Server::builder(registry).read_only(config.read_only).limits(limits(&config.limits)?);
     let secure = config.tls.is_some();
     // Files are read where that may block.
@@ -122,7 +161,12 @@ pub async fn start(config: &ServeConfig) -> Result<Serving, ServeError> {
     }
     let server = builder.bind(config.listen).await;
     let server = server.map_err(|source| ServeError::Listen { address: config.listen, source })?;
-    Ok(Serving { server, secure })
+    let housekeeping = match (config.gc, store) {
+        (None, _) => None,
+        (Some(gc), Some(store)) => Some(Housekeeping::start(store, gc)),
+        (Some(_), None) => return Err(ServeError::Config("gc needs a directory: memory holds no garbage".into())),
+    };
+    Ok(Serving { server, secure, _housekeeping: housekeeping })
 }
 
 /// The registry that `config` describes, without a server in front of it.
@@ -130,13 +174,26 @@ pub async fn start(config: &ServeConfig) -> Result<Serving, ServeError> {
 /// # Errors
 /// As [`start`].
 pub async fn open(config: &ServeConfig) -> Result<Arc<dyn Registry>, ServeError> {
-    let mut registry = storage(config.directory.as_deref()).await?;
+    compose(config, store(config).await?)
+}
+
+/// Puts mirrors and filters around the storage.
+fn compose(config: &ServeConfig, store: Option<LayoutStore>) -> Result<Arc<dyn Registry>, ServeError> {
+    let mut registry: Arc<dyn Registry> = match store {
+        Some(store) => Arc::new(store),
+        None => Arc::new(MemoryRegistry::new()),
+    };
     if !config.upstream.is_empty() {
         let mut members = vec![registry];
         for upstream in &config.upstream {
             members.push(remote(upstream)?);
         }
-        let options = if config.keep { UnifyOptions::cache() } else { UnifyOptions::default() };
+        let mut options = if config.keep { UnifyOptions::cache() } else { UnifyOptions::default() };
+        options.read = match config.reads {
+            Reads::Sequential => ReadPolicy::Sequential,
+            Reads::Race => ReadPolicy::Race,
+            Reads::Random => ReadPolicy::Random,
+        };
         registry = Arc::new(Unify::new(members, options));
     }
     if config.immutable_tags {
@@ -151,11 +208,11 @@ pub async fn open(config: &ServeConfig) -> Result<Arc<dyn Registry>, ServeError>
     Ok(registry)
 }
 
-async fn storage(directory: Option<&Path>) -> Result<Arc<dyn Registry>, ServeError> {
-    let Some(directory) = directory else { return Ok(Arc::new(MemoryRegistry::new())) };
+async fn store(config: &ServeConfig) -> Result<Option<LayoutStore>, ServeError> {
+    let Some(directory) = &config.directory else { return Ok(None) };
     let store = LayoutStore::open(directory).await;
     let storage = |source| ServeError::Storage { directory: directory.display().to_string(), source };
-    Ok(Arc::new(store.map_err(storage)?))
+    Ok(Some(store.map_err(storage)?))
 }
 
 fn remote(upstream: &UpstreamConfig) -> Result<Arc<dyn Registry>, ServeError> {

@@ -67,7 +67,7 @@ fn a_description_composes_a_mirror_with_filters() {
     let place = Place::pushed();
     let origin = place.host().to_owned();
     let description = format!(
-        "# a mirror\ndirectory: mirror\nread_only: true\nprefix: team\nupstream:\n  - host: {origin}\n    plain_http: true\n"
+        "# a mirror\ndirectory: mirror\nread_only: true\nreads: race\nprefix: team\nupstream:\n  - host: {origin}\n    plain_http: true\n"
     );
     fs::write(place.path("registry.yaml"), description).unwrap();
     let (_server, url) = started(&place, "--file registry.yaml");
@@ -90,6 +90,8 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
         ("tls: {certificate: plain, key: plain}\n", "expected certificates in PEM form"),
         ("tls: {certificate: plain}\n", "key"),
         ("prefix: UPPER\n", "prefix \"UPPER\""),
+        ("gc: {every_seconds: 60}\n", "gc needs a directory"),
+        ("gc: {every_seconds: 0}\n", "every_seconds"),
         ("limits: {idle_seconds: 0}\n", "0 seconds"),
         ("auth: {anonymous_pull: true, rules: [{users: [], repositories: [], allow: []}]}\n", "names no users"),
     ] {

@@ -25,13 +25,16 @@ use super::memo::{Memo, Stamp};
 use super::refs::Index;
 use super::write::{self, Incoming};
 use crate::descriptor::{Descriptor, media_type};
-use crate::error::RegistryError;
+use crate::error::{ErrorCode, RegistryError};
 use crate::manifest::Outline;
 use crate::reference::Target;
 use crate::registry::{MAX_MANIFEST_BYTES, Manifest};
 
 /// Larger `index.json` files are not read: 64 MiB.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
+
+/// More upload sessions than this are not open at a time.
+const MAX_SESSIONS: usize = 10_000;
 
 /// Blobs that somebody asks for are made young again when they are older than this.
 const FRESH: Duration = Duration::from_mins(10);
@@ -115,6 +118,21 @@ impl Layout {
     /// Removes what crashed writers left behind and nobody touched for `age`. Returns how many files that were.
     pub(super) fn reclaim(&self, age: Duration) -> usize {
         write::reclaim(&self.temporaries(), age) + write::reclaim(&self.uploads(), age)
+    }
+
+    /// Refuses another upload session where there are too many.
+    pub(super) fn check_sessions(&self, name: &str) -> Result<(), RegistryError> {
+        let count = || fs::read_dir(self.uploads()).map_or(0, Iterator::count);
+        if count() < MAX_SESSIONS {
+            return Ok(());
+        }
+        self.reclaim(write::LEFTOVER);
+        let left = count();
+        if left < MAX_SESSIONS {
+            return Ok(());
+        }
+        let detail = format!("{left} upload sessions are open, and {MAX_SESSIONS} may be");
+        Err(RegistryError::detailed(format!("uploading to {name}"), ErrorCode::TooManyRequests, detail))
     }
 
     /// A blob as a source whose id is its digest.
@@ -297,6 +315,7 @@ impl Layout {
     /// Stores the bytes of a manifest, whose digest was checked.
     pub(super) fn store(&self, digest: &Digest, bytes: &[u8]) -> Result<(), RegistryError> {
         if self.stat(digest)? == Some(bytes.len() as u64) {
+            self.freshen(digest);
             return Ok(());
         }
         let mut incoming = Incoming::begin(&self.temporaries(), *digest)?;
@@ -329,7 +348,10 @@ impl Layout {
         fs::create_dir_all(&directory).map_err(failed(action))?;
         match fs::hard_link(from.blob_path(digest), &target) {
             Ok(()) => write::sync_directory(&directory).map(|()| true).map_err(failed(action)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.freshen(digest);
+                Ok(true)
+            }
             Err(error) if is_absent(&error) => Ok(false),
             Err(_) => self.copy(digest, from).map(|()| true),
         }

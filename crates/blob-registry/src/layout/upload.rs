@@ -36,6 +36,7 @@ impl DiskUpload {
     pub(super) fn start(layout: Layout, name: String) -> Result<Self, RegistryError> {
         layout.create()?;
         let session = Session { layout, name, id: token::random()? };
+        session.layout.check_sessions(&session.name)?;
         let create = || {
             fs::create_dir_all(session.layout.uploads())?;
             File::options().write(true).create_new(true).open(session.path())

@@ -23,6 +23,8 @@ pub struct ServeConfig {
     pub prefix: Option<String>,
     /// Registries that are asked for what is not here, in this order.
     pub upstream: Vec<UpstreamConfig>,
+    /// In which order they are asked for content by digest.
+    pub reads: Reads,
     /// Keep what was read from them, and take their word for what a tag points at. True by default.
     pub keep: bool,
     /// Log every operation on the registry, besides the requests.
@@ -33,6 +35,8 @@ pub struct ServeConfig {
     pub tls: Option<TlsConfig>,
     /// Ask for credentials.
     pub auth: Option<AuthConfig>,
+    /// Collect garbage from time to time; needs a directory.
+    pub gc: Option<GcConfig>,
 }
 
 impl Default for ServeConfig {
@@ -44,11 +48,13 @@ impl Default for ServeConfig {
             immutable_tags: false,
             prefix: None,
             upstream: Vec::new(),
+            reads: Reads::default(),
             keep: true,
             log_operations: false,
             limits: LimitsConfig::default(),
             tls: None,
             auth: None,
+            gc: None,
         }
     }
 }
@@ -64,6 +70,19 @@ impl ServeConfig {
             *path = base.join(&*path);
         }
     }
+}
+
+/// In which order registries are asked for content that is the same wherever it comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reads {
+    /// One after the other.
+    #[default]
+    Sequential,
+    /// All at once; the first answer counts.
+    Race,
+    /// One after the other, beginning anywhere, so that they share the load.
+    Random,
 }
 
 /// A registry behind the one that is served.
@@ -112,6 +131,24 @@ pub struct TlsConfig {
     /// Clients must have a certificate of one of the authorities in this file.
     #[serde(default)]
     pub client_ca: Option<PathBuf>,
+}
+
+/// When garbage is collected, and what is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GcConfig {
+    /// Seconds between two collections; the first is that long after the start.
+    pub every_seconds: NonZeroU32,
+    /// What is younger stays, in seconds: 86,400.
+    #[serde(default = "day")]
+    pub grace_seconds: u64,
+    /// Remove manifests too that have no tag, belong to no index that is kept, and say nothing about one that is.
+    #[serde(default)]
+    pub untagged: bool,
+}
+
+fn day() -> u64 {
+    86_400
 }
 
 /// How clients say who they are.

@@ -9,6 +9,21 @@ fn code<T>(result: Result<T, RegistryError>) -> ErrorCode {
 }
 
 #[tokio::test]
+async fn sessions_are_limited_and_old_ones_give_way() {
+    let (_directory, path, layout) = layout().await;
+    let uploads = path.join(".blob/uploads");
+    for number in 0..10_000 {
+        std::fs::write(uploads.join(format!("{number:032x}")), "").unwrap();
+    }
+    let refused = layout.start_upload(&repository()).await.map(drop).unwrap_err();
+    assert_eq!(refused.error_code(), ErrorCode::TooManyRequests, "{refused}");
+    let old = std::time::SystemTime::now() - std::time::Duration::from_hours(25);
+    let one = std::fs::File::options().write(true).open(uploads.join(format!("{:032x}", 7))).unwrap();
+    one.set_modified(old).unwrap();
+    layout.start_upload(&repository()).await.map(drop).unwrap();
+}
+
+#[tokio::test]
 async fn ids_never_become_other_paths() {
     let (_directory, path, layout) = layout().await;
     let upload = layout.start_upload(&repository()).await.unwrap();

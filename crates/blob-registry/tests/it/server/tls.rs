@@ -124,3 +124,23 @@ fn files_that_do_not_fit_are_named() {
     assert!(matches!(refused(&certificate, &certificate), TlsError::Content { .. }));
     assert!(matches!(refused(&certificate, &place.path().join("absent")), TlsError::Io { .. }));
 }
+
+/// The contract of the trait holds through TLS, tokens and a store on disk.
+mod conformance {
+    use std::sync::Arc;
+
+    use blob_http::transport::TransportOptions;
+    use blob_registry::server::{Auth, Tls};
+    use blob_registry::{LayoutStore, Registry, Server};
+
+    blob_registry::registry_conformance!(async || {
+        let place = tempfile::tempdir().unwrap();
+        let authority = super::Authority::new();
+        let (certificate, key) = authority.write("localhost", place.path());
+        let store = LayoutStore::open(place.path().join("store")).await.unwrap();
+        let builder = Server::builder(Arc::new(store)).auth(Auth::bearer("test").user("ann", "p"));
+        let server = builder.tls(Tls::from_pem_files(certificate, key).unwrap()).bind("127.0.0.1:0").await.unwrap();
+        let options = TransportOptions::default().with_extra_root(authority.root());
+        (Arc::new(super::client(&server, options)) as Arc<dyn Registry>, (server, place))
+    });
+}

@@ -204,3 +204,22 @@ async fn end_9_blobs_and_manifests_are_deleted_in_any_order() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn end_7a_of_pushes_to_one_tag_at_once_one_wins_and_all_are_there() {
+    each(async |site| {
+        let name = fresh();
+        let mut images = Vec::new();
+        for mark in ["1", "2", "3", "4"] {
+            images.push(site.image(&name, mark, None).await);
+        }
+        futures_util::future::join_all(images.iter().map(|bytes| site.tag(&name, "raced", bytes))).await;
+        let winner = site.get(&format!("/v2/{name}/manifests/raced")).await.is(&[200]).body;
+        assert!(images.contains(&winner));
+        for bytes in &images {
+            let path = format!("/v2/{name}/manifests/{}", site.digest(bytes));
+            assert_eq!(site.get(&path).await.is(&[200]).body, *bytes);
+        }
+    })
+    .await;
+}
