@@ -1,12 +1,14 @@
 //! One process after the other: what several of them want at the same time is fetched by one, and found in the cache by
 //! the others.
 //!
-//! The turn is a lock on a file below `tmp/`, named by what is fetched, so that it ends with its process. Whoever waits
+//! The turn is a lock on a file below `tmp/`, named by what is fetched, so that it ends with its process. The file stays
+//! for a minute and tells those who come a moment too late that somebody was here: what they looked for in vain may have
+//! come into the cache since. Whoever waits
 //! looks at the counter file, which every store changes: when nothing has been stored for a while, the process whose turn
 //! it is is stuck or stopped, and the one that waits goes on without.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -22,19 +24,6 @@ const STEP: Duration = Duration::from_millis(10);
 /// How long nothing may have been stored before a turn counts as stuck: 10 seconds.
 const STUCK: Duration = Duration::from_secs(10);
 
-/// A turn that is held. Its file goes first and its lock then: a third process may have both for a moment, and finds
-/// in the cache what the first one has left there.
-struct Taken {
-    path: PathBuf,
-    _lock: FileLock,
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl Turns for CacheDir {
@@ -42,10 +31,10 @@ impl Turns for CacheDir {
         let name = format!("turn-{}", &blake3::hash(what.as_str().as_bytes()).to_hex()[..32]);
         let path = self.root().join(layout::TMP).join(name);
         let started = Instant::now();
-        let mut waited = false;
+        let mut waited = path.exists();
         loop {
             match FileLock::acquire(&path, Duration::ZERO) {
-                Ok(lock) => return Turn { waited, guard: Box::new(Taken { path, _lock: lock }) },
+                Ok(lock) => return Turn { waited, guard: Box::new(lock) },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // A cache that cannot be written is of no use to the others either.
                 Err(_) => return Turn { waited, guard: Box::new(()) },
@@ -87,6 +76,7 @@ mod tests {
         assert!(!second.is_finished());
         drop(first);
         assert!(second.await.unwrap());
+        assert!(dir.turn(&what).await.waited, "somebody was here a moment ago");
     }
 
     #[tokio::test]

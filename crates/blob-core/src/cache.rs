@@ -50,7 +50,7 @@ pub trait Turns: fmt::Debug + Send + Sync {
 
 /// The turn to fetch something. Dropping it lets the next one.
 pub struct Turn {
-    /// Whether somebody else had it meanwhile: the cache may have more than before.
+    /// Whether somebody else had it meanwhile, or a moment ago: the cache may have more than before.
     pub waited: bool,
     /// Whatever ends the turn when it is dropped.
     pub guard: Box<dyn Send + Sync>,

@@ -24,6 +24,7 @@ Commands:
   tree     Show the directories of an archive as a tree
   cp       Copy files and directories out of archives
   inspect  Describe an archive without reading its files
+  open     Browse an archive in the terminal
   tag      Point tags at an archive, or at anything else in a repository
   tags     List the tags of a repository
   cache    Look after what was fetched and kept
