@@ -54,6 +54,9 @@ pub(crate) enum Command {
     Inspect(cmd::inspect::InspectArgs),
     #[cfg(feature = "tui")]
     Open(cmd::open::OpenArgs),
+    Verify(cmd::verify::VerifyArgs),
+    VerifyBundle(cmd::verify_bundle::VerifyBundleArgs),
+    Policy(cmd::policy::PolicyArgs),
     Tag(cmd::tag::TagArgs),
     Tags(cmd::tags::TagsArgs),
     Cache(cmd::cache::CacheArgs),

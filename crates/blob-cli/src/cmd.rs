@@ -9,12 +9,15 @@ pub(crate) mod ls;
 mod missing;
 #[cfg(feature = "tui")]
 pub(crate) mod open;
+pub(crate) mod policy;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod serve;
 pub(crate) mod tag;
 pub(crate) mod tags;
 pub(crate) mod tree;
+pub(crate) mod verify;
+pub(crate) mod verify_bundle;
 mod version;
 
 use crate::args::Command;
@@ -38,6 +41,9 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<(), Failu
         Command::Cache(args) => cache::run(args, session).await,
         Command::Gc(args) => gc::run(args, session).await,
         Command::Serve(args) => serve::run(args, session).await,
+        Command::Verify(args) => verify::run(args, session).await,
+        Command::VerifyBundle(args) => verify_bundle::run(args, session).await,
+        Command::Policy(args) => policy::run(args, session).await,
         Command::Version => version::run(session).await,
     }
 }

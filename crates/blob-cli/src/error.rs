@@ -9,6 +9,7 @@ use blob::core::create::CreateError;
 use blob::core::path::Shown;
 use blob::core::{IndexError, ReadError, SourceError};
 use blob::http::HttpError;
+use blob::policy::PolicyError;
 use blob::registry::RegistryError;
 use blob::{Error, ErrorKind, Location};
 use serde::Serialize;
@@ -83,6 +84,17 @@ impl Failure {
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Kind::Usage, message)
+    }
+
+    /// Something that was named, such as a policy or a key, cannot be used.
+    pub(crate) fn from_chain(error: &(dyn StdError + 'static)) -> Self {
+        let mut causes = Vec::new();
+        let mut next = error.source();
+        while let Some(cause) = next {
+            causes.push(cause.to_string());
+            next = cause.source();
+        }
+        Self { causes, ..Self::usage(error.to_string()) }
     }
 
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
@@ -299,10 +311,19 @@ fn hint_for(error: &Error) -> Option<String> {
         }
         Error::Index { source: IndexError::TooLarge { .. }, .. } => "raise the limit with --max-entries",
         _ if error.is_offline() => "run it once without --offline to fill the cache",
+        Error::Policy { source, .. } => return crate::trust::hint(&reasons(source)).map(Into::into),
         Error::NotVerified { .. } => "leave --require-signed out to open archives that nobody verified",
         _ => return hint_from_causes(error),
     };
     Some(hint.into())
+}
+
+/// Everything that a policy said against an archive.
+fn reasons(error: &PolicyError) -> String {
+    match error {
+        PolicyError::Rejected { reasons, .. } => reasons.join("; "),
+        _ => String::new(),
+    }
 }
 
 fn hint_from_causes(error: &Error) -> Option<String> {

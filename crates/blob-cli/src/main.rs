@@ -11,6 +11,7 @@ mod log;
 mod plan;
 mod session;
 mod signals;
+mod trust;
 mod ui;
 
 use std::ffi::OsString;

@@ -1,14 +1,16 @@
 //! What all commands share: the client, the options and the progress meter.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use blob::cache::CacheDir;
 use blob::http::RetryPolicy;
-use blob::{Archive, Client, Limits, Location, PullOptions};
+use blob::{Archive, Client, ClientBuilder, Limits, Location, PullOptions};
 
 use crate::args::{Caching, Format, Global};
 use crate::cache_place::CachePlace;
 use crate::error::Failure;
+use crate::trust::{Rules, TrustArgs, WantedArgs, policy_set};
 use crate::ui::output;
 use crate::ui::progress::Meter;
 use crate::ui::record;
@@ -40,6 +42,43 @@ impl Session {
 
     /// A client for the registries of `locations`. Credentials are looked for only if there are any.
     pub(crate) fn client(&self, locations: &[&Location]) -> Result<Client, Failure> {
+        self.trusting(locations, &WantedArgs::default())
+    }
+
+    /// As [`client`](Self::client); archives must also satisfy what is `wanted` on the command line. The policies of the
+    /// configuration count for every client, so that no command is a way around them.
+    pub(crate) fn trusting(&self, locations: &[&Location], wanted: &WantedArgs) -> Result<Client, Failure> {
+        let mut rules = wanted.rules()?;
+        if !wanted.no_default_policy {
+            rules.extend(self.configured_rules()?);
+        }
+        let mut builder = self.builder(locations)?;
+        if !rules.is_empty() {
+            builder = builder.policies_from(Arc::new(policy_set(&rules, locations)?));
+        }
+        // Who asks for something, and gets no verdict about it, was not served.
+        if !wanted.is_empty() {
+            builder = builder.require_verified();
+        }
+        Ok(builder.build()?)
+    }
+
+    /// As [`trusting`](Self::trusting), for commands that open archives.
+    pub(crate) fn reading(&self, locations: &[&Location], trust: &TrustArgs) -> Result<Client, Failure> {
+        if trust.verify && trust.wanted.is_empty() && self.configured_rules()?.is_empty() {
+            let hint = "name the signer with --repo, --key, or --certificate-identity and its issuer, or pass --policy";
+            return Err(Failure::usage("--verify without a policy: there is nothing to verify by").with_hint(hint));
+        }
+        self.trusting(locations, &trust.wanted)
+    }
+
+    /// The rules of the configuration.
+    #[allow(clippy::unused_self, clippy::unnecessary_wraps)] // the configuration comes with the session
+    fn configured_rules(&self) -> Result<Vec<Rules>, Failure> {
+        Ok(Vec::new())
+    }
+
+    fn builder(&self, locations: &[&Location]) -> Result<ClientBuilder, Failure> {
         let options = &self.options;
         let mut limits = Limits::default();
         limits.max_index_bytes = options.max_index_size.unwrap_or(limits.max_index_bytes);
@@ -86,7 +125,7 @@ impl Session {
             builder = options.cache.without.iter().fold(builder, |builder, layer| builder.without_cache(*layer));
             builder = builder.cache(cache);
         }
-        Ok(builder.build()?)
+        Ok(builder)
     }
 
     /// The cache, if it is to be used. One that nobody asked for and that cannot be used is only warned about.

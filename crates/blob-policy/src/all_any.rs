@@ -1,8 +1,10 @@
 //! Policies made of policies.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use blob_core::Digest;
 
 use crate::error::PolicyError;
 use crate::policy::{Policy, Report, Subject};
@@ -34,9 +36,17 @@ impl Policy for RequireAll {
     async fn evaluate(&self, subject: &Subject<'_>) -> Result<Report, PolicyError> {
         let mut all = Report::default();
         for policy in &self.0 {
-            all.checks.extend(policy.evaluate(subject).await?.checks);
+            all.extend(policy.evaluate(subject).await?);
         }
         Ok(all)
+    }
+
+    fn name(&self) -> String {
+        names(&self.0, " and ")
+    }
+
+    fn fingerprint(&self) -> Option<Digest> {
+        combined("all of", &self.0)
     }
 }
 
@@ -47,13 +57,37 @@ impl Policy for RequireAny {
         let (mut reasons, mut unclear) = (Vec::new(), None);
         for policy in &self.0 {
             match policy.evaluate(subject).await {
-                Ok(report) => return Ok(report),
+                Ok(mut report) => {
+                    report.refused.append(&mut reasons);
+                    return Ok(report);
+                }
                 Err(error @ PolicyError::Rejected { .. }) => reasons.push(error.to_string()),
                 Err(error) => unclear = unclear.or(Some(error)),
             }
         }
         Err(unclear.unwrap_or(PolicyError::Rejected { policy: "any of".into(), reasons }))
     }
+
+    fn name(&self) -> String {
+        names(&self.0, " or ")
+    }
+
+    fn fingerprint(&self) -> Option<Digest> {
+        combined("any of", &self.0)
+    }
+}
+
+fn names(policies: &[Arc<dyn Policy>], between: &str) -> String {
+    policies.iter().map(Policy::name).collect::<Vec<_>>().join(between)
+}
+
+/// One fingerprint of several; none if one of them has none.
+fn combined(how: &str, policies: &[Arc<dyn Policy>]) -> Option<Digest> {
+    let mut text = how.to_owned();
+    for policy in policies {
+        let _ = write!(text, " {}", policy.fingerprint()?);
+    }
+    Some(Digest::sha256_of(text.as_bytes()))
 }
 
 #[cfg(test)]

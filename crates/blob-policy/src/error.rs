@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 
 use blob_core::Digest;
 use blob_registry::RegistryError;
@@ -97,6 +99,14 @@ pub enum EvidenceError {
         subject: Digest,
         /// Which limit, and how large it is.
         what: String,
+    },
+    /// A file with evidence could not be read.
+    #[error("reading the evidence in {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
     },
     /// The bytes given for a subject do not have its digest.
     #[error("the bytes given for {expected} have the digest {got}")]

@@ -1,5 +1,8 @@
 //! What others say about a manifest: its referrers, checked and bounded.
 
+#[cfg(feature = "sigstore")]
+mod bundles;
+
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +16,9 @@ use blob_registry::{
 use bytes::Bytes;
 
 use crate::error::EvidenceError;
+
+#[cfg(feature = "sigstore")]
+pub use bundles::BundleEvidence;
 
 /// Hands out evidence about one manifest.
 #[async_trait]
@@ -70,26 +76,45 @@ pub struct RegistryEvidence {
     repository: Repository,
     subject: Digest,
     limits: EvidenceLimits,
-    /// Referrers that were read to see whether they are ours, so that a policy's reading them costs no second request.
-    seen: Arc<Mutex<HashMap<Digest, Bytes>>>,
+    /// What was read already, so that several policies cost no second request.
+    kept: Arc<Mutex<Kept>>,
 }
 
-/// Larger referrers are read again rather than kept.
+/// Lists of referrers by artifact type, and small content by digest.
+#[derive(Debug, Default)]
+struct Kept {
+    lists: HashMap<Option<String>, Vec<Descriptor>>,
+    contents: HashMap<Digest, Bytes>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn add(&mut self, digest: Digest, bytes: Bytes) {
+        if bytes.len() <= MAX_KEPT_BYTES && self.bytes + bytes.len() <= MAX_KEPT_TOTAL {
+            self.bytes += bytes.len();
+            self.contents.insert(digest, bytes);
+        }
+    }
+}
+
+/// Larger content is read again rather than kept.
 const MAX_KEPT_BYTES: usize = 64 << 10;
+/// What is kept of the evidence about one subject: 8 MiB.
+const MAX_KEPT_TOTAL: usize = 8 << 20;
 
 impl RegistryEvidence {
     /// The evidence in `repository` about the manifest `subject`.
     pub fn new(registry: Arc<dyn Registry>, repository: Repository, subject: Digest, limits: EvidenceLimits) -> Self {
-        Self { registry, repository, subject, limits, seen: Arc::default() }
+        Self { registry, repository, subject, limits, kept: Arc::default() }
     }
 
     fn failed(&self, source: RegistryError) -> EvidenceError {
         EvidenceError::Registry { subject: self.subject, source }
     }
 
-    /// At most as many as there are referrers; a panic elsewhere leaves them as they were.
-    fn seen(&self) -> MutexGuard<'_, HashMap<Digest, Bytes>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A panic elsewhere leaves it as it was.
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn over(&self, what: String) -> EvidenceError {
@@ -124,8 +149,8 @@ impl RegistryEvidence {
         };
         let subject = Outline::parse(&manifest.bytes).ok().and_then(|outline| outline.subject);
         let ours = subject.is_some_and(|subject| subject.digest == self.subject);
-        if ours && manifest.bytes.len() <= MAX_KEPT_BYTES {
-            self.seen().insert(listed.digest, manifest.bytes);
+        if ours {
+            self.kept().add(listed.digest, manifest.bytes);
         }
         Ok(ours)
     }
@@ -134,6 +159,10 @@ impl RegistryEvidence {
 #[async_trait]
 impl Evidence for RegistryEvidence {
     async fn referrers(&self, artifact_type: Option<&str>) -> Result<Vec<Descriptor>, EvidenceError> {
+        let kind = artifact_type.map(str::to_owned);
+        if let Some(known) = self.kept().lists.get(&kind) {
+            return Ok(known.clone());
+        }
         let mut ours = Vec::new();
         for descriptor in self.listed(artifact_type).await? {
             if self.is_ours(&descriptor).await? {
@@ -142,6 +171,7 @@ impl Evidence for RegistryEvidence {
                 tracing::warn!(digest = %descriptor.digest, subject = %self.subject, "listed referrer has another subject");
             }
         }
+        self.kept().lists.insert(kind, ours.clone());
         Ok(ours)
     }
 
@@ -150,11 +180,11 @@ impl Evidence for RegistryEvidence {
             return Err(self.over(format!("{} has {} bytes, of {max_bytes}", descriptor.digest, descriptor.size)));
         }
         let (registry, repository, digest) = (&self.registry, &self.repository, &descriptor.digest);
+        if let Some(bytes) = self.kept().contents.get(digest).filter(|bytes| bytes.len() as u64 <= max_bytes) {
+            return Ok(bytes.clone());
+        }
         if media_type::is_manifest(&descriptor.media_type) {
             let limit = max_bytes.min(MAX_MANIFEST_BYTES);
-            if let Some(bytes) = self.seen().get(digest).filter(|bytes| bytes.len() as u64 <= limit) {
-                return Ok(bytes.clone());
-            }
             let manifest = registry.manifest(repository, &Target::Digest(*digest)).await;
             let bytes = manifest.map_err(|source| self.failed(source))?.bytes;
             return if bytes.len() as u64 > limit { Err(self.over(format!("{limit} bytes"))) } else { Ok(bytes) };
@@ -165,6 +195,7 @@ impl Evidence for RegistryEvidence {
         let bytes = read.map_err(|source| self.failed(RegistryError::Source { action: action(), source }))?;
         let got = Digest::of(digest.algorithm(), &bytes);
         if got == *digest {
+            self.kept().add(*digest, bytes.clone());
             return Ok(bytes);
         }
         Err(self.failed(RegistryError::DigestMismatch { action: action(), expected: *digest, got }))

@@ -4,6 +4,8 @@
 mod all_any;
 mod error;
 mod evidence;
+#[cfg(feature = "file")]
+pub mod file;
 #[cfg(feature = "opa")]
 pub mod opa;
 mod policy;
@@ -17,6 +19,8 @@ mod trusted;
 
 pub use all_any::{RequireAll, RequireAny};
 pub use error::{AdmitError, EvidenceError, PolicyError};
+#[cfg(feature = "sigstore")]
+pub use evidence::BundleEvidence;
 pub use evidence::{Evidence, EvidenceLimits, NoEvidence, RegistryEvidence};
 pub use policy::{Check, Policy, Report, Subject};
 pub use trusted::{FromManifest, Trusted, admit, admit_without_verification};

@@ -170,10 +170,10 @@ impl Policy for OpaPolicy {
         fn unclear(source: impl Into<Box<dyn Error + Send + Sync>>) -> PolicyError {
             PolicyError::cannot_tell(NAME, source)
         }
-        let claims = Claims::collect(subject, &self.trust, &self.limits).await.map_err(unclear)?;
+        let claims = Claims::of(subject, &self.trust, &self.limits).await.map_err(unclear)?;
         // Rules may refuse because of something: what could not be read might have been that.
-        if let Some(source) = claims.unread {
-            return Err(unclear(source));
+        if let Some(source) = &claims.unread {
+            return Err(unclear(std::sync::Arc::clone(source)));
         }
         let wanted: Vec<_> = claims.verified.iter().filter(|claim| self.wants(claim)).collect();
         let document = input::document(subject, &wanted).to_string();
@@ -187,12 +187,19 @@ impl Policy for OpaPolicy {
         });
         spawned.map_err(unclear)?;
         match receiver.await.map_err(unclear)? {
-            Ok(report) => Ok(report),
+            Ok(mut report) => {
+                report.refused.clone_from(&claims.refused);
+                Ok(report)
+            }
             Err(mut reasons) => {
-                reasons.extend(claims.refused);
+                reasons.extend(claims.refused.iter().cloned());
                 Err(PolicyError::Rejected { policy: NAME.into(), reasons })
             }
         }
+    }
+
+    fn name(&self) -> String {
+        NAME.into()
     }
 }
 

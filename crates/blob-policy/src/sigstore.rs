@@ -33,6 +33,7 @@ mod trust;
 mod verify;
 
 pub use bundle::{Bundle, MAX_BUNDLE_BYTES, is_bundle_media_type};
+pub(crate) use claim::ClaimsMemo;
 pub use claim::{Claims, SigstoreLimits, Trust, VerifiedClaim};
 pub use error::BundleError;
 pub use github::GithubActions;

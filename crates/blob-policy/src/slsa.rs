@@ -21,6 +21,9 @@
 mod facts;
 mod uri;
 
+use std::fmt::Debug;
+use std::sync::Arc;
+
 use crate::sigstore::{CertificateSigner, ClaimRule, Pattern, PatternError, Signer, VerifiedClaim};
 use facts::Facts;
 use uri::{SourceUri, workflow_path};
@@ -33,14 +36,44 @@ pub const PROVENANCE_V0_2: &str = "https://slsa.dev/provenance/v0.2";
 const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
 
 /// What is asked of a build; everything must be so in one statement.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Provenance {
     builder: Option<Builder>,
+    builders: Option<Pattern>,
     source: Option<SourceUri>,
+    sources: Option<Pattern>,
+    rules: Vec<Arc<dyn BuildRule>>,
     refs: Vec<Pattern>,
     workflow: Option<String>,
     github: bool,
     old: bool,
+}
+
+/// A check of one's own on a build that met everything else.
+pub trait BuildRule: Debug + Send + Sync {
+    /// What was found to be so, for the report.
+    ///
+    /// # Errors
+    /// Why the build does not do, as a reason for a person.
+    fn check(&self, build: &Build<'_>) -> Result<String, String>;
+}
+
+/// What verified provenance says of a build, in either version.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Build<'a> {
+    /// The builder's identifier.
+    pub builder: &'a str,
+    /// The repository that was built, as `https://host/path`.
+    pub source_repository: Option<&'a str>,
+    /// The ref that was built.
+    pub source_ref: Option<&'a str>,
+    /// The commit that was built.
+    pub commit: Option<&'a str>,
+    /// The workflow that was started, by its path.
+    pub workflow: Option<&'a str>,
+    /// The whole predicate.
+    pub predicate: &'a serde_json::Value,
 }
 
 #[derive(Clone, Debug)]
@@ -73,7 +106,33 @@ impl Provenance {
     /// # Errors
     /// [`ProvenanceError::Builder`].
     pub fn require_builder(id: &str) -> Result<Self, ProvenanceError> {
-        Self::default().builder(id)
+        Self::anything().builder(id)
+    }
+
+    /// Built by a builder whose whole identifier matches `pattern`.
+    pub fn require_builders(pattern: Pattern) -> Self {
+        Self { builders: Some(pattern), ..Self::anything() }
+    }
+
+    /// Built from a repository whose URI matches `pattern` as a whole. It is compared as `https://host/path`: without
+    /// `git+`, `.git`, ref, and for github.com in lower case.
+    pub fn require_sources(pattern: Pattern) -> Self {
+        Self { sources: Some(pattern), ..Self::anything() }
+    }
+
+    /// Asks for nothing yet; there is no public way to leave it so.
+    const fn anything() -> Self {
+        Self {
+            builder: None,
+            builders: None,
+            source: None,
+            sources: None,
+            rules: Vec::new(),
+            refs: Vec::new(),
+            workflow: None,
+            github: false,
+            old: false,
+        }
     }
 
     /// Built from `repository`, such as `https://github.com/acme/app`.
@@ -83,7 +142,7 @@ impl Provenance {
     pub fn require_source(repository: &str) -> Result<Self, ProvenanceError> {
         let source = SourceUri::parse(repository).filter(|source| source.git_ref.is_none());
         let source = source.ok_or_else(|| ProvenanceError::Source(repository.to_owned()))?;
-        Ok(Self { source: Some(source), ..Self::default() })
+        Ok(Self { source: Some(source), ..Self::anything() })
     }
 
     /// Built from the GitHub repository `owner/name` by GitHub Actions: the signer's certificate is of GitHub's issuer
@@ -95,7 +154,15 @@ impl Provenance {
         if repository.split('/').count() != 2 {
             return Err(ProvenanceError::Source(repository.to_owned()));
         }
-        Ok(Self { github: true, ..Self::require_source(&format!("https://github.com/{repository}"))? })
+        Ok(Self::require_source(&format!("https://github.com/{repository}"))?.by_github_actions())
+    }
+
+    /// Also built by GitHub Actions: the signer's certificate is of GitHub's issuer and names a source, which must be that
+    /// of the provenance, and the builder is GitHub's.
+    #[must_use]
+    pub fn by_github_actions(mut self) -> Self {
+        self.github = true;
+        self
     }
 
     /// The builder's identifier. Up to `@` it must be equal; what follows is a pattern as in [`Pattern::glob`]. Without
@@ -111,6 +178,28 @@ impl Provenance {
         let version = version.map(Pattern::glob).transpose()?;
         self.builder = Some(Builder { base: base.to_owned(), version });
         Ok(self)
+    }
+
+    /// Also built by a builder whose whole identifier matches `pattern`.
+    #[must_use]
+    pub fn builders(mut self, pattern: Pattern) -> Self {
+        self.builders = Some(pattern);
+        self
+    }
+
+    /// Also asks `rule`, after everything else.
+    #[must_use]
+    pub fn rule(mut self, rule: Arc<dyn BuildRule>) -> Self {
+        self.rules.push(rule);
+        self
+    }
+
+    /// From these refs (`refs/pull/*/merge`), or from branches and tags that are given too.
+    ///
+    /// # Errors
+    /// [`PatternError`]; an empty list is one.
+    pub fn refs<'p>(self, refs: impl IntoIterator<Item = &'p str>) -> Result<Self, ProvenanceError> {
+        self.under("", refs)
     }
 
     /// From these branches, or from tags that are given too; wildcards as in [`Pattern::glob`].
@@ -169,6 +258,17 @@ impl Provenance {
         if let Some(wanted) = &self.builder {
             wanted.check(&facts.builder)?;
         }
+        if let Some(wanted) = &self.builders
+            && !wanted.matches(&facts.builder)
+        {
+            return Err(format!("the builder is {:?}, not {:?}", facts.builder, wanted.to_string()));
+        }
+        if let Some(wanted) = &self.sources {
+            let source = facts.source.as_ref().ok_or("the provenance names no source repository")?.to_string();
+            if !wanted.matches(&source) {
+                return Err(format!("the source is {source}, not {:?}", wanted.to_string()));
+            }
+        }
         if let Some(wanted) = &self.source {
             let source = facts.source.as_ref().ok_or("the provenance names no source repository")?;
             if !source.same_repository(wanted) {
@@ -184,7 +284,7 @@ impl Provenance {
         match (&self.workflow, facts.workflow.as_deref()) {
             (Some(wanted), Some(got)) if wanted != got => Err(format!("the workflow is {got:?}, not {wanted:?}")),
             (Some(_), None) => Err("the provenance names no workflow".into()),
-            _ => Ok(format!("built by {}", facts.builder)),
+            _ => Ok(facts.finding()),
         }
     }
 }
@@ -197,7 +297,21 @@ impl ClaimRule for Provenance {
             PROVENANCE_V0_2 if self.old => Facts::v0_2(statement.predicate()),
             other => return Err(format!("a statement of type {other:?} is not the provenance asked for")),
         };
-        self.judge(&facts?, claim.signer())
+        let facts = facts?;
+        let mut findings = vec![self.judge(&facts, claim.signer())?];
+        let source = facts.source.as_ref().map(ToString::to_string);
+        let build = Build {
+            builder: &facts.builder,
+            source_repository: source.as_deref(),
+            source_ref: facts.git_ref.as_deref(),
+            commit: facts.commit.as_deref(),
+            workflow: facts.workflow.as_deref(),
+            predicate: statement.predicate(),
+        };
+        for rule in &self.rules {
+            findings.push(rule.check(&build)?);
+        }
+        Ok(findings.join(", "))
     }
 }
 

@@ -18,6 +18,8 @@ use crate::caches::Caches;
 use crate::error::Error;
 use crate::indexes::Indexes;
 use crate::location::Location;
+use crate::trust::PolicySource;
+use crate::verdicts::Verdicts;
 
 pub use builder::{ClientBuilder, Layer};
 pub use limits::Limits;
@@ -41,7 +43,9 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     hosts: Arc<Hosts>,
-    policy: Option<Arc<dyn Policy>>,
+    policies: Vec<Arc<dyn Policy>>,
+    policy_sources: Vec<Arc<dyn PolicySource>>,
+    verdicts: Verdicts,
     require_verified: bool,
     limits: Limits,
     caches: Caches,
@@ -55,7 +59,8 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("credentials", &self.0.hosts.credentials)
-            .field("policy", &self.0.policy)
+            .field("policies", &self.0.policies)
+            .field("policy_sources", &self.0.policy_sources)
             .field("limits", &self.0.limits)
             .finish_non_exhaustive()
     }
@@ -84,8 +89,16 @@ impl Client {
         &self.0.limits
     }
 
-    pub(crate) fn policy(&self) -> Option<&Arc<dyn Policy>> {
-        self.0.policy.as_ref()
+    pub(crate) fn policies(&self) -> &[Arc<dyn Policy>] {
+        &self.0.policies
+    }
+
+    pub(crate) fn policy_sources(&self) -> &[Arc<dyn PolicySource>] {
+        &self.0.policy_sources
+    }
+
+    pub(crate) fn verdicts(&self) -> &Verdicts {
+        &self.0.verdicts
     }
 
     pub(crate) fn requires_verification(&self) -> bool {

@@ -14,6 +14,9 @@ mod push;
 #[cfg(feature = "server")]
 pub mod serve;
 mod tag;
+mod trust;
+mod verdicts;
+mod verify;
 
 pub use archive_manifest::{
     ARTIFACT_TYPE, ArchiveManifest, ArchiveManifestError, CREATED, DATA_MEDIA_TYPE, INDEX_MEDIA_TYPE,
@@ -25,6 +28,10 @@ pub use inspect::Inspection;
 pub use location::Location;
 pub use pull::{Archive, PullOptions};
 pub use push::{PushOptions, Pushed};
+pub use trust::PolicySource;
+#[cfg(feature = "trust")]
+pub use trust::spellings;
+pub use verify::{Outcome, Verification, VerifyOptions};
 
 pub use blob_registry::client::{ClientCertificate, Mirror, RegistryOptions, RegistryOptionsError};
 pub use {blob_cache as cache, blob_core as core, blob_http as http, blob_policy as policy, blob_registry as registry};

@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use blob_core::index::{IndexError, IndexLimits};
 use blob_core::{ArchiveIndex, ByteSource, ByteSourceExt as _, Event, NoProgress, Progress, ReadLimits, ReadOptions};
-use blob_policy::{AdmitError, Policy, RegistryEvidence, Subject, Trusted, admit, admit_without_verification};
+use blob_policy::{Policy, Trusted};
 use blob_registry::{
     BlobSource, Descriptor, MAX_MANIFEST_BYTES, Manifest, Outline, Registry, RegistryError, Repository, Target,
 };
 use bytes::Bytes;
 
-use crate::archive_manifest::{ArchiveManifest, ArchiveManifestError};
+use crate::archive_manifest::ArchiveManifest;
 use crate::caches::{fill, load, store};
 use crate::client::Client;
 use crate::error::Error;
 use crate::location::Location;
+use crate::trust::Place;
 
 /// An index above this size, 64 MiB, goes through the cache, whose file is then mapped, rather than through memory.
 const LARGE_INDEX: u64 = 64 << 20;
@@ -110,17 +111,27 @@ impl Client {
     }
 
     pub(crate) async fn fetch_with(&self, location: &Location, options: &PullOptions) -> Result<Fetched, Error> {
+        let (registry, repository, fetched) = self.manifest_with(location, options).await?;
+        let place = Place { location, registry: &registry, repository: &repository, manifest: &fetched };
+        let manifest = self.admit(&place, options).await?;
+        Ok(Fetched { registry, repository, manifest })
+    }
+
+    /// The manifest, which nobody judged yet, and where it is.
+    pub(crate) async fn manifest_with(
+        &self,
+        location: &Location,
+        options: &PullOptions,
+    ) -> Result<(Arc<dyn Registry>, Repository, Manifest), Error> {
         let needs = "tag or digest";
         let target = location.target().ok_or_else(|| Error::Incomplete { location: location.to_string(), needs })?;
         let (registry, repository) = self.registry(location).await?;
-        let fetched = match self.remembered(location, &target, options).await {
+        let manifest = match self.remembered(location, &target, options).await {
             Some(manifest) => manifest,
             None if self.is_offline() && location.reference().is_some() => return Err(offline(location, "manifest")),
             None => self.fetch_manifest(location, &registry, &repository, &target, options).await?,
         };
-        let admitted = self.admit(location, &registry, &repository, &fetched.descriptor, &fetched.bytes, options);
-        let manifest = admitted.await?;
-        Ok(Fetched { registry, repository, manifest })
+        Ok((registry, repository, manifest))
     }
 
     /// The manifest as the caches know it: of a digest always, of a tag as long as that is believed.
@@ -156,33 +167,6 @@ impl Client {
             caches.set_tag(reference, fetched.descriptor.digest).await;
         }
         Ok(fetched)
-    }
-
-    /// The door: a policy decides, or it is recorded that none did.
-    async fn admit(
-        &self,
-        location: &Location,
-        registry: &Arc<dyn Registry>,
-        repository: &Repository,
-        descriptor: &Descriptor,
-        bytes: &Bytes,
-        options: &PullOptions,
-    ) -> Result<Trusted<ArchiveManifest>, Error> {
-        let place = || location.with_target(descriptor.digest.into()).to_string();
-        let not_archive = |source: ArchiveManifestError| Error::Manifest { location: location.to_string(), source };
-        let limits = self.limits().evidence;
-        let evidence = RegistryEvidence::new(Arc::clone(registry), repository.clone(), descriptor.digest, limits);
-        let subject = Subject::new(descriptor, bytes, &evidence);
-        let subject = subject.map_err(|source| Error::Evidence { location: place(), source })?;
-        match options.policy.as_ref().or(self.policy()) {
-            Some(policy) => admit(policy, &subject).await.map_err(|error| match error {
-                AdmitError::Manifest(source) => not_archive(source),
-                AdmitError::Policy(source) => Error::Policy { location: place(), source },
-                other => Error::Options(other.to_string()),
-            }),
-            None if self.requires_verification() => Err(Error::NotVerified { location: place() }),
-            None => admit_without_verification(&subject).map_err(not_archive),
-        }
     }
 
     /// The index: from the manifest if it is embedded, else fetched and checked against its digest.

@@ -10,6 +10,7 @@ use crate::args::Caching;
 use crate::error::Failure;
 use crate::plan;
 use crate::session::Session;
+use crate::trust::TrustArgs;
 use crate::ui::output::Output;
 
 const EXAMPLES: &str = "\
@@ -38,11 +39,14 @@ pub(crate) struct CatArgs {
 
     #[command(flatten)]
     caching: Caching,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 pub(crate) async fn run(args: CatArgs, session: &Session) -> Result<(), Failure> {
     let location = plan::location(&args.reference)?;
-    let client = session.client(&[&location])?;
+    let client = session.reading(&[&location], &args.trust)?;
     let archive = session.open(&client, &location, args.caching).await?;
     // All or nothing: a wrong path is noticed before the first byte is written.
     for path in &args.paths {

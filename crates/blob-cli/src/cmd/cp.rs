@@ -14,6 +14,7 @@ use crate::args::Caching;
 use crate::error::Failure;
 use crate::plan::CopySource;
 use crate::session::Session;
+use crate::trust::TrustArgs;
 use crate::ui::escape::shown;
 use crate::ui::size::human;
 
@@ -64,6 +65,9 @@ pub(crate) struct CpArgs {
 
     #[command(flatten)]
     caching: Caching,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 #[derive(Serialize)]
@@ -102,7 +106,7 @@ enum Target {
 pub(crate) async fn run(args: CpArgs, session: &Session) -> Result<(), Failure> {
     let sources = args.sources.iter().map(|typed| CopySource::parse(typed)).collect::<Result<Vec<_>, _>>()?;
     let locations: Vec<&Location> = sources.iter().map(|source| &source.location).collect();
-    let client = session.client(&locations)?;
+    let client = session.reading(&locations, &args.trust)?;
     let mut batches: Vec<Batch> = Vec::new();
     for source in &sources {
         let path = source.path.clone();

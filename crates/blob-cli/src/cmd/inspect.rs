@@ -12,6 +12,7 @@ use crate::args::Caching;
 use crate::error::Failure;
 use crate::plan;
 use crate::session::{Session, note_verification};
+use crate::trust::TrustArgs;
 use crate::ui::escape::shown;
 use crate::ui::size::human;
 
@@ -39,6 +40,9 @@ pub(crate) struct InspectArgs {
 
     #[command(flatten)]
     caching: Caching,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 #[derive(Serialize)]
@@ -90,7 +94,7 @@ struct Referrer {
 
 pub(crate) async fn run(args: InspectArgs, session: &Session) -> Result<(), Failure> {
     let location = plan::location(&args.reference)?;
-    let client = session.client(&[&location])?;
+    let client = session.reading(&[&location], &args.trust)?;
     let inspected = client.inspect(&location, &session.pull_options(args.caching)).await;
     let inspected = inspected.map_err(|error| Failure::at(error, &location))?;
     note_verification(&location, inspected.manifest().is_verified());

@@ -10,6 +10,7 @@ use crate::args::{Caching, Format};
 use crate::error::Failure;
 use crate::plan;
 use crate::session::Session;
+use crate::trust::TrustArgs;
 use crate::ui::escape::{PathText, shown};
 use crate::ui::json;
 use crate::ui::mode;
@@ -72,6 +73,9 @@ pub(crate) struct LsArgs {
 
     #[command(flatten)]
     caching: Caching,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 
     /// Print help.
     #[arg(long, action = ArgAction::Help)]
@@ -146,7 +150,7 @@ impl Row<'_> {
 
 pub(crate) async fn run(args: LsArgs, session: &Session) -> Result<(), Failure> {
     let location = plan::location(&args.reference)?;
-    let client = session.client(&[&location])?;
+    let client = session.reading(&[&location], &args.trust)?;
     let archive = session.open(&client, &location, args.caching).await?;
     let typed = path::normalize(args.path.as_bytes());
     let found = archive.index().lookup(&typed);

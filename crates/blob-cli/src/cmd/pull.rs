@@ -14,6 +14,7 @@ use crate::args::Caching;
 use crate::error::Failure;
 use crate::plan;
 use crate::session::Session;
+use crate::trust::TrustArgs;
 use crate::ui::escape::shown;
 use crate::ui::size::{count, human};
 
@@ -93,6 +94,9 @@ pub(crate) struct PullArgs {
 
     #[command(flatten)]
     caching: Caching,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 /// How files come out of the cache.
@@ -124,7 +128,7 @@ struct Report {
 pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure> {
     let location = plan::location(&args.reference)?;
     check_dest(&args.dest)?;
-    let client = session.client(&[&location])?;
+    let client = session.reading(&[&location], &args.trust)?;
     let archive = session.open(&client, &location, args.caching).await?;
     let selection = match &args.prefix {
         None => Selection::everything(),

@@ -10,6 +10,7 @@ use crate::args::{Caching, Format};
 use crate::error::Failure;
 use crate::plan;
 use crate::session::Session;
+use crate::trust::TrustArgs;
 use crate::ui::escape::PathText;
 use crate::ui::json;
 use crate::ui::size::count;
@@ -46,11 +47,14 @@ pub(crate) struct TreeArgs {
 
     #[command(flatten)]
     caching: Caching,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 pub(crate) async fn run(args: TreeArgs, session: &Session) -> Result<(), Failure> {
     let location = plan::location(&args.reference)?;
-    let client = session.client(&[&location])?;
+    let client = session.reading(&[&location], &args.trust)?;
     let archive = session.open(&client, &location, args.caching).await?;
     let typed = path::normalize(args.path.as_bytes());
     let root = match archive.index().lookup(&typed) {

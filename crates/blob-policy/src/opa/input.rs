@@ -5,13 +5,14 @@ use serde_json::{Map, Value, json};
 use crate::policy::Subject;
 use crate::sigstore::{CertificateClaims, Signer, VerifiedBundle, VerifiedClaim};
 
-/// `manifest` (digest, media type, annotations), `signatures` (one for each claim), and `attestations` (statements, each
+/// `manifest` (reference as it was asked for, digest, media type, size, annotations), `signatures` (one for each claim), and `attestations` (statements, each
 /// with its signature).
 pub(super) fn document(subject: &Subject<'_>, claims: &[&VerifiedClaim]) -> Value {
     let descriptor = subject.descriptor();
     let annotations = blob_registry::Outline::parse(subject.bytes()).map(|o| o.annotations).unwrap_or_default();
     json!({
         "manifest": {
+            "reference": subject.reference(),
             "digest": descriptor.digest.to_string(),
             "mediaType": descriptor.media_type,
             "size": descriptor.size,

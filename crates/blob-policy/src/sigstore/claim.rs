@@ -1,6 +1,7 @@
 //! What is known for sure about a manifest: every bundle about it, verified once.
 
-use std::sync::Arc;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use blob_core::Digest;
 use blob_registry::{Descriptor, ImageManifest, media_type};
@@ -90,7 +91,7 @@ pub struct Claims {
     /// What did not, with the reason for each.
     pub refused: Vec<String>,
     /// What could not be read; other bundles may still suffice.
-    pub unread: Option<EvidenceError>,
+    pub unread: Option<Arc<EvidenceError>>,
 }
 
 impl Claims {
@@ -108,6 +109,36 @@ impl Claims {
             }
         }
         Ok(collector.claims)
+    }
+
+    /// As [`collect`](Self::collect), but what another policy collected for the same subject, trust and limits is taken as
+    /// it is.
+    ///
+    /// # Errors
+    /// As [`collect`](Self::collect); failures are not kept.
+    pub async fn of(subject: &Subject<'_>, trust: &Trust, limits: &SigstoreLimits) -> Result<Arc<Self>, EvidenceError> {
+        let key = format!("{} {limits:?}", trust.fingerprint());
+        let known = |kept: &[(String, Arc<Self>)]| Some(Arc::clone(&kept.iter().find(|entry| entry.0 == key)?.1));
+        if let Some(claims) = known(&subject.memo().lock()) {
+            return Ok(claims);
+        }
+        let claims = Arc::new(Self::collect(subject, trust, limits).await?);
+        // A failure may pass, so what it left out is not remembered as the whole.
+        if claims.unread.is_none() {
+            subject.memo().lock().push((key, Arc::clone(&claims)));
+        }
+        Ok(claims)
+    }
+}
+
+/// What was verified about one subject, for each kind of trust that policies asked with.
+#[derive(Debug, Default)]
+pub(crate) struct ClaimsMemo(Mutex<Vec<(String, Arc<Claims>)>>);
+
+impl ClaimsMemo {
+    /// A panic elsewhere leaves the list as it was.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(String, Arc<Claims>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -182,12 +213,30 @@ impl Collector<'_> {
     fn unread(&mut self, error: EvidenceError) {
         match &error {
             EvidenceError::Registry { source, .. } if source.is_not_found() => self.refuse(format!("gone: {source}")),
-            _ => self.claims.unread = self.claims.unread.take().or(Some(error)),
+            _ => self.claims.unread = self.claims.unread.take().or(Some(Arc::new(error))),
         }
     }
 }
 
 impl Trust {
+    /// The digest of everything that verification depends on: authorities, logs, and keys with their times.
+    pub fn fingerprint(&self) -> Digest {
+        let mut text = String::new();
+        let (kind, root, keys) = match self {
+            Self::Certificates(root) => ("certificates", Some(root), None),
+            Self::LoggedKeys(root, keys) => ("logged keys", Some(root), Some(keys)),
+            Self::UnloggedKeys(keys) => ("keys", None, Some(keys)),
+        };
+        let _ = write!(text, "{kind}");
+        if let Some(root) = root {
+            let _ = write!(text, " root {}", root.digest());
+        }
+        for key in keys.into_iter().flat_map(|keys| keys.keys()) {
+            let _ = write!(text, " key {} {:?} {:?}", key.key.id(), key.not_before, key.not_after);
+        }
+        Digest::sha256_of(text.as_bytes())
+    }
+
     /// Verifies one bundle about `artifact`, wherever it came from.
     ///
     /// # Errors

@@ -81,6 +81,11 @@ impl KeyRing {
         self.0.len()
     }
 
+    /// The keys.
+    pub(super) fn keys(&self) -> &[TrustedKey] {
+        &self.0
+    }
+
     /// Verifies with the key that fits; with evidence by those in a root, if there is one.
     pub(super) fn verify(
         &self,

@@ -186,6 +186,10 @@ impl Policy for SigstorePolicy {
         };
         self.shared.evaluate(subject, fits).await
     }
+
+    fn name(&self) -> String {
+        self.shared.name.into()
+    }
 }
 
 #[async_trait]
@@ -194,6 +198,10 @@ impl Policy for KeyPolicy {
         // Only keys of the ring verify, so every key stands for itself.
         let every: Vec<usize> = (0..self.keys).collect();
         self.shared.evaluate(subject, |_| Wanted { fitting: every.clone(), reason: String::new() }).await
+    }
+
+    fn name(&self) -> String {
+        self.shared.name.into()
     }
 }
 
@@ -221,9 +229,9 @@ impl Shared {
         subject: &Subject<'_>,
         fits: impl Fn(&VerifiedClaim) -> Wanted + Send,
     ) -> Result<Report, PolicyError> {
-        let collected = Claims::collect(subject, &self.trust, &self.limits).await;
+        let collected = Claims::of(subject, &self.trust, &self.limits).await;
         let claims = collected.map_err(|source| PolicyError::cannot_tell(self.name, source))?;
-        let (mut reasons, mut report) = (claims.refused, Report::default());
+        let (mut reasons, mut report) = (claims.refused.clone(), Report::default());
         let mut signers: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for claim in &claims.verified {
             let wanted = fits(claim);
@@ -238,10 +246,11 @@ impl Shared {
         }
         let counted = distinct(&signers.into_values().collect::<Vec<_>>());
         if counted >= self.threshold {
+            report.refused = reasons;
             return Ok(report);
         }
-        if let Some(source) = claims.unread {
-            return Err(PolicyError::cannot_tell(self.name, source));
+        if let Some(source) = &claims.unread {
+            return Err(PolicyError::cannot_tell(self.name, Arc::clone(source)));
         }
         if counted > 0 {
             reasons.push(format!("{counted} of {} signers signed", self.threshold));

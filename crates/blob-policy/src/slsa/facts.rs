@@ -42,6 +42,18 @@ fn same(what: &str, one: Option<String>, two: Option<String>) -> Result<Option<S
 }
 
 impl Facts {
+    /// What was built, from what, by whom.
+    pub(super) fn finding(&self) -> String {
+        let mut text = format!("built by {}", self.builder);
+        if let Some(source) = &self.source {
+            text.push_str(&format!(" from {source}"));
+        }
+        if let Some(git_ref) = &self.git_ref {
+            text.push_str(&format!(" at {git_ref}"));
+        }
+        text
+    }
+
     pub(super) fn v1(predicate: &Value) -> Result<Self, String> {
         let external = |path: &str| text(predicate, &format!("/buildDefinition/externalParameters/{path}"));
         let named = match external("workflow/repository")? {

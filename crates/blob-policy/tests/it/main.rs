@@ -13,6 +13,8 @@ mod keyless;
 mod keys;
 #[cfg(feature = "sign")]
 mod mutations;
+#[cfg(feature = "file")]
+mod policy_files;
 #[cfg(feature = "slsa")]
 mod provenance;
 #[cfg(feature = "tuf")]

@@ -103,6 +103,11 @@ impl Signer {
         PublicKey::from_der(self.0.public_key_der().unwrap().as_bytes()).unwrap()
     }
 
+    /// The public key as a file holds it.
+    pub(crate) fn pem(&self) -> String {
+        self.0.public_key_der().unwrap().to_pem()
+    }
+
     pub(crate) fn trusted(&self) -> TrustedKey {
         TrustedKey::new(self.public())
     }

@@ -8,7 +8,7 @@ use blob_cache::{BlockStore, CacheDir, CacheOptions, MemoryCache, MemoryOptions,
 use blob_core::{Cache, Flights};
 use blob_http::TransportOptions;
 use blob_http::retry::RetryPolicy;
-use blob_policy::{Policy, RequireAll};
+use blob_policy::Policy;
 use blob_registry::client::{Anonymous, Chain, Credential, Credentials, DockerConfig, RegistryOptions, Static};
 
 use super::hosts::{Hosts, Profiles};
@@ -17,6 +17,8 @@ use super::{Client, Inner};
 use crate::caches::{Caches, Keeper};
 use crate::error::Error;
 use crate::indexes::Indexes;
+use crate::trust::PolicySource;
+use crate::verdicts::{DEFAULT_TTL, Verdicts};
 
 /// How long a cache that is not ours may take for an answer.
 const CACHE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,6 +35,8 @@ pub struct ClientBuilder {
     transport: TransportOptions,
     retry: RetryPolicy,
     policies: Vec<Arc<dyn Policy>>,
+    policy_sources: Vec<Arc<dyn PolicySource>>,
+    verdict_ttl: Option<Duration>,
     require_verified: bool,
     limits: Limits,
     caches: Caches,
@@ -161,6 +165,21 @@ impl ClientBuilder {
         self
     }
 
+    /// Requires that every policy which `source` names for an archive admits it, besides those given outright. Several
+    /// sources add up.
+    pub fn policies_from(mut self, source: Arc<dyn PolicySource>) -> Self {
+        self.policy_sources.push(source);
+        self
+    }
+
+    /// How long an archive that was admitted is opened again without verifying it again: 5 minutes by default, zero for
+    /// never. What is remembered lies in memory and in the cache directory, if there is one; a changed policy, key, trust
+    /// root, manifest or reference is always judged anew.
+    pub fn verdict_ttl(mut self, ttl: Duration) -> Self {
+        self.verdict_ttl = Some(ttl);
+        self
+    }
+
     /// Refuses to open archives that no policy has verified, also when no policy is configured.
     pub fn require_verified(mut self) -> Self {
         self.require_verified = true;
@@ -281,7 +300,9 @@ impl ClientBuilder {
         let hosts = Hosts::new(transport, credentials, self.retry, self.profiles)?;
         let inner = Inner {
             hosts: Arc::new(hosts),
-            policy: RequireAll::new(self.policies).map(|policy| Arc::new(policy) as Arc<dyn Policy>),
+            policies: self.policies,
+            policy_sources: self.policy_sources,
+            verdicts: Verdicts::new(self.verdict_ttl.unwrap_or(DEFAULT_TTL), self.cache_dir.as_deref()),
             require_verified: self.require_verified,
             limits: self.limits,
             caches,

@@ -1,0 +1,158 @@
+//! `blob verify-bundle`: one bundle about one file, as the conformance suite of Sigstore asks.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use blob::core::{Algorithm, Digest, Hasher};
+use blob::policy::sigstore::{
+    Artifact, Bundle, Identity, MAX_BUNDLE_BYTES, PublicKey, Signer, TrustRoot, VerifiedBundle,
+    verify_with_certificate, verify_with_key,
+};
+use clap::Args;
+use serde::Serialize;
+
+use crate::error::{Failure, Kind};
+use crate::session::Session;
+use crate::trust::read_root;
+
+/// Files up to this size are read whole, which every kind of signature can be verified with; larger ones are hashed.
+const MAX_WHOLE: u64 = 64 << 20;
+
+const EXAMPLES: &str = "\
+Examples:
+  blob verify-bundle --bundle app.sigstore.json --certificate-identity ann@example.com \\
+      --certificate-oidc-issuer https://accounts.google.com app.tar
+  blob verify-bundle --bundle app.sigstore.json --key release.pub sha256:2cf24dba…";
+
+/// Verify a Sigstore bundle about a file or a digest, offline.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct VerifyBundleArgs {
+    /// The file that was signed, or its digest, sha256:HEX.
+    #[arg(value_name = "FILE|DIGEST")]
+    artifact: String,
+
+    /// The bundle.
+    #[arg(long, value_name = "FILE")]
+    bundle: PathBuf,
+
+    /// The name in the signer's certificate.
+    #[arg(long, value_name = "NAME", requires = "certificate_oidc_issuer", conflicts_with = "key")]
+    certificate_identity: Option<String>,
+
+    /// The issuer that vouches for the name.
+    #[arg(long, value_name = "URL", requires = "certificate_identity")]
+    certificate_oidc_issuer: Option<String>,
+
+    /// The public key that it was signed with.
+    #[arg(long, value_name = "FILE", required_unless_present = "certificate_identity")]
+    key: Option<PathBuf>,
+
+    /// The trusted_root.json to verify against, instead of that of the public-good instance.
+    #[arg(long, value_name = "FILE")]
+    trusted_root: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    verified: bool,
+    signer: String,
+    times: Vec<String>,
+    predicate_type: Option<String>,
+}
+
+pub(crate) async fn run(args: VerifyBundleArgs, session: &Session) -> Result<(), Failure> {
+    let root = match &args.trusted_root {
+        Some(path) => read_root(path)?,
+        None => TrustRoot::production().map_err(|error| Failure::from_chain(&error))?,
+    };
+    let bundle = read(&args.bundle, MAX_BUNDLE_BYTES, "the bundle")?;
+    let refused = |reason: String| {
+        let message = format!("{} does not verify: {reason}", args.bundle.display());
+        Failure::new(Kind::Verification, message)
+    };
+    let bundle = Bundle::parse(&bundle).map_err(|error| refused(error.reason()))?;
+    let artifact = Content::read(&args.artifact)?;
+    let verified = judge(&args, &root, &bundle, artifact.as_artifact())?.map_err(refused)?;
+    let report = Report {
+        verified: true,
+        signer: verified.signer().to_string(),
+        times: verified.times().iter().map(ToString::to_string).collect(),
+        predicate_type: verified.statement().map(|statement| statement.predicate_type().to_owned()),
+    };
+    session.report(&report, || format!("Verified {}\n  Signed by: {}\n", args.artifact, report.signer)).await
+}
+
+/// The verdict, unless the key cannot be read.
+fn judge(
+    args: &VerifyBundleArgs,
+    root: &TrustRoot,
+    bundle: &Bundle,
+    artifact: Artifact<'_>,
+) -> Result<Result<VerifiedBundle, String>, Failure> {
+    if let Some(path) = &args.key {
+        let pem = String::from_utf8_lossy(&read(path, MAX_BUNDLE_BYTES, "the key")?).into_owned();
+        let key = PublicKey::from_pem(&pem);
+        let key = key.map_err(|error| Failure::usage(format!("{}: {}", path.display(), error.reason())))?;
+        return Ok(verify_with_key(root, &key, bundle, artifact).map_err(|error| error.reason()));
+    }
+    let (Some(name), Some(issuer)) = (&args.certificate_identity, &args.certificate_oidc_issuer) else {
+        return Err(Failure::usage("neither --key nor --certificate-identity says who must have signed"));
+    };
+    let verified = verify_with_certificate(root, bundle, artifact).map_err(|error| error.reason());
+    Ok(verified.and_then(|verified| match verified.signer() {
+        Signer::Certificate(signer) => Identity::exact(name, issuer).check(signer).map(|()| verified.clone()),
+        other => Err(format!("signed by {other}")),
+    }))
+}
+
+/// What was signed.
+enum Content {
+    Whole(Vec<u8>),
+    Digest(Digest),
+}
+
+impl Content {
+    /// A file of this name goes before a digest, which few files are named like.
+    fn read(typed: &str) -> Result<Self, Failure> {
+        let path = Path::new(typed);
+        if !path.exists()
+            && let Ok(digest) = typed.parse::<Digest>()
+        {
+            return match digest.algorithm() {
+                Algorithm::Sha256 => Ok(Self::Digest(digest)),
+                _ => Err(Failure::usage(format!("{typed}: expected sha256"))),
+            };
+        }
+        let action = || format!("reading {typed}");
+        let size = std::fs::metadata(path).map_err(|error| Failure::io(action(), &error))?.len();
+        if size <= MAX_WHOLE {
+            return std::fs::read(path).map(Self::Whole).map_err(|error| Failure::io(action(), &error));
+        }
+        let mut file = std::fs::File::open(path).map_err(|error| Failure::io(action(), &error))?;
+        let (mut hasher, mut buffer) = (Hasher::sha256(), vec![0; 1 << 20]);
+        loop {
+            match file.read(&mut buffer).map_err(|error| Failure::io(action(), &error))? {
+                0 => return Ok(Self::Digest(hasher.finish())),
+                read => hasher.update(&buffer[..read]),
+            }
+        }
+    }
+
+    fn as_artifact(&self) -> Artifact<'_> {
+        match self {
+            Self::Whole(bytes) => Artifact::Content(bytes),
+            Self::Digest(digest) => Artifact::Digest(digest),
+        }
+    }
+}
+
+fn read(path: &Path, limit: u64, what: &str) -> Result<Vec<u8>, Failure> {
+    let failed = |error: std::io::Error| Failure::io(format!("reading {what} {}", path.display()), &error);
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(Failure::usage(format!("{} has more than {limit} bytes", path.display())));
+    }
+    Ok(bytes)
+}

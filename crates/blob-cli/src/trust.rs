@@ -1,0 +1,303 @@
+//! Which signatures and which provenance are asked for on the command line.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use blob::Location;
+use blob::policy::Policy;
+use blob::policy::file::{
+    GithubSpec, KeySpec, KeylessSpec, LogUse, PolicyContext, PolicyFile, PolicyFileError, PolicyRule, PolicySet,
+    PolicySpec, ProvenanceSpec, RegoSpec, SignatureSpec,
+};
+use blob::policy::sigstore::TrustRoot;
+use clap::Args;
+
+use crate::error::Failure;
+
+/// Options of commands that read archives. What is given must all be met, and the policies of the configuration too.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Trust options")]
+pub(crate) struct TrustArgs {
+    /// Open only archives that a policy verified (--require-signed).
+    #[arg(long)]
+    pub(crate) verify: bool,
+
+    #[command(flatten)]
+    pub(crate) wanted: WantedArgs,
+}
+
+/// What is asked for.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Trust options")]
+pub(crate) struct WantedArgs {
+    /// Require what this policy file asks for. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Vec<PathBuf>,
+
+    /// Require that the rules in this Rego module allow it; the signers are those of the other options.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy_rego: Vec<PathBuf>,
+
+    /// Leave out the policies of the configuration.
+    #[arg(long)]
+    pub(crate) no_default_policy: bool,
+
+    /// Require a signature with this public key, or one of several.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Vec<PathBuf>,
+
+    /// Accept signatures by --key that are in no transparency log.
+    #[arg(long, requires = "key")]
+    pub(crate) insecure_ignore_tlog: bool,
+
+    /// Require a signature by the holder of a certificate of this name.
+    #[arg(long, value_name = "NAME", conflicts_with = "certificate_identity_regexp")]
+    pub(crate) certificate_identity: Option<String>,
+
+    /// The same, by a regular expression over the whole name.
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) certificate_identity_regexp: Option<String>,
+
+    /// The issuer that vouches for the name.
+    #[arg(long, value_name = "URL", conflicts_with = "certificate_oidc_issuer_regexp")]
+    pub(crate) certificate_oidc_issuer: Option<String>,
+
+    /// The same, by a regular expression over the whole issuer.
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) certificate_oidc_issuer_regexp: Option<String>,
+
+    /// Require a signature by a GitHub Actions workflow that built this repository.
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub(crate) repo: Option<String>,
+
+    /// With --repo: built from one of these branches (or tags); `*` stands for anything but `/`.
+    #[arg(long, value_name = "GLOB", value_delimiter = ',', requires = "repo")]
+    pub(crate) branches: Vec<String>,
+
+    /// With --repo: built from one of these tags (or branches).
+    #[arg(long, value_name = "GLOB", value_delimiter = ',', requires = "repo")]
+    pub(crate) tags: Vec<String>,
+
+    /// With --repo: started by this workflow file.
+    #[arg(long, value_name = "FILE", requires = "repo")]
+    pub(crate) workflow: Option<String>,
+
+    /// With --repo: signed by this reusable workflow, OWNER/NAME/.github/workflows/FILE.
+    #[arg(long, value_name = "WORKFLOW", requires = "repo")]
+    pub(crate) signer_workflow: Option<String>,
+
+    /// With --repo: require build provenance (SLSA) instead of a signature.
+    #[arg(long, requires = "repo")]
+    pub(crate) provenance: bool,
+
+    /// Verify against this trusted_root.json instead of the public-good instance.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trusted_root: Option<PathBuf>,
+}
+
+/// Rules, and what their paths are relative to.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) rules: Vec<PolicyRule>,
+    pub(crate) context: PolicyContext,
+}
+
+impl WantedArgs {
+    /// Whether anything is asked for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.policy.is_empty() && self.policy_rego.is_empty() && self.key.is_empty() && !self.names_certificate()
+    }
+
+    fn names_certificate(&self) -> bool {
+        self.repo.is_some()
+            || self.certificate_identity.is_some()
+            || self.certificate_identity_regexp.is_some()
+            || self.certificate_oidc_issuer.is_some()
+            || self.certificate_oidc_issuer_regexp.is_some()
+    }
+
+    /// The trust root that was named, or else the embedded one; paths are relative to this directory.
+    pub(crate) fn context(&self) -> Result<PolicyContext, Failure> {
+        let context = PolicyContext::within(Path::new(""));
+        let Some(path) = &self.trusted_root else { return Ok(context) };
+        Ok(context.trusted_root(read_root(path)?))
+    }
+
+    /// What was asked for, as rules.
+    pub(crate) fn rules(&self) -> Result<Vec<Rules>, Failure> {
+        let context = self.context()?;
+        let mut all = Vec::new();
+        let mut from_files = None;
+        for path in &self.policy {
+            let file = PolicyFile::read(path).map_err(refused)?;
+            let signature = file.rules.iter().find_map(|rule| rule.policy.signature.clone());
+            from_files = from_files.or(signature.map(|spec| absolute(spec, path)));
+            let context = context.moved_to(path.parent().unwrap_or(Path::new("")));
+            all.push(Rules { rules: file.rules, context });
+        }
+        let mut specs = Vec::new();
+        let keys = self.keys();
+        specs.extend(keys.clone().map(signed_by));
+        let named = self.named()?;
+        specs.extend(named.clone().map(signed_by));
+        let workflow = self.github();
+        if let Some(spec) = workflow.clone() {
+            specs.push(if self.provenance { self.built(&spec) } else { signed_by(spec) });
+        }
+        if !self.policy_rego.is_empty() {
+            let given: Vec<_> = [keys, named, workflow].into_iter().flatten().collect();
+            let signer = match given.as_slice() {
+                [] => from_files,
+                [one] => Some(one.clone()),
+                _ => {
+                    let message = "--policy-rego with several kinds of signers leaves open whose claims the rules see";
+                    return Err(
+                        Failure::usage(message).with_hint("name the signers in a policy file, as `rego.signer`")
+                    );
+                }
+            };
+            let Some(signer) = signer else {
+                let message = "--policy-rego judges claims of signers, and none is named";
+                return Err(
+                    Failure::usage(message).with_hint("add --key, --repo, or --certificate-identity with its issuer")
+                );
+            };
+            let (modules, data) = (self.policy_rego.clone(), Vec::new());
+            specs.push(PolicySpec {
+                rego: Some(RegoSpec { modules, data, signer: Some(signer) }),
+                ..PolicySpec::default()
+            });
+        }
+        if !specs.is_empty() {
+            all.push(Rules { rules: specs.into_iter().map(PolicyRule::everywhere).collect(), context });
+        }
+        Ok(all)
+    }
+
+    /// What was asked for, as policies for a reference of these spellings.
+    pub(crate) fn policies_for(&self, spellings: &[String]) -> Result<Vec<Arc<dyn Policy>>, Failure> {
+        let mut set = PolicySet::new();
+        for Rules { rules, context } in self.rules()? {
+            set.add_rules(&rules, &context, &[spellings.to_vec()]).map_err(refused)?;
+        }
+        Ok(set.policies_for(spellings))
+    }
+
+    fn keys(&self) -> Option<SignatureSpec> {
+        let log = if self.insecure_ignore_tlog { LogUse::None } else { LogUse::Required };
+        let spec = |path: &PathBuf| KeySpec { transparency_log: log, ..KeySpec::new(path) };
+        let keys: Vec<_> = self.key.iter().map(spec).collect();
+        (!keys.is_empty()).then(|| SignatureSpec { keys, ..SignatureSpec::default() })
+    }
+
+    fn named(&self) -> Result<Option<SignatureSpec>, Failure> {
+        let spec = KeylessSpec {
+            issuer: self.certificate_oidc_issuer.clone(),
+            issuer_regex: self.certificate_oidc_issuer_regexp.clone(),
+            // A name on the command line is a name, whatever characters it has.
+            identity: self.certificate_identity.clone(),
+            exact: true,
+            identity_regex: self.certificate_identity_regexp.clone(),
+            claims: BTreeMap::new(),
+        };
+        match (
+            spec.identity.is_some() || spec.identity_regex.is_some(),
+            spec.issuer.is_some() || spec.issuer_regex.is_some(),
+        ) {
+            (false, false) => Ok(None),
+            (true, true) => Ok(Some(SignatureSpec { keyless: vec![spec], ..SignatureSpec::default() })),
+            (true, false) => {
+                let message =
+                    "an identity counts only as its issuer vouches for it: --certificate-oidc-issuer is missing";
+                Err(Failure::usage(message))
+            }
+            (false, true) => {
+                let message = "an issuer vouches for the whole world: --certificate-identity is missing";
+                Err(Failure::usage(message))
+            }
+        }
+    }
+
+    fn github(&self) -> Option<SignatureSpec> {
+        let spec = GithubSpec {
+            repository: self.repo.clone()?,
+            branches: self.branches.clone(),
+            tags: self.tags.clone(),
+            workflow: self.workflow.clone(),
+            signer_workflow: self.signer_workflow.clone(),
+            ..GithubSpec::default()
+        };
+        Some(SignatureSpec { github: vec![spec], ..SignatureSpec::default() })
+    }
+
+    fn built(&self, signer: &SignatureSpec) -> PolicySpec {
+        let provenance = ProvenanceSpec {
+            repository: self.repo.clone(),
+            branches: self.branches.clone(),
+            tags: self.tags.clone(),
+            workflow: self.workflow.clone(),
+            signer: Some(signer.clone()),
+            ..ProvenanceSpec::default()
+        };
+        PolicySpec { provenance: Some(provenance), ..PolicySpec::default() }
+    }
+}
+
+fn signed_by(signature: SignatureSpec) -> PolicySpec {
+    PolicySpec { signature: Some(signature), ..PolicySpec::default() }
+}
+
+/// The signers of a policy file, with paths that are right from here too.
+fn absolute(mut spec: SignatureSpec, file: &Path) -> SignatureSpec {
+    let dir = file.parent().unwrap_or(Path::new(""));
+    spec.keys.iter_mut().for_each(|key| key.path = dir.join(&key.path));
+    spec
+}
+
+/// Reads a trust root.
+pub(crate) fn read_root(path: &Path) -> Result<TrustRoot, Failure> {
+    TrustRoot::from_file(path).map_err(|error| Failure::from_chain(&error))
+}
+
+/// The policies for `locations`, out of `all`.
+pub(crate) fn policy_set(all: &[Rules], locations: &[&Location]) -> Result<PolicySet, Failure> {
+    let spellings: Vec<_> = locations.iter().map(|location| blob::spellings(location)).collect();
+    let mut set = PolicySet::new();
+    for Rules { rules, context } in all {
+        set.add_rules(rules, context, &spellings).map_err(refused)?;
+    }
+    Ok(set)
+}
+
+/// A policy that cannot be used is a mistake of whoever wrote it, and stops the command.
+pub(crate) fn refused(error: PolicyFileError) -> Failure {
+    Failure::from_chain(&error)
+}
+
+/// What may help against a refusal, by its reasons.
+pub(crate) fn hint(reasons: &str) -> Option<&'static str> {
+    for (part, hint) in [
+        (
+            "no transparency log entry",
+            "--insecure-ignore-tlog (in a policy file `transparency_log: none`) accepts keys that sign without a log",
+        ),
+        (
+            "no signature found",
+            "nobody signed it here: `blob sign` does, and `blob inspect --referrers` lists what there is",
+        ),
+        ("is not a signature", "an attestation is no signature: ask for it with --provenance, or sign the archive"),
+        ("made with a managed key, not with a certificate", "it was signed with a key: name its public key with --key"),
+        (
+            "made with a certificate, not with a managed key",
+            "it was signed keyless: name the signer with --repo, or --certificate-identity and its issuer",
+        ),
+        ("issuer is ", "`blob verify --explain` shows who signed it"),
+        ("identity is ", "`blob verify --explain` shows who signed it"),
+    ] {
+        if reasons.contains(part) {
+            return Some(hint);
+        }
+    }
+    None
+}

@@ -1,0 +1,165 @@
+//! From names and keys in a file to those whose signatures count.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::build::Sources;
+use super::error::PolicyFileError;
+use super::spec::{GithubSpec, KeySpec, KeylessSpec, LogUse, SignatureSpec};
+use crate::policy::Policy;
+use crate::sigstore::{
+    ClaimRule, Identity, KeyPolicy, KeyRing, NamedIdentity, Pattern, PolicySetupError, PublicKey, SigstorePolicy,
+    Trust, TrustedKey,
+};
+
+/// The issuer of GitHub Actions' identities.
+pub(super) const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
+
+/// Those whose signatures count.
+#[derive(Clone)]
+pub(super) enum Signers {
+    Certificates(Vec<Identity>),
+    Keys(Vec<TrustedKey>, LogUse),
+}
+
+impl Signers {
+    /// Who `spec` names; keys are read.
+    pub(super) fn read(spec: &SignatureSpec, sources: &mut Sources<'_>) -> Result<Self, PolicyFileError> {
+        spec.check().map_err(PolicyFileError::Meaning)?;
+        if let Some(first) = spec.keys.first() {
+            let keys: Result<Vec<_>, _> = spec.keys.iter().map(|key| trusted_key(key, sources)).collect();
+            return Ok(Self::Keys(keys?, first.transparency_log));
+        }
+        let named = spec.keyless.iter().map(named);
+        let workflows = spec.github.iter().map(github);
+        Ok(Self::Certificates(named.chain(workflows).collect::<Result<_, _>>()?))
+    }
+
+    /// Who they are, for people.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Certificates(identities) => join(identities.iter().map(ToString::to_string)),
+            Self::Keys(keys, _) => join(keys.iter().map(|key| format!("the key {:.16}", key.key.id()))),
+        }
+    }
+
+    /// A policy that asks for their signature, or for a statement of theirs that meets `rule`.
+    pub(super) fn policy(
+        self,
+        threshold: Option<usize>,
+        rule: Option<Arc<dyn ClaimRule>>,
+        sources: &mut Sources<'_>,
+    ) -> Result<Arc<dyn Policy>, PolicyFileError> {
+        let unusable = |source: PolicySetupError| PolicyFileError::unusable("the signers cannot be used", source);
+        let threshold = threshold.unwrap_or(1);
+        Ok(match self {
+            Self::Certificates(identities) => {
+                let policy = SigstorePolicy::new(sources.root()?, identities).map_err(unusable)?;
+                let policy = policy.threshold(threshold).map_err(unusable)?;
+                Arc::new(rule.into_iter().fold(policy, SigstorePolicy::rule))
+            }
+            Self::Keys(keys, log) => {
+                let policy = match log {
+                    LogUse::Required => KeyPolicy::logged(sources.root()?, keys),
+                    LogUse::None => KeyPolicy::without_transparency_log(keys),
+                };
+                let policy = policy.and_then(|policy| policy.threshold(threshold)).map_err(unusable)?;
+                Arc::new(rule.into_iter().fold(policy, KeyPolicy::rule))
+            }
+        })
+    }
+
+    /// What their bundles are verified against, and their identities, if it is not keys that they have.
+    pub(super) fn trust(self, sources: &mut Sources<'_>) -> Result<(Trust, Vec<Identity>), PolicyFileError> {
+        let ring = |keys| KeyRing::new(keys).map(Arc::new).ok_or(PolicySetupError::Keys);
+        let unusable = |source: PolicySetupError| PolicyFileError::unusable("the signers cannot be used", source);
+        Ok(match self {
+            Self::Certificates(identities) => (Trust::Certificates(sources.root()?), identities),
+            Self::Keys(keys, LogUse::Required) => {
+                (Trust::LoggedKeys(sources.root()?, ring(keys).map_err(unusable)?), Vec::new())
+            }
+            Self::Keys(keys, LogUse::None) => (Trust::UnloggedKeys(ring(keys).map_err(unusable)?), Vec::new()),
+        })
+    }
+}
+
+fn join(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join(" or ")
+}
+
+/// `plain` with wildcards, or else `expression`; one of them is there, as was checked.
+fn pattern(plain: Option<&String>, expression: Option<&String>) -> Result<Pattern, PolicyFileError> {
+    let compiled = match (plain, expression) {
+        (Some(text), _) if text.contains('*') => Pattern::glob(text),
+        (Some(text), _) => Ok(Pattern::exact(text.clone())),
+        (None, expression) => Pattern::regex(expression.map_or("", String::as_str)),
+    };
+    compiled.map_err(|source| PolicyFileError::unusable("a pattern of the signer cannot be used", source))
+}
+
+fn named(spec: &KeylessSpec) -> Result<Identity, PolicyFileError> {
+    let san = match &spec.identity {
+        Some(name) if spec.exact => Pattern::exact(name.clone()),
+        name => pattern(name.as_ref(), spec.identity_regex.as_ref())?,
+    };
+    // An issuer is never a pattern unless it is written as one: it is who vouches for all the rest.
+    let issuer = match &spec.issuer {
+        Some(issuer) => Pattern::exact(issuer.clone()),
+        None => pattern(None, spec.issuer_regex.as_ref())?,
+    };
+    let mut identity = NamedIdentity::new(san, issuer);
+    for (name, wanted) in &spec.claims {
+        let unusable = |source| PolicyFileError::unusable(format!("the claim {name} cannot be asked for"), source);
+        let wanted = pattern(Some(wanted), None)?;
+        identity = identity.claim(name, wanted).map_err(unusable)?;
+    }
+    Ok(identity.into())
+}
+
+fn github(spec: &GithubSpec) -> Result<Identity, PolicyFileError> {
+    fn unusable(source: impl std::error::Error + Send + Sync + 'static) -> PolicyFileError {
+        PolicyFileError::unusable("the GitHub workflow cannot be asked for", source)
+    }
+    let mut wanted = Identity::github_actions(&spec.repository).map_err(unusable)?;
+    if !spec.branches.is_empty() {
+        wanted = wanted.branches(spec.branches.iter().map(String::as_str)).map_err(unusable)?;
+    }
+    if !spec.tags.is_empty() {
+        wanted = wanted.tags(spec.tags.iter().map(String::as_str)).map_err(unusable)?;
+    }
+    if !spec.refs.is_empty() {
+        wanted = wanted.refs(spec.refs.iter().map(String::as_str)).map_err(unusable)?;
+    }
+    if let Some(file) = &spec.workflow {
+        wanted = wanted.workflow(file).map_err(unusable)?;
+    }
+    if let Some(workflow) = &spec.signer_workflow {
+        wanted = wanted.signer_workflow(workflow).map_err(unusable)?;
+    }
+    wanted = match (&spec.server, &spec.issuer) {
+        (None, None) => wanted,
+        (Some(server), Some(issuer)) => wanted.on_server(server, issuer).map_err(unusable)?,
+        _ => return Err(PolicyFileError::Meaning("a GitHub server needs both `server` and `issuer`".into())),
+    };
+    wanted = wanted.triggers(spec.triggers.iter().map(String::as_str));
+    Ok(if spec.deny_self_hosted { wanted.deny_self_hosted() } else { wanted }.into())
+}
+
+fn trusted_key(spec: &KeySpec, sources: &mut Sources<'_>) -> Result<TrustedKey, PolicyFileError> {
+    let bytes = sources.read(&spec.path)?;
+    let mut key = TrustedKey::new(public_key(&bytes, &spec.path)?);
+    (key.not_before, key.not_after) = (spec.not_before, spec.not_after);
+    Ok(key)
+}
+
+fn public_key(bytes: &[u8], path: &Path) -> Result<PublicKey, PolicyFileError> {
+    let read = match std::str::from_utf8(bytes) {
+        Ok(pem) if pem.contains("PRIVATE KEY") => {
+            let what = format!("{} is a private key: policies take the public one", path.display());
+            return Err(PolicyFileError::Meaning(what));
+        }
+        Ok(pem) if pem.contains("-----BEGIN") => PublicKey::from_pem(pem),
+        _ => PublicKey::from_der(bytes),
+    };
+    read.map_err(|source| PolicyFileError::unusable(format!("{} is not a usable public key", path.display()), source))
+}

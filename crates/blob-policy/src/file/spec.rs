@@ -1,0 +1,409 @@
+//! What a policy file says, as data.
+//!
+//! Both dialects that are in use are read to the same data: `signature.keyless` and `provenance.slsa`, and the flatter
+//! one that puts their members into `signature` and `provenance` themselves.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::list::{given, glob, globs, one_or_many, regex, text};
+use super::matching::ReferencePattern;
+
+/// A policy and the references that it is for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyRule {
+    /// Found anywhere in a reference; `None` is for every reference, and cannot be written in a list of rules.
+    #[serde(rename = "match", deserialize_with = "given")]
+    pub pattern: Option<ReferencePattern>,
+    /// What is asked for.
+    pub policy: PolicySpec,
+}
+
+/// What is asked for; every section that is there must be met.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct PolicySpec {
+    /// Who must have signed.
+    pub signature: Option<SignatureSpec>,
+    /// How it must have been built.
+    pub provenance: Option<ProvenanceSpec>,
+    /// What rules must allow it.
+    pub rego: Option<RegoSpec>,
+    /// A `trusted_root.json` instead of that of the caller.
+    pub trusted_root: Option<PathBuf>,
+}
+
+impl PolicySpec {
+    /// Whether it asks for nothing.
+    pub fn is_empty(&self) -> bool {
+        self.signature.is_none() && self.provenance.is_none() && self.rego.is_none()
+    }
+}
+
+impl<'de> Deserialize<'de> for PolicySpec {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields, rename = "policy")]
+        struct Written {
+            #[serde(default, deserialize_with = "given")]
+            signature: Option<SignatureSpec>,
+            #[serde(default, deserialize_with = "given")]
+            provenance: Option<ProvenanceSpec>,
+            #[serde(default, deserialize_with = "given")]
+            rego: Option<RegoSpec>,
+            #[serde(default, deserialize_with = "given")]
+            trusted_root: Option<PathBuf>,
+        }
+        let Written { signature, provenance, rego, trusted_root } = Written::deserialize(deserializer)?;
+        let spec = Self { signature, provenance, rego, trusted_root };
+        if spec.is_empty() {
+            return Err(serde::de::Error::custom("the policy asks for nothing: add signature, provenance or rego"));
+        }
+        Ok(spec)
+    }
+}
+
+/// Whose signature counts: holders of certificates, or of keys.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "SignatureWritten")]
+pub struct SignatureSpec {
+    /// Holders of certificates by name and issuer.
+    pub keyless: Vec<KeylessSpec>,
+    /// GitHub Actions workflows by repository.
+    pub github: Vec<GithubSpec>,
+    /// Public keys.
+    pub keys: Vec<KeySpec>,
+    /// How many of them must have signed; 1 by default.
+    pub threshold: Option<usize>,
+}
+
+/// A holder of a certificate, by name and issuer; both must match.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename = "keyless")]
+pub struct KeylessSpec {
+    /// The issuer, exactly.
+    #[serde(default, deserialize_with = "text")]
+    pub issuer: Option<String>,
+    /// A regular expression over the whole issuer.
+    #[serde(default, deserialize_with = "regex")]
+    pub issuer_regex: Option<String>,
+    /// The name. `*` stands for anything within a part between slashes, `**` for anything.
+    #[serde(default, alias = "subject", deserialize_with = "glob")]
+    pub identity: Option<String>,
+    /// Take the name as it is: `*` stands for itself.
+    #[serde(default)]
+    pub exact: bool,
+    /// A regular expression over the whole name.
+    #[serde(default, alias = "subject_regex", deserialize_with = "regex")]
+    pub identity_regex: Option<String>,
+    /// What else the certificate must say, with wildcards as in the name.
+    #[serde(default)]
+    pub claims: BTreeMap<String, String>,
+}
+
+/// A GitHub Actions workflow; see [`GithubActions`](crate::sigstore::GithubActions).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename = "github")]
+pub struct GithubSpec {
+    /// `owner/name` of what was built.
+    pub repository: String,
+    /// Branches.
+    #[serde(default, alias = "branch", deserialize_with = "globs")]
+    pub branches: Vec<String>,
+    /// Tags.
+    #[serde(default, alias = "tag", deserialize_with = "globs")]
+    pub tags: Vec<String>,
+    /// Refs.
+    #[serde(default, alias = "ref", deserialize_with = "globs")]
+    pub refs: Vec<String>,
+    /// The workflow file that was started.
+    #[serde(default, deserialize_with = "text")]
+    pub workflow: Option<String>,
+    /// The reusable workflow that signs.
+    #[serde(default, deserialize_with = "text")]
+    pub signer_workflow: Option<String>,
+    /// Events that may start it.
+    #[serde(default, alias = "trigger", deserialize_with = "one_or_many")]
+    pub triggers: Vec<String>,
+    /// Refuse runners that the owner hosts.
+    #[serde(default)]
+    pub deny_self_hosted: bool,
+    /// The host of a GitHub Enterprise server, with `issuer`.
+    #[serde(default, deserialize_with = "text")]
+    pub server: Option<String>,
+    /// The issuer of that server.
+    #[serde(default, deserialize_with = "text")]
+    pub issuer: Option<String>,
+}
+
+/// Whether signatures by a key must be in a transparency log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogUse {
+    /// They must.
+    #[default]
+    Required,
+    /// The key alone suffices: whoever ever held it can sign unseen, at any time claimed.
+    None,
+}
+
+/// A public key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "KeyWritten")]
+pub struct KeySpec {
+    /// The file with the key, PEM or DER.
+    pub path: PathBuf,
+    /// Whether its signatures must be in a log.
+    pub transparency_log: LogUse,
+    /// Signatures made earlier do not count.
+    pub not_before: Option<Timestamp>,
+    /// Signatures made later do not count.
+    pub not_after: Option<Timestamp>,
+}
+
+impl KeySpec {
+    /// The key in `path`, for signatures that are in a log.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), transparency_log: LogUse::Required, not_before: None, not_after: None }
+    }
+}
+
+/// How something must have been built, as verified provenance says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "ProvenanceWritten")]
+pub struct ProvenanceSpec {
+    /// The builder's identifier, with wildcards.
+    pub builder: Option<String>,
+    /// `owner/name` on GitHub, or `https://host/path`; with wildcards.
+    pub repository: Option<String>,
+    /// A regular expression over the whole `https://host/path`.
+    pub repository_regex: Option<String>,
+    /// Branches.
+    pub branches: Vec<String>,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Refs.
+    pub refs: Vec<String>,
+    /// The workflow file, by its path.
+    pub workflow: Option<String>,
+    /// Read version 0.2 too.
+    pub allow_v0_2: bool,
+    /// Who may have signed it; without, see [`PolicyRule::build`].
+    pub signer: Option<SignatureSpec>,
+}
+
+/// Rules in Rego over what was verified.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename = "rego")]
+pub struct RegoSpec {
+    /// Files with modules; one at least is of the package `blob.policy`.
+    #[serde(alias = "module", deserialize_with = "one_or_many")]
+    pub modules: Vec<PathBuf>,
+    /// JSON files that the rules see as `data`.
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub data: Vec<PathBuf>,
+    /// Whose claims the rules see; without, see [`PolicyRule::build`].
+    #[serde(default, deserialize_with = "given")]
+    pub signer: Option<SignatureSpec>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename = "signature")]
+struct SignatureWritten {
+    #[serde(default, deserialize_with = "one_or_many")]
+    keyless: Vec<KeylessSpec>,
+    #[serde(default, deserialize_with = "one_or_many")]
+    github: Vec<GithubSpec>,
+    #[serde(default, alias = "keys", deserialize_with = "one_or_many")]
+    key: Vec<KeySpec>,
+    #[serde(default, deserialize_with = "given")]
+    threshold: Option<usize>,
+    #[serde(default, deserialize_with = "text")]
+    issuer: Option<String>,
+    #[serde(default, deserialize_with = "regex")]
+    issuer_regex: Option<String>,
+    #[serde(default, alias = "identity", deserialize_with = "glob")]
+    subject: Option<String>,
+    #[serde(default, alias = "identity_regex", deserialize_with = "regex")]
+    subject_regex: Option<String>,
+}
+
+impl TryFrom<SignatureWritten> for SignatureSpec {
+    type Error = String;
+
+    fn try_from(written: SignatureWritten) -> Result<Self, String> {
+        let SignatureWritten { mut keyless, github, key, threshold, issuer, issuer_regex, subject, subject_regex } =
+            written;
+        if issuer.is_some() || issuer_regex.is_some() || subject.is_some() || subject_regex.is_some() {
+            if !keyless.is_empty() {
+                return Err("a signer stands in `signature` itself or below `keyless`, not in both".into());
+            }
+            let (identity, identity_regex) = (subject, subject_regex);
+            keyless.push(KeylessSpec { issuer, issuer_regex, identity, identity_regex, ..KeylessSpec::default() });
+        }
+        let spec = Self { keyless, github, keys: key, threshold };
+        spec.check()?;
+        Ok(spec)
+    }
+}
+
+impl SignatureSpec {
+    /// That somebody is named, and each by all that is needed.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let certificates = !self.keyless.is_empty() || !self.github.is_empty();
+        match (certificates, self.keys.is_empty()) {
+            (false, true) => return Err("the signature names no signer: add keyless, github or key".into()),
+            (true, false) => {
+                return Err("a signature is by certificate or by key: write two policies to ask for both".into());
+            }
+            _ => {}
+        }
+        if self.keys.iter().any(|key| key.transparency_log != self.keys[0].transparency_log) {
+            return Err("all keys of a signature need the same transparency_log".into());
+        }
+        self.keyless.iter().try_for_each(KeylessSpec::check)
+    }
+}
+
+impl KeylessSpec {
+    fn check(&self) -> Result<(), String> {
+        for (what, plain, pattern) in
+            [("issuer", &self.issuer, &self.issuer_regex), ("identity", &self.identity, &self.identity_regex)]
+        {
+            match (plain, pattern) {
+                (None, None) => return Err(format!("the signer needs `{what}` or `{what}_regex`")),
+                (Some(_), Some(_)) => return Err(format!("`{what}` and `{what}_regex` exclude each other")),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename = "key")]
+struct KeyWritten {
+    #[serde(default, deserialize_with = "given")]
+    path: Option<PathBuf>,
+    #[serde(default, deserialize_with = "text")]
+    url: Option<String>,
+    #[serde(default)]
+    transparency_log: LogUse,
+    #[serde(default, deserialize_with = "given")]
+    not_before: Option<Timestamp>,
+    #[serde(default, deserialize_with = "given")]
+    not_after: Option<Timestamp>,
+}
+
+impl TryFrom<KeyWritten> for KeySpec {
+    type Error = String;
+
+    fn try_from(written: KeyWritten) -> Result<Self, String> {
+        let KeyWritten { path, url, transparency_log, not_before, not_after } = written;
+        if let Some(url) = url {
+            return Err(format!("keys are not fetched: save {url:?} to a file, look at it, and write `path`"));
+        }
+        let path = path.ok_or("the key needs `path`")?;
+        if let (Some(start), Some(end)) = (not_before, not_after)
+            && start > end
+        {
+            return Err("not_before is later than not_after".into());
+        }
+        Ok(Self { path, transparency_log, not_before, not_after })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename = "provenance")]
+struct ProvenanceWritten {
+    #[serde(default, deserialize_with = "given")]
+    slsa: Option<SlsaWritten>,
+    #[serde(default, deserialize_with = "given")]
+    signer: Option<SignatureSpec>,
+    #[serde(default, deserialize_with = "glob")]
+    builder: Option<String>,
+    #[serde(default, alias = "source_repo", alias = "source_repository", deserialize_with = "glob")]
+    repository: Option<String>,
+    #[serde(default, alias = "source_repo_regex", deserialize_with = "regex")]
+    repository_regex: Option<String>,
+    #[serde(default, alias = "branch", deserialize_with = "globs")]
+    branches: Vec<String>,
+    #[serde(default, alias = "tag", deserialize_with = "globs")]
+    tags: Vec<String>,
+    #[serde(default, alias = "ref", deserialize_with = "globs")]
+    refs: Vec<String>,
+    #[serde(default, deserialize_with = "text")]
+    workflow: Option<String>,
+    #[serde(default)]
+    allow_v0_2: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename = "slsa")]
+struct SlsaWritten {
+    #[serde(default, deserialize_with = "glob")]
+    builder: Option<String>,
+    #[serde(default, alias = "source_repo", alias = "source_repository", deserialize_with = "glob")]
+    repository: Option<String>,
+    #[serde(default, alias = "source_repo_regex", deserialize_with = "regex")]
+    repository_regex: Option<String>,
+    #[serde(default, alias = "branch", deserialize_with = "globs")]
+    branches: Vec<String>,
+    #[serde(default, alias = "tag", deserialize_with = "globs")]
+    tags: Vec<String>,
+    #[serde(default, alias = "ref", deserialize_with = "globs")]
+    refs: Vec<String>,
+    #[serde(default, deserialize_with = "text")]
+    workflow: Option<String>,
+    #[serde(default)]
+    allow_v0_2: bool,
+}
+
+impl TryFrom<ProvenanceWritten> for ProvenanceSpec {
+    type Error = String;
+
+    fn try_from(written: ProvenanceWritten) -> Result<Self, String> {
+        let ProvenanceWritten {
+            slsa,
+            signer,
+            builder,
+            repository,
+            repository_regex,
+            branches,
+            tags,
+            refs,
+            workflow,
+            allow_v0_2,
+        } = written;
+        let flat =
+            Self { builder, repository, repository_regex, branches, tags, refs, workflow, allow_v0_2, signer: None };
+        let mut spec = match slsa {
+            None => flat,
+            Some(_) if flat != Self::default() => {
+                return Err("the build stands in `provenance` itself or below `slsa`, not in both".into());
+            }
+            Some(SlsaWritten { builder, repository, repository_regex, branches, tags, refs, workflow, allow_v0_2 }) => {
+                Self { builder, repository, repository_regex, branches, tags, refs, workflow, allow_v0_2, signer: None }
+            }
+        };
+        spec.signer = signer;
+        spec.check()?;
+        Ok(spec)
+    }
+}
+
+impl ProvenanceSpec {
+    pub(super) fn check(&self) -> Result<(), String> {
+        match (&self.repository, &self.repository_regex) {
+            (Some(_), Some(_)) => return Err("`repository` and `repository_regex` exclude each other".into()),
+            (None, None) if self.builder.is_none() => {
+                return Err("the provenance names no `repository` and no `builder`".into());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

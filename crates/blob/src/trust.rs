@@ -1,0 +1,138 @@
+//! Which policies an archive must satisfy, and the door that asks them.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use blob_core::Digest;
+use blob_policy::{
+    AdmitError, Evidence, Policy, PolicyError, RegistryEvidence, Report, RequireAll, Subject, Trusted, admit,
+    admit_without_verification,
+};
+use blob_registry::{Manifest, Registry, Repository};
+
+use crate::archive_manifest::{ArchiveManifest, ArchiveManifestError};
+use crate::client::Client;
+use crate::error::Error;
+use crate::location::Location;
+use crate::pull::PullOptions;
+use crate::verdicts::VerdictKey;
+
+/// Says which policies an archive must satisfy, by where it is.
+pub trait PolicySource: Debug + Send + Sync {
+    /// The policies for `location`; all must admit. None at all means that nobody verifies what is there.
+    fn policies_for(&self, location: &Location) -> Vec<Arc<dyn Policy>>;
+}
+
+#[cfg(feature = "trust")]
+impl PolicySource for blob_policy::file::PolicySet {
+    fn policies_for(&self, location: &Location) -> Vec<Arc<dyn Policy>> {
+        Self::policies_for(self, &spellings(location))
+    }
+}
+
+/// Every way to write `location`, for the patterns of policy files.
+#[cfg(feature = "trust")]
+pub fn spellings(location: &Location) -> Vec<String> {
+    match location {
+        Location::Registry(reference) => blob_policy::file::spellings(reference),
+        Location::Layout { dir, .. } => vec![location.to_string(), format!("oci:{}", dir.display())],
+    }
+}
+
+/// A manifest, and the repository that it and the evidence about it are in.
+pub(crate) struct Place<'a> {
+    pub(crate) location: &'a Location,
+    pub(crate) registry: &'a Arc<dyn Registry>,
+    pub(crate) repository: &'a Repository,
+    pub(crate) manifest: &'a Manifest,
+}
+
+impl Place<'_> {
+    /// The place, pinned to the manifest.
+    pub(crate) fn pinned(&self) -> Location {
+        self.location.with_target(self.manifest.descriptor.digest.into())
+    }
+
+    /// What the repository holds about the manifest.
+    pub(crate) fn evidence(&self, client: &Client) -> RegistryEvidence {
+        let digest = self.manifest.descriptor.digest;
+        RegistryEvidence::new(Arc::clone(self.registry), self.repository.clone(), digest, client.limits().evidence)
+    }
+
+    /// What policies judge.
+    pub(crate) fn subject<'s>(&'s self, evidence: &'s dyn Evidence, reference: &'s str) -> Result<Subject<'s>, Error> {
+        let subject = Subject::new(&self.manifest.descriptor, &self.manifest.bytes, evidence);
+        let location = || self.pinned().to_string();
+        Ok(subject.map_err(|source| Error::Evidence { location: location(), source })?.with_reference(reference))
+    }
+}
+
+impl Client {
+    /// The policies that an archive at `location` must satisfy.
+    pub(crate) fn policies_for(&self, location: &Location, options: &PullOptions) -> Vec<Arc<dyn Policy>> {
+        if let Some(policy) = &options.policy {
+            return vec![Arc::clone(policy)];
+        }
+        let sources = self.policy_sources().iter().flat_map(|source| source.policies_for(location));
+        self.policies().iter().cloned().chain(sources).collect()
+    }
+
+    /// The door: policies decide, or it is recorded that none did. A verdict that was reached a moment ago holds.
+    pub(crate) async fn admit(
+        &self,
+        place: &Place<'_>,
+        options: &PullOptions,
+    ) -> Result<Trusted<ArchiveManifest>, Error> {
+        let pinned = || place.pinned().to_string();
+        let not_archive =
+            |source: ArchiveManifestError| Error::Manifest { location: place.location.to_string(), source };
+        let (evidence, reference) = (place.evidence(self), place.location.to_string());
+        let subject = place.subject(&evidence, &reference)?;
+        let Some(policy) = RequireAll::new(self.policies_for(place.location, options)) else {
+            if self.requires_verification() {
+                return Err(Error::NotVerified { location: pinned() });
+            }
+            return admit_without_verification(&subject).map_err(not_archive);
+        };
+        let key = policy.fingerprint().map(|policy| VerdictKey {
+            manifest: place.manifest.descriptor.digest,
+            policy,
+            reference: reference.clone(),
+        });
+        let refused = |error| match error {
+            AdmitError::Manifest(source) => not_archive(source),
+            AdmitError::Policy(source) => Error::Policy { location: pinned(), source },
+            other => Error::Options(other.to_string()),
+        };
+        if let Some(key) = key.as_ref().filter(|_| !options.skip_cache)
+            && let Some(report) = self.verdicts().find(key).await
+        {
+            let known = Known { report, fingerprint: key.policy };
+            return admit(&known, &subject).await.map_err(refused);
+        }
+        let trusted: Trusted<ArchiveManifest> = admit(&policy, &subject).await.map_err(refused)?;
+        if let (Some(key), Some(report)) = (&key, trusted.report()) {
+            self.verdicts().keep(key, report).await;
+        }
+        Ok(trusted)
+    }
+}
+
+/// A verdict that was reached a moment ago.
+#[derive(Debug)]
+struct Known {
+    report: Report,
+    fingerprint: Digest,
+}
+
+#[async_trait]
+impl Policy for Known {
+    async fn evaluate(&self, _: &Subject<'_>) -> Result<Report, PolicyError> {
+        Ok(self.report.clone())
+    }
+
+    fn fingerprint(&self) -> Option<Digest> {
+        Some(self.fingerprint)
+    }
+}

@@ -1,0 +1,257 @@
+//! Verdicts that were reached a moment ago, so that reading ten files of an archive verifies it once.
+//!
+//! Only what was admitted is remembered, for a few minutes, under everything that the verdict followed from: the
+//! manifest's digest, the fingerprint of the policies with their keys and trust roots, and the reference. A changed
+//! policy therefore never finds an old verdict. A verdict in the cache directory lets an archive in, so one counts only
+//! if it is a plain file of the very user who asks, which nobody else can write to.
+
+use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use blob_core::Digest;
+use blob_policy::{Check, Report};
+use serde::{Deserialize, Serialize};
+
+/// How long a verdict holds unless another time is chosen.
+pub(crate) const DEFAULT_TTL: Duration = Duration::from_mins(5);
+/// Verdicts that are kept in memory.
+const MAX_REMEMBERED: usize = 1024;
+/// Bytes of a verdict on disk.
+const MAX_FILE_BYTES: u64 = 256 << 10;
+/// The directory below that of the cache.
+const DIR: &str = "verdicts-v1";
+
+/// Everything that a verdict follows from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct VerdictKey {
+    #[serde(with = "as_text")]
+    pub(crate) manifest: Digest,
+    #[serde(with = "as_text")]
+    pub(crate) policy: Digest,
+    pub(crate) reference: String,
+}
+
+/// Digests as JSON strings.
+mod as_text {
+    use blob_core::Digest;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(digest)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A verdict as it lies on disk.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    key: VerdictKey,
+    /// Seconds since 1970.
+    judged_at: u64,
+    /// Policy and finding of each check.
+    checks: Vec<(String, String)>,
+    refused: Vec<String>,
+}
+
+/// What was admitted a moment ago, in memory and perhaps on disk. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Verdicts(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    ttl: Duration,
+    dir: Option<PathBuf>,
+    memory: Mutex<HashMap<VerdictKey, (SystemTime, Report)>>,
+}
+
+impl Verdicts {
+    /// Verdicts hold for `ttl`; zero remembers nothing. They are kept in memory, and below `cache_dir` if there is one.
+    pub(crate) fn new(ttl: Duration, cache_dir: Option<&Path>) -> Self {
+        let dir = cache_dir.map(|dir| dir.join(DIR));
+        Self(Arc::new(Inner { ttl, dir, memory: Mutex::default() }))
+    }
+
+    /// A panic elsewhere leaves the map as it was.
+    fn memory(&self) -> MutexGuard<'_, HashMap<VerdictKey, (SystemTime, Report)>> {
+        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether something that was judged at `time` still holds; the future never does.
+    fn holds(&self, time: SystemTime) -> bool {
+        SystemTime::now().duration_since(time).is_ok_and(|age| age < self.0.ttl)
+    }
+
+    /// The report of a verdict that still holds.
+    pub(crate) async fn find(&self, key: &VerdictKey) -> Option<Report> {
+        if let Some((time, report)) = self.memory().get(key)
+            && self.holds(*time)
+        {
+            return Some(report.clone());
+        }
+        let path = self.path(key)?;
+        let stored = tokio::task::spawn_blocking(move || read(&path)).await.ok()??;
+        let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(stored.judged_at))?;
+        if stored.key != *key || !self.holds(time) {
+            return None;
+        }
+        let mut report = Report::default();
+        for (policy, finding) in stored.checks {
+            report.extend(Report::admitted(policy, finding));
+        }
+        report.refused = stored.refused;
+        self.remember(key, time, &report);
+        Some(report)
+    }
+
+    fn remember(&self, key: &VerdictKey, time: SystemTime, report: &Report) {
+        let mut memory = self.memory();
+        if memory.len() >= MAX_REMEMBERED {
+            memory.retain(|_, (time, _)| self.holds(*time));
+        }
+        if memory.len() < MAX_REMEMBERED {
+            memory.insert(key.clone(), (time, report.clone()));
+        }
+    }
+
+    /// Remembers that something was admitted now. What cannot be kept is not kept.
+    pub(crate) async fn keep(&self, key: &VerdictKey, report: &Report) {
+        if self.0.ttl.is_zero() {
+            return;
+        }
+        let now = SystemTime::now();
+        self.remember(key, now, report);
+        let Some(path) = self.path(key) else { return };
+        let judged_at = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let checks = report.checks.iter().map(|Check { policy, finding, .. }| (policy.clone(), finding.clone()));
+        let stored = Stored { key: key.clone(), judged_at, checks: checks.collect(), refused: report.refused.clone() };
+        let ttl = self.0.ttl;
+        let written = tokio::task::spawn_blocking(move || write(&path, &stored, ttl)).await;
+        if let Ok(Err(error)) = written {
+            tracing::debug!("a verdict was not kept: {error}");
+        }
+    }
+
+    fn path(&self, key: &VerdictKey) -> Option<PathBuf> {
+        let name = Digest::sha256_of(&serde_json::to_vec(key).ok()?).hex();
+        Some(self.0.dir.as_ref()?.join(&name[..2]).join(name))
+    }
+}
+
+/// Reads a verdict, if it is our own.
+fn read(path: &Path) -> Option<Stored> {
+    let file = own_file(path)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).ok()?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return None;
+    }
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Opens a plain file that belongs to this user, and that nobody else can write to.
+#[cfg(unix)]
+fn own_file(path: &Path) -> Option<std::fs::File> {
+    use rustix::fs::{FileType, Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+    let stat = rustix::fs::fstat(&opened).ok()?;
+    let ours = stat.st_uid == rustix::process::geteuid().as_raw();
+    let closed = stat.st_mode & 0o022 == 0;
+    let plain = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    (ours && closed && plain).then(|| opened.into())
+}
+
+/// Elsewhere nobody could tell whose file it is: verdicts are kept in memory alone.
+#[cfg(not(unix))]
+fn own_file(_: &Path) -> Option<std::fs::File> {
+    None
+}
+
+/// Writes a verdict beside the others, and removes those of its folder that hold no more.
+fn write(path: &Path, stored: &Stored, ttl: Duration) -> std::io::Result<()> {
+    let bytes = serde_json::to_vec(stored)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(folder)?;
+    for entry in std::fs::read_dir(folder)?.flatten() {
+        let written = entry.metadata().and_then(|data| data.modified());
+        if written.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ttl)) {
+            // Another process may have removed it already.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    // Temporary files are for their owner alone.
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(&bytes)?;
+    file.persist(path).map(drop).map_err(|error| error.error)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn key(policy: &[u8]) -> VerdictKey {
+        let manifest = Digest::sha256_of(b"manifest");
+        VerdictKey { manifest, policy: Digest::sha256_of(policy), reference: "h/r:t".into() }
+    }
+
+    #[tokio::test]
+    async fn verdicts_are_found_by_everything_they_follow_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let report = Report::admitted("p", "f");
+        Verdicts::new(DEFAULT_TTL, Some(dir.path())).keep(&key(b"one"), &report).await;
+        // Another process has nothing but the directory.
+        let other = Verdicts::new(DEFAULT_TTL, Some(dir.path()));
+        assert_eq!(other.find(&key(b"one")).await.unwrap(), report);
+        assert!(other.find(&key(b"two")).await.is_none());
+        assert!(other.find(&VerdictKey { reference: "h/r:u".into(), ..key(b"one") }).await.is_none());
+        let manifest = Digest::sha256_of(b"another");
+        assert!(other.find(&VerdictKey { manifest, ..key(b"one") }).await.is_none());
+        let late = Verdicts::new(Duration::ZERO, Some(dir.path()));
+        assert!(late.find(&key(b"one")).await.is_none());
+        late.keep(&key(b"two"), &report).await;
+        assert!(other.find(&key(b"two")).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_not_ours_alone_is_no_verdict() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = Verdicts::new(DEFAULT_TTL, Some(dir.path()));
+        let (key, path) = (key(b"one"), writer.path(&key(b"one")).unwrap());
+        let fresh = || Verdicts::new(DEFAULT_TTL, Some(dir.path()));
+        writer.keep(&key, &Report::admitted("p", "f")).await;
+        let whole = fs::read(&path).unwrap();
+        for mode in [0o620, 0o602, 0o666] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(fresh().find(&key).await.is_none(), "{mode:o}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(fresh().find(&key).await.is_some());
+        for bad in [&b"{}"[..], b"", &whole[..whole.len() - 1], &vec![b' '; (256 << 10) + 1]] {
+            fs::write(&path, bad).unwrap();
+            assert!(fresh().find(&key).await.is_none());
+        }
+        let later = String::from_utf8(whole.clone()).unwrap().replace("\"judged_at\":1", "\"judged_at\":9");
+        fs::write(&path, later).unwrap();
+        assert!(fresh().find(&key).await.is_none(), "judged in the future");
+        let aside = dir.path().join("aside");
+        fs::write(&aside, &whole).unwrap();
+        fs::set_permissions(&aside, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::remove_file(&path).unwrap();
+        symlink(&aside, &path).unwrap();
+        assert!(fresh().find(&key).await.is_none(), "a link");
+    }
+}

@@ -1,0 +1,100 @@
+//! Verifying without opening: every policy is asked, and every verdict is reported.
+
+use std::sync::Arc;
+
+use blob_policy::{Evidence, Policy, PolicyError, Report};
+use blob_registry::Descriptor;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::location::Location;
+use crate::pull::PullOptions;
+use crate::trust::Place;
+
+/// How something is verified.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct VerifyOptions {
+    /// Another policy than the client's.
+    pub policy: Option<Arc<dyn Policy>>,
+    /// Evidence from elsewhere than the repository, such as bundles in files.
+    pub evidence: Option<Arc<dyn Evidence>>,
+}
+
+/// What became of a verification.
+#[derive(Debug)]
+pub struct Verification {
+    location: Location,
+    descriptor: Descriptor,
+    outcomes: Vec<Outcome>,
+}
+
+/// What one policy said.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// The policy.
+    pub policy: String,
+    /// Its report, or why it does not admit.
+    pub verdict: Result<Report, PolicyError>,
+}
+
+impl Client {
+    /// Asks every policy about what is at `location`, an archive or any other manifest, whatever others say. Nothing is
+    /// taken from a cache, and no earlier verdict counts.
+    ///
+    /// Whether all admit is [`Verification::is_admitted`]; a refusal is no error here.
+    ///
+    /// # Errors
+    /// [`Error::NotVerified`] when no policy is for the location; [`Error::Registry`] when the manifest cannot be had.
+    pub async fn verify(&self, location: &Location, options: &VerifyOptions) -> Result<Verification, Error> {
+        let mut pull = PullOptions::default();
+        pull.skip_cache = true;
+        pull.policy.clone_from(&options.policy);
+        let policies = self.policies_for(location, &pull);
+        if policies.is_empty() {
+            return Err(Error::NotVerified { location: location.to_string() });
+        }
+        let (registry, repository, manifest) = self.manifest_with(location, &pull).await?;
+        let place = Place { location, registry: &registry, repository: &repository, manifest: &manifest };
+        let (held, reference) = (place.evidence(self), location.to_string());
+        let evidence = options.evidence.as_deref().unwrap_or(&held);
+        let subject = place.subject(evidence, &reference)?;
+        let mut outcomes = Vec::new();
+        for policy in policies {
+            let verdict = policy.evaluate(&subject).await;
+            outcomes.push(Outcome { policy: policy.name(), verdict });
+        }
+        Ok(Verification { location: place.pinned(), descriptor: manifest.descriptor.clone(), outcomes })
+    }
+}
+
+impl Verification {
+    /// What was verified, pinned to its digest.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// Media type, digest and size of what was verified.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// What each policy said, in order; there is at least one.
+    pub fn outcomes(&self) -> &[Outcome] {
+        &self.outcomes
+    }
+
+    /// Whether every policy admits.
+    pub fn is_admitted(&self) -> bool {
+        self.outcomes.iter().all(|outcome| outcome.verdict.is_ok())
+    }
+
+    /// The refusal as an error, if there is one: a rejection before one that could not be judged.
+    pub fn into_error(self) -> Option<Error> {
+        let location = self.location.to_string();
+        let mut refusals: Vec<_> = self.outcomes.into_iter().filter_map(|outcome| outcome.verdict.err()).collect();
+        let first = refusals.iter().position(PolicyError::is_rejection).unwrap_or(0);
+        (!refusals.is_empty()).then(|| Error::Policy { location, source: refusals.swap_remove(first) })
+    }
+}
