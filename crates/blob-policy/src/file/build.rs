@@ -270,14 +270,12 @@ fn provenance_signers(
         let identity = NamedIdentity::new(san, Pattern::exact(GITHUB_ISSUER)).uri();
         return Ok(Signers::Certificates(vec![identity.into()]));
     }
-    match signature {
-        Some(named) => Signers::read(named, sources),
-        None => {
-            let what = "neither a repository on GitHub nor a workflow as builder says who may have signed the provenance: \
-                        add provenance.signer";
-            Err(PolicyFileError::Meaning(what.into()))
-        }
+    if let Some(named) = signature {
+        return Signers::read(named, sources);
     }
+    let what = "neither a repository on GitHub nor a workflow as builder says who may have signed the provenance: \
+                add provenance.signer";
+    Err(PolicyFileError::Meaning(what.into()))
 }
 
 /// A workflow of the repository, or the workflow `builder` of another on its behalf.

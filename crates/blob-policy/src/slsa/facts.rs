@@ -1,5 +1,7 @@
 //! What a predicate says about a build, in either version.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use super::uri::SourceUri;
@@ -46,10 +48,10 @@ impl Facts {
     pub(super) fn finding(&self) -> String {
         let mut text = format!("built by {}", self.builder);
         if let Some(source) = &self.source {
-            text.push_str(&format!(" from {source}"));
+            let _ = write!(text, " from {source}");
         }
         if let Some(git_ref) = &self.git_ref {
-            text.push_str(&format!(" at {git_ref}"));
+            let _ = write!(text, " at {git_ref}");
         }
         text
     }
