@@ -54,6 +54,9 @@ pub(crate) enum Command {
     Inspect(cmd::inspect::InspectArgs),
     #[cfg(feature = "tui")]
     Open(cmd::open::OpenArgs),
+    Sign(cmd::sign::SignArgs),
+    Attest(cmd::sign::AttestArgs),
+    GenerateKeyPair(cmd::key_pair::KeyPairArgs),
     Verify(cmd::verify::VerifyArgs),
     VerifyBundle(cmd::verify_bundle::VerifyBundleArgs),
     Policy(cmd::policy::PolicyArgs),

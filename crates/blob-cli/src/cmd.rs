@@ -5,6 +5,7 @@ pub(crate) mod cat;
 pub(crate) mod cp;
 pub(crate) mod gc;
 pub(crate) mod inspect;
+pub(crate) mod key_pair;
 pub(crate) mod ls;
 mod missing;
 #[cfg(feature = "tui")]
@@ -13,6 +14,7 @@ pub(crate) mod policy;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod serve;
+pub(crate) mod sign;
 pub(crate) mod tag;
 pub(crate) mod tags;
 pub(crate) mod tree;
@@ -41,6 +43,9 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<(), Failu
         Command::Cache(args) => cache::run(args, session).await,
         Command::Gc(args) => gc::run(args, session).await,
         Command::Serve(args) => serve::run(args, session).await,
+        Command::Sign(args) => sign::sign(args, session).await,
+        Command::Attest(args) => sign::attest(args, session).await,
+        Command::GenerateKeyPair(args) => key_pair::run(args, session).await,
         Command::Verify(args) => verify::run(args, session).await,
         Command::VerifyBundle(args) => verify_bundle::run(args, session).await,
         Command::Policy(args) => policy::run(args, session).await,

@@ -11,6 +11,7 @@ mod log;
 mod plan;
 mod session;
 mod signals;
+mod signing;
 mod trust;
 mod ui;
 

@@ -83,6 +83,24 @@ pub enum Error {
         /// What is wrong.
         source: EvidenceError,
     },
+    /// No signature could be made.
+    #[cfg(feature = "sign")]
+    #[error("signing {location}")]
+    Sign {
+        /// The place, pinned to the manifest.
+        location: String,
+        /// The cause.
+        source: blob_policy::sign::SignError,
+    },
+    /// A bundle could not be published beside its manifest.
+    #[cfg(feature = "sign")]
+    #[error("attaching a bundle to {location}")]
+    Attach {
+        /// The place, pinned to the manifest.
+        location: String,
+        /// The cause.
+        source: blob_policy::sign::AttachError,
+    },
     /// Only verified archives are wanted, and no policy says which.
     #[error("{location} is not verified: verification is required, but no policy is configured")]
     NotVerified {
@@ -172,6 +190,14 @@ impl Error {
             Self::Index { source: IndexError::Data { .. }, .. } => ErrorKind::HashMismatch,
             Self::Policy { source, .. } => match source.registry_error().map(of_registry) {
                 Some(kind @ (ErrorKind::Authentication | ErrorKind::Network)) => kind,
+                _ => ErrorKind::Verification,
+            },
+            #[cfg(feature = "sign")]
+            Self::Attach { source: blob_policy::sign::AttachError::Registry { source, .. }, .. } => of_registry(source),
+            #[cfg(feature = "sign")]
+            Self::Sign { .. } | Self::Attach { .. } => ErrorKind::General,
+            Self::Evidence { source: EvidenceError::Registry { source, .. }, .. } => match of_registry(source) {
+                kind @ (ErrorKind::Authentication | ErrorKind::Network) => kind,
                 _ => ErrorKind::Verification,
             },
             Self::Evidence { .. } | Self::NotVerified { .. } => ErrorKind::Verification,

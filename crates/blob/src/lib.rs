@@ -13,6 +13,8 @@ mod pull;
 mod push;
 #[cfg(feature = "server")]
 pub mod serve;
+#[cfg(feature = "sign")]
+mod sign;
 mod tag;
 mod trust;
 mod verdicts;
@@ -28,6 +30,8 @@ pub use inspect::Inspection;
 pub use location::Location;
 pub use pull::{Archive, PullOptions};
 pub use push::{PushOptions, Pushed};
+#[cfg(feature = "sign")]
+pub use sign::{SignOptions, SignWith, Signed};
 pub use trust::PolicySource;
 #[cfg(feature = "trust")]
 pub use trust::spellings;

@@ -36,6 +36,10 @@ pub struct PushOptions {
     pub created: Option<Timestamp>,
     /// Repositories of the same registry that may hold the blobs: they are mounted from there.
     pub mount_from: Vec<Repository>,
+    /// Sign the archive before a tag points at it: a tag then never names something unsigned. An unchanged archive is
+    /// signed too unless it is already.
+    #[cfg(feature = "sign")]
+    pub sign: Option<crate::sign::SignWith>,
     /// Told of files and bytes; may cancel while the archive is made.
     pub progress: Option<Arc<dyn Progress>>,
 }
@@ -64,6 +68,9 @@ pub struct Pushed {
     pub data: PushedBlob,
     /// What was found in the directory; `None` for archives that existed.
     pub report: Option<CreateReport>,
+    /// The signature, if one was asked for.
+    #[cfg(feature = "sign")]
+    pub signed: Option<crate::sign::Signed>,
 }
 
 impl Pushed {
@@ -137,7 +144,7 @@ impl Client {
         old: Option<ArchiveManifest>,
         options: &PushOptions,
     ) -> Result<Pushed, Error> {
-        let pushed = destination.send(payload, old, options).await?;
+        let pushed = destination.send(self, payload, old, options).await?;
         let tags: Vec<Tag> = std::iter::once(destination.tag.clone()).chain(options.tags.iter().cloned()).collect();
         self.remember_tags(&destination.location, &tags, *pushed.digest()).await;
         if destination.location.reference().is_some() {
@@ -233,6 +240,7 @@ impl Destination {
 
     async fn send(
         &self,
+        client: &Client,
         payload: Payload,
         old: Option<ArchiveManifest>,
         options: &PushOptions,
@@ -242,7 +250,7 @@ impl Destination {
         annotations.entry(CREATED.into()).or_insert_with(|| created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
         let manifest = ArchiveManifest::build(&payload.index, (payload.data_digest, payload.data.size()), annotations);
         if let Some(old) = old.as_ref().filter(|old| old.same_but_for_created(&manifest)) {
-            return self.unchanged(old.clone(), payload.report, options).await;
+            return self.unchanged(client, old.clone(), payload.report, options).await;
         }
 
         let has = |digest: &Digest| old.as_ref().is_some_and(|old| old.holds(digest));
@@ -265,24 +273,67 @@ impl Destination {
             blob("index", manifest.index().digest, index),
             blob("data", payload.data_digest, payload.data),
         )?;
+        #[cfg(feature = "sign")]
+        let signed = self.sign(client, &manifest, options).await?;
+        #[cfg(not(feature = "sign"))]
+        let _ = client;
         let tags = std::iter::once(self.tag.clone()).chain(options.tags.iter().cloned());
         self.point(&manifest, tags).await?;
-        Ok(Pushed { manifest, unchanged: false, index, data, report: payload.report })
+        Ok(Pushed {
+            manifest,
+            unchanged: false,
+            index,
+            data,
+            report: payload.report,
+            #[cfg(feature = "sign")]
+            signed,
+        })
     }
 
     /// Nothing to send; only tags beyond the one that was looked at are set.
     async fn unchanged(
         &self,
+        client: &Client,
         manifest: ArchiveManifest,
         report: Option<CreateReport>,
         options: &PushOptions,
     ) -> Result<Pushed, Error> {
+        #[cfg(feature = "sign")]
+        let signed = self.sign(client, &manifest, options).await?;
+        #[cfg(not(feature = "sign"))]
+        let _ = client;
         let others: Vec<Tag> = options.tags.iter().filter(|tag| **tag != self.tag).cloned().collect();
         if !others.is_empty() {
             self.point(&manifest, others).await?;
         }
         let existing = PushedBlob::Existing;
-        Ok(Pushed { manifest, unchanged: true, index: existing, data: existing, report })
+        Ok(Pushed {
+            manifest,
+            unchanged: true,
+            index: existing,
+            data: existing,
+            report,
+            #[cfg(feature = "sign")]
+            signed,
+        })
+    }
+
+    /// Signs the very manifest that tags will point at, which is pushed without a tag first: whatever others do to the tag
+    /// meanwhile, nothing else is signed.
+    #[cfg(feature = "sign")]
+    async fn sign(
+        &self,
+        client: &Client,
+        manifest: &ArchiveManifest,
+        options: &PushOptions,
+    ) -> Result<Option<crate::sign::Signed>, Error> {
+        let Some(with) = &options.sign else { return Ok(None) };
+        self.point(manifest, []).await?;
+        let bytes = manifest.as_bytes().clone();
+        let held = blob_registry::Manifest { descriptor: Descriptor::of(media_type::IMAGE_MANIFEST, &bytes), bytes };
+        let (location, registry, repository) = (&self.location, &self.registry, &self.repository);
+        let place = crate::trust::Place { location, registry, repository, manifest: &held };
+        client.sign_manifest(&place, with.signer.as_ref(), &with.options).await.map(Some)
     }
 
     async fn point(&self, manifest: &ArchiveManifest, tags: impl IntoIterator<Item = Tag>) -> Result<(), Error> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use blob::core::Compression;
 use blob::core::create::{CreateReport, Presence, Reproducible, SkipCompression, UnstorableNames};
 use blob::registry::{PushedBlob, Repository, Tag, Target};
-use blob::{Location, PushOptions, Pushed};
+use blob::{Location, PushOptions, Pushed, SignWith};
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use jiff::Timestamp;
@@ -16,6 +16,7 @@ use crate::args::Format;
 use crate::error::Failure;
 use crate::plan;
 use crate::session::Session;
+use crate::signing::SigningArgs;
 use crate::ui::size::{count, human};
 
 mod filter;
@@ -102,6 +103,13 @@ pub(crate) struct PushArgs {
     /// Write the digest of the manifest to this file.
     #[arg(long, value_name = "FILE")]
     digest_file: Option<PathBuf>,
+
+    /// Sign the archive before the tag points at it; --key alone says so too.
+    #[arg(long)]
+    sign: bool,
+
+    #[command(flatten)]
+    signing: SigningArgs,
 }
 
 #[derive(Serialize)]
@@ -115,6 +123,10 @@ struct Report<'a> {
     uploaded_bytes: u64,
     index: Part,
     data: Part,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature_digest: Option<String>,
     #[serde(flatten)]
     contents: Option<Contents>,
 }
@@ -161,7 +173,10 @@ fn compression(typed: &str) -> Result<Compression, String> {
 pub(crate) async fn run(args: PushArgs, session: &Session) -> Result<(), Failure> {
     let location = plan::location(&args.reference)?;
     check_source(&args.dir)?;
-    let options = options(&args, session)?;
+    let mut options = options(&args, session)?;
+    if args.sign || args.signing.key.is_some() {
+        options.sign = Some(SignWith::new(args.signing.signer()?));
+    }
     let client = session.client(&[&location])?;
     let pushed = client.push(&location, &args.dir, &options).await;
     let pushed = pushed.map_err(|error| Failure::at(error, &location))?;
@@ -252,8 +267,15 @@ fn report<'a>(location: &Location, digest_ref: String, pushed: &Pushed, tags: &'
         uploaded_bytes: pushed.uploaded_bytes(),
         index: part(pushed.manifest.index(), pushed.index),
         data: part(pushed.manifest.data(), pushed.data),
+        signed: pushed.signed.is_some().then_some(true),
+        signature_digest: signature(pushed),
         contents: pushed.report.as_ref().map(contents),
     }
+}
+
+/// The manifest that carries the signature.
+fn signature(pushed: &Pushed) -> Option<String> {
+    pushed.signed.as_ref()?.referrer.map(|digest| digest.to_string())
 }
 
 fn contents(report: &CreateReport) -> Contents {
@@ -301,6 +323,9 @@ fn text(location: &Location, pushed: &Pushed, tags: &[Tag]) -> String {
         }
     }
     line("Uploaded", &human(pushed.uploaded_bytes()));
+    if let Some(signature) = signature(pushed) {
+        line("Signed", &signature);
+    }
     text
 }
 

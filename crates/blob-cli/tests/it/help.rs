@@ -4,8 +4,25 @@ use snapbox::str;
 
 use crate::support::{Place, stderr, stdout};
 
-const COMMANDS: [&str; 12] =
-    ["push", "pull", "cat", "ls", "tree", "cp", "inspect", "tag", "tags", "cache", "gc", "serve"];
+const COMMANDS: [&str; 17] = [
+    "sign",
+    "attest",
+    "generate-key-pair",
+    "verify",
+    "verify-bundle",
+    "push",
+    "pull",
+    "cat",
+    "ls",
+    "tree",
+    "cp",
+    "inspect",
+    "tag",
+    "tags",
+    "cache",
+    "gc",
+    "serve",
+];
 
 #[test]
 fn the_overview() {

@@ -16,3 +16,4 @@ mod signals;
 mod streams;
 mod support;
 mod text;
+mod trust;

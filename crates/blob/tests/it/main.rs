@@ -1,10 +1,13 @@
 //! Tests of the facade through its public interface, over real servers on loopback.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod bypass;
 mod caches;
 mod counts;
 mod errors;
+mod hostile;
 mod policy;
 mod round_trip;
 mod support;
 mod tamper;
+mod trust;

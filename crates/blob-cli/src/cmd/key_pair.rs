@@ -1,0 +1,84 @@
+//! `blob generate-key-pair`.
+
+use std::fs::OpenOptions;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use blob::policy::sign::{KeyKind, KeySigner as _, LocalKey};
+use clap::Args;
+use serde::Serialize;
+
+use crate::error::Failure;
+use crate::session::Session;
+
+const EXAMPLES: &str = "\
+Examples:
+  blob generate-key-pair release      writes release.key, for whoever signs, and release.pub, for everybody
+
+The private key is encrypted with the password in BLOB_KEY_PASSWORD, else one that is asked for; cosign reads it too.";
+
+/// Make a key pair to sign with: ECDSA over P-256.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct KeyPairArgs {
+    /// The name of the files, without .key and .pub.
+    #[arg(value_name = "NAME", default_value = "blob")]
+    name: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Report {
+    private_key: String,
+    public_key: String,
+    id: String,
+}
+
+pub(crate) async fn run(args: KeyPairArgs, session: &Session) -> Result<(), Failure> {
+    let file = |extension: &str| {
+        let mut name = args.name.clone().into_os_string();
+        name.push(extension);
+        PathBuf::from(name)
+    };
+    let (private, public) = (file(".key"), file(".pub"));
+    let password = password()?;
+    let key = LocalKey::generate(KeyKind::EcdsaP256).map_err(|error| Failure::from_chain(&error))?;
+    let encrypted = key.to_encrypted_pem(password.as_bytes()).map_err(|error| Failure::from_chain(&error))?;
+    write(&private, encrypted.as_bytes(), 0o600)?;
+    write(&public, key.public_key().to_pem().as_bytes(), 0o644)?;
+    let report = Report {
+        private_key: private.display().to_string(),
+        public_key: public.display().to_string(),
+        id: key.public_key().id().to_owned(),
+    };
+    session
+        .report(&report, || format!("Private key: {}\nPublic key: {}\n", report.private_key, report.public_key))
+        .await
+}
+
+/// The password of the new key, typed twice unless it is in the environment.
+fn password() -> Result<String, Failure> {
+    if let Ok(given) = std::env::var("BLOB_KEY_PASSWORD") {
+        return Ok(given);
+    }
+    if !std::io::stdin().is_terminal() {
+        let message = "the new key needs a password, and nobody is there to ask";
+        return Err(Failure::usage(message).with_hint("set BLOB_KEY_PASSWORD; empty is allowed, and protects nothing"));
+    }
+    let ask =
+        |prompt: &str| rpassword::prompt_password(prompt).map_err(|error| Failure::io("reading the password", &error));
+    let password = ask("Password for the new key: ")?;
+    if ask("Again: ")? == password { Ok(password) } else { Err(Failure::usage("the passwords differ")) }
+}
+
+/// Writes a file that is not there yet: an older key is never overwritten.
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::io(format!("writing {}", path.display()), &error);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    #[cfg(not(unix))]
+    let _ = mode;
+    let mut file = options.open(path).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)
+}

@@ -1,0 +1,261 @@
+//! Signing and verifying as a user does it: with keys, policy files and flags, on every command that reads.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::support::{Place, stderr, stdout};
+
+/// A pushed archive, and a key pair `k`.
+fn place() -> Place {
+    let place = Place::pushed();
+    keys(&place, "k");
+    place
+}
+
+fn keys(place: &Place, name: &str) {
+    place.assert(place.command(&format!("generate-key-pair {name}")).env("BLOB_KEY_PASSWORD", "secret")).success();
+}
+
+/// Runs a command with the password of the keys.
+fn run(place: &Place, line: &str) -> snapbox::cmd::OutputAssert {
+    place.assert(place.command(line).env("BLOB_KEY_PASSWORD", "secret"))
+}
+
+const READS: [&str; 8] = [
+    "pull HOST/team/project:v1 out",
+    "cat HOST/team/project:v1 README.md",
+    "ls HOST/team/project:v1",
+    "tree HOST/team/project:v1",
+    "inspect HOST/team/project:v1",
+    "cp HOST/team/project:v1:/README.md out/",
+    "verify HOST/team/project:v1",
+    "-o json ls HOST/team/project:v1",
+];
+
+#[test]
+fn push_sign_verify_pull() {
+    let place = place();
+    let by_key = "--key k.pub --insecure-ignore-tlog";
+    for read in READS {
+        let refused = run(&place, &format!("{read} {by_key}")).code(6);
+        let text = stderr(&refused);
+        assert!(text.contains("no signature found") && text.contains("blob sign"), "{read}: {text}");
+        assert_eq!(stdout(&refused), "", "{read}");
+    }
+    assert!(!place.path("out").exists(), "nothing was written");
+    let signed = stdout(&run(&place, "sign --key k.key HOST/team/project:v1").success());
+    assert!(signed.starts_with("Signed ") && signed.contains("Signature: sha256:"), "{signed}");
+    let again = stdout(&run(&place, "sign --key k.key HOST/team/project:v1").success());
+    assert!(again.contains("an equivalent signature was there"), "{again}");
+    for read in READS {
+        let read = run(&place, &format!("{read} {by_key}")).success();
+        assert_eq!(stderr(&read), "");
+    }
+    let verified = stdout(&run(&place, &format!("verify --explain {by_key} HOST/team/project:v1")).success());
+    assert!(verified.contains("Policies: 1 applied") && verified.contains("+ signed by the key"), "{verified}");
+    let json = stdout(&run(&place, &format!("-o json verify {by_key} HOST/team/project:v1")).success());
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&json["verified"], &json["status"], &json["policies_applied"]),
+        (&true.into(), &"verified".into(), &1.into())
+    );
+
+    // Another key, a log that is asked for, a person: none of them did this.
+    keys(&place, "other");
+    for (flags, reason) in [
+        ("--key other.pub --insecure-ignore-tlog", "does not verify"),
+        ("--key k.pub", "--insecure-ignore-tlog"),
+        ("--repo acme/app", "name its public key with --key"),
+        ("--certificate-identity a@b.c --certificate-oidc-issuer https://i", "made with a managed key"),
+        ("--key k.pub --insecure-ignore-tlog --repo acme/app --provenance", "made with a managed key"),
+    ] {
+        for read in ["cat HOST/team/project:v1 README.md", "verify HOST/team/project:v1"] {
+            let text = stderr(&run(&place, &format!("{read} {flags}")).code(6));
+            assert!(text.contains(reason), "{flags}: {text}");
+        }
+    }
+    let explained = run(&place, "verify --explain --key other.pub --insecure-ignore-tlog HOST/team/project:v1").code(6);
+    assert!(stdout(&explained).contains("  - sha256:"), "{}", stdout(&explained));
+}
+
+#[test]
+fn push_signs_before_it_tags() {
+    let place = Place::served();
+    keys(&place, "k");
+    let pushed = stdout(&run(&place, "push --key k.key --reproducible HOST/a/b:v1 project").success());
+    assert!(pushed.contains("  Signed: sha256:"), "{pushed}");
+    run(&place, "verify --key k.pub --insecure-ignore-tlog HOST/a/b:v1").success();
+    let unsigned =
+        place.assert(place.command("push --key k.key HOST/a/b:v2 project").env("BLOB_KEY_PASSWORD", "wrong"));
+    assert!(stderr(&unsigned.code(2)).contains("password"));
+    place.run("ls HOST/a/b:v2").code(3);
+}
+
+#[test]
+fn what_asks_for_nothing_verifies_nothing_and_says_so() {
+    let place = place();
+    for (line, reason) in [
+        ("verify HOST/team/project:v1", "no policy is for"),
+        ("pull --verify HOST/team/project:v1 out", "--verify without a policy"),
+        ("verify --certificate-identity a HOST/team/project:v1", "--certificate-oidc-issuer is missing"),
+        ("verify --certificate-oidc-issuer https://i HOST/team/project:v1", "--certificate-identity is missing"),
+        ("verify --tags v1 HOST/team/project:v1", "--repo"),
+        ("verify --repo acme HOST/team/project:v1", "is not a repository"),
+        ("verify --repo acme/app --tags  HOST/team/project:v1", ""),
+        ("verify --key missing.pub HOST/team/project:v1", "missing.pub"),
+        ("verify --key k.key HOST/team/project:v1", "private key"),
+        ("verify --policy missing.yaml HOST/team/project:v1", "missing.yaml"),
+        ("verify --policy-rego missing.rego HOST/team/project:v1", "none is named"),
+        ("verify --key k.pub --trusted-root missing.json HOST/team/project:v1", "missing.json"),
+        (
+            "cat --certificate-identity-regexp ( --certificate-oidc-issuer i HOST/team/project:v1 README.md",
+            "not usable",
+        ),
+    ] {
+        let failed = run(&place, line);
+        let text = stderr(&failed.code(2));
+        assert!(text.contains(reason), "{line}: {text}");
+    }
+}
+
+#[test]
+fn policy_files_decide_and_slips_in_them_are_found() {
+    let place = place();
+    run(&place, "sign --key k.key HOST/team/project:v1").success();
+    let write = |name: &str, text: &str| fs::write(place.path(name), text).unwrap();
+    write("signed.yaml", "signature: {key: {path: k.pub, transparency_log: none}}\n");
+    write("built.yaml", "provenance: {slsa: {repository: acme/app}}\n");
+    write("slip.yaml", "signature:\n  key:\n    pth: k.pub\n");
+    write("empty.yaml", "# nothing\n");
+    write("other.yaml", "policies: [{match: ^ghcr.io/, policy: {signature: {key: {path: k.pub}}}}]\n");
+    write("rules.rego", "package blob.policy\nallow if { some s in input.signatures; input.manifest.annotations }\n");
+    write("deny.rego", "package blob.policy\nallow := true\ndeny contains \"not on Fridays\"\n");
+    write("fail.yaml", "rego: {modules: fail.rego, signer: {key: {path: k.pub, transparency_log: none}}}\n");
+    write("fail.rego", "package blob.policy\nallow if to_number(\"x\") > 0\n");
+    let verify = |flags: &str| run(&place, &format!("verify {flags} HOST/team/project:v1"));
+    verify("--policy signed.yaml").success();
+    verify("--policy signed.yaml --policy-rego rules.rego").success();
+    for (flags, code, reason) in [
+        ("--policy signed.yaml --policy built.yaml", 6, "provenance by"),
+        ("--policy signed.yaml --policy-rego deny.rego", 6, "not on Fridays"),
+        ("--policy slip.yaml", 2, "slip.yaml:3:5: signature.key: unknown field `pth`"),
+        ("--policy slip.yaml", 2, "did you mean `path`?"),
+        ("--policy empty.yaml", 2, "an empty policy would verify nothing"),
+        ("--policy other.yaml", 2, "no policy is for"),
+    ] {
+        let text = stderr(&verify(flags).code(code));
+        assert!(text.contains(reason), "{flags}: {text}");
+    }
+    let text = stderr(&run(&place, "cat --policy other.yaml HOST/team/project:v1 README.md").code(6));
+    assert!(text.contains("not verified"), "{text}");
+    let checked = stdout(&run(&place, "policy check signed.yaml built.yaml other.yaml").success());
+    assert!(checked.contains("signed.yaml: ok"), "{checked}");
+    for (file, reason) in [("slip.yaml", "slip.yaml:3:5"), ("fail.yaml", "the rules failed")] {
+        let text = stderr(&run(&place, &format!("policy check {file}")).code(2));
+        assert!(text.contains(reason), "{text}");
+    }
+}
+
+#[test]
+fn policies_are_tested_on_saved_evidence() {
+    let place = Place::laid_out();
+    keys(&place, "k");
+    let sign = "sign --key k.key --no-upload --output-bundle b.json oci:layout:v1";
+    run(&place, sign).success();
+    let index: Value = serde_json::from_slice(&fs::read(place.path("layout/index.json")).unwrap()).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap().replace(':', "/");
+    fs::copy(place.path(format!("layout/blobs/{digest}")), place.path("manifest.json")).unwrap();
+    let policy = "--key k.pub --insecure-ignore-tlog";
+    run(&place, &format!("policy test {policy} --bundle b.json manifest.json")).success();
+    let refused = run(&place, &format!("policy test {policy} manifest.json")).code(6);
+    assert!(stdout(&refused).contains("no signature found"), "{}", stdout(&refused));
+    // The same evidence, beside a layout that holds none.
+    run(&place, &format!("verify {policy} oci:layout:v1")).code(6);
+    run(&place, &format!("verify {policy} --bundle b.json oci:layout:v1")).success();
+    run(&place, "policy test manifest.json").code(2);
+}
+
+#[test]
+fn attestations_are_attached_and_judged() {
+    let place = place();
+    fs::write(place.path("scan.json"), "{\"found\": 0}").unwrap();
+    fs::write(
+        place.path("rules.rego"),
+        "package blob.policy\nallow if { some a in input.attestations; a.predicate.found == 0 }\n",
+    )
+    .unwrap();
+    let rules = "--key k.pub --insecure-ignore-tlog --policy-rego rules.rego";
+    run(&place, "sign --key k.key HOST/team/project:v1").success();
+    run(&place, &format!("verify {rules} HOST/team/project:v1")).code(6);
+    run(&place, "attest --key k.key --type https://example.com/scan/v1 --predicate scan.json HOST/team/project:v1")
+        .success();
+    run(&place, &format!("verify {rules} HOST/team/project:v1")).success();
+    for (line, reason) in [
+        ("attest --key k.key --type nonsense --predicate scan.json HOST/team/project:v1", "nonsense"),
+        ("attest --key k.key --type spdx --predicate rules.rego HOST/team/project:v1", "is not JSON"),
+        ("attest --type spdx --predicate scan.json HOST/team/project:v1", "nothing to sign with"),
+    ] {
+        let text = stderr(&run(&place, line).code(2));
+        assert!(text.contains(reason), "{line}: {text}");
+    }
+}
+
+/// The public conformance cases; `None`, said aloud, where they are not at hand.
+#[allow(clippy::print_stderr)] // a test that did not run says so
+fn cases() -> Option<PathBuf> {
+    let Some(dir) = std::env::var_os("BLOB_FIXTURES") else {
+        eprintln!("not run: BLOB_FIXTURES");
+        return None;
+    };
+    Some(PathBuf::from(dir).join("sigstore"))
+}
+
+#[test]
+fn bundles_are_verified_as_the_conformance_suite_asks() {
+    let Some(all) = cases() else { return };
+    let (place, folder) = (Place::offline(), all.join("bundle-verify"));
+    let text = |path: PathBuf| fs::read_to_string(path).ok().map(|text| text.trim().to_owned());
+    let identity = "https://github.com/sigstore-conformance/extremely-dangerous-public-oidc-beacon/.github/workflows/extremely-dangerous-oidc-beacon.yml@refs/heads/main";
+    let (mut count, mut wrong) = (0, Vec::new());
+    for entry in fs::read_dir(&folder).unwrap() {
+        let case = entry.unwrap().path();
+        if !case.is_dir() {
+            continue;
+        }
+        let name = case.file_name().unwrap().to_string_lossy().into_owned();
+        let own = case.join("artifact");
+        let artifact = if own.exists() { own } else { folder.join("a.txt") };
+        let digest = digest_of(&artifact);
+        let own_root = case.join("trusted_root.json");
+        let root = if own_root.exists() { own_root } else { all.join("production_trusted_root.json") };
+        for artifact in [artifact.display().to_string(), digest] {
+            let mut command = place.command("verify-bundle");
+            command.arg("--bundle").arg(case.join("bundle.sigstore.json")).arg("--trusted-root").arg(&root);
+            if case.join("key.pub").exists() {
+                command.arg("--key").arg(case.join("key.pub"));
+            } else {
+                let issuer = "https://token.actions.githubusercontent.com";
+                command
+                    .arg("--certificate-identity")
+                    .arg(text(case.join("identity")).unwrap_or_else(|| identity.into()));
+                command
+                    .arg("--certificate-oidc-issuer")
+                    .arg(text(case.join("issuer")).unwrap_or_else(|| issuer.into()));
+            }
+            let output = command.arg(&artifact).output().unwrap();
+            count += 1;
+            if output.status.success() == name.ends_with("_fail") {
+                wrong.push(format!("{name} as {artifact}: {}", String::from_utf8_lossy(&output.stderr)));
+            }
+        }
+    }
+    assert!(count >= 78, "only {count} cases found");
+    assert!(wrong.is_empty(), "{} of {count} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn digest_of(path: &Path) -> String {
+    let output = std::process::Command::new("sha256sum").arg(path).output().unwrap();
+    format!("sha256:{}", String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap())
+}

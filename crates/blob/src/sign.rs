@@ -1,0 +1,182 @@
+//! Signing and attesting: bundles beside the manifest that they are about.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use blob_core::Digest;
+use blob_policy::EvidenceError;
+use blob_policy::sign::{Attached, SignedBundle, Signer, Statement, attach};
+use blob_policy::sigstore::{Claims, KeyRing, SigstoreLimits, Trust, TrustedKey};
+use blob_registry::{Descriptor, Manifest, Registry, Repository};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::location::Location;
+use crate::pull::PullOptions;
+use crate::trust::Place;
+
+/// How something is signed.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct SignOptions {
+    /// Said of the manifest under the signature, as `cosign sign -a` does.
+    pub annotations: BTreeMap<String, String>,
+    /// Sign the bytes of the manifest themselves instead of a statement, for verifiers that know no statements.
+    pub message: bool,
+    /// Make the bundle and publish nothing.
+    pub no_upload: bool,
+    /// Sign even if an equivalent bundle is there.
+    pub again: bool,
+    /// A bundle that verifies with this and says the same is equivalent. Without it that is a bundle by the signer's own
+    /// key, logged or not; signers with certificates then always sign.
+    pub equivalent: Option<Trust>,
+}
+
+/// A signature or attestation.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Signed {
+    /// What was signed, pinned to its digest.
+    pub location: Location,
+    /// Media type, digest and size of what was signed.
+    pub subject: Descriptor,
+    /// The bundle that was made; `None` if an equivalent one was there.
+    pub bundle: Option<SignedBundle>,
+    /// The manifest that carries the bundle, made now or before; `None` if nothing was to be published.
+    pub referrer: Option<Digest>,
+}
+
+/// A signer, and how it signs what is pushed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SignWith {
+    /// Who signs.
+    pub signer: Arc<dyn Signer>,
+    /// How.
+    pub options: SignOptions,
+}
+
+impl SignWith {
+    /// Signs with `signer` and the defaults.
+    pub fn new(signer: Arc<dyn Signer>) -> Self {
+        Self { signer, options: SignOptions::default() }
+    }
+}
+
+impl Client {
+    /// Signs what is at `location`: an archive, or any other manifest. A tag is resolved once, and the digest is what is
+    /// signed; where no tag can be believed, name a digest. Signing again says the same, and changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Sign`], [`Error::Attach`], [`Error::Registry`].
+    ///
+    /// # Cancellation
+    /// What was uploaded stays, and does no harm.
+    pub async fn sign(&self, location: &Location, signer: &dyn Signer, options: &SignOptions) -> Result<Signed, Error> {
+        let (registry, repository, manifest) = self.fresh_manifest(location).await?;
+        let place = Place { location, registry: &registry, repository: &repository, manifest: &manifest };
+        self.sign_manifest(&place, signer, options).await
+    }
+
+    /// Attaches a signed statement with `predicate`, of type `predicate_type`, to what is at `location`.
+    ///
+    /// # Errors
+    /// As [`sign`](Self::sign); [`Error::Options`] for a predicate that is no JSON object or a type that is no URI.
+    pub async fn attest(
+        &self,
+        location: &Location,
+        signer: &dyn Signer,
+        predicate_type: &str,
+        predicate: serde_json::Value,
+        options: &SignOptions,
+    ) -> Result<Signed, Error> {
+        let (registry, repository, manifest) = self.fresh_manifest(location).await?;
+        let place = Place { location, registry: &registry, repository: &repository, manifest: &manifest };
+        let statement = Statement::attestation(manifest.descriptor.digest, predicate_type, predicate);
+        let statement = statement.map_err(|error| Error::Options(error.to_string()))?;
+        self.publish(&place, signer, Some(&said(statement, options)), options).await
+    }
+
+    async fn fresh_manifest(&self, location: &Location) -> Result<(Arc<dyn Registry>, Repository, Manifest), Error> {
+        let mut pull = PullOptions::default();
+        pull.skip_cache = true;
+        self.manifest_with(location, &pull).await
+    }
+
+    /// Signs a manifest whose bytes are here.
+    pub(crate) async fn sign_manifest(
+        &self,
+        place: &Place<'_>,
+        signer: &dyn Signer,
+        options: &SignOptions,
+    ) -> Result<Signed, Error> {
+        let statement = said(Statement::signature(place.manifest.descriptor.digest), options);
+        self.publish(place, signer, (!options.message).then_some(&statement), options).await
+    }
+
+    /// Signs the statement, or else the manifest itself, and attaches the bundle.
+    async fn publish(
+        &self,
+        place: &Place<'_>,
+        signer: &dyn Signer,
+        statement: Option<&Statement>,
+        options: &SignOptions,
+    ) -> Result<Signed, Error> {
+        let subject = place.manifest.descriptor.clone();
+        let location = place.pinned();
+        if !options.again && !options.no_upload {
+            let referrer = self.equivalent(place, signer, statement, options).await?;
+            if referrer.is_some() {
+                return Ok(Signed { location, subject, bundle: None, referrer });
+            }
+        }
+        let made = match statement {
+            Some(statement) => signer.sign(statement).await,
+            None => signer.sign_message(&place.manifest.bytes).await,
+        };
+        let bundle = made.map_err(|source| Error::Sign { location: location.to_string(), source })?;
+        let referrer = if options.no_upload {
+            None
+        } else {
+            let attached = attach(place.registry.as_ref(), place.repository, &subject, &bundle).await;
+            let Attached { manifest, .. } =
+                attached.map_err(|source| Error::Attach { location: location.to_string(), source })?;
+            Some(manifest)
+        };
+        Ok(Signed { location, subject, bundle: Some(bundle), referrer })
+    }
+
+    /// The referrer that says the same under a signature that counts as the signer's.
+    async fn equivalent(
+        &self,
+        place: &Place<'_>,
+        signer: &dyn Signer,
+        statement: Option<&Statement>,
+        options: &SignOptions,
+    ) -> Result<Option<Digest>, Error> {
+        let own = || {
+            let ring = KeyRing::new(vec![TrustedKey::new(signer.public_key()?.clone())])?;
+            Some(Trust::UnloggedKeys(Arc::new(ring)))
+        };
+        let Some(trust) = options.equivalent.clone().or_else(own) else { return Ok(None) };
+        let (evidence, reference) = (place.evidence(self), place.location.to_string());
+        let subject = place.subject(&evidence, &reference)?;
+        let claims = match Claims::of(&subject, &trust, &SigstoreLimits::default()).await {
+            Ok(claims) => claims,
+            // Too much to look through is no reason not to sign.
+            Err(EvidenceError::Limit { .. }) => return Ok(None),
+            Err(source) => return Err(Error::Evidence { location: place.pinned().to_string(), source }),
+        };
+        let wanted = statement.map(Statement::to_bytes);
+        let same = claims.verified.iter().find(|claim| {
+            let said = claim.verified().statement();
+            said.map(|said| said.bytes()) == wanted.as_ref()
+        });
+        Ok(same.map(|claim| *claim.referrer()))
+    }
+}
+
+/// The statement with the annotations that were asked for.
+fn said(statement: Statement, options: &SignOptions) -> Statement {
+    options.annotations.iter().fold(statement, |statement, (name, value)| statement.annotation(name, value))
+}

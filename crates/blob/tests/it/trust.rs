@@ -1,0 +1,136 @@
+//! Signing, verifying, and what it costs.
+
+use std::sync::Arc;
+
+use blob::policy::sign::KeyedSigner;
+use blob::policy::{BundleEvidence, Evidence};
+use blob::registry::PageRequest;
+use blob::{Client, PullOptions, PushOptions, SignOptions, SignWith, VerifyOptions};
+use blob_testkit::proxy::ProxyOptions;
+use serde_json::json;
+
+use crate::bypass::{Bench, chain};
+use crate::support::{at, client, proxy, serve, tree};
+
+const KEY: &str = "signature: {key: {path: key.pub, transparency_log: none}}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verification_costs_three_requests_beside_the_manifest() {
+    let (server, files) = (serve().await, tree(71, 3));
+    let bench = Bench::new().await;
+    let mut options = PushOptions::default();
+    options.sign = Some(SignWith::new(Arc::new(KeyedSigner::new(Arc::new(bench.key.clone())))));
+    client().push(&at(server.local_addr(), "v1"), files.path(), &options).await.unwrap();
+    let proxy = proxy(server.local_addr(), ProxyOptions::default());
+    let rules = "allow if { some s in input.signatures; startswith(input.manifest.reference, \"127.0.0.1\") }";
+    bench.rules(rules);
+    // Several policies read the evidence once.
+    let policies = format!("{KEY}\nrego: {{modules: rules.rego}}\n");
+    let judged = Client::builder().policies_from(bench.set(&policies)).build().unwrap();
+    let opened = judged.pull(&at(proxy.addr(), "v1"), &PullOptions::default()).await;
+    let archive = opened.unwrap_or_else(|e| panic!("{}", chain(&e)));
+    assert_eq!(archive.manifest().report().unwrap().checks.len(), 2);
+    let asked = proxy.take();
+    assert!(asked.len() <= 1 + 3, "{asked:?}");
+    // A verdict that was just reached costs nothing.
+    judged.pull(&at(proxy.addr(), "v1"), &PullOptions::default()).await.unwrap();
+    assert_eq!(proxy.take().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_again_changes_nothing_and_says_so() {
+    let bench = Bench::new().await;
+    let (signer, location) = (KeyedSigner::new(Arc::new(bench.key.clone())), bench.location());
+    let mut options = SignOptions::default();
+    let first = client().sign(&location, &signer, &options).await.unwrap();
+    assert!(first.bundle.is_some() && first.subject.digest == bench.digest);
+    let second = client().sign(&location, &signer, &options).await.unwrap();
+    assert!(second.bundle.is_none());
+    assert_eq!(second.referrer, first.referrer);
+    // Another key, other annotations, and the plain form are something else.
+    let other = KeyedSigner::new(Arc::new(bench.other.clone()));
+    assert!(client().sign(&location, &other, &options).await.unwrap().bundle.is_some());
+    options.annotations.insert("release".into(), "1".into());
+    assert!(client().sign(&location, &signer, &options).await.unwrap().bundle.is_some());
+    assert!(client().sign(&location, &signer, &options).await.unwrap().bundle.is_none());
+    options.annotations.clear();
+    options.message = true;
+    assert!(client().sign(&location, &signer, &options).await.unwrap().bundle.is_some());
+    assert!(client().sign(&location, &signer, &options).await.unwrap().bundle.is_none());
+    options.again = true;
+    options.no_upload = true;
+    let kept = client().sign(&location, &signer, &options).await.unwrap();
+    assert!(kept.bundle.is_some() && kept.referrer.is_none());
+    bench.admitted(KEY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attestations_are_claims_of_their_type() {
+    let bench = Bench::new().await;
+    let signer = KeyedSigner::new(Arc::new(bench.key.clone()));
+    let options = SignOptions::default();
+    let kind = "https://example.com/scan/v1";
+    let made = client().attest(&bench.location(), &signer, kind, json!({"found": 0}), &options).await.unwrap();
+    assert!(made.bundle.is_some());
+    let again = client().attest(&bench.location(), &signer, kind, json!({"found": 0}), &options).await.unwrap();
+    assert!(again.bundle.is_none());
+    bench.rules("allow if { some a in input.attestations; a.predicate.found == 0 }");
+    bench.admitted("rego: {modules: rules.rego, signer: {key: {path: key.pub, transparency_log: none}}}").await;
+    for (kind, predicate) in [("no uri", json!({})), (kind, json!([1]))] {
+        let error = client().attest(&bench.location(), &signer, kind, predicate, &options).await.unwrap_err();
+        assert_eq!(error.kind(), blob::ErrorKind::Usage, "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_pushed_is_signed_before_the_tag_points_at_it() {
+    let (server, files) = (serve().await, tree(72, 3));
+    let bench = Bench::new().await;
+    let location = at(server.local_addr(), "v1");
+    let mut options = PushOptions::default();
+    options.sign = Some(SignWith::new(Arc::new(KeyedSigner::new(Arc::new(bench.key.clone())))));
+    let proxy = proxy(server.local_addr(), ProxyOptions::default());
+    let pushed = client().push(&at(proxy.addr(), "v1"), files.path(), &options).await.unwrap();
+    assert_eq!(pushed.signed.as_ref().unwrap().subject.digest, *pushed.digest());
+    let puts: Vec<String> =
+        proxy.take().iter().filter(|seen| seen.method == "PUT").map(|seen| seen.path.clone()).collect();
+    let manifests: Vec<_> = puts.iter().filter(|target| target.contains("/manifests/")).collect();
+    assert!(manifests.last().unwrap().ends_with("/manifests/v1"), "{manifests:?}");
+    assert_eq!(manifests.iter().filter(|target| target.ends_with("/manifests/v1")).count(), 1, "{manifests:?}");
+    // Somebody else moves the tag; signing what was pushed still signs that.
+    let other = tree(73, 2);
+    client().push(&location, other.path(), &PushOptions::default()).await.unwrap();
+    let pinned = location.with_target((*pushed.digest()).into());
+    let judged = Client::builder().policies_from(bench.set(KEY)).build().unwrap();
+    judged.fetch(&pinned).await.unwrap();
+    judged.fetch(&location).await.map(drop).unwrap_err();
+    // Pushing the same again does not pile signatures up.
+    let again = client().push(&location, files.path(), &options).await.unwrap();
+    let (registry, repository) = client().registry(&location).await.unwrap();
+    let found = registry.referrers(&repository, again.digest(), None, &PageRequest::first()).await.unwrap();
+    let unchanged = client().push(&location, files.path(), &options).await.unwrap();
+    assert!(unchanged.unchanged && unchanged.signed.unwrap().bundle.is_none());
+    let later = registry.referrers(&repository, again.digest(), None, &PageRequest::first()).await.unwrap();
+    assert_eq!(found.items.len(), later.items.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verifying_reports_every_policy_and_takes_evidence_from_files() {
+    let bench = Bench::new().await;
+    let signer = KeyedSigner::new(Arc::new(bench.key.clone()));
+    let mut options = SignOptions::default();
+    options.no_upload = true;
+    let made = client().sign(&bench.location(), &signer, &options).await.unwrap();
+    let policies = format!("{KEY}\nprovenance: {{slsa: {{repository: acme/app}}}}\n");
+    let judged = Client::builder().policies_from(bench.set(&policies)).build().unwrap();
+    let mut verify = VerifyOptions::default();
+    let none = judged.verify(&bench.location(), &verify).await.unwrap();
+    assert_eq!(none.outcomes().iter().filter(|outcome| outcome.verdict.is_err()).count(), 2);
+    let bundles: Arc<dyn Evidence> = Arc::new(BundleEvidence::new([made.bundle.unwrap().bytes().clone()]));
+    verify.evidence = Some(bundles);
+    let half = judged.verify(&bench.location(), &verify).await.unwrap();
+    assert!(half.outcomes()[0].verdict.is_ok() && half.outcomes()[1].verdict.is_err());
+    assert!(!half.is_admitted() && half.into_error().unwrap().is_policy_violation());
+    let nothing = client().verify(&bench.location(), &verify).await.map(drop).unwrap_err();
+    assert!(nothing.is_policy_violation());
+}
