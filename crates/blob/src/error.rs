@@ -92,6 +92,10 @@ pub enum Error {
         /// The cause.
         source: blob_policy::sign::SignError,
     },
+    /// What was to be attested cannot be said.
+    #[cfg(feature = "sign")]
+    #[error("the attestation cannot be made")]
+    Statement(#[source] blob_policy::sign::StatementError),
     /// A bundle could not be published beside its manifest.
     #[cfg(feature = "sign")]
     #[error("attaching a bundle to {location}")]
@@ -183,6 +187,8 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             _ if self.is_offline() => ErrorKind::Network,
+            #[cfg(feature = "sign")]
+            Self::Statement(_) => ErrorKind::Usage,
             Self::InvalidReference { .. } | Self::Incomplete { .. } | Self::Options(_) | Self::Cache { .. } => {
                 ErrorKind::Usage
             }

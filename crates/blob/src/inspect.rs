@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use blob_core::{ArchiveIndex, Compression};
 use blob_policy::Trusted;
+#[cfg(feature = "trust")]
+use blob_registry::media_type;
 use blob_registry::{Descriptor, PageRequest, Registry, RegistryError, Repository};
 
 use crate::archive_manifest::ArchiveManifest;
@@ -98,5 +100,22 @@ impl Inspection {
         let detail = format!("there are more than {MAX_PAGES} pages of them");
         let source = RegistryError::Protocol { action: format!("{} referrers read", found.len()), detail };
         Err(Error::Registry { action: action(), source })
+    }
+
+    /// Every bundle about this archive, verified with `trust`: who said what, and when. Whether these are the signers one wants,
+    /// is not asked.
+    ///
+    /// # Errors
+    /// [`Error::Evidence`] when the registry fails, or has more than is looked at.
+    #[cfg(feature = "trust")]
+    pub async fn claims(&self, trust: &blob_policy::sigstore::Trust) -> Result<blob_policy::sigstore::Claims, Error> {
+        use blob_policy::{EvidenceLimits, RegistryEvidence, Subject, sigstore};
+        let (registry, repository) = (Arc::clone(&self.registry), self.repository.clone());
+        let bytes = self.manifest.as_bytes();
+        let descriptor = Descriptor::new(media_type::IMAGE_MANIFEST, *self.manifest.digest(), bytes.len() as u64);
+        let evidence = RegistryEvidence::new(registry, repository, descriptor.digest, EvidenceLimits::default());
+        let failed = |source| Error::Evidence { location: self.location.to_string(), source };
+        let subject = Subject::new(&descriptor, bytes, &evidence).map_err(failed)?;
+        sigstore::Claims::collect(&subject, trust, &sigstore::SigstoreLimits::default()).await.map_err(failed)
     }
 }

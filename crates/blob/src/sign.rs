@@ -81,7 +81,7 @@ impl Client {
     /// Attaches a signed statement with `predicate`, of type `predicate_type`, to what is at `location`.
     ///
     /// # Errors
-    /// As [`sign`](Self::sign); [`Error::Options`] for a predicate that is no JSON object or a type that is no URI.
+    /// As [`sign`](Self::sign); [`Error::Statement`] for a predicate that is no JSON object or a type that is no URI.
     pub async fn attest(
         &self,
         location: &Location,
@@ -93,7 +93,7 @@ impl Client {
         let (registry, repository, manifest) = self.fresh_manifest(location).await?;
         let place = Place { location, registry: &registry, repository: &repository, manifest: &manifest };
         let statement = Statement::attestation(manifest.descriptor.digest, predicate_type, predicate);
-        let statement = statement.map_err(|error| Error::Options(error.to_string()))?;
+        let statement = statement.map_err(Error::Statement)?;
         self.publish(&place, signer, Some(&said(statement, options)), options).await
     }
 

@@ -1,5 +1,7 @@
 //! `blob inspect`.
 
+mod signers;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -8,6 +10,7 @@ use blob::{ARTIFACT_TYPE, CREATED, Inspection};
 use clap::Args;
 use serde::Serialize;
 
+use self::signers::Signer;
 use crate::args::Caching;
 use crate::error::Failure;
 use crate::plan;
@@ -34,7 +37,8 @@ pub(crate) struct InspectArgs {
     #[arg(value_name = "REF")]
     reference: String,
 
-    /// List what refers to the archive, such as signatures. Nothing about them is verified.
+    /// List what refers to the archive, and who signed what and when: verified or not, and said so. Whether to trust who signed
+    /// is for a policy to say; keys are known if they are named by --key.
     #[arg(long)]
     referrers: bool,
 
@@ -64,6 +68,8 @@ struct Report {
     signatures: Option<Vec<Referrer>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attestations: Option<Vec<Referrer>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signers: Option<Vec<Signer>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     referrers: Option<Vec<Referrer>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -103,13 +109,22 @@ pub(crate) async fn run(args: InspectArgs, session: &Session) -> Result<(), Fail
     } else {
         None
     };
-    let report = report(location.to_string(), &inspected, referrers);
+    let signers = match referrers {
+        Some(_) => Some(signers::signers(&inspected, &args.trust.wanted, &location).await?),
+        None => None,
+    };
+    let report = report(location.to_string(), &inspected, referrers, signers);
     Session::log_traffic(&client);
     // What was asked for is data, which is printed in quiet too.
     session.print(crate::ui::record::render(session.options.output, &report, || text(&report))).await
 }
 
-fn report(reference: String, inspected: &Inspection, referrers: Option<Vec<Descriptor>>) -> Report {
+fn report(
+    reference: String,
+    inspected: &Inspection,
+    referrers: Option<Vec<Descriptor>>,
+    signers: Option<Vec<Signer>>,
+) -> Report {
     let manifest = inspected.manifest();
     let blob = |descriptor: &Descriptor| Blob { digest: descriptor.digest.to_string(), size: descriptor.size };
     let referrers: Option<Vec<Referrer>> = referrers.map(|found| found.into_iter().map(referrer).collect());
@@ -136,6 +151,7 @@ fn report(reference: String, inspected: &Inspection, referrers: Option<Vec<Descr
         data: blob(manifest.data()),
         signatures: of(|kind| kind.starts_with(BUNDLE)),
         attestations: of(|kind| kind == ATTESTATION),
+        signers,
         referrers,
         annotations: manifest.annotations().clone(),
     }
@@ -179,6 +195,12 @@ fn text(report: &Report) -> String {
         let _ = writeln!(text, "{heading}:");
         for one in list {
             let _ = writeln!(text, "  {}  {}", one.digest, shown(one.artifact_type.as_bytes()));
+        }
+    }
+    if let Some(signers) = report.signers.as_ref().filter(|signers| !signers.is_empty()) {
+        text.push_str("Signed by:\n");
+        for signer in signers {
+            let _ = writeln!(text, "  {}", shown(signer.sentence().as_bytes()));
         }
     }
     if !report.annotations.is_empty() {

@@ -62,6 +62,12 @@ fn push_sign_verify_pull() {
         (&true.into(), &"verified".into(), &1.into())
     );
 
+    let known =
+        stdout(&run(&place, "inspect --referrers --key k.pub --insecure-ignore-tlog HOST/team/project:v1").success());
+    assert!(known.contains("Signed by:\n  the key ") && known.contains("(verified)"), "{known}");
+    let unknown = stdout(&run(&place, "inspect --referrers HOST/team/project:v1").success());
+    assert!(unknown.contains("not verified: the bundle was made with a managed key"), "{unknown}");
+
     // Another key, a log that is asked for, a person: none of them did this.
     keys(&place, "other");
     for (flags, reason) in [

@@ -27,12 +27,16 @@ pub struct PolicyRule {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct PolicySpec {
     /// Who must have signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<SignatureSpec>,
     /// How it must have been built.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub provenance: Option<ProvenanceSpec>,
     /// What rules must allow it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rego: Option<RegoSpec>,
     /// A `trusted_root.json` instead of that of the caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub trusted_root: Option<PathBuf>,
 }
 
@@ -71,12 +75,16 @@ impl<'de> Deserialize<'de> for PolicySpec {
 #[serde(try_from = "SignatureWritten")]
 pub struct SignatureSpec {
     /// Holders of certificates by name and issuer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keyless: Vec<KeylessSpec>,
     /// GitHub Actions workflows by repository.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub github: Vec<GithubSpec>,
     /// Public keys.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<KeySpec>,
     /// How many of them must have signed; 1 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<usize>,
 }
 
@@ -85,22 +93,22 @@ pub struct SignatureSpec {
 #[serde(deny_unknown_fields, rename = "keyless")]
 pub struct KeylessSpec {
     /// The issuer, exactly.
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
     /// A regular expression over the whole issuer.
-    #[serde(default, deserialize_with = "regex")]
+    #[serde(default, deserialize_with = "regex", skip_serializing_if = "Option::is_none")]
     pub issuer_regex: Option<String>,
     /// The name. `*` stands for anything within a part between slashes, `**` for anything.
-    #[serde(default, alias = "subject", deserialize_with = "glob")]
+    #[serde(default, alias = "subject", deserialize_with = "glob", skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
     /// Take the name as it is: `*` stands for itself.
     #[serde(default)]
     pub exact: bool,
     /// A regular expression over the whole name.
-    #[serde(default, alias = "subject_regex", deserialize_with = "regex")]
+    #[serde(default, alias = "subject_regex", deserialize_with = "regex", skip_serializing_if = "Option::is_none")]
     pub identity_regex: Option<String>,
     /// What else the certificate must say, with wildcards as in the name.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<String, String>,
 }
 
@@ -111,31 +119,31 @@ pub struct GithubSpec {
     /// `owner/name` of what was built.
     pub repository: String,
     /// Branches.
-    #[serde(default, alias = "branch", deserialize_with = "globs")]
+    #[serde(default, alias = "branch", deserialize_with = "globs", skip_serializing_if = "Vec::is_empty")]
     pub branches: Vec<String>,
     /// Tags.
-    #[serde(default, alias = "tag", deserialize_with = "globs")]
+    #[serde(default, alias = "tag", deserialize_with = "globs", skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// Refs.
-    #[serde(default, alias = "ref", deserialize_with = "globs")]
+    #[serde(default, alias = "ref", deserialize_with = "globs", skip_serializing_if = "Vec::is_empty")]
     pub refs: Vec<String>,
     /// The workflow file that was started.
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub workflow: Option<String>,
     /// The reusable workflow that signs.
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub signer_workflow: Option<String>,
     /// Events that may start it.
-    #[serde(default, alias = "trigger", deserialize_with = "one_or_many")]
+    #[serde(default, alias = "trigger", deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub triggers: Vec<String>,
     /// Refuse runners that the owner hosts.
     #[serde(default)]
     pub deny_self_hosted: bool,
     /// The host of a GitHub Enterprise server, with `issuer`.
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
     /// The issuer of that server.
-    #[serde(default, deserialize_with = "text")]
+    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
 }
 
@@ -159,8 +167,10 @@ pub struct KeySpec {
     /// Whether its signatures must be in a log.
     pub transparency_log: LogUse,
     /// Signatures made earlier do not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub not_before: Option<Timestamp>,
     /// Signatures made later do not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Timestamp>,
 }
 
@@ -176,22 +186,30 @@ impl KeySpec {
 #[serde(try_from = "ProvenanceWritten")]
 pub struct ProvenanceSpec {
     /// The builder's identifier, with wildcards.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub builder: Option<String>,
     /// `owner/name` on GitHub, or `https://host/path`; with wildcards.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
     /// A regular expression over the whole `https://host/path`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub repository_regex: Option<String>,
     /// Branches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub branches: Vec<String>,
     /// Tags.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// Refs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refs: Vec<String>,
     /// The workflow file, by its path.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub workflow: Option<String>,
     /// Read version 0.2 too.
     pub allow_v0_2: bool,
     /// Who may have signed it; without, see [`PolicyRule::build`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub signer: Option<SignatureSpec>,
 }
 
@@ -200,13 +218,13 @@ pub struct ProvenanceSpec {
 #[serde(deny_unknown_fields, rename = "rego")]
 pub struct RegoSpec {
     /// Files with modules; one at least is of the package `blob.policy`.
-    #[serde(alias = "module", deserialize_with = "one_or_many")]
+    #[serde(alias = "module", deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<PathBuf>,
     /// JSON files that the rules see as `data`.
-    #[serde(default, deserialize_with = "one_or_many")]
+    #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<PathBuf>,
     /// Whose claims the rules see; without, see [`PolicyRule::build`].
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub signer: Option<SignatureSpec>,
 }
 

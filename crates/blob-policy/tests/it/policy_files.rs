@@ -150,6 +150,10 @@ fn both_dialects_and_all_that_is_documented_build() {
         ),
     ] {
         let file = parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
+        // What is read can be written, and read again: configurations are put together of layers.
+        let written = yaml_serde::to_string(&file.rules[0].policy).unwrap();
+        let again = parse(&written).unwrap_or_else(|e| panic!("{written}: {e}"));
+        assert_eq!(again.rules, file.rules, "{written}");
         let built = file.rules[0].build(&context).unwrap_or_else(|e| panic!("{text}: {e:?}"));
         assert_eq!(built.len(), names.len(), "{text}");
         for (policy, name) in built.iter().zip(names) {

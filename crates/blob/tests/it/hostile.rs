@@ -9,7 +9,7 @@ use blob::core::{ByteSource, ByteStream, Digest};
 use blob::registry::memory::MemoryRegistry;
 use blob::registry::{
     BlobReader, Descriptor, ErrorCode, Manifest, Page, PageRequest, PushBlob, PushManifest, PushedBlob, PushedManifest,
-    Registry, RegistryError, Repository, Tag, Target,
+    Registry, RegistryError, Repository, Tag, Target, Upload, UploadId,
 };
 use bytes::Bytes;
 
@@ -91,6 +91,14 @@ impl Registry for Hostile {
 
     async fn push_blob(&self, repository: &Repository, blob: PushBlob) -> Result<PushedBlob, RegistryError> {
         self.inner.push_blob(repository, blob).await
+    }
+
+    async fn start_upload(&self, repository: &Repository) -> Result<Box<dyn Upload>, RegistryError> {
+        self.inner.start_upload(repository).await
+    }
+
+    async fn resume_upload(&self, repository: &Repository, id: &UploadId) -> Result<Box<dyn Upload>, RegistryError> {
+        self.inner.resume_upload(repository, id).await
     }
 
     async fn push_manifest(

@@ -1,0 +1,103 @@
+//! Who signed an archive: what verifies, and what does not.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use blob::policy::sigstore::{Claims, KeyRing, PublicKey, Trust, TrustRoot, TrustedKey};
+use blob::{Inspection, Location};
+use serde::Serialize;
+
+use crate::error::Failure;
+use crate::trust::{WantedArgs, read_root};
+
+/// One bundle.
+#[derive(Serialize)]
+pub(super) struct Signer {
+    /// The manifest that carries it.
+    referrer: String,
+    verified: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signer: Option<String>,
+    /// When, as a log or a time-stamp authority says.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    times: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predicate_type: Option<String>,
+    /// Why it is not verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl Signer {
+    pub(super) fn sentence(&self) -> String {
+        let (Some(signer), true) = (&self.signer, self.verified) else {
+            let reason = self.reason.as_deref().unwrap_or("unknown");
+            return format!("{}: not verified: {reason}", self.referrer);
+        };
+        let mut text = format!("{signer} (verified)");
+        if let Some(time) = self.times.first() {
+            text.extend([", at ", time]);
+        }
+        match &self.predicate_type {
+            Some(kind) => text.extend([", says ", kind]),
+            None => text.push_str(", signs the manifest"),
+        }
+        text.extend([", in ", &self.referrer]);
+        text
+    }
+}
+
+/// Every bundle about the archive, tried with the trust root and with the keys that were named.
+pub(super) async fn signers(
+    inspected: &Inspection,
+    wanted: &WantedArgs,
+    location: &Location,
+) -> Result<Vec<Signer>, Failure> {
+    let root = match &wanted.trusted_root {
+        Some(path) => read_root(path)?,
+        None => TrustRoot::production().map_err(|error| Failure::from_chain(&error))?,
+    };
+    let mut trusts = vec![Trust::Certificates(root)];
+    let keys: Result<Vec<_>, Failure> = wanted.key.iter().map(|path| key(path)).collect();
+    trusts.extend(KeyRing::new(keys?).map(|ring| Trust::UnloggedKeys(Arc::new(ring))));
+    let mut found: BTreeMap<String, Signer> = BTreeMap::new();
+    for trust in &trusts {
+        let claims = inspected.claims(trust).await.map_err(|error| Failure::at(error, location))?;
+        add(&mut found, &claims);
+    }
+    Ok(found.into_values().collect())
+}
+
+fn key(path: &std::path::Path) -> Result<TrustedKey, Failure> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| Failure::io(format!("reading the key {}", path.display()), &error))?;
+    let key = PublicKey::from_pem(&text);
+    key.map(TrustedKey::new).map_err(|error| Failure::usage(format!("{}: {}", path.display(), error.reason())))
+}
+
+/// What verified with one kind of trust counts, whatever others say.
+fn add(found: &mut BTreeMap<String, Signer>, claims: &Claims) {
+    for claim in &claims.verified {
+        let verified = claim.verified();
+        let signer = Signer {
+            referrer: claim.referrer().to_string(),
+            verified: true,
+            signer: Some(claim.signer().to_string()),
+            times: verified.times().iter().map(ToString::to_string).collect(),
+            predicate_type: verified.statement().map(|said| said.predicate_type().to_owned()),
+            reason: None,
+        };
+        found.insert(signer.referrer.clone(), signer);
+    }
+    for refused in &claims.refused {
+        let (referrer, reason) = refused.split_once(": ").unwrap_or(("", refused));
+        found.entry(referrer.to_owned()).or_insert_with(|| Signer {
+            referrer: referrer.to_owned(),
+            verified: false,
+            signer: None,
+            times: Vec::new(),
+            predicate_type: None,
+            reason: Some(reason.to_owned()),
+        });
+    }
+}
