@@ -9,6 +9,7 @@ use crate::browse;
 use crate::error::Failure;
 use crate::plan;
 use crate::session::Session;
+use crate::trust::TrustArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,6 +28,9 @@ pub(crate) struct OpenArgs {
 
     #[command(flatten)]
     caching: Caching,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 pub(crate) async fn run(args: OpenArgs, session: &Session) -> Result<(), Failure> {
@@ -35,7 +39,7 @@ pub(crate) async fn run(args: OpenArgs, session: &Session) -> Result<(), Failure
         return Err(Failure::usage("open needs a terminal on standard input and output").with_hint(hint));
     }
     let location = plan::location(&args.reference)?;
-    let client = session.client(&[&location])?;
+    let client = session.reading(&[&location], &args.trust)?;
     let archive = session.open(&client, &location, args.caching).await?;
     session.meter.clear();
     browse::run(archive, client.clone(), session.style.colored).await?;
