@@ -46,8 +46,8 @@ const RULES: &str = "rego: {modules: rules.rego, signer: {key: {path: key.pub, t
 pub(crate) struct Bench {
     pub(crate) hostile: Arc<Hostile>,
     server: ServerHandle,
-    pub(crate) key: LocalKey,
-    pub(crate) other: LocalKey,
+    pub(crate) key: Arc<LocalKey>,
+    pub(crate) other: Arc<LocalKey>,
     pub(crate) dir: TempDir,
     repository: Repository,
     /// The manifest's digest.
@@ -58,12 +58,12 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) async fn new() -> Self {
         let hostile = Arc::new(Hostile::default());
-        let honest = Server::builder(Arc::clone(&hostile.inner)).bind("127.0.0.1:0").await.unwrap();
+        let honest = Server::builder(hostile.inner.clone()).bind("127.0.0.1:0").await.unwrap();
         let files = tree(70, 3);
         let pushed = Client::new().unwrap().push(&at(honest.local_addr(), "v1"), files.path(), &PushOptions::default());
         let pushed = pushed.await.unwrap();
-        let server = Server::builder(Arc::clone(&hostile)).bind("127.0.0.1:0").await.unwrap();
-        let generate = || LocalKey::generate(KeyKind::EcdsaP256).unwrap();
+        let server = Server::builder(hostile.clone()).bind("127.0.0.1:0").await.unwrap();
+        let generate = || Arc::new(LocalKey::generate(KeyKind::EcdsaP256).unwrap());
         let (key, other, dir) = (generate(), generate(), TempDir::new().unwrap());
         fs::write(dir.path().join("key.pub"), key.public_key().to_der()).unwrap();
         fs::write(dir.path().join("other.pub"), other.public_key().to_der()).unwrap();

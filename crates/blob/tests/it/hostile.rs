@@ -124,12 +124,12 @@ impl Registry for Hostile {
         let at: usize = page.after.as_deref().and_then(|token| token.parse().ok()).unwrap_or(0);
         Ok(match lie {
             Referrers::Honest => return self.inner.referrers(repository, subject, artifact_type, page).await,
-            Referrers::These(items) => Page { items, next: None },
+            Referrers::These(items) => Page::new(items, None),
             Referrers::Many(one, count) => {
                 let end = (at + 1000).min(count);
-                Page { items: vec![one; end - at], next: (end < count).then(|| end.to_string()) }
+                Page::new(vec![one; end - at], (end < count).then(|| end.to_string()))
             }
-            Referrers::Endless => Page { items: Vec::new(), next: Some((at + 1).to_string()) },
+            Referrers::Endless => Page::new(Vec::new(), Some((at + 1).to_string())),
             Referrers::Fail(code) => return Err(RegistryError::code("listing referrers", code)),
         })
     }

@@ -19,7 +19,7 @@ async fn verification_costs_three_requests_beside_the_manifest() {
     let (server, files) = (serve().await, tree(71, 3));
     let bench = Bench::new().await;
     let mut options = PushOptions::default();
-    options.sign = Some(SignWith::new(Arc::new(KeyedSigner::new(Arc::new(bench.key.clone())))));
+    options.sign = Some(SignWith::new(Arc::new(KeyedSigner::new(bench.key.clone()))));
     client().push(&at(server.local_addr(), "v1"), files.path(), &options).await.unwrap();
     let proxy = proxy(server.local_addr(), ProxyOptions::default());
     let rules = "allow if { some s in input.signatures; startswith(input.manifest.reference, \"127.0.0.1\") }";
@@ -40,7 +40,7 @@ async fn verification_costs_three_requests_beside_the_manifest() {
 #[tokio::test(flavor = "multi_thread")]
 async fn signing_again_changes_nothing_and_says_so() {
     let bench = Bench::new().await;
-    let (signer, location) = (KeyedSigner::new(Arc::new(bench.key.clone())), bench.location());
+    let (signer, location) = (KeyedSigner::new(bench.key.clone()), bench.location());
     let mut options = SignOptions::default();
     let first = client().sign(&location, &signer, &options).await.unwrap();
     assert!(first.bundle.is_some() && first.subject.digest == bench.digest);
@@ -48,7 +48,7 @@ async fn signing_again_changes_nothing_and_says_so() {
     assert!(second.bundle.is_none());
     assert_eq!(second.referrer, first.referrer);
     // Another key, other annotations, and the plain form are something else.
-    let other = KeyedSigner::new(Arc::new(bench.other.clone()));
+    let other = KeyedSigner::new(bench.other.clone());
     assert!(client().sign(&location, &other, &options).await.unwrap().bundle.is_some());
     options.annotations.insert("release".into(), "1".into());
     assert!(client().sign(&location, &signer, &options).await.unwrap().bundle.is_some());
@@ -67,7 +67,7 @@ async fn signing_again_changes_nothing_and_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn attestations_are_claims_of_their_type() {
     let bench = Bench::new().await;
-    let signer = KeyedSigner::new(Arc::new(bench.key.clone()));
+    let signer = KeyedSigner::new(bench.key.clone());
     let options = SignOptions::default();
     let kind = "https://example.com/scan/v1";
     let made = client().attest(&bench.location(), &signer, kind, json!({"found": 0}), &options).await.unwrap();
@@ -88,7 +88,7 @@ async fn what_is_pushed_is_signed_before_the_tag_points_at_it() {
     let bench = Bench::new().await;
     let location = at(server.local_addr(), "v1");
     let mut options = PushOptions::default();
-    options.sign = Some(SignWith::new(Arc::new(KeyedSigner::new(Arc::new(bench.key.clone())))));
+    options.sign = Some(SignWith::new(Arc::new(KeyedSigner::new(bench.key.clone()))));
     let proxy = proxy(server.local_addr(), ProxyOptions::default());
     let pushed = client().push(&at(proxy.addr(), "v1"), files.path(), &options).await.unwrap();
     assert_eq!(pushed.signed.as_ref().unwrap().subject.digest, *pushed.digest());
@@ -117,7 +117,7 @@ async fn what_is_pushed_is_signed_before_the_tag_points_at_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn verifying_reports_every_policy_and_takes_evidence_from_files() {
     let bench = Bench::new().await;
-    let signer = KeyedSigner::new(Arc::new(bench.key.clone()));
+    let signer = KeyedSigner::new(bench.key.clone());
     let mut options = SignOptions::default();
     options.no_upload = true;
     let made = client().sign(&bench.location(), &signer, &options).await.unwrap();
