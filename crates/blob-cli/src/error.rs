@@ -97,6 +97,11 @@ impl Failure {
         Self { causes, ..Self::usage(error.to_string()) }
     }
 
+    /// The same, of another kind.
+    pub(crate) fn of_kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
+    }
+
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(Kind::NotFound, message)
     }

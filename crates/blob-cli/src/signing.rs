@@ -4,27 +4,128 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use blob::policy::sign::{KeyError, KeyedSigner, LocalKey, Signer};
+use blob::policy::sign::{
+    AmbientToken, IdentityToken, KeyError, KeyedSigner, KeylessSigner, LocalKey, LogVersion, Services, Signer,
+    TokenSource,
+};
+use blob::policy::sigstore::TrustRoot;
 use clap::Args;
 
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
+use crate::trust::read_root;
+
+/// Where people log in, unless the signing configuration says otherwise.
+const PUBLIC_ISSUER: &str = "https://oauth2.sigstore.dev/auth";
 
 /// With what to sign.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Signing options")]
 pub(crate) struct SigningArgs {
-    /// Sign with this private key. The password of an encrypted one is in BLOB_KEY_PASSWORD, else it is asked for.
+    /// Sign with this private key. The password of an encrypted one is in BLOB_KEY_PASSWORD, else it is asked for. Without a
+    /// key, sign as whoever an identity token is for.
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
+
+    /// The identity token, or `@FILE` to read it; otherwise that of the CI job, or a login with a browser.
+    #[arg(long, value_name = "TOKEN", hide_env_values = true, conflicts_with = "key")]
+    identity_token: Option<String>,
+
+    /// The authority that gives certificates (Fulcio), instead of that of the public-good instance.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["key", "signing_config"])]
+    fulcio_url: Option<String>,
+
+    /// The log to enter signatures in (Rekor). With a key there is none by default.
+    #[arg(long, value_name = "URL", conflicts_with = "signing_config")]
+    rekor_url: Option<String>,
+
+    /// The version of that log's interface: 1 or 2.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=2), requires = "rekor_url")]
+    rekor_version: u8,
+
+    /// The authority that stamps signatures with the time (RFC 3161).
+    #[arg(long, value_name = "URL", conflicts_with = "signing_config")]
+    tsa_url: Option<String>,
+
+    /// Use the services that this signing_config.json names.
+    #[arg(long, value_name = "FILE")]
+    signing_config: Option<PathBuf>,
+
+    /// Believe the services as far as this trusted_root.json does, instead of that of the public-good instance.
+    #[arg(long, value_name = "FILE")]
+    trusted_root: Option<PathBuf>,
 }
 
 impl SigningArgs {
     /// Who signs.
-    pub(crate) fn signer(&self) -> Result<Arc<dyn Signer>, Failure> {
-        let Some(path) = &self.key else {
-            return Err(Failure::usage("nothing to sign with").with_hint("name a private key with --key"));
+    pub(crate) async fn signer(&self) -> Result<Arc<dyn Signer>, Failure> {
+        let services = self.services()?;
+        if let Some(path) = &self.key {
+            let signer = KeyedSigner::new(Arc::new(private_key(path)?));
+            return Ok(Arc::new(match services {
+                Some(services) => signer.with_services(services, self.root()?),
+                None => signer,
+            }));
+        }
+        let services = match services {
+            Some(services) => services,
+            None => Services::production().map_err(|error| Failure::from_chain(&error))?,
         };
-        Ok(Arc::new(KeyedSigner::new(Arc::new(private_key(path)?))))
+        let token = self.token(&services).await?;
+        let signer = KeylessSigner::new(services, self.root()?, Arc::new(token));
+        Ok(Arc::new(signer.map_err(|error| Failure::from_chain(&error))?))
+    }
+
+    /// The services that were named, if any were.
+    fn services(&self) -> Result<Option<Services>, Failure> {
+        let failed = |error: &(dyn std::error::Error + 'static)| Failure::from_chain(error);
+        if let Some(path) = &self.signing_config {
+            return Services::from_signing_config_file(path, None).map(Some).map_err(|error| failed(&error));
+        }
+        if self.fulcio_url.is_none() && self.rekor_url.is_none() && self.tsa_url.is_none() {
+            return Ok(None);
+        }
+        let mut services = Services::new();
+        if let Some(url) = &self.fulcio_url {
+            services = services.certificate_authority(url).map_err(|error| failed(&error))?;
+        }
+        if let Some(url) = &self.rekor_url {
+            let version = if self.rekor_version == 1 { LogVersion::V1 } else { LogVersion::V2 };
+            services = services.log(url, version).map_err(|error| failed(&error))?;
+        }
+        if let Some(url) = &self.tsa_url {
+            services = services.time_stamp_authority(url).map_err(|error| failed(&error))?;
+        }
+        Ok(Some(services))
+    }
+
+    fn root(&self) -> Result<TrustRoot, Failure> {
+        match &self.trusted_root {
+            Some(path) => read_root(path),
+            None => TrustRoot::production().map_err(|error| Failure::from_chain(&error)),
+        }
+    }
+
+    /// The token that was given, that of the job, or one that somebody logs in for.
+    async fn token(&self, services: &Services) -> Result<IdentityToken, Failure> {
+        let refused = |error: &(dyn std::error::Error + 'static)| {
+            let failure = Failure::from_chain(error).of_kind(Kind::Authentication);
+            failure.with_hint("name a private key with --key, or a token with --identity-token")
+        };
+        if let Some(given) = &self.identity_token {
+            let token = match given.strip_prefix('@') {
+                Some(path) => IdentityToken::from_file(Path::new(path)),
+                None => IdentityToken::new(given),
+            };
+            return token.map_err(|error| refused(&error));
+        }
+        match AmbientToken::from_environment(services).token().await {
+            Ok(token) => Ok(token),
+            Err(_) if std::io::stdin().is_terminal() => {
+                let issuer = services.issuer().unwrap_or(PUBLIC_ISSUER).to_owned();
+                IdentityToken::interactive(&issuer, services).await.map_err(|error| refused(&error))
+            }
+            Err(error) => Err(refused(&error)),
+        }
     }
 }
 

@@ -175,7 +175,7 @@ pub(crate) async fn run(args: PushArgs, session: &Session) -> Result<(), Failure
     check_source(&args.dir)?;
     let mut options = options(&args, session)?;
     if args.sign || args.signing.key.is_some() {
-        options.sign = Some(SignWith::new(args.signing.signer()?));
+        options.sign = Some(SignWith::new(args.signing.signer().await?));
     }
     let client = session.client(&[&location])?;
     let pushed = client.push(&location, &args.dir, &options).await;

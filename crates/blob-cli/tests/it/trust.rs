@@ -201,11 +201,30 @@ fn attestations_are_attached_and_judged() {
     for (line, reason) in [
         ("attest --key k.key --type nonsense --predicate scan.json HOST/team/project:v1", "nonsense"),
         ("attest --key k.key --type spdx --predicate rules.rego HOST/team/project:v1", "is not JSON"),
-        ("attest --type spdx --predicate scan.json HOST/team/project:v1", "nothing to sign with"),
     ] {
         let text = stderr(&run(&place, line).code(2));
         assert!(text.contains(reason), "{line}: {text}");
     }
+}
+
+#[test]
+fn without_a_key_or_a_token_nobody_signs() {
+    let place = place();
+    for line in ["sign HOST/team/project:v1", "push --sign HOST/a/b:v1 project"] {
+        let mut command = place.command(line);
+        for name in [
+            "SIGSTORE_ID_TOKEN",
+            "ACTIONS_ID_TOKEN_REQUEST_URL",
+            "BUILDKITE_AGENT_ACCESS_TOKEN",
+            "CIRCLECI",
+            "GITHUB_ACTIONS",
+        ] {
+            command.env_remove(name);
+        }
+        let text = stderr(&place.assert(&mut command).code(4));
+        assert!(text.contains("identity token") && text.contains("--key"), "{line}: {text}");
+    }
+    place.run("ls HOST/a/b:v1").code(3);
 }
 
 /// The public conformance cases; `None`, said aloud, where they are not at hand.

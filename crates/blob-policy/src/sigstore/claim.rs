@@ -223,11 +223,14 @@ impl Trust {
     pub fn fingerprint(&self) -> Digest {
         let mut text = String::new();
         let (kind, root, keys) = match self {
-            Self::Certificates(root) => ("certificates", Some(root), None),
-            Self::LoggedKeys(root, keys) => ("logged keys", Some(root), Some(keys)),
+            Self::Certificates(root) | Self::CertificatesAt(root, _) => ("certificates", Some(root), None),
+            Self::LoggedKeys(root, keys) | Self::KeysAt(root, keys, _) => ("logged keys", Some(root), Some(keys)),
             Self::UnloggedKeys(keys) => ("keys", None, Some(keys)),
         };
         let _ = write!(text, "{kind}");
+        if let Self::CertificatesAt(_, thresholds) | Self::KeysAt(_, _, thresholds) = self {
+            let _ = write!(text, " {thresholds:?}");
+        }
         if let Some(root) = root {
             let _ = write!(text, " root {}", root.digest());
         }

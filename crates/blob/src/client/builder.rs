@@ -283,6 +283,8 @@ impl ClientBuilder {
     /// cannot be read; [`Error::Cache`] when the cache directory belongs to something else.
     pub fn build(self) -> Result<Client, Error> {
         let caches = self.caches()?;
+        let kept = self.cache.as_ref().map(|cache| cache.root().to_owned()).or_else(|| self.cache_dir.clone());
+        let verdicts = Verdicts::new(self.verdict_ttl.unwrap_or(DEFAULT_TTL), kept.as_deref());
         let credentials: Arc<dyn Credentials> = if self.anonymous {
             Arc::new(Anonymous)
         } else {
@@ -302,7 +304,7 @@ impl ClientBuilder {
             hosts: Arc::new(hosts),
             policies: self.policies,
             policy_sources: self.policy_sources,
-            verdicts: Verdicts::new(self.verdict_ttl.unwrap_or(DEFAULT_TTL), self.cache_dir.as_deref()),
+            verdicts,
             require_verified: self.require_verified,
             limits: self.limits,
             caches,

@@ -60,8 +60,8 @@ impl Bench {
         let hostile = Arc::new(Hostile::default());
         let honest = Server::builder(hostile.inner.clone()).bind("127.0.0.1:0").await.unwrap();
         let files = tree(70, 3);
-        let pushed = Client::new().unwrap().push(&at(honest.local_addr(), "v1"), files.path(), &PushOptions::default());
-        let pushed = pushed.await.unwrap();
+        let (client, location) = (Client::new().unwrap(), at(honest.local_addr(), "v1"));
+        let pushed = client.push(&location, files.path(), &PushOptions::default()).await.unwrap();
         let server = Server::builder(hostile.clone()).bind("127.0.0.1:0").await.unwrap();
         let generate = || Arc::new(LocalKey::generate(KeyKind::EcdsaP256).unwrap());
         let (key, other, dir) = (generate(), generate(), TempDir::new().unwrap());
