@@ -9,6 +9,7 @@ mod index;
 mod measure;
 mod report;
 mod requests;
+mod transfer;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,14 +31,17 @@ const DATA: &str = "BENCH_DATA";
 
 type Scenario = fn(&Bench) -> Result<Section, String>;
 
-const SCENARIOS: [(&str, Scenario); 8] = [
+const SCENARIOS: [(&str, Scenario); 11] = [
     ("P1", requests::cold_read),
     ("P2", requests::warm_read),
     ("P3", requests::unchanged_push),
     ("P4", create::run),
     ("P5", extract::run),
+    ("P6", transfer::over_a_line),
+    ("P7", transfer::one_blob),
     ("P8", index::index),
     ("P9", index::cache),
+    ("P11", transfer::through_faults),
     ("blocks", requests::blocks),
 ];
 

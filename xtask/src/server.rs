@@ -107,6 +107,10 @@ pub(crate) fn build(package: &str, (kind, name): (&str, &str), release: bool) ->
         "--message-format",
         "json-render-diagnostics",
     ]);
+    if (package, kind) == ("blob-registry", "example") {
+        // They show more with features that are off by default.
+        command.arg("--all-features");
+    }
     if release {
         command.arg("--release");
     }

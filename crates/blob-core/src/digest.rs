@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
+use sha2::digest::common::hazmat::SerializableState as _;
 
 /// The digest of some bytes.
 ///
@@ -197,6 +198,23 @@ impl Hasher {
         }
     }
 
+    /// What it takes to go on hashing later, in another process: see [`from_state`](Self::from_state). The bytes depend on
+    /// the version of this library, and on what was hashed.
+    pub fn state(&self) -> Vec<u8> {
+        match &self.0 {
+            State::Sha256(hash) => hash.serialize().to_vec(),
+            State::Sha512(hash) => hash.serialize().to_vec(),
+        }
+    }
+
+    /// A hash that goes on where [`state`](Self::state) was taken; `None` if `state` cannot be one under `algorithm`.
+    pub fn from_state(algorithm: Algorithm, state: &[u8]) -> Option<Self> {
+        Some(Self(match algorithm {
+            Algorithm::Sha256 => State::Sha256(sha2::Sha256::deserialize(state.try_into().ok()?).ok()?),
+            Algorithm::Sha512 => State::Sha512(sha2::Sha512::deserialize(state.try_into().ok()?).ok()?),
+        }))
+    }
+
     /// The digest of all bytes taken in.
     pub fn finish(self) -> Digest {
         match self.0 {
@@ -235,6 +253,22 @@ mod tests {
             format!(" sha256:{hex}"),
         ] {
             check(&bad, false);
+        }
+    }
+
+    #[test]
+    fn hashing_goes_on_from_a_saved_state() {
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            for length in [0, 1, 63, 64, 200] {
+                let bytes = vec![7; length];
+                let mut hasher = Hasher::new(algorithm);
+                hasher.update(&bytes);
+                let mut resumed = Hasher::from_state(algorithm, &hasher.state()).expect("a state");
+                resumed.update(b"more");
+                assert_eq!(resumed.finish(), Digest::of(algorithm, &[&bytes[..], b"more"].concat()));
+                assert!(Hasher::from_state(algorithm, &hasher.state()[1..]).is_none());
+            }
+            assert!(Hasher::from_state(algorithm, &[0xff; 8]).is_none());
         }
     }
 

@@ -40,6 +40,15 @@ pub enum Event<'a> {
         /// Its size in bytes.
         bytes: u64,
     },
+    /// A blob is being received.
+    Downloading {
+        /// What it is.
+        what: &'a str,
+        /// Bytes that are here, those of earlier attempts included.
+        bytes: u64,
+        /// Bytes in all.
+        bytes_total: u64,
+    },
     /// Something small is being fetched: "manifest", "index".
     Fetching {
         /// What it is.

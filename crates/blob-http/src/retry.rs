@@ -149,6 +149,20 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(when.duration_since(now.unwrap_or_else(SystemTime::now)).unwrap_or_default())
 }
 
+/// How long to send nothing, if the server says that no request is left until then: `RateLimit-Remaining: 0` with
+/// `RateLimit-Reset` in seconds, or both in one `RateLimit` header (`"default";r=0;t=30`).
+pub fn exhausted(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    let number = |text: &str| text.split(';').next().and_then(|first| first.trim().parse::<u64>().ok());
+    if let Some(limit) = text("ratelimit") {
+        let part =
+            |name: &str| limit.split([';', ',']).find_map(|part| part.trim().strip_prefix(name)).and_then(number);
+        return (part("r=")? == 0).then(|| part("t="))?.map(Duration::from_secs);
+    }
+    let left = text("ratelimit-remaining").and_then(number)?;
+    (left == 0).then(|| text("ratelimit-reset").and_then(number))?.map(Duration::from_secs)
+}
+
 /// Whether the same request may succeed later: 408, 429, 500, 502, 503, 504.
 pub fn is_transient_status(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
@@ -214,6 +228,26 @@ mod tests {
         ];
         for (headers, expect) in cases {
             assert_eq!(retry_after(&headers), expect.map(Duration::from_secs), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn an_exhausted_allowance_is_read_in_both_forms() {
+        type Case<'a> = (&'a [(&'static str, &'a str)], Option<u64>);
+        let cases: &[Case<'_>] = &[
+            (&[("ratelimit-remaining", "0"), ("ratelimit-reset", "7")], Some(7)),
+            (&[("ratelimit-remaining", "1"), ("ratelimit-reset", "7")], None),
+            (&[("ratelimit-remaining", "0;w=21600")], None),
+            (&[("ratelimit", "\"default\";r=0;t=30")], Some(30)),
+            (&[("ratelimit", "limit=10, r=0, t=3")], Some(3)),
+            (&[("ratelimit", "\"default\";r=5;t=30")], None),
+            (&[("ratelimit", "nonsense")], None),
+            (&[], None),
+        ];
+        for (pairs, expect) in cases {
+            let pairs: Vec<_> =
+                pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), *value)).collect();
+            assert_eq!(exhausted(&headers(&pairs)), expect.map(Duration::from_secs), "{pairs:?}");
         }
     }
 

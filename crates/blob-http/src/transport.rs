@@ -3,6 +3,7 @@
 
 mod body;
 mod connect;
+mod expect;
 mod options;
 mod tls;
 mod traffic;
@@ -27,6 +28,7 @@ use crate::error::{HttpError, Waiting, find};
 use crate::redact;
 
 pub use body::{Body, BodyStream, BoxError, ResponseBody, empty, full, stream_body};
+pub use expect::Expectation;
 pub use options::{ClientIdentity, Proxy, TransportOptions, certificates_from_pem};
 pub use traffic::Traffic;
 
@@ -44,8 +46,14 @@ pub struct Transport {
     inner: Arc<Inner>,
 }
 
+/// Extension of a request that moves many bytes: it gets an HTTP/1.1 connection that no other request shares, and that
+/// requests without this extension never use.
+#[derive(Clone, Copy, Debug)]
+pub struct Bulk;
+
 struct Inner {
     client: Client<Connector, Body>,
+    bulk: Client<Connector, Body>,
     rules: Option<Arc<Rules>>,
     user_agent: HeaderValue,
     connect_timeout: Duration,
@@ -85,6 +93,7 @@ impl Transport {
             // A pooled HTTP/2 connection whose far side vanished would otherwise be handed out again and again.
             .http2_keep_alive_interval(options.idle_timeout / 2)
             .http2_keep_alive_timeout(options.idle_timeout / 2);
+        let bulk = builder.build(connector.only_http1());
         let client = builder.build(connector);
         let (connect_timeout, idle_timeout) = (options.connect_timeout, options.idle_timeout);
         let offline = options.offline;
@@ -92,7 +101,7 @@ impl Transport {
             what: "the user agent is not a header value",
             source: Some(source.into()),
         })?;
-        let inner = Inner { client, rules, user_agent, connect_timeout, idle_timeout, counters, offline };
+        let inner = Inner { client, bulk, rules, user_agent, connect_timeout, idle_timeout, counters, offline };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -105,6 +114,10 @@ impl Transport {
     ///
     /// The time-outs are for standstill: connecting has one, and then so has every pause in which neither the request
     /// body nor the answer moves. A request body that waits for its own producer does not count as a pause.
+    ///
+    /// The body of a request that says `Expect: 100-continue` is held back until the server asks for it, or for a second;
+    /// the response's extension [`Expectation`] tells what became of that. A request with the extension [`Bulk`] has a
+    /// connection for itself.
     ///
     /// # Errors
     /// Everything of [`HttpError`] that is about connections; statuses are not judged.
@@ -123,6 +136,7 @@ impl Transport {
             // Servers may insist on a length where a body has a meaning; hyper leaves it out for empty ones.
             request.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from_static("0"));
         }
+        let (request, expected) = expect::hold_back(request);
         let activity = Activity::new(inner.counters.clone());
         inner.counters.request();
         let mut request = request.map(|body| activity.watch(body));
@@ -131,10 +145,13 @@ impl Transport {
             request.headers_mut().insert(PROXY_AUTHORIZATION, authorization);
         }
         hide_credentials(request.headers_mut());
-        let response = inner.exchange(request, &activity, &target).await.inspect_err(|error| {
+        let mut response = inner.exchange(request, &activity, &target).await.inspect_err(|error| {
             let cause = error.source().map(ToString::to_string).unwrap_or_default();
             tracing::debug!(%method, %target, cause, "{error}");
         })?;
+        if let Some(watch) = expected {
+            response.extensions_mut().insert(watch.outcome());
+        }
         tracing::debug!(%method, %target, status = response.status().as_u16(), version = ?response.version(), "answered");
         Ok(response.map(|body| ResponseBody::new(body, target, inner.idle_timeout, inner.counters.clone())))
     }
@@ -158,7 +175,8 @@ impl Inner {
     ) -> Result<http::Response<Incoming>, HttpError> {
         let timeout = |what, after| HttpError::Timeout { target: target.to_owned(), what, after };
         let mut connection = capture_connection(&mut request);
-        let mut answer = self.client.request(request);
+        let client = if request.extensions().get::<Bulk>().is_some() { &self.bulk } else { &self.client };
+        let mut answer = client.request(request);
         let connected = async {
             let has_connection = pin!(async { drop(connection.wait_for_connection_metadata().await) });
             match select(&mut answer, has_connection).await {

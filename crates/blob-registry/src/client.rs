@@ -21,6 +21,8 @@ mod call;
 mod challenge;
 pub mod credentials;
 mod download;
+mod journal;
+mod limit;
 mod manifests;
 mod mirror;
 mod options;
@@ -58,13 +60,17 @@ pub use mirror::{Mirror, Mirrored};
 pub use options::{ClientCertificate, RegistryOptions, RegistryOptionsError};
 
 use auth::Auth;
+use journal::Journal;
+use limit::Limit;
 use profile::Profile;
 
 /// A registry on the network. Clones share everything.
 ///
 /// # Cancellation
-/// Dropping a future ends its request. An upload that is dropped stays behind as a session, which registries remove
-/// after a while; [`Upload::cancel`] removes it at once.
+/// Dropping a future ends its request. A push that is dropped or fails ends its upload session on the registry, in the
+/// background and with a time limit, unless a journal keeps it for the next process
+/// ([`RegistryClientBuilder::upload_journal`]). An [`Upload`] that is dropped stays behind as a session, which registries
+/// remove after a while; [`Upload::cancel`] removes it at once.
 #[derive(Clone)]
 pub struct RegistryClient {
     core: Arc<Core>,
@@ -83,6 +89,9 @@ struct Core {
     retry: RetryPolicy,
     limits: ClientLimits,
     profile: Profile,
+    limit: Limit,
+    /// Where uploads are written down.
+    journal: Option<Journal>,
 }
 
 impl RegistryClient {

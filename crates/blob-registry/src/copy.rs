@@ -1,5 +1,6 @@
 //! Copying an artifact with everything it refers to from one registry to another.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use blob_core::{Digest, Progress};
@@ -12,6 +13,8 @@ use crate::registry::{PushBlob, PushManifest, PushedBlob, Registry};
 use crate::source::BlobSource;
 
 mod plan;
+#[cfg(all(unix, feature = "layout"))]
+mod spool;
 
 use plan::{Node, Plan};
 
@@ -53,6 +56,10 @@ pub struct CopyOptions {
     pub max_manifests: usize,
     /// Manifests below one another, referrers included: 32.
     pub max_depth: usize,
+    /// Fetch blobs of 32 MiB and more into files of this directory first, over several connections, and send them from
+    /// there; a copy that was killed goes on with what it has. The directory must exist and needs room for
+    /// `concurrency` blobs. By default blobs are passed on while they come. On Unix, with the feature `layout`.
+    pub spool_dir: Option<PathBuf>,
     /// Told of every blob, with its digest as `what`.
     pub progress: Option<Arc<dyn Progress>>,
 }
@@ -68,6 +75,7 @@ impl Default for CopyOptions {
             same_registry: false,
             max_manifests: 10_000,
             max_depth: 32,
+            spool_dir: None,
             progress: None,
         }
     }
@@ -250,6 +258,10 @@ async fn blob_to(
     }
     let (registry, repository) = (Arc::clone(&from.registry), from.repository.clone());
     let source = BlobSource::locate(registry, repository, blob.digest, blob.size).await?;
+    #[cfg(all(unix, feature = "layout"))]
+    if let Some(dir) = options.spool_dir.as_deref().filter(|_| !mounts && spool::pays(&source)) {
+        return spool::copy(from, to, options, (blob, dir)).await;
+    }
     let mut push = PushBlob::new(blob.digest, source);
     if mounts {
         push.mount_from.push(from.repository.clone());

@@ -7,6 +7,8 @@ pub mod client;
 pub mod conformance;
 pub mod copy;
 pub mod descriptor;
+#[cfg(unix)]
+pub mod download;
 pub mod error;
 pub mod filter;
 pub mod kind;
@@ -28,6 +30,8 @@ pub mod unify;
 
 pub use copy::{CopyOptions, CopyReport, Place, copy};
 pub use descriptor::{Descriptor, EMPTY_JSON, media_type};
+#[cfg(unix)]
+pub use download::{DownloadOptions, Downloaded, download};
 pub use error::{ErrorCode, RegistryError};
 pub use kind::{Kind, KindHint, Kinds, resolve_any};
 #[cfg(feature = "layout")]

@@ -172,7 +172,7 @@ impl Registry for MemoryRegistry {
         }
         let part = bytes.slice(range.start as usize..range.end as usize);
         let stream: ByteStream = stream::iter((!part.is_empty()).then_some(Ok(part))).boxed();
-        Ok(BlobReader { size, range, stream })
+        Ok(BlobReader { size, range, stream, ranged: true })
     }
 
     async fn local_blob(

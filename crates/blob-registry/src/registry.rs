@@ -148,6 +148,9 @@ pub struct BlobReader {
     pub range: Range<u64>,
     /// The bytes: exactly `range`, in order.
     pub stream: ByteStream,
+    /// Whether only these bytes are moved. Where the far side answers no ranges, everything before them is moved as well
+    /// and thrown away: reading a blob in many parts then costs it many times over.
+    pub ranged: bool,
 }
 
 impl fmt::Debug for BlobReader {

@@ -228,7 +228,7 @@ impl fmt::Debug for App {
 
 /// Answers a request, with a line in the access log when the answer is out.
 async fn answer_logged(app: &App, peer: SocketAddr, request: Request<Incoming>) -> Response<log::Logged> {
-    let entry = log::Entry::begin(peer, request.method(), request.uri().path());
+    let mut entry = log::Entry::begin(peer, request.method(), request.uri().path());
     let (mut parts, body) = request.into_parts();
     if let Some(authority) = parts.uri.authority()
         && !parts.headers.contains_key(header::HOST)
@@ -238,7 +238,7 @@ async fn answer_logged(app: &App, peer: SocketAddr, request: Request<Incoming>) 
     }
     let mut body = RequestBody::new(body, app.limits.idle_timeout);
     let answered = match app.rate.as_ref().map(|rate| rate.take(peer.ip(), Instant::now())) {
-        None | Some(Ok(())) => answer(app, &parts, &mut body).await,
+        None | Some(Ok(())) => answer(app, &parts, &mut body, &mut entry).await,
         Some(Err(wait)) => Err(too_many(wait)),
     };
     let mut response = match answered {
@@ -256,7 +256,12 @@ async fn answer_logged(app: &App, peer: SocketAddr, request: Request<Incoming>) 
     entry.follow(response)
 }
 
-async fn answer(app: &App, parts: &http::request::Parts, body: &mut RequestBody) -> Result<Response<Body>, Fault> {
+async fn answer(
+    app: &App,
+    parts: &http::request::Parts,
+    body: &mut RequestBody,
+    entry: &mut log::Entry,
+) -> Result<Response<Body>, Fault> {
     let (method, headers) = (&parts.method, &parts.headers);
     let query = Query::parse(parts.uri.query());
     let route = Route::parse(parts.uri.path())?;
@@ -275,6 +280,7 @@ async fn answer(app: &App, parts: &http::request::Parts, body: &mut RequestBody)
         }
         None => auth::everybody(),
     };
+    entry.sent_by(principal.user());
     if app.read_only && !matches!(*method, Method::GET | Method::HEAD) {
         return Err(Fault::of(ErrorCode::Unsupported, "this registry is read-only"));
     }

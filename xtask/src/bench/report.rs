@@ -69,15 +69,16 @@ pub(super) fn store(file: &Path, name: &str, section: &Section) -> Result<(), St
 fn replace(text: &str, name: &str, section: &str) -> Option<String> {
     let (before, rest) = text.split_once(BEGIN)?;
     let (inside, after) = rest.split_once(END)?;
-    // Titles begin with the name of the scenario, and names sort as wanted.
-    let mut sections: BTreeMap<String, String> = inside
+    // Titles begin with the name of the scenario. P11 comes behind P8.
+    let key = |name: &str| (name.len(), name.to_owned());
+    let mut sections: BTreeMap<(usize, String), String> = inside
         .split("### ")
         .skip(1)
         .map(|part| {
-            (part.split([' ', ':', '\n']).next().unwrap_or_default().to_owned(), format!("### {}\n", part.trim_end()))
+            (key(part.split([' ', ':', '\n']).next().unwrap_or_default()), format!("### {}\n", part.trim_end()))
         })
         .collect();
-    sections.insert(name.to_owned(), section.to_owned());
+    sections.insert(key(name), section.to_owned());
     let all: Vec<_> = sections.into_values().collect();
     Some(format!("{before}{BEGIN}\n\n{}\n{END}{after}", all.join("\n")))
 }

@@ -105,7 +105,7 @@ fn section(bench: &Bench, title: &str) -> Section {
     Section { title: title.into(), circumstances: bench.circumstances(), header: HEADER.to_vec(), ..Section::default() }
 }
 
-fn proxy(upstream: &str, options: &[&str]) -> Result<Server, String> {
+pub(super) fn proxy(upstream: &str, options: &[&str]) -> Result<Server, String> {
     let binary = build("blob-testkit", ("bin", "blob-testkit-proxy"), false)?;
     Server::start(Command::new(binary).args(["--upstream", upstream]).args(options).stderr(Stdio::inherit()))
 }

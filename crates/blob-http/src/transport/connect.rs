@@ -58,6 +58,11 @@ impl Connector {
         Ok(Self { tcp, tls, proxy_tls, rules, timeout: options.connect_timeout })
     }
 
+    /// The same for connections that nobody shares.
+    pub(super) fn only_http1(&self) -> Self {
+        Self { tls: Arc::clone(&self.proxy_tls), ..self.clone() }
+    }
+
     fn route(&mut self, destination: Uri) -> Connecting {
         let intercept = self.rules.as_deref().and_then(|rules| rules.intercept(&destination));
         let Some(intercept) = intercept else {

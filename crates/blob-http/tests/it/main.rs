@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cancel;
+mod goaway;
 mod lies;
 mod open;
 mod property;

@@ -106,6 +106,29 @@ async fn http2_can_be_left_out() {
 }
 
 #[tokio::test]
+async fn bulk_has_connections_of_its_own() {
+    let authority = Authority::new();
+    let acceptor = authority.acceptor("localhost", true, None);
+    let server = Server::start_tls(acceptor, |_, seen| honest(&content(10), seen)).await;
+    let transport = Transport::new(options().with_extra_root(authority.root())).unwrap();
+    for (bulk, version, connections) in [
+        (false, http::Version::HTTP_2, 1),
+        (true, http::Version::HTTP_11, 2),
+        (false, http::Version::HTTP_2, 2),
+        (true, http::Version::HTTP_11, 2),
+    ] {
+        let mut request = http::Request::get(server.url.as_str()).body(blob_http::empty()).unwrap();
+        if bulk {
+            request.extensions_mut().insert(blob_http::Bulk);
+        }
+        let response = transport.send(request).await.unwrap();
+        assert_eq!(response.version(), version);
+        response.into_body().collect(100).await.unwrap();
+        assert_eq!(server.connections(), connections);
+    }
+}
+
+#[tokio::test]
 async fn a_certificate_for_another_name_is_refused() {
     let authority = Authority::new();
     let server =

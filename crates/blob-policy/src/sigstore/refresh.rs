@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sigstore_trust_root::{SigstoreInstance, TrustedRoot, TufBootstrap, TufConfig, reqwest};
+use sigstore_trust_root::{SigningConfig, SigstoreInstance, TrustedRoot, TufBootstrap, TufConfig, reqwest};
 
 use super::trust::{TrustRoot, TrustRootError};
 
@@ -94,14 +94,36 @@ impl TrustRootSource {
         self.load(self.config.clone().with_cache_dir(directory.clone()).offline()).await
     }
 
+    /// The newest signing configuration that the repository publishes beside the trust root, as JSON; with a cache that
+    /// has not expired, also when it cannot be reached. `Services::from_signing_config` reads it.
+    ///
+    /// # Errors
+    /// [`TrustRootError::Refresh`].
+    pub async fn signing_config(&self) -> Result<Vec<u8>, TrustRootError> {
+        let config = match SigningConfig::from_tuf(self.online()?).await {
+            Ok(config) => config,
+            Err(error) => match &self.cache {
+                None => return Err(self.failed(error)),
+                Some(directory) => {
+                    let kept = self.config.clone().with_cache_dir(directory.clone()).offline();
+                    SigningConfig::from_tuf(kept).await.map_err(|_| self.failed(error))?
+                }
+            },
+        };
+        serde_json::to_vec(&config).map_err(|source| self.failed(source))
+    }
+
     async fn newest(&self) -> Result<TrustRoot, TrustRootError> {
+        self.load(self.online()?).await
+    }
+
+    fn online(&self) -> Result<TufConfig, TrustRootError> {
         let client = reqwest::Client::builder().timeout(self.timeout).connect_timeout(self.timeout).build();
         let config = self.config.clone().with_http_client(client.map_err(|source| self.failed(source))?);
-        self.load(match &self.cache {
+        Ok(match &self.cache {
             Some(directory) => config.with_cache_dir(directory.clone()),
             None => config.without_cache(),
         })
-        .await
     }
 
     async fn load(&self, config: TufConfig) -> Result<TrustRoot, TrustRootError> {

@@ -112,6 +112,21 @@ async fn a_key_signature_in_a_log_of_version_2_has_a_stamp() {
     }
 }
 
+/// Ed25519 signs alike each time, so the log has the entry already.
+#[tokio::test]
+async fn signing_again_finds_the_entry_that_is_there() {
+    let (instance, key) = (instance(), key(KeyKind::Ed25519));
+    let signer = KeyedSigner::new(key).with_services(services(&instance, LogVersion::V1), root(&instance));
+    let statement = Statement::signature(Digest::sha256_of(b"x"));
+    let entry = |bundle: &SignedBundle| {
+        let bundle: Value = serde_json::from_slice(bundle.bytes()).unwrap();
+        bundle["verificationMaterial"]["tlogEntries"][0]["logIndex"].clone()
+    };
+    let (first, second) = (signer.sign(&statement).await.unwrap(), signer.sign(&statement).await.unwrap());
+    assert_eq!(entry(&first), entry(&second));
+    assert!(instance.requests().iter().any(|asked| asked.starts_with("GET /api/v1/log/entries/")));
+}
+
 #[tokio::test]
 async fn what_cannot_be_made_is_refused_before_anything_is_sent() {
     let instance = instance();

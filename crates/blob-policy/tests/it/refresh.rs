@@ -89,6 +89,10 @@ impl Publisher {
 
     /// Publishes `trusted_root.json` as a version whose time-stamp expires at `expires`.
     fn publish(&self, files: &Files, trusted_root: &str, version: u64, expires: &str) {
+        self.publish_both(files, (trusted_root, "{}"), version, expires);
+    }
+
+    fn publish_both(&self, files: &Files, (trusted_root, signing): (&str, &str), version: u64, expires: &str) {
         let pin = |bytes: &[u8]| json!({"length": bytes.len(), "hashes": {"sha256": sigstore_crypto::sha256(bytes).to_hex()}});
         let with_version = |bytes: &[u8]| {
             let mut pinned = pin(bytes);
@@ -96,7 +100,10 @@ impl Publisher {
             pinned
         };
         let mut targets = Self::document("targets", version, FAR);
-        targets["targets"] = json!({"trusted_root.json": pin(trusted_root.as_bytes())});
+        targets["targets"] = json!({
+            "trusted_root.json": pin(trusted_root.as_bytes()),
+            "signing_config.v0.2.json": pin(signing.as_bytes()),
+        });
         let targets = self.signed(&targets);
         let mut snapshot = Self::document("snapshot", version, FAR);
         snapshot["meta"] = json!({"targets.json": with_version(&targets)});
@@ -109,6 +116,7 @@ impl Publisher {
             files.insert(name.into(), bytes);
         }
         files.insert("targets/trusted_root.json".into(), trusted_root.as_bytes().to_vec());
+        files.insert("targets/signing_config.v0.2.json".into(), signing.as_bytes().to_vec());
     }
 }
 
@@ -150,6 +158,25 @@ async fn the_newest_is_fetched_and_the_last_known_is_kept() {
         if at != 1 {
             is_refused(&TrustRootSource::custom(&url, &publisher.root()).refresh().await);
         }
+    }
+}
+
+#[cfg(feature = "sign")]
+#[tokio::test]
+async fn the_services_are_fetched_too() {
+    use blob_policy::sign::Services;
+
+    let (publisher, files, cache) = (Publisher::new(), Files::default(), tempfile::tempdir().unwrap());
+    let instance = Instance::start().unwrap();
+    let source = TrustRootSource::custom(&serve(files.clone()), &publisher.root()).cache_dir(cache.path());
+    is_refused(&source.signing_config().await);
+    publisher.publish_both(&files, (&instance.trusted_root(), &instance.signing_config(true)), 1, FAR);
+    let expect = Services::from_signing_config(instance.signing_config(true).as_bytes(), None).unwrap();
+    // The second time from the cache.
+    for _ in 0..2 {
+        let fetched = source.signing_config().await.unwrap();
+        assert_eq!(Services::from_signing_config(&fetched, None).unwrap(), expect);
+        files.lock().unwrap().clear();
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a client is put together.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use blob_http::{RetryPolicy, Transport, TransportOptions};
@@ -8,6 +9,8 @@ use url::{Host, Url};
 
 use super::auth::Auth;
 use super::credentials::{Anonymous, Credentials, is_docker_hub};
+use super::journal::Journal;
+use super::limit::Limit;
 use super::options::RegistryOptions;
 use super::profile::Profile;
 use super::realm::RealmPolicy;
@@ -68,6 +71,7 @@ pub struct RegistryClientBuilder {
     options: RegistryOptions,
     retry: RetryPolicy,
     limits: ClientLimits,
+    journal: Option<PathBuf>,
 }
 
 impl RegistryClientBuilder {
@@ -81,6 +85,7 @@ impl RegistryClientBuilder {
             options: RegistryOptions::default(),
             retry: RetryPolicy::default(),
             limits: ClientLimits::default(),
+            journal: None,
         }
     }
 
@@ -124,6 +129,15 @@ impl RegistryClientBuilder {
         self
     }
 
+    /// Writes uploads of 8 MiB and more down in the directory `dir` while they last, so that another process that pushes
+    /// the same content to the same repository goes on where this one was killed. The directory is made when it is
+    /// needed; nobody but its owner should be able to read it, since the location of a session may authorise whoever has
+    /// it. What is a week old is removed. By default nothing is written down.
+    pub fn upload_journal(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.journal = Some(dir.into());
+        self
+    }
+
     /// Lets `host` (a name or address without port) issue tokens whatever its address is. It sees the credentials.
     pub fn allow_token_host(mut self, host: impl Into<String>) -> Self {
         self.realms.hosts.push(host.into().to_ascii_lowercase());
@@ -161,7 +175,9 @@ impl RegistryClientBuilder {
         auth.realms.private_networks |= self.options.private_token_services;
         auth.retry = self.retry;
         let (host, retry, limits, profile) = (self.host, self.retry, self.limits, Profile::default());
-        Ok(RegistryClient { core: Arc::new(Core { host, origin, headers, transport, auth, retry, limits, profile }) })
+        let (limit, journal) = (Limit::default(), self.journal.map(Journal::new));
+        let core = Core { host, origin, headers, transport, auth, retry, limits, profile, limit, journal };
+        Ok(RegistryClient { core: Arc::new(core) })
     }
 }
 

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use blob_core::{ByteSource, Event, Progress, SourceError};
 use blob_http::redirect::{RedirectPolicy, Redirects, same_origin};
-use blob_http::retry::{is_transient_status, retry_after};
+use blob_http::retry::{exhausted, is_transient_status, retry_after};
 use blob_http::transport::request_uri;
-use blob_http::{Body, BoxError, HttpError, Retries};
+use blob_http::{Body, BoxError, Bulk, Expectation, HttpError, Retries};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, EXPECT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::time::sleep;
 use url::Url;
@@ -37,7 +37,15 @@ pub(super) struct Call {
     pub(super) object: Object,
     /// Whether it is sent again after a failure that may pass.
     pub(super) repeat: bool,
+    /// Whether it moves many bytes, for which it gets a connection of its own.
+    pub(super) bulk: bool,
 }
+
+/// Bodies above this are announced before they are sent.
+const EXPECT_ABOVE: u64 = 64 << 10;
+
+/// What moves more than this gets a connection of its own.
+pub(super) const BULK_ABOVE: u64 = 4 << 20;
 
 impl Call {
     /// A request without headers and body about `repository`, repeated when that may help.
@@ -57,6 +65,7 @@ impl Call {
             action,
             object,
             repeat: true,
+            bulk: false,
         }
     }
 
@@ -66,6 +75,7 @@ impl Call {
     }
 
     pub(super) fn with_payload(mut self, payload: Payload) -> Self {
+        self.bulk |= payload.length() > BULK_ABOVE;
         self.payload = payload;
         self
     }
@@ -167,6 +177,14 @@ impl fmt::Debug for SourcePayload {
 }
 
 impl Payload {
+    /// Bytes in all.
+    pub(super) fn length(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Source(source) => source.range.end - source.range.start,
+        }
+    }
+
     async fn body(&self, action: &str) -> Result<Body, RegistryError> {
         match self {
             Self::Bytes(bytes) => Ok(blob_http::full(bytes.clone())),
@@ -182,7 +200,7 @@ impl Core {
         let mut retries = Retries::new(self.retry);
         let mut repeated = false;
         loop {
-            let result = self.exchange(call).await;
+            let result = self.limited(call).await;
             let wait = match &result {
                 _ if !call.repeat => None,
                 Ok(answer) if is_transient_status(answer.status.as_u16()) => {
@@ -218,6 +236,39 @@ impl Core {
                 },
             }
         }
+    }
+
+    /// One exchange, when the registry bears it.
+    async fn limited(&self, call: &Call) -> Result<Answer, RegistryError> {
+        let permit = match &call.payload {
+            Payload::Bytes(_) => Some(self.limit.enter().await),
+            // Its body may be read from this very registry, with requests that need leave themselves.
+            Payload::Source(_) => {
+                self.limit.pause().await;
+                None
+            }
+        };
+        let result = self.exchange(call).await;
+        drop(permit);
+        // Storage that a redirect led to speaks for itself only.
+        if let Ok(answer) = result.as_ref()
+            && !answer.foreign
+        {
+            let asked = match answer.status {
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                    self.limit.refused();
+                    retry_after(&answer.headers)
+                }
+                _ => {
+                    self.limit.succeeded();
+                    exhausted(&answer.headers)
+                }
+            };
+            if let Some(time) = asked.filter(|&time| time <= self.retry.max_retry_after) {
+                self.limit.wait(time);
+            }
+        }
+        result
     }
 
     /// What the token for `call` must allow.
@@ -284,14 +335,37 @@ impl Core {
                 let more = self.headers.iter().filter(|(name, _)| !own(name));
                 request.headers_mut().extend(more.map(|(name, value)| (name.clone(), value.clone())));
             }
+            let bulk = call.bulk && !self.profile.no_bulk.is_set();
+            if bulk {
+                request.extensions_mut().insert(Bulk);
+            }
+            // HTTP/2, which may be spoken over shared connections with TLS, does not show the answer.
+            let visible = bulk || url.scheme() == "http";
+            let expects = visible && call.payload.length() > EXPECT_ABOVE && !self.profile.no_continue.is_set();
+            if expects {
+                request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
+            }
             if let Some(pass) = pass.filter(|_| !foreign) {
                 request.headers_mut().insert(AUTHORIZATION, pass.authorization.clone());
             }
-            let response = self.transport.send(request).await.map_err(|error| match &call.payload {
-                Payload::Source(source) => source.stopped(&call.action).unwrap_or_else(|| refuse(error)),
-                Payload::Bytes(_) => refuse(error),
-            })?;
+            let response = match self.transport.send(request).await {
+                // Servers that speak HTTP/2 only.
+                Err(HttpError::Tls { .. }) if call.bulk && self.profile.no_bulk.set() => continue,
+                Err(error) => {
+                    return Err(match &call.payload {
+                        Payload::Source(source) => source.stopped(&call.action).unwrap_or_else(|| refuse(error)),
+                        Payload::Bytes(_) => refuse(error),
+                    });
+                }
+                Ok(response) => response,
+            };
             let (parts, body) = response.into_parts();
+            if parts.extensions.get() == Some(&Expectation::Ignored) {
+                self.profile.no_continue.set();
+            }
+            if parts.status == StatusCode::EXPECTATION_FAILED && expects && self.profile.no_continue.set() {
+                continue;
+            }
             let safe = matches!(call.method, Method::GET | Method::HEAD);
             let next = match parts.status.as_u16() {
                 301..=303 if !safe => None,

@@ -18,7 +18,7 @@ use tokio::time::sleep;
 
 use super::Core;
 use super::answer::{Answer, protocol, transport};
-use super::call::Call;
+use super::call::{BULK_ABOVE, Call};
 use super::scope::Scope;
 use crate::error::{ErrorCode, Object, RegistryError};
 use crate::reference::Repository;
@@ -71,7 +71,8 @@ impl Core {
 
     /// Asks for a blob or a range of it: where it was found last, else at the registry.
     async fn get(&self, blob: &Blob<'_>, range: Option<&Range<u64>>) -> Result<Answer, RegistryError> {
-        if let Some(url) = self.profile.signed(blob.repository, blob.digest) {
+        // Who wants everything may do so because what came from there was wrong.
+        if let Some(url) = self.profile.signed(blob.repository, blob.digest).filter(|_| range.is_some()) {
             let mut call = blob.call(range);
             call.url = url;
             match self.send(&call).await {
@@ -180,7 +181,9 @@ impl<'a> Blob<'a> {
         match range {
             Some(range) => {
                 let value = HeaderValue::from_str(&format!("bytes={}-{}", range.start, range.end - 1));
-                call.with_header(RANGE, value.expect("because numbers are ASCII"))
+                let mut call = call.with_header(RANGE, value.expect("because numbers are ASCII"));
+                call.bulk = range.end - range.start > BULK_ABOVE;
+                call
             }
             None => call,
         }
@@ -216,11 +219,11 @@ pub(super) async fn read(
         if range.start > range.end || range.end > size {
             return Err(blob.outside(range, size));
         }
-        return Ok(BlobReader { size, range: range.clone(), stream: stream::empty().boxed() });
+        return Ok(BlobReader { size, range: range.clone(), stream: stream::empty().boxed(), ranged: true });
     }
     let answer = core.get(&blob, range.as_ref()).await?;
     let opened = core.judge(&blob, answer, range.as_ref(), None).await?;
-    let size = opened.size;
+    let (size, ranged) = (opened.size, range.is_none() || opened.exact);
     let hasher = range.is_none().then(|| Hasher::new(digest.algorithm()));
     let range = range.unwrap_or(0..size);
     if range.is_empty() && !digest.matches(b"") {
@@ -236,7 +239,7 @@ pub(super) async fn read(
         let id = SourceId::from(state.digest);
         state.next().await.map_err(|error| error.into_source_error(id))
     });
-    Ok(BlobReader { size, range, stream: stream.boxed() })
+    Ok(BlobReader { size, range, stream: stream.boxed(), ranged })
 }
 
 /// The state of a transfer.

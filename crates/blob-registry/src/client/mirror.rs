@@ -161,7 +161,7 @@ impl Mirrored {
 
     /// The stream of `reader`, which goes on at the registry where the mirror breaks off.
     fn continued(&self, place: &Place, at: (&Repository, &Digest), reader: BlobReader) -> BlobReader {
-        let BlobReader { size, range, stream } = reader;
+        let BlobReader { size, range, stream, ranged } = reader;
         let state = Continued {
             place: place.clone(),
             registry: Arc::clone(&self.registry),
@@ -174,7 +174,7 @@ impl Mirrored {
         let stream = futures_util::stream::try_unfold(state, |mut state| async move {
             Ok(state.next().await?.map(|bytes| (bytes, state)))
         });
-        BlobReader { size, range, stream: stream.boxed() }
+        BlobReader { size, range, stream: stream.boxed(), ranged }
     }
 }
 

@@ -23,6 +23,10 @@ pub(super) struct Profile {
     pub(super) paging_ignored: Flag,
     /// Ranges are answered with whole blobs.
     pub(super) ranges_ignored: Flag,
+    /// `Expect: 100-continue` is not understood: it only costs time.
+    pub(super) no_continue: Flag,
+    /// Connections of their own cannot be had: only HTTP/2 is spoken.
+    pub(super) no_bulk: Flag,
     /// The largest body it takes, in bytes; 0 if no limit is known.
     max_body: AtomicU64,
     referrers: Mutex<HashMap<Repository, bool>>,

@@ -4,6 +4,8 @@
 //! PUT. A transfer that breaks is continued by PATCH at the offset that the registry names, if that offset can be
 //! believed; otherwise a new session begins. A registry, or a proxy before it, that refuses large bodies gets the blob
 //! in pieces. A commit whose answer got lost is settled by asking for the blob.
+//!
+//! A push that ends without the blob ends its session too, unless a journal keeps it for the next process.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use tokio::time::sleep;
 use super::Core;
 use super::answer::protocol;
 use super::call::{Meter, Payload, SourcePayload};
+use super::journal::{Entry, Key, Record};
 use super::scope::Scope;
 use super::upload::{self, Begun, LEAST_CHUNK, Session, held};
 use crate::error::{ErrorCode, RegistryError};
@@ -27,22 +30,37 @@ use crate::registry::{PushBlob, PushedBlob};
 /// So many repositories are tried to mount from.
 const MAX_MOUNTS: usize = 4;
 
+/// Smaller blobs are not worth writing down: 8 MiB.
+const JOURNAL_FROM: u64 = 8 << 20;
+
+/// Sessions that are begun for one blob after the first.
+const MAX_RESTARTS: u32 = 4;
+
+/// So many failures without a byte gained end a way of sending.
+const MAX_FRUITLESS: u32 = 2;
+
 /// Pushes `blob` to `repository`.
-pub(super) async fn push(core: &Core, repository: &Repository, blob: &PushBlob) -> Result<PushedBlob, RegistryError> {
+pub(super) async fn push(
+    core: &Arc<Core>,
+    repository: &Repository,
+    blob: &PushBlob,
+) -> Result<PushedBlob, RegistryError> {
     let action = format!("pushing blob {}", core.name_of(repository, &blob.digest));
     let meter = blob
         .progress
         .as_ref()
         .map(|(what, progress)| Meter { what: what.as_str().into(), progress: Arc::clone(progress) });
-    let push = Push { core, repository, digest: &blob.digest, source: &blob.source, meter, action };
+    let mut push = Push { core, repository, digest: &blob.digest, source: &blob.source, meter, action, entry: None };
     if !blob.known_absent && push.is_there().await? {
         push.existing()?;
         return Ok(PushedBlob::Existing);
     }
-    let mut session = None;
-    for from in blob.mount_from.iter().filter(|from| *from != repository).take(MAX_MOUNTS) {
+    let mut session = push.take_up().await;
+    let mounts = if session.is_some() { &[] } else { blob.mount_from.as_slice() };
+    for from in mounts.iter().filter(|from| *from != repository).take(MAX_MOUNTS) {
         match push.mount(from).await {
             Some(Begun::Done) => {
+                push.forget().await;
                 push.existing()?;
                 return Ok(PushedBlob::Mounted);
             }
@@ -53,18 +71,70 @@ pub(super) async fn push(core: &Core, repository: &Repository, blob: &PushBlob) 
             None => {}
         }
     }
-    push.upload(session).await?;
-    Ok(PushedBlob::Uploaded)
+    let result = push.upload(session).await;
+    // What did not fail for good is taken up by whoever tries again.
+    let lasting = matches!(&result, Err(error) if error.is_transient() || is_local(error));
+    if !lasting {
+        push.forget().await;
+    }
+    result.map(|()| PushedBlob::Uploaded)
+}
+
+/// Whether the failure is ours, and says nothing about the session.
+fn is_local(error: &RegistryError) -> bool {
+    matches!(error, RegistryError::Cancelled { .. } | RegistryError::Source { .. })
 }
 
 /// One blob on its way.
 struct Push<'a> {
-    core: &'a Core,
+    core: &'a Arc<Core>,
     repository: &'a Repository,
     digest: &'a Digest,
     source: &'a Arc<dyn ByteSource>,
     meter: Option<Meter>,
     action: String,
+    /// Where the session is written down.
+    entry: Option<Entry>,
+}
+
+/// A session on the far side, which is ended there when this ends without a blob and nobody will take it up.
+struct Open<'a> {
+    core: &'a Arc<Core>,
+    session: Session,
+    leave: bool,
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if !self.leave {
+            self.session.clone().abandon(self.core);
+        }
+    }
+}
+
+/// How sending goes.
+struct Course {
+    retries: Retries,
+    /// Bytes of one request, if not everything goes at once.
+    chunk: Option<u64>,
+    /// Failures in a row that gained nothing.
+    fruitless: u32,
+    restarts: u32,
+    /// The highest offset so far.
+    best: u64,
+}
+
+impl Course {
+    /// Takes note of the offset; whether it is higher than ever.
+    fn reached(&mut self, offset: u64) -> bool {
+        let gained = offset > self.best;
+        if gained {
+            self.best = offset;
+            self.fruitless = 0;
+            self.retries.progressed();
+        }
+        gained
+    }
 }
 
 /// How a request to a session ended.
@@ -133,6 +203,46 @@ impl Push<'_> {
         self.at(self.size())
     }
 
+    /// The session that an earlier process left, if it is still there.
+    async fn take_up(&mut self) -> Option<Session> {
+        let journal = self.core.journal.as_ref().filter(|_| self.size() >= JOURNAL_FROM)?;
+        let (host, repository) = (self.core.host.clone(), self.repository.clone());
+        let key = Key { host, repository, digest: *self.digest, size: self.size() };
+        let (entry, record) = journal.open(key).await?;
+        self.entry = Some(entry);
+        let Record { location, offset, .. } = record?;
+        let mut session = upload::session_at(self.core, self.repository, &location, offset)?;
+        match session.status(self.core, &self.action).await {
+            // What was confirmed to that process is there, even if the registry counts wrong.
+            Ok(held) if held > 1 && held <= self.size() => session.offset = held.max(offset),
+            Ok(_) if offset == 0 => {}
+            Ok(_) => {
+                session.abandon(self.core);
+                return None;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the upload that was interrupted cannot be taken up");
+                return None;
+            }
+        }
+        tracing::info!(action = self.action, offset = session.offset, "an interrupted upload is taken up");
+        Some(session)
+    }
+
+    /// Writes down where the session stands.
+    async fn save(&self, session: &Session) {
+        if let Some(entry) = &self.entry {
+            entry.save(session.location(), session.offset).await;
+        }
+    }
+
+    /// Removes what was written down.
+    async fn forget(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            entry.clear().await;
+        }
+    }
+
     async fn begin(&self) -> Result<Session, RegistryError> {
         let nothing = Payload::Bytes(Bytes::new());
         match upload::begin(self.core, self.repository, &[], nothing, &self.action).await? {
@@ -168,45 +278,82 @@ impl Push<'_> {
     }
 
     /// Sends the content to a session, and to another one if the first is lost.
-    async fn send_session(&self, mut session: Session) -> Result<(), RegistryError> {
-        let mut retries = Retries::new(self.core.retry);
-        let mut chunk = self.core.profile.max_body();
-        let mut fruitless = 0;
+    async fn send_session(&self, session: Session) -> Result<(), RegistryError> {
+        let retries = Retries::new(self.core.retry);
+        let chunk = self.core.profile.max_body();
+        let mut course = Course { retries, chunk, fruitless: 0, restarts: 0, best: session.offset };
+        let mut open = Open { core: self.core, session, leave: self.entry.is_some() };
+        self.save(&open.session).await;
         loop {
-            let Some(sent) = self.step(&mut session, chunk).await? else { return Ok(()) };
+            let Some(sent) = self.step(&mut open.session, course.chunk).await? else {
+                open.leave = true;
+                return Ok(());
+            };
             match sent {
-                Sent::Taken => retries.progressed(),
+                Sent::Taken => {
+                    course.reached(open.session.offset);
+                }
                 Sent::TooLarge(error) => {
-                    let refused = chunk.unwrap_or_else(|| self.size());
-                    let smaller = (refused / 2).min(self.core.limits.upload_chunk).max(session.chunk_min);
-                    if smaller < LEAST_CHUNK.min(refused) || smaller >= refused {
-                        return Err(error);
-                    }
-                    self.core.profile.set_max_body(smaller);
-                    chunk = Some(smaller);
+                    self.shrink(&mut course, &open.session, error)?;
                     // Part of the refused body may have been taken: an empty session is simpler than the truth.
-                    if session.offset == 0 {
-                        session = self.begin().await?;
+                    if open.session.offset == 0 {
+                        self.restart(&mut open).await?;
                     }
                 }
-                Sent::Broken { error, wait, held } => {
-                    let delay = retries.next_delay(wait);
-                    let Some(delay) = delay else { return Err(error) };
-                    tracing::debug!(action = self.action, offset = session.offset, ?delay, "resuming");
-                    sleep(delay).await;
-                    if self.recover(&mut session, held).await? {
-                        retries.progressed();
-                        fruitless = 0;
-                    } else {
-                        fruitless += 1;
-                    }
-                    // Who closes the connection on a large body cannot say that it was too large.
-                    if fruitless >= 2 && chunk.is_none() && self.size() > self.core.limits.upload_chunk {
-                        chunk = Some(self.core.limits.upload_chunk);
-                    }
-                }
+                Sent::Broken { error, wait, held } => self.mend(&mut course, &mut open, (error, wait, held)).await?,
             }
+            self.save(&open.session).await;
         }
+    }
+
+    /// Halves what is sent at a time, down to a limit.
+    fn shrink(&self, course: &mut Course, session: &Session, error: RegistryError) -> Result<(), RegistryError> {
+        let refused = course.chunk.unwrap_or_else(|| self.size());
+        let smaller = (refused / 2).min(self.core.limits.upload_chunk).max(session.chunk_min);
+        if smaller < LEAST_CHUNK.min(refused) || smaller >= refused {
+            return Err(error);
+        }
+        self.core.profile.set_max_body(smaller);
+        course.chunk = Some(smaller);
+        Ok(())
+    }
+
+    /// After a failure: waits, finds out where the session stands, and changes the way of sending when this one brings
+    /// nothing any more.
+    async fn mend(
+        &self,
+        course: &mut Course,
+        open: &mut Open<'_>,
+        (error, wait, held): (RegistryError, Option<Duration>, Option<u64>),
+    ) -> Result<(), RegistryError> {
+        let Some(delay) = course.retries.next_delay(wait) else { return Err(error) };
+        tracing::debug!(action = self.action, offset = open.session.offset, ?delay, "resuming");
+        sleep(delay).await;
+        let usable = self.recover(&mut open.session, held).await;
+        if !course.reached(open.session.offset) {
+            course.fruitless += 1;
+        }
+        let stuck = course.fruitless >= MAX_FRUITLESS;
+        // Who closes the connection on a large body cannot say that it was too large.
+        if stuck && course.chunk.is_none() && self.size() > self.core.limits.upload_chunk {
+            course.chunk = Some(self.core.limits.upload_chunk);
+        }
+        // A registry that has less than it confirmed would refuse the rest for ever.
+        if !usable || (stuck && open.session.offset > 0) {
+            course.restarts += 1;
+            if course.restarts > MAX_RESTARTS {
+                return Err(error);
+            }
+            self.restart(open).await?;
+        }
+        Ok(())
+    }
+
+    /// Begins another session in place of one that is of no use.
+    async fn restart(&self, open: &mut Open<'_>) -> Result<(), RegistryError> {
+        let fresh = self.begin().await?;
+        std::mem::replace(&mut open.session, fresh).abandon(self.core);
+        Ok(())
     }
 
     /// The next request of a session; `None` when the blob is committed. Without `chunk` an empty session gets one PUT,
@@ -263,8 +410,8 @@ impl Push<'_> {
         }
     }
 
-    /// Finds out where a session stands after a failure, or begins a new one. Whether bytes were gained.
-    async fn recover(&self, session: &mut Session, said: Option<u64>) -> Result<bool, RegistryError> {
+    /// Finds out where a session stands after a failure; whether it can be gone on with.
+    async fn recover(&self, session: &mut Session, said: Option<u64>) -> bool {
         let confirmed = session.offset;
         let held = match said {
             Some(held) => Some(held),
@@ -274,14 +421,11 @@ impl Push<'_> {
             // Below two bytes the answer is ambiguous, and beyond the size it is nonsense.
             Some(held) if held > 1 && held >= confirmed && held <= self.size() => {
                 session.offset = held;
-                Ok(held > confirmed)
+                true
             }
             // Some registries stop counting after the first piece: what they acknowledged they still have.
-            Some(held) if held > 1 && confirmed > held => Ok(false),
-            _ => {
-                *session = self.begin().await?;
-                Ok(false)
-            }
+            Some(held) => held > 1 && confirmed > held,
+            None => false,
         }
     }
 

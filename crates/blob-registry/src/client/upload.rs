@@ -5,6 +5,7 @@
 //! shown.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use blob_core::Digest;
@@ -12,7 +13,8 @@ use blob_http::Retries;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, LOCATION, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use tokio::time::sleep;
+use tokio::runtime::Handle;
+use tokio::time::{sleep, timeout};
 use url::Url;
 
 use super::Core;
@@ -25,6 +27,9 @@ use crate::registry::{Mount, Upload, UploadId};
 
 /// Pieces are not made smaller than this when bodies are refused for their size.
 pub(super) const LEAST_CHUNK: u64 = 64 << 10;
+
+/// The time for ending a session that is of no use any more.
+const ABANDON_TIME: Duration = Duration::from_secs(5);
 
 /// The smallest piece, except the last, that a registry takes.
 const CHUNK_MIN_LENGTH: HeaderName = HeaderName::from_static("oci-chunk-min-length");
@@ -98,6 +103,24 @@ impl Session {
         Ok(answer.header(RANGE.as_str()).and_then(held).unwrap_or(0))
     }
 
+    /// The newest location. Whoever has it may be let in by it.
+    pub(super) fn location(&self) -> &str {
+        self.location.as_str()
+    }
+
+    /// Ends the session without waiting for it, so that what was sent in vain does not stay on the registry. Where no
+    /// runtime is left to do it, the registry removes it in its own time.
+    pub(super) fn abandon(self, core: &Arc<Core>) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let core = Arc::clone(core);
+        runtime.spawn(async move {
+            let action = format!("giving up an upload to {}/{}", core.host, self.repository);
+            if let Ok(Err(error)) = timeout(ABANDON_TIME, self.cancel(&core, &action)).await {
+                tracing::debug!(%error, "the upload stays");
+            }
+        });
+    }
+
     /// Ends the session.
     pub(super) async fn cancel(self, core: &Core, action: &str) -> Result<(), RegistryError> {
         let call = self.call(Method::DELETE, action);
@@ -163,10 +186,7 @@ pub(super) async fn begin(
     {
         scope = scope.union(&Scope::pull(&from));
     }
-    let length = match &payload {
-        Payload::Bytes(bytes) => bytes.len() as u64,
-        Payload::Source(source) => source.range.end - source.range.start,
-    };
+    let length = payload.length();
     let mut call = Call::new(Method::POST, url, repository, action.to_owned(), Object::Repository)
         .with_header(CONTENT_LENGTH, length.into())
         .with_scope(scope)
@@ -194,6 +214,13 @@ pub(super) async fn start(core: &Arc<Core>, repository: &Repository) -> Result<B
     }
 }
 
+/// A session of another time: nothing is asked. `None` if it cannot be one of this registry.
+pub(super) fn session_at(core: &Core, repository: &Repository, location: &str, offset: u64) -> Option<Session> {
+    let location = Url::parse(location).ok()?;
+    let secure = location.scheme() == core.origin.scheme() || location.scheme() == "https";
+    secure.then(|| Session { repository: repository.clone(), location, offset, chunk_min: 0 })
+}
+
 /// Takes up a session. Its id is the location, with the number of bytes it held when the id was taken in front.
 pub(super) async fn resume(
     core: &Arc<Core>,
@@ -204,10 +231,7 @@ pub(super) async fn resume(
     let unknown = || RegistryError::detailed(&action, ErrorCode::BlobUploadUnknown, "the id is not one of this client");
     let (offset, location) = id.as_str().split_once(' ').ok_or_else(unknown)?;
     let confirmed: u64 = offset.parse().map_err(|_| unknown())?;
-    let location =
-        Url::parse(location).ok().filter(|url| url.scheme() == core.origin.scheme() || url.scheme() == "https");
-    let location = location.ok_or_else(unknown)?;
-    let mut session = Session { repository: repository.clone(), location, offset: confirmed, chunk_min: 0 };
+    let mut session = session_at(core, repository, location, confirmed).ok_or_else(unknown)?;
     let held = session.status(core, &action).await?;
     // Below two bytes the answer is ambiguous; what was confirmed is not.
     session.offset = if held <= 1 && confirmed <= 1 { confirmed } else { held };

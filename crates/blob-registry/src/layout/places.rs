@@ -302,7 +302,8 @@ impl Registry for Places {
             return Err(store::bad_range(action, range.start, range.end, size));
         }
         let stream = source.open(range.clone()).await;
-        Ok(BlobReader { size, range, stream: stream.map_err(|source| RegistryError::Source { action, source })? })
+        let stream = stream.map_err(|source| RegistryError::Source { action, source })?;
+        Ok(BlobReader { size, range, stream, ranged: true })
     }
 
     async fn local_blob(

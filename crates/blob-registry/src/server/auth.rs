@@ -79,6 +79,11 @@ pub(super) struct Principal {
 }
 
 impl Principal {
+    /// Who it is; `None` for somebody without credentials.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
     /// Whether `action` on `repository` is allowed.
     pub(super) fn may(&self, action: Action, repository: &Repository) -> bool {
         let in_scope = self.scopes.as_ref().is_none_or(|scopes| {

@@ -16,6 +16,8 @@ pub(super) struct Entry {
     peer: SocketAddr,
     method: Method,
     path: String,
+    /// Who sent it, if that was found out.
+    user: Option<String>,
     begun: Instant,
 }
 
@@ -26,7 +28,12 @@ impl Entry {
         if let Some(at) = path.rfind("/blobs/uploads/") {
             path.truncate(at + "/blobs/uploads/".len());
         }
-        Self { peer, method: method.clone(), path, begun: Instant::now() }
+        Self { peer, method: method.clone(), path, user: None, begun: Instant::now() }
+    }
+
+    /// Says who sent the request.
+    pub(super) fn sent_by(&mut self, user: Option<&str>) {
+        self.user = user.map(str::to_owned);
     }
 
     /// Writes the line when `response` is out.
@@ -77,6 +84,7 @@ impl Drop for Logged {
         tracing::info!(
             target: "blob_registry::access",
             peer = %self.entry.peer,
+            user = self.entry.user,
             method = %self.entry.method,
             path = self.entry.path,
             status = self.status,

@@ -12,10 +12,11 @@ use futures_util::TryStreamExt as _;
 
 mod auth;
 mod conformance;
+mod interrupted;
 mod lists;
 mod peers;
 mod reading;
-mod script;
+pub(crate) mod script;
 mod secrets;
 mod uploads;
 
@@ -35,11 +36,11 @@ fn builder(addr: SocketAddr) -> RegistryClientBuilder {
     RegistryClient::builder(addr.to_string()).transport(transport()).retry(retry)
 }
 
-fn client(addr: SocketAddr) -> RegistryClient {
+pub(crate) fn client(addr: SocketAddr) -> RegistryClient {
     builder(addr).build().unwrap()
 }
 
-fn repository(name: &str) -> Repository {
+pub(crate) fn repository(name: &str) -> Repository {
     Repository::new(name).unwrap()
 }
 
@@ -52,7 +53,7 @@ fn by_tag(name: &str) -> Target {
 }
 
 /// Bytes that no run of them repeats soon.
-fn noise(length: usize) -> Vec<u8> {
+pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut block = Digest::sha256_of(b"noise");
     let mut bytes = Vec::with_capacity(length + 32);
     while bytes.len() < length {
@@ -75,7 +76,7 @@ async fn whole(reader: BlobReader) -> Result<Vec<u8>, SourceError> {
 }
 
 /// The error with all its causes, in both forms.
-fn everything(error: &RegistryError) -> String {
+pub(crate) fn everything(error: &RegistryError) -> String {
     let mut text = format!("{error} {error:?} {error:#?}");
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {

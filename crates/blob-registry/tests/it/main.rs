@@ -9,6 +9,8 @@ mod client;
 mod conformance;
 #[cfg(all(feature = "layout", feature = "memory"))]
 mod copy;
+#[cfg(all(feature = "client", feature = "server", feature = "memory"))]
+mod download;
 #[cfg(feature = "memory")]
 mod filter;
 #[cfg(feature = "memory")]

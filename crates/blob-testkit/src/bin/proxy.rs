@@ -9,7 +9,7 @@ use std::io::{BufRead as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use blob_testkit::proxy::{Gate, Proxy, ProxyOptions, Shape, Summary};
+use blob_testkit::proxy::{Action, Faults, Gate, Proxy, ProxyOptions, Rule, Shape, Summary};
 
 const USAGE: &str = "\
 usage: blob-testkit-proxy --upstream ADDR:PORT [options]
@@ -19,6 +19,8 @@ options:
   --mbit N            bandwidth in Mbit/s in each direction
   --token TEXT        ask for this bearer token; /token hands it out
   --redirect-blobs    answer reads of blobs with a redirect to a second origin
+  --refuse N          answer the first N starts of uploads and the first N reads of blobs with 429 and `Retry-After: 1`
+  --cut N:BYTES       cut the first N bodies of each kind (sent to a session, read from a blob) after BYTES
 
 commands on standard input:
   take                print `requests=N up=B down=B` since the last take
@@ -38,7 +40,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut upstream = None;
     let (mut round_trip, mut megabits) = (Duration::ZERO, None);
-    let mut gate = Gate::default();
+    let (mut gate, mut rules) = (Gate::default(), Vec::new());
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} wants a value\n\n{USAGE}"));
@@ -48,6 +50,22 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
             "--mbit" => megabits = Some(value()?.parse::<u64>()?),
             "--token" => gate.token = Some(value()?),
             "--redirect-blobs" => gate.redirect_blobs = true,
+            "--refuse" => {
+                let times = value()?.parse()?;
+                let refusal = || Action::status_with(429, "Retry-After", "1");
+                rules.push(Rule::first("/blobs/uploads/", refusal()).method("POST").times(times));
+                rules.push(Rule::first("/blobs/sha256:", refusal()).method("GET").times(times));
+            }
+            "--cut" => {
+                let value = value()?;
+                let (times, bytes) = value.split_once(':').ok_or_else(|| format!("{value} is not N:BYTES"))?;
+                let (times, bytes) = (times.parse()?, bytes.parse()?);
+                for method in ["PUT", "PATCH"] {
+                    let cut = Rule::first("/blobs/uploads/", Action::CutUpload(bytes));
+                    rules.push(cut.method(method).times(times));
+                }
+                rules.push(Rule::first("/blobs/sha256:", Action::Cut(bytes)).method("GET").times(times));
+            }
             "--help" | "-h" => {
                 print!("{USAGE}");
                 return Ok(());
@@ -57,7 +75,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     }
     let upstream = upstream.ok_or(USAGE)?;
     let shape = Shape { round_trip, bytes_per_second: megabits.map(|m| m * 125_000) };
-    let proxy = Proxy::start(upstream, ProxyOptions { shape, gate, ..ProxyOptions::default() })?;
+    let proxy = Proxy::start(upstream, ProxyOptions { shape, gate, faults: Faults::script(rules) })?;
     say(format_args!("listening on http://{}", proxy.addr()))?;
     for line in std::io::stdin().lock().lines() {
         let requests = match line?.trim() {

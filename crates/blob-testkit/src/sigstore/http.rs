@@ -84,7 +84,19 @@ fn route(state: &mut State, parts: &http::request::Parts, path: &str, body: &[u8
                 parts.headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
             json_reply(ca::answer(state, body, bearer))
         }
-        (&Method::POST, "/api/v1/log/entries") => json_reply(state.v1.answer(body, fault)),
+        (&Method::POST, "/api/v1/log/entries") => {
+            let answer = state.v1.answer(body, fault);
+            let exists = matches!(answer, Err((409, _)));
+            let mut reply = json_reply(answer);
+            if let Some(place) = state.v1.place(body).filter(|_| exists) {
+                reply.headers_mut().insert("location", place.parse().expect("a path is a header"));
+            }
+            reply
+        }
+        (&Method::GET, entry) if entry.starts_with("/api/v1/log/entries/") => {
+            let name = entry.rsplit('/').next().unwrap_or_default();
+            json_reply(state.v1.entry(name).ok_or((404, "there is no such entry")))
+        }
         (&Method::POST, "/api/v2/log/entries") => json_reply(state.v2.answer(body, fault)),
         (&Method::POST, "/api/v1/timestamp") => {
             let tsa = if fault == Some(Fault::ForeignStamp) { &state.foreign_tsa } else { &state.tsa };

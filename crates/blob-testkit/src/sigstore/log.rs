@@ -57,11 +57,26 @@ impl Log {
         };
         let entry = entry.ok_or((400, "the entry is not understood"))?;
         let body = entry.body.to_string();
-        let index = self.leaves.len();
-        self.leaves.push(leaf(body.as_bytes()));
+        let (index, hash) = (self.leaves.len(), leaf(body.as_bytes()));
+        if self.leaves.contains(&hash) {
+            return Err((409, "an equivalent entry exists"));
+        }
+        self.leaves.push(hash);
         let answer = self.inclusion(&entry, &body, index, fault);
         self.entries.push(answer.clone());
         Ok(answer)
+    }
+
+    /// Where the entry that a request asks for is, if it is there.
+    pub(super) fn place(&self, request: &[u8]) -> Option<String> {
+        let hash = leaf(entry_v1(&serde_json::from_slice(request).ok()?)?.body.to_string().as_bytes());
+        let index = self.leaves.iter().position(|known| *known == hash)?;
+        Some(format!("/api/v1/log/entries/{index:064x}"))
+    }
+
+    /// The entry of this name.
+    pub(super) fn entry(&self, name: &str) -> Option<Value> {
+        self.entries.iter().find(|entry| entry.get(name).is_some()).cloned()
     }
 
     fn inclusion(&self, entry: &Entry, body: &str, index: usize, fault: Option<Fault>) -> Value {

@@ -276,6 +276,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Writes large uploads down in `dir` while they last, so that a push that was killed goes on where it was when the same
+    /// tree is pushed to the same place again. By default that is `uploads-v1` in the [cache directory](Self::cache_dir);
+    /// without one, nothing is written down.
+    pub fn upload_journal(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.profiles.upload_journal = Some(dir.into());
+        self
+    }
+
     /// The client. No network is touched.
     ///
     /// # Errors
@@ -299,7 +307,9 @@ impl ClientBuilder {
         };
         let offline = self.offline || self.transport.offline;
         let transport = self.transport.with_offline(offline);
-        let hosts = Hosts::new(transport, credentials, self.retry, self.profiles)?;
+        let mut profiles = self.profiles;
+        profiles.upload_journal = profiles.upload_journal.or_else(|| Some(self.cache_dir?.join("uploads-v1")));
+        let hosts = Hosts::new(transport, credentials, self.retry, profiles)?;
         let inner = Inner {
             hosts: Arc::new(hosts),
             policies: self.policies,

@@ -1,6 +1,7 @@
 //! The registries that a client talks to, each made when it is first named.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use blob_http::retry::RetryPolicy;
@@ -39,6 +40,8 @@ pub(super) struct Profiles {
     pub(super) plain_http: bool,
     by_host: HashMap<String, RegistryOptions>,
     plain_hosts: Vec<String>,
+    /// Where uploads are written down.
+    pub(super) upload_journal: Option<PathBuf>,
 }
 
 impl Profiles {
@@ -132,12 +135,15 @@ impl Hosts {
                 source: Box::new(source),
             })?,
         };
-        RegistryClient::builder(host)
+        let mut builder = RegistryClient::builder(host)
             .options(options)
             .transport(transport)
             .credentials(Arc::clone(&self.credentials))
-            .retry(retry)
-            .build()
+            .retry(retry);
+        if let Some(dir) = &self.profiles.upload_journal {
+            builder = builder.upload_journal(dir);
+        }
+        builder.build()
     }
 }
 

@@ -2,8 +2,8 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sigstore_types::DerCertificate;
 use url::Url;
 use zeroize::Zeroizing;
@@ -14,6 +14,20 @@ use crate::sign::error::SignError;
 use crate::sign::key::KeySigner;
 use crate::sign::keyed::raw;
 use crate::sign::token::IdentityToken;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Request<'a> {
+    credentials: Credentials<'a>,
+    public_key_request: &'a Value,
+}
+
+/// The token is borrowed, so that no copy of it is left behind but the request's.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Credentials<'a> {
+    oidc_identity_token: &'a str,
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,16 +55,16 @@ pub(in crate::sign) async fn certificate(
 ) -> Result<DerCertificate, SignError> {
     // The proof that we have the key is a signature of who we are.
     let proof = raw(key, token.identity().as_bytes()).await?;
-    let request = json!({
-        "credentials": {"oidcIdentityToken": token.expose()},
-        "publicKeyRequest": {
-            "publicKey": {"algorithm": "", "content": key.public_key().to_pem()},
-            "proofOfPossession": BASE64_STANDARD.encode(proof),
-        },
+    let proof = json!({
+        "publicKey": {"algorithm": "", "content": key.public_key().to_pem()},
+        "proofOfPossession": BASE64_STANDARD.encode(proof),
     });
-    let body = Zeroizing::new(request.to_string());
+    let request =
+        Request { credentials: Credentials { oidc_identity_token: token.expose() }, public_key_request: &proof };
+    let body = serde_json::to_vec(&request).map_err(|source| SignError::Bundle(source.into()))?;
+    let body = Zeroizing::new(body);
     let url = below(url, "/api/v2/signingCert");
-    let question = Question { url: &url, body: Some(("application/json", body.as_bytes())), bearer: None };
+    let question = Question { url: &url, body: Some(("application/json", body.as_slice())), bearer: None };
     let answer = http.ask(question).await.and_then(|answer| leaf(&answer));
     answer.map_err(|source| failed(ServiceKind::CertificateAuthority, &url, source))
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use sigstore_sign::reqwest::{Client, Method, RequestBuilder, Response, redirect};
+use sigstore_sign::reqwest::{Client, Method, RequestBuilder, Response, StatusCode, redirect};
 use url::{Host, Url};
 
 /// The largest answer of a service that is read: 1 MiB.
@@ -44,6 +44,12 @@ pub enum ServiceError {
         status: u16,
         /// What it said, at most 300 characters.
         text: String,
+    },
+    /// It has this already.
+    #[error("it has this already, and does not say where")]
+    Exists {
+        /// Where, if that is at the same service.
+        at: Option<Url>,
     },
     /// The answer is larger than is read.
     #[error("its answer has more than {limit} bytes")]
@@ -130,6 +136,11 @@ impl Http {
         // The error's own text would show the whole address.
         let answer = request.send().await.map_err(|error| ServiceError::NoAnswer(error.without_url().into()))?;
         let status = answer.status();
+        if status == StatusCode::CONFLICT {
+            let place = answer.headers().get("location").and_then(|value| value.to_str().ok());
+            let at = place.and_then(|place| question.url.join(place).ok());
+            return Err(ServiceError::Exists { at: at.filter(|at| at.origin() == question.url.origin()) });
+        }
         let body = read(answer).await?;
         if status.is_success() {
             return Ok(body);

@@ -53,7 +53,11 @@ pub(super) async fn enter(
     };
     let (url, body) = (below(log, path), request.to_string());
     let question = Question { url: &url, body: Some(("application/json", body.as_bytes())), bearer: None };
-    let answer = http.ask(question).await?;
+    let answer = match http.ask(question).await {
+        // The same signature was entered before: by an attempt whose answer was lost, or by a key that signs alike.
+        Err(ServiceError::Exists { at: Some(at) }) => http.ask(Question { url: &at, body: None, bearer: None }).await?,
+        answer => answer?,
+    };
     match version {
         LogVersion::V1 => {
             let entries: HashMap<String, LogEntry> = serde_json::from_slice(&answer).map_err(ServiceError::answer)?;

@@ -101,20 +101,32 @@ impl Script {
         Self::cutting(|_| None, move |seen| Some(handler(seen))).await
     }
 
+    /// A server that answers some requests without asking for their bodies: those for which `early` has an answer.
+    pub(crate) async fn early(
+        early: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static,
+        handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::run(Arc::new(early), Arc::new(|_: &Seen| None), Arc::new(move |seen: &Seen| Some(handler(seen)))).await
+    }
+
     /// A server that reads only as much of a request's body as `limit` says, and then closes the connection. `handler`
     /// sees what was read; when it gives `None`, the connection is closed as well.
     pub(crate) async fn cutting(
         limit: impl Fn(&Seen) -> Option<usize> + Send + Sync + 'static,
         handler: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static,
     ) -> Self {
+        Self::run(Arc::new(|_: &Seen| None), Arc::new(limit), Arc::new(handler)).await
+    }
+
+    async fn run(early: Arc<Handler>, limit: Arc<Limit>, handler: Arc<Handler>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (handler, limit): (Arc<Handler>, Arc<Limit>) = (Arc::new(handler), Arc::new(limit));
         let log = Arc::clone(&seen);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&handler), Arc::clone(&limit), Arc::clone(&log)));
+                let (early, limit, handler) = (Arc::clone(&early), Arc::clone(&limit), Arc::clone(&handler));
+                tokio::spawn(serve(stream, (early, limit, handler), Arc::clone(&log)));
             }
         });
         Self { addr, seen, task }
@@ -141,13 +153,27 @@ impl Drop for Script {
     }
 }
 
-async fn serve(stream: TcpStream, handler: Arc<Handler>, limit: Arc<Limit>, log: Arc<Mutex<Vec<Seen>>>) {
+type Behaviour = (Arc<Handler>, Arc<Limit>, Arc<Handler>);
+
+async fn serve(stream: TcpStream, (early, limit, handler): Behaviour, log: Arc<Mutex<Vec<Seen>>>) {
     let mut stream = BufReader::new(stream);
     while let Some(mut seen) = read_head(&mut stream).await {
         let length = seen.header("content-length").map_or(0, |text| text.parse::<usize>().unwrap());
         let most = limit(&seen);
         let wanted = most.map_or(length, |most| most.min(length));
         seen.body = vec![0; wanted];
+        if let Some(reply) = early(&seen) {
+            seen.body.clear();
+            log.lock().unwrap().push(seen.clone());
+            // What was not asked for may come all the same, so the connection is of no more use.
+            write_reply(&mut stream, reply, false).await;
+            return;
+        }
+        let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+        if seen.header("expect").is_some() && (stream.write_all(go_on).await.is_err() || stream.flush().await.is_err())
+        {
+            return;
+        }
         if stream.read_exact(&mut seen.body).await.is_err() {
             return;
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use blob_registry::{LayoutRegistry, PageRequest, Registry};
+use blob_registry::{Descriptor, ImageManifest, LayoutRegistry, PageRequest, PushManifest, Registry, media_type};
 
 use super::{artifact, layout, repository, tag};
 
@@ -80,4 +80,37 @@ async fn threads_that_tag_at_once_lose_nothing() {
         task.await.unwrap();
     }
     assert_whole(path).await;
+}
+
+/// What one handle remembers never hides what another one wrote, however quickly they take turns.
+#[tokio::test]
+async fn handles_see_each_others_changes_at_once() {
+    let (_directory, path, one) = layout().await;
+    let other = LayoutRegistry::open(&path).await.unwrap();
+    let handles = [&one, &other];
+    let subject = artifact(&one, "subject").await;
+    one.push_manifest(&repository(), subject.clone()).await.unwrap();
+    let mut referrers = 0;
+    for turn in 0..30 {
+        let (writer, reader) = (handles[turn % 2], handles[(turn + 1) % 2]);
+        let push = artifact(writer, &format!("turn {turn}")).await.with_tags([tag("turns")]);
+        writer.push_manifest(&repository(), push.clone()).await.unwrap();
+        assert_eq!(reader.resolve(&repository(), &tag("turns").into()).await.unwrap().digest, push.digest);
+        let mut manifest = ImageManifest::artifact("application/vnd.signature", vec![]);
+        manifest.annotations.insert("turn".into(), turn.to_string());
+        manifest.subject = Some(Descriptor::new(media_type::IMAGE_MANIFEST, subject.digest, 1));
+        let push = PushManifest::new(media_type::IMAGE_MANIFEST, manifest.to_bytes());
+        writer.push_manifest(&repository(), push.clone()).await.unwrap();
+        referrers += 1;
+        let listed = async || {
+            let page = reader.referrers(&repository(), &subject.digest, None, &PageRequest::first()).await;
+            page.unwrap().items.len()
+        };
+        assert_eq!(listed().await, referrers);
+        if turn % 3 == 0 {
+            writer.delete_manifest(&repository(), &push.digest).await.unwrap();
+            referrers -= 1;
+            assert_eq!(listed().await, referrers);
+        }
+    }
 }

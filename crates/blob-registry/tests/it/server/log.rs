@@ -67,6 +67,7 @@ async fn the_access_log_tells_no_secrets() {
     assert!(access[0].contains(" status=200 bytes=10 whole=true"), "{}", access[0]);
     assert!(access[2].contains("/v2/a/blobs/uploads/") && access[2].contains("status=202"), "{}", access[2]);
     assert!(access[3].contains("status=401"), "{}", access[3]);
+    assert!(access[0].contains(" user=\"ann\"") && !access[3].contains("user="), "{access:#?}");
     let all = log.join("\n");
     let id = location.rsplit('/').next().unwrap();
     for secret in ["secret", "YW5u", id] {

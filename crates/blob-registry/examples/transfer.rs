@@ -1,0 +1,110 @@
+//! One blob up or down, as fast as it goes: `transfer put HOST/REPOSITORY FILE [JOURNAL]` prints its digest,
+//! `transfer get HOST/REPOSITORY@DIGEST SIZE FILE` fetches it; interrupted, both go on when they are run again.
+//!
+//! With the feature `oci-client`, `peer-put HOST/REPOSITORY FILE DIGEST` and `peer-get HOST/REPOSITORY@DIGEST SIZE FILE` do
+//! the same through that crate, for comparisons.
+#![allow(clippy::print_stdout)]
+
+use std::error::Error;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use blob_core::Hasher;
+use blob_core::source::FileSource;
+use blob_registry::client::RegistryClient;
+use blob_registry::{Descriptor, DownloadOptions, Place, PushBlob, Reference, Registry as _, Target, download};
+
+const USAGE: &str = "usage: transfer put HOST/REPOSITORY FILE [JOURNAL] | get HOST/REPOSITORY@DIGEST SIZE FILE";
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["put", place, file] => put(place, file, None).await,
+        ["put", place, file, journal] => put(place, file, Some(journal)).await,
+        ["get", place, size, file] => get(place, size.parse()?, file).await,
+        #[cfg(feature = "oci-client")]
+        ["peer-put", place, file, digest] => peer::put(place, file, digest).await,
+        #[cfg(feature = "oci-client")]
+        ["peer-get", place, size, file] => peer::get(place, size.parse()?, file).await,
+        _ => Err(USAGE.into()),
+    }
+}
+
+async fn put(place: &str, file: &str, journal: Option<&str>) -> Result<(), Box<dyn Error>> {
+    let place: Reference = place.parse()?;
+    let mut builder = RegistryClient::builder(place.host());
+    if let Some(journal) = journal {
+        builder = builder.upload_journal(journal);
+    }
+    let client = builder.build()?;
+    let mut hasher = Hasher::sha256();
+    let (mut input, mut block) = (std::fs::File::open(file)?, vec![0; 1 << 20]);
+    loop {
+        match input.read(&mut block)? {
+            0 => break,
+            length => hasher.update(&block[..length]),
+        }
+    }
+    let digest = hasher.finish();
+    let source = Arc::new(FileSource::open(file)?);
+    let pushed = client.push_blob(place.repository(), PushBlob::new(digest, source)).await?;
+    println!("{digest} {pushed:?}");
+    Ok(())
+}
+
+async fn get(place: &str, size: u64, file: &str) -> Result<(), Box<dyn Error>> {
+    let place: Reference = place.parse()?;
+    let Some(Target::Digest(digest)) = place.target() else { return Err(USAGE.into()) };
+    let client = RegistryClient::builder(place.host()).build()?;
+    let blob = Descriptor::new("application/octet-stream".to_owned(), digest, size);
+    let from = Place::new(Arc::new(client), place.repository().clone());
+    let done = download(&from, &blob, Path::new(file), &DownloadOptions::default()).await?;
+    println!("{done:?}");
+    Ok(())
+}
+
+#[cfg(feature = "oci-client")]
+mod peer {
+    use std::error::Error;
+
+    use futures_util::TryStreamExt as _;
+    use oci_client::client::{Client, ClientConfig, ClientProtocol};
+    use oci_client::manifest::OciDescriptor;
+    use oci_client::secrets::RegistryAuth;
+    use oci_client::{Reference, RegistryOperation};
+
+    fn client() -> Client {
+        Client::new(ClientConfig {
+            protocol: ClientProtocol::Http,
+            use_monolithic_push: true,
+            ..ClientConfig::default()
+        })
+    }
+
+    pub(super) async fn put(place: &str, file: &str, digest: &str) -> Result<(), Box<dyn Error>> {
+        let (client, place): (_, Reference) = (client(), place.parse()?);
+        client.auth(&place, &RegistryAuth::Anonymous, RegistryOperation::Push).await?;
+        let size = std::fs::metadata(file)?.len();
+        let source = blob_core::source::FileSource::open(file)?;
+        let stream = blob_core::ByteSource::open(&source, 0..size).await?;
+        let failed = |error: blob_core::SourceError| {
+            oci_client::errors::OciDistributionError::GenericError(Some(error.to_string()))
+        };
+        client.push_blob_stream(&place, stream.map_err(failed), digest, Some(size)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn get(place: &str, size: i64, file: &str) -> Result<(), Box<dyn Error>> {
+        let (client, place): (_, Reference) = (client(), place.parse()?);
+        client.auth(&place, &RegistryAuth::Anonymous, RegistryOperation::Pull).await?;
+        let digest = place.digest().ok_or(super::USAGE)?.to_owned();
+        let blob = OciDescriptor { digest, size, ..OciDescriptor::default() };
+        let mut output = tokio::fs::File::create(file).await?;
+        client.pull_blob(&place, &blob, &mut output).await?;
+        tokio::io::AsyncWriteExt::flush(&mut output).await?;
+        Ok(())
+    }
+}

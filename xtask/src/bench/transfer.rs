@@ -1,0 +1,331 @@
+//! P6, P7 and P11: bytes over the wire, beside programs that do nothing else.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::measure::{Contender, in_turns};
+use super::report::{Section, TIMED, row};
+use super::requests::proxy;
+use super::{Bench, quietly, same_as_data};
+use crate::peers::find;
+use crate::process::output;
+use crate::server::{Server, build};
+
+/// The environment variable with the size of the blob, in bytes.
+const BYTES: &str = "BENCH_BYTES";
+
+const REPOSITORY: &str = "bench/blob";
+
+/// P6: everything of an archive over a line of 1 Gbit/s with 20 ms.
+pub(super) fn over_a_line(bench: &Bench) -> Result<Section, String> {
+    let server = Server::start(&mut bench.blob(&["serve", "--listen", "127.0.0.1:0"]))?;
+    quietly(bench.blob(&["push", &format!("{}/bench/data:v1", server.addr), "data"]))?;
+    quietly(bench.shell("tar cf - data | zstd -3 -T0 -q > data.tar.zst"))?;
+    let program = example(bench)?;
+    let digest = sent(bench, &program, &server.addr, "data.tar.zst")?;
+    let line = proxy(&server.addr, &["--rtt-ms", "20", "--mbit", "1000"])?;
+    let addr = line.addr.clone();
+    let url = format!("http://{addr}/v2/{REPOSITORY}/blobs/{digest}");
+    let pull = format!("{addr}/bench/data:v1");
+    let contenders = [
+        Contender {
+            name: "blob pull",
+            command: Box::new(move || bench.blob(&["pull", &pull, "out-line"])),
+            outputs: vec![bench.place().join("out-line")],
+        },
+        shell(
+            bench,
+            "curl, zstd, tar",
+            format!("mkdir out-curl && curl -sSf {url} | zstd -dc | tar xf - -C out-curl"),
+            "out-curl",
+        ),
+    ];
+    let results = in_turns(&contenders)?;
+    same_as_data(bench, "out-line")?;
+    let bytes = std::fs::metadata(bench.place().join("data.tar.zst")).map_err(|error| error.to_string())?.len();
+    let mut section = Section {
+        title: "P6: extract over a line of 1 Gbit/s and 20 ms".into(),
+        circumstances: bench.circumstances(),
+        header: TIMED.to_vec(),
+        ..Section::default()
+    };
+    section.rows.push(row("pull", &results[0], None, "peak ≤ 96 MiB"));
+    section.rows.push(row("pull", &results[1], Some(&results[0]), ""));
+    section.notes.push(format!(
+        "The tar file has {:.1} MiB, which take {:.3} s on such a line.",
+        mib(bytes),
+        bytes as f64 / 125e6
+    ));
+    Ok(section)
+}
+
+/// P7: one blob up and down.
+pub(super) fn one_blob(bench: &Bench) -> Result<Section, String> {
+    let blob = Blob::make(bench)?;
+    let server = Server::start(&mut bench.blob(&["serve", "--listen", "127.0.0.1:0"]))?;
+    let program = example(bench)?;
+    let digest = sent(bench, &program, &server.addr, "blob")?;
+    let mut section = Section {
+        title: "P7: one blob up and down on loopback".into(),
+        circumstances: blob.circumstances(bench),
+        header: TIMED.to_vec(),
+        ..Section::default()
+    };
+    down(bench, &blob, &program, (&server.addr, &digest), &mut section)?;
+    up(bench, &program, (&server.addr, &digest), &mut section)?;
+    let limit = "`blob serve` keeps the blob in memory and runs on the same cores. curl checks and hashes nothing.";
+    section.notes.push(limit.into());
+    Ok(section)
+}
+
+fn down(
+    bench: &Bench,
+    blob: &Blob,
+    program: &Path,
+    (addr, digest): (&str, &str),
+    section: &mut Section,
+) -> Result<(), String> {
+    let size = blob.bytes.to_string();
+    let source = format!("{addr}/{REPOSITORY}@{digest}");
+    let url = format!("http://{addr}/v2/{REPOSITORY}/blobs/{digest}");
+    let mut contenders = vec![
+        call(
+            bench,
+            "transfer get",
+            program,
+            vec!["get".into(), source.clone(), size.clone(), "down".into()],
+            &["down"],
+        ),
+        shell(bench, "curl", format!("curl -sSf -o down-curl {url}"), "down-curl"),
+        shell(bench, "curl, sha256", format!("curl -sSf {url} | tee down-tee | openssl dgst -sha256"), "down-tee"),
+        shell(bench, "SHA-256 once", "openssl dgst -sha256 blob".into(), "none"),
+        call(bench, "oci-client", program, vec!["peer-get".into(), source, size, "down-peer".into()], &["down-peer"]),
+    ];
+    if find("skopeo").is_some() {
+        image(bench, addr, (digest, blob.bytes))?;
+        let line = format!("skopeo copy -q --src-tls-verify=false docker://{addr}/{REPOSITORY}:v1 dir:down-skopeo");
+        contenders.push(shell(bench, "skopeo", line, "down-skopeo"));
+    }
+    let results = in_turns(&contenders)?;
+    quietly(bench.shell("cmp blob down"))?;
+    section.rows.push(row("down", &results[0], None, "peak ≤ 96 MiB"));
+    for peer in &results[1..] {
+        section.rows.push(row("down", peer, Some(&results[0]), ""));
+    }
+    Ok(())
+}
+
+fn up(bench: &Bench, program: &Path, (addr, digest): (&str, &str), section: &mut Section) -> Result<(), String> {
+    let place = format!("{addr}/{REPOSITORY}");
+    let url = format!("http://{addr}/v2/{REPOSITORY}/blobs");
+    let start = format!("L=$(curl -sSf -i -X POST {url}/uploads/ | tr -d '\\r' | sed -n 's/^[Ll]ocation: //p')");
+    let put = format!("case $L in /*) L=http://{addr}$L;; esac; curl -sSf -T blob \"$L?digest={digest}\"");
+    let delete = format!("{url}/{digest}");
+    let mut contenders = vec![
+        call(bench, "transfer put", program, vec!["put".into(), place.clone(), "blob".into()], &[]),
+        shell(bench, "curl", format!("{start}; {put}"), "none"),
+        call(bench, "oci-client", program, vec!["peer-put".into(), place, "blob".into(), digest.into()], &[]),
+    ];
+    if find("skopeo").is_some() {
+        let line = format!("skopeo copy -q --dest-tls-verify=false dir:down-skopeo docker://{addr}/{REPOSITORY}:v1");
+        contenders.push(shell(bench, "skopeo", line, "none"));
+    }
+    // What is there is not sent: it goes away before each run.
+    for contender in &mut contenders {
+        let make = std::mem::replace(&mut contender.command, Box::new(|| Command::new("true")));
+        let delete = delete.clone();
+        contender.command = Box::new(move || {
+            // That it was not there is as good.
+            let _ = bench.at_home(Command::new("curl"), &["-sS", "-X", "DELETE", &delete]).output();
+            make()
+        });
+    }
+    let results = in_turns(&contenders)?;
+    section.rows.push(row("up", &results[0], None, "peak ≤ 96 MiB"));
+    for peer in &results[1..] {
+        section.rows.push(row("up", peer, Some(&results[0]), ""));
+    }
+    Ok(())
+}
+
+/// P11: refusals, cuts, and `kill -9`.
+pub(super) fn through_faults(bench: &Bench) -> Result<Section, String> {
+    let blob = Blob::make(bench)?;
+    let program = example(bench)?;
+    let mut section = Section {
+        title: "P11: one blob through faults".into(),
+        circumstances: blob.circumstances(bench),
+        header: vec!["work", "program", "finished", "seconds", "bytes moved ÷ size", "requests"],
+        ..Section::default()
+    };
+    let cut = format!("5:{}", blob.bytes / 8);
+    let faults = ["--refuse", "2", "--cut", cut.as_str()];
+    for name in ["transfer", "skopeo", "oci-client"] {
+        let server = Server::start(&mut bench.blob(&["serve", "--listen", "127.0.0.1:0"]))?;
+        let mut line = proxy(&server.addr, &faults)?;
+        let Some(mut command) = pushing(bench, name, &program, &line.addr, &blob)? else { continue };
+        section.rows.push(faulty(&mut command, ("up: 2 × 429, 5 cuts", name), &mut line, blob.bytes)?);
+        if name == "transfer" {
+            let source = format!("{}/{REPOSITORY}@{}", line.addr, blob.digest);
+            let mut get = bench.at_home(Command::new(&program), &["get", &source, &blob.bytes.to_string(), "down"]);
+            section.rows.push(faulty(&mut get, ("down: 2 × 429, 5 cuts", name), &mut line, blob.bytes)?);
+        }
+    }
+    killed(bench, &program, &blob, &mut section)?;
+    Ok(section)
+}
+
+/// `kill -9` in the middle, then the same again.
+fn killed(bench: &Bench, program: &Path, blob: &Blob, section: &mut Section) -> Result<(), String> {
+    let server = Server::start(&mut bench.blob(&["serve", "--listen", "127.0.0.1:0"]))?;
+    let mut line = proxy(&server.addr, &["--mbit", "2000"])?;
+    let place = format!("{}/{REPOSITORY}", line.addr);
+    let source = format!("{place}@{}", blob.digest);
+    let size = blob.bytes.to_string();
+    let half = Duration::from_secs_f64(blob.bytes as f64 / 250e6 / 2.0);
+    let jobs: [(&str, Vec<&str>); 2] = [
+        ("up: kill -9, run again", vec!["put", &place, "blob", "journal"]),
+        ("down: kill -9, run again", vec!["get", &source, &size, "down-killed"]),
+    ];
+    for (work, arguments) in jobs {
+        let make = || bench.at_home(Command::new(program), &arguments);
+        let mut child = make().stdout(Stdio::null()).spawn().map_err(|error| error.to_string())?;
+        std::thread::sleep(half);
+        child.kill().and_then(|()| child.wait()).map_err(|error| error.to_string())?;
+        section.rows.push(faulty(&mut make(), (work, "transfer"), &mut line, blob.bytes)?);
+    }
+    Ok(())
+}
+
+/// Runs a command that may fail; what went over the line since the last time is in the row.
+fn faulty(
+    command: &mut Command,
+    (work, name): (&str, &str),
+    line: &mut Server,
+    size: u64,
+) -> Result<Vec<String>, String> {
+    let began = Instant::now();
+    let ended = command.stdout(Stdio::null()).stderr(Stdio::null()).status().map_err(|error| error.to_string())?;
+    let seconds = began.elapsed().as_secs_f64();
+    let log = line.ask("take", "requests=")?;
+    let summary = log.last().map(String::as_str).unwrap_or_default();
+    let value = |name: &str| {
+        let found = summary.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+        found.and_then(|text| text.parse::<u64>().ok()).unwrap_or_default()
+    };
+    let moved = value("up").max(value("down")) as f64 / size as f64;
+    Ok(vec![
+        work.to_owned(),
+        name.to_owned(),
+        if ended.success() { "yes" } else { "no" }.to_owned(),
+        format!("{seconds:.1}"),
+        format!("{moved:.3}"),
+        value("requests").to_string(),
+    ])
+}
+
+/// The command that pushes the blob, if the program is there.
+fn pushing(bench: &Bench, name: &str, program: &Path, addr: &str, blob: &Blob) -> Result<Option<Command>, String> {
+    let place = format!("{addr}/{REPOSITORY}");
+    Ok(match name {
+        "transfer" => Some(bench.at_home(Command::new(program), &["put", &place, "blob"])),
+        "oci-client" => Some(bench.at_home(Command::new(program), &["peer-put", &place, "blob", &blob.digest])),
+        _ if find("skopeo").is_none() => None,
+        _ => {
+            let server = Server::start(&mut bench.blob(&["serve", "--listen", "127.0.0.1:0"]))?;
+            let digest = sent(bench, program, &server.addr, "blob")?;
+            image(bench, &server.addr, (&digest, blob.bytes))?;
+            let from = server.addr.clone();
+            quietly(bench.shell(&format!(
+                "rm -rf image && skopeo copy -q --src-tls-verify=false docker://{from}/{REPOSITORY}:v1 dir:image"
+            )))?;
+            Some(bench.shell(&format!(
+                "skopeo copy -q --retry-times 5 --dest-tls-verify=false dir:image docker://{addr}/{REPOSITORY}:v1"
+            )))
+        }
+    })
+}
+
+/// A file of random bytes.
+struct Blob {
+    bytes: u64,
+    digest: String,
+}
+
+impl Blob {
+    fn make(bench: &Bench) -> Result<Self, String> {
+        let bytes = match std::env::var(BYTES) {
+            Ok(text) => text.parse().map_err(|_| format!("{BYTES}={text} is not a number of bytes"))?,
+            Err(_) => 1 << 30,
+        };
+        let line = format!(
+            "openssl enc -aes-128-ctr -nosalt -pass pass:blob -in /dev/zero 2>/dev/null | head -c {bytes} > blob"
+        );
+        quietly(bench.at_home(Command::new("bash"), &["-c", &line]))?;
+        let hashed = output(&mut bench.shell("sha256sum blob"))?;
+        let hex = hashed.split(' ').next().unwrap_or_default();
+        Ok(Self { bytes, digest: format!("sha256:{hex}") })
+    }
+
+    fn circumstances(&self, bench: &Bench) -> String {
+        let machine = bench.circumstances();
+        let machine = machine.split_once("), ").map_or(machine.as_str(), |(_, machine)| machine);
+        format!("{:.0} MiB of random bytes in /dev/shm, {machine}", mib(self.bytes))
+    }
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / (1024.0 * 1024.0)
+}
+
+/// The example that moves blobs, with the peer that is a library.
+fn example(_: &Bench) -> Result<PathBuf, String> {
+    build("blob-registry", ("example", "transfer"), true)
+}
+
+/// Sends a file; its digest.
+fn sent(bench: &Bench, program: &Path, addr: &str, file: &str) -> Result<String, String> {
+    let place = format!("{addr}/{REPOSITORY}");
+    let said = output(&mut bench.at_home(Command::new(program), &["put", &place, file]))?;
+    said.split(' ').next().map(str::to_owned).ok_or_else(|| format!("`transfer put` said {said:?}"))
+}
+
+/// Makes the blob the one layer of an image, so that programs for images can copy it.
+fn image(bench: &Bench, addr: &str, (digest, bytes): (&str, u64)) -> Result<(), String> {
+    let config = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+    let layer = format!(
+        "{{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar\",\"digest\":\"{digest}\",\"size\":{bytes}}}"
+    );
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = format!(
+        "{{\"schemaVersion\":2,\"mediaType\":\"{kind}\",\"config\":{{\"mediaType\":\"application/vnd.oci.image.config.v1+json\",\"digest\":\"{config}\",\"size\":2}},\"layers\":[{layer}]}}"
+    );
+    let url = format!("http://{addr}/v2/{REPOSITORY}");
+    quietly(bench.shell(&format!("curl -sSf -X POST --data-binary '{{}}' -H 'Content-Type: application/octet-stream' '{url}/blobs/uploads/?digest={config}'")))?;
+    quietly(
+        bench.shell(&format!(
+            "curl -sSf -X PUT -H 'Content-Type: {kind}' --data-binary '{manifest}' {url}/manifests/v1"
+        )),
+    )
+}
+
+fn shell<'b>(bench: &'b Bench, name: &'static str, line: String, output: &str) -> Contender<'b> {
+    Contender { name, command: Box::new(move || bench.shell(&line)), outputs: vec![bench.place().join(output)] }
+}
+
+fn call<'b>(
+    bench: &'b Bench,
+    name: &'static str,
+    program: &Path,
+    arguments: Vec<String>,
+    outputs: &[&str],
+) -> Contender<'b> {
+    let program = program.to_owned();
+    let command = move || {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        bench.at_home(Command::new(&program), &arguments)
+    };
+    let outputs = outputs.iter().map(|output| bench.place().join(output)).collect();
+    Contender { name, command: Box::new(command), outputs }
+}
