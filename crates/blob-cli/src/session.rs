@@ -1,10 +1,11 @@
 //! What all commands share: the client, the options and the progress meter.
 
+use std::path::Path;
 use std::time::Duration;
 
 use blob::cache::CacheDir;
 use blob::http::RetryPolicy;
-use blob::{Archive, Client, Limits, Location, PullOptions};
+use blob::{Archive, Client, ClientBuilder, Limits, Location, PullOptions};
 
 use crate::args::{Caching, Format, Global};
 use crate::cache_place::CachePlace;
@@ -38,8 +39,41 @@ impl Session {
         Ok(Self { style: options.style(), meter, options, password })
     }
 
+    /// The place of an archive that `typed` means.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn location(&self, typed: &str) -> Result<Location, Failure> {
+        Ok(typed.parse()?)
+    }
+
+    /// The repository that `typed` means.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn repository(&self, typed: &str) -> Result<Location, Failure> {
+        Ok(typed.parse()?)
+    }
+
+    /// A client that pushes to `location`. Archives are assembled in `spool_dir`, else beside the cache: temporary
+    /// directories may be memory, and are not expected to hold archives.
+    pub(crate) fn client_for_push(&self, location: &Location, spool_dir: Option<&Path>) -> Result<Client, Failure> {
+        let builder = self.builder(&[location])?;
+        let beside_cache = || {
+            if self.options.no_cache || std::env::var_os("TMPDIR").is_some() {
+                return None;
+            }
+            let dir = CachePlace::find(&self.options)?.dir;
+            std::fs::create_dir_all(&dir).ok().map(|()| dir)
+        };
+        Ok(match spool_dir.map(Path::to_owned).or_else(beside_cache) {
+            Some(dir) => builder.spool_dir(dir).build()?,
+            None => builder.build()?,
+        })
+    }
+
     /// A client for the registries of `locations`. Credentials are looked for only if there are any.
     pub(crate) fn client(&self, locations: &[&Location]) -> Result<Client, Failure> {
+        Ok(self.builder(locations)?.build()?)
+    }
+
+    fn builder(&self, locations: &[&Location]) -> Result<ClientBuilder, Failure> {
         let options = &self.options;
         let mut limits = Limits::default();
         limits.max_index_bytes = options.max_index_size.unwrap_or(limits.max_index_bytes);
@@ -86,7 +120,7 @@ impl Session {
             builder = options.cache.without.iter().fold(builder, |builder, layer| builder.without_cache(*layer));
             builder = builder.cache(cache);
         }
-        Ok(builder.build()?)
+        Ok(builder)
     }
 
     /// The cache, if it is to be used. One that nobody asked for and that cannot be used is only warned about.

@@ -5,6 +5,8 @@ mod archive_manifest;
 pub mod blocking;
 mod caches;
 mod client;
+mod copy;
+mod delete;
 mod error;
 mod indexes;
 mod inspect;
@@ -14,12 +16,14 @@ mod push;
 #[cfg(feature = "server")]
 pub mod serve;
 mod tag;
+pub mod tarball;
 
 pub use archive_manifest::{
     ARTIFACT_TYPE, ArchiveManifest, ArchiveManifestError, CREATED, DATA_MEDIA_TYPE, INDEX_MEDIA_TYPE,
     MAX_EMBEDDED_INDEX,
 };
 pub use client::{Client, ClientBuilder, Layer, Limits};
+pub use copy::{Copied, CopyOptions};
 pub use error::{Error, ErrorKind};
 pub use inspect::Inspection;
 pub use location::Location;
