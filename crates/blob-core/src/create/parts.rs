@@ -202,9 +202,7 @@ mod tests {
     use crate::create::{Reproducible, UnstorableNames, create};
 
     fn options() -> CreateOptions {
-        let mut options = CreateOptions::default();
-        options.reproducible = Some(Reproducible::default());
-        options
+        CreateOptions { reproducible: Some(Reproducible::default()), ..CreateOptions::default() }
     }
 
     fn member(kind: MemberKind, mode: u32) -> Member {
