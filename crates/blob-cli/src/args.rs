@@ -62,6 +62,15 @@ pub(crate) enum Command {
     Policy(cmd::policy::PolicyArgs),
     Tag(cmd::tag::TagArgs),
     Tags(cmd::tags::TagsArgs),
+    Copy(cmd::copy::CopyArgs),
+    Rm(cmd::rm::RmArgs),
+    Referrers(cmd::referrers::ReferrersArgs),
+    Diff(cmd::diff::DiffArgs),
+    Check(cmd::check::CheckArgs),
+    Export(cmd::export::ExportArgs),
+    Find(cmd::find::FindArgs),
+    Du(cmd::du::DuArgs),
+    Stat(cmd::stat::StatArgs),
     Cache(cmd::cache::CacheArgs),
     Gc(cmd::gc::GcArgs),
     Serve(cmd::serve::ServeArgs),
@@ -77,10 +86,19 @@ pub(crate) enum Format {
     Text,
     /// One JSON document; errors are JSON too, on standard error.
     Json,
+    /// JSON on one line, lists with a line for each item; errors are JSON too.
+    Jsonl,
     /// Tab-separated values without headings.
     Plain,
     /// Aligned columns with headings.
     Table,
+}
+
+impl Format {
+    /// Whether programs are spoken to in JSON.
+    pub(crate) fn is_json(self) -> bool {
+        matches!(self, Self::Json | Self::Jsonl)
+    }
 }
 
 /// When to do something that suits terminals alone.

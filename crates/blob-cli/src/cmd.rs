@@ -2,19 +2,32 @@
 
 pub(crate) mod cache;
 pub(crate) mod cat;
+pub(crate) mod check;
+pub(crate) mod copy;
 pub(crate) mod cp;
+pub(crate) mod diff;
+pub(crate) mod du;
+pub(crate) mod export;
+pub(crate) mod find;
 pub(crate) mod gc;
 pub(crate) mod inspect;
 pub(crate) mod key_pair;
+mod local;
 pub(crate) mod ls;
 mod missing;
+mod node;
 #[cfg(feature = "tui")]
 pub(crate) mod open;
 pub(crate) mod policy;
+mod preview;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod referrers;
+pub(crate) mod rm;
 pub(crate) mod serve;
 pub(crate) mod sign;
+pub(crate) mod stat;
+mod sync;
 pub(crate) mod tag;
 pub(crate) mod tags;
 pub(crate) mod tree;
@@ -40,6 +53,15 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<(), Failu
         Command::Tags(args) => tags::run(args, session).await,
         #[cfg(feature = "tui")]
         Command::Open(args) => open::run(args, session).await,
+        Command::Copy(args) => copy::run(args, session).await,
+        Command::Rm(args) => rm::run(args, session).await,
+        Command::Referrers(args) => referrers::run(args, session).await,
+        Command::Check(args) => check::run(args, session).await,
+        Command::Diff(args) => diff::run(args, session).await,
+        Command::Export(args) => export::run(args, session).await,
+        Command::Find(args) => find::run(args, session).await,
+        Command::Du(args) => du::run(args, session).await,
+        Command::Stat(args) => stat::run(args, session).await,
         Command::Cache(args) => cache::run(args, session).await,
         Command::Gc(args) => gc::run(args, session).await,
         Command::Serve(args) => serve::run(args, session).await,

@@ -11,6 +11,7 @@ use blob::core::{IndexError, ReadError, SourceError};
 use blob::http::HttpError;
 use blob::policy::PolicyError;
 use blob::registry::RegistryError;
+use blob::tarball::TarError;
 use blob::{Error, ErrorKind, Location};
 use serde::Serialize;
 
@@ -28,13 +29,17 @@ pub(crate) enum Kind {
     HashMismatch,
     Interrupted,
     Terminated,
+    /// What was compared is not the same, as `diff` says by its exit code.
+    Different,
+    /// As `General`, where the exit code 1 has another meaning.
+    Trouble,
     /// Whoever read our output has had enough, which is not a failure.
     ClosedOutput,
 }
 
 impl Kind {
     /// Kind, name in JSON, exit code.
-    const TABLE: [(Self, &'static str, u8); 10] = [
+    const TABLE: [(Self, &'static str, u8); 12] = [
         (Self::General, "general", 1),
         (Self::Usage, "usage", 2),
         (Self::NotFound, "not_found", 3),
@@ -44,6 +49,8 @@ impl Kind {
         (Self::HashMismatch, "hash_mismatch", 7),
         (Self::Interrupted, "interrupted", 130),
         (Self::Terminated, "terminated", 143),
+        (Self::Different, "different", 1),
+        (Self::Trouble, "general", 2),
         (Self::ClosedOutput, "closed_output", 0),
     ];
 
@@ -164,6 +171,22 @@ impl Failure {
             _ => {}
         }
         failure
+    }
+
+    /// As [`at`](Self::at), for an operation between two places: a missing archive is the first one's.
+    pub(crate) fn between(error: Error, from: &Location, to: &Location) -> Self {
+        if error.is_unauthorized() { Self::from(error) } else { Self::at(error, if from == to { to } else { from }) }
+    }
+
+    /// For commands whose exit code 1 says that there is a difference.
+    pub(crate) fn not_a_difference(self) -> Self {
+        let kind = if self.kind == Kind::General { Kind::Trouble } else { self.kind };
+        Self { kind, ..self }
+    }
+
+    /// Whether the exit code says it all.
+    pub(crate) fn is_silent(&self) -> bool {
+        matches!(self.kind, Kind::ClosedOutput | Kind::Different)
     }
 
     /// The message and its causes, joined, safe to print to a terminal.
@@ -307,7 +330,14 @@ fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
 /// What may help against an error, where that is known.
 fn hint_for(error: &Error) -> Option<String> {
     let hint = match error {
-        Error::Create { source: CreateError::TooManyFiles { .. }, .. } => "raise the limit with --max-files",
+        Error::Create { source: CreateError::Write { source, .. }, .. }
+        | Error::Tar { source: TarError::Spool(source) }
+            if source.kind() == io::ErrorKind::StorageFull =>
+        {
+            "choose a directory with more room with --spool-dir"
+        }
+        Error::Create { source: CreateError::TooManyFiles { .. }, .. }
+        | Error::Tar { source: TarError::TooMany { .. } } => "raise the limit with --max-files",
         Error::Create { source: CreateError::Names { .. }, .. } => "leave these names out with --skip-non-utf8",
         Error::Create { source: CreateError::Changed { .. }, .. } => "push again when nothing writes to the directory",
         Error::Create { source: CreateError::Loss { .. }, .. } => "without --strict they are left out and listed",

@@ -7,6 +7,7 @@ mod cache_flags;
 mod cache_place;
 mod cmd;
 mod error;
+mod filter;
 mod log;
 mod plan;
 mod session;
@@ -42,8 +43,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let silent = matches!(failure.kind, Kind::ClosedOutput);
-            if !silent {
+            if !failure.is_silent() {
                 complain(&if format == Format::Json { failure.json() } else { failure.text() });
             }
             ExitCode::from(failure.kind.exit_code())
@@ -82,7 +82,12 @@ fn start(cli: Cli) -> Result<(), Failure> {
 /// Commands that move much data get all cores; the others one thread, which starts faster.
 fn runtime(command: &Command) -> std::io::Result<Runtime> {
     let mut builder = match command {
-        Command::Push(_) | Command::Pull(_) | Command::Cp(_) | Command::Serve(_) => Builder::new_multi_thread(),
+        Command::Push(_)
+        | Command::Pull(_)
+        | Command::Cp(_)
+        | Command::Copy(_)
+        | Command::Export(_)
+        | Command::Serve(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
     };
     builder.enable_all().build()

@@ -1,5 +1,6 @@
 //! What all commands share: the client, the options and the progress meter.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,35 @@ impl Session {
         let silent = options.quiet || options.output == Format::Json || options.verbose > 0;
         let meter = Meter::start(options.progress, silent);
         Ok(Self { style: options.style(), meter, options, password })
+    }
+
+    /// The place of an archive that `typed` means.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn location(&self, typed: &str) -> Result<Location, Failure> {
+        Ok(typed.parse()?)
+    }
+
+    /// The repository that `typed` means.
+    #[allow(clippy::unused_self)]
+    pub(crate) fn repository(&self, typed: &str) -> Result<Location, Failure> {
+        Ok(typed.parse()?)
+    }
+
+    /// A client that pushes to `location`. Archives are assembled in `spool_dir`, else beside the cache: temporary
+    /// directories may be memory, and are not expected to hold archives.
+    pub(crate) fn client_for_push(&self, location: &Location, spool_dir: Option<&Path>) -> Result<Client, Failure> {
+        let builder = self.builder(&[location])?;
+        let beside_cache = || {
+            if self.options.no_cache || std::env::var_os("TMPDIR").is_some() {
+                return None;
+            }
+            let dir = CachePlace::find(&self.options)?.dir;
+            std::fs::create_dir_all(&dir).ok().map(|()| dir)
+        };
+        Ok(match spool_dir.map(Path::to_owned).or_else(beside_cache) {
+            Some(dir) => builder.spool_dir(dir).build()?,
+            None => builder.build()?,
+        })
     }
 
     /// A client for the registries of `locations`. Credentials are looked for only if there are any.

@@ -1,5 +1,6 @@
 //! What people and programs see.
 
+pub(crate) mod ask;
 pub(crate) mod duration;
 pub(crate) mod escape;
 pub(crate) mod json;

@@ -14,6 +14,7 @@ mod local;
 mod read;
 #[cfg(feature = "fs")]
 mod save;
+mod sequence;
 mod stats;
 mod stream;
 

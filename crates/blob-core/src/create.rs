@@ -36,6 +36,7 @@ mod idle;
 mod local;
 mod opened;
 mod options;
+mod parts;
 mod queue;
 mod report;
 mod skip;
@@ -54,13 +55,14 @@ use rustix::io::Errno;
 pub use blob::{CreateBlobOptions, ManifestOutput, create_blob};
 pub use error::{Change, CreateError};
 pub use options::{ChangeDetection, CreateOptions, EntryKind, Filter, Presence, Reproducible, UnstorableNames};
+pub use parts::{Member, MemberKind, Parts, create_from_parts};
 pub use report::{CreateReport, Listed};
 pub use skip::{COMPRESSED_EXTENSIONS, DEFAULT_MIN_SIZE, SkipCompression};
 
 use crate::digest::Digest;
 use crate::index::{ArchiveIndex, IndexBuilder, NewFile};
 use commit::{Committed, Placement, Stop};
-use encode::Job;
+use encode::{Job, Origin};
 use queue::StopOnDrop;
 use walk::{Found, Tree};
 
@@ -89,9 +91,19 @@ pub struct Created {
 pub fn create(dir: &Path, data: &mut dyn Write, options: &CreateOptions) -> Result<Created, CreateError> {
     let root = open_root(dir)?;
     let tree = walk::walk(root.as_fd(), options)?;
+    assemble(Origin::Directory(root.as_fd()), tree, data, options)
+}
+
+/// Writes what a tree holds, and the index of it.
+fn assemble(
+    origin: Origin<'_>,
+    tree: Tree,
+    data: &mut dyn Write,
+    options: &CreateOptions,
+) -> Result<Created, CreateError> {
     let mut report = report_of(&tree);
     let committed = {
-        let job = Job::new(root.as_fd(), &tree.files, options);
+        let job = Job::new(origin, &tree.files, options);
         run(&job, data, &mut report)?
     };
     let Committed { placements, data_size, data_digest } = committed;

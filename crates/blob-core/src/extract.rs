@@ -17,9 +17,11 @@ mod link;
 mod links;
 mod merge;
 mod plan;
+mod preview;
 mod run;
 mod select;
 mod sink;
+mod surplus;
 mod workers;
 
 use std::fmt;
@@ -30,9 +32,13 @@ use std::sync::Arc;
 use crate::progress::Progress;
 
 pub use crate::error::ExtractError;
+pub(crate) use preview::preview;
+pub use preview::{Action, Planned};
 pub(crate) use run::{Order, conflicts, extract};
 pub use select::Selection;
 pub(crate) use sink::random_name;
+pub(crate) use surplus::surplus;
+pub use surplus::{Considered, Surplus, SurplusOptions, SurplusReport, remove_surplus};
 
 /// What happens to files that exist at the destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,9 +52,17 @@ pub enum Existing {
     KeepEqual,
     /// They are replaced, one rename each.
     Overwrite,
-    /// They stay if they hold what the archive has, with the modes and times that they have; others are replaced, one
-    /// rename each. Nothing is fetched for those that stay.
+    /// They stay if they hold what the archive has, with the times that they have and, unless
+    /// [`compare_modes`](ExtractOptions::compare_modes) is set, the modes; others are replaced, one rename each. Nothing is
+    /// fetched for those that stay.
     Update,
+}
+
+impl Existing {
+    /// Whether files that differ are replaced.
+    fn replaces(self) -> bool {
+        matches!(self, Self::Overwrite | Self::Update)
+    }
 }
 
 /// Where things go below the destination.
@@ -122,6 +136,9 @@ pub struct ExtractOptions {
     /// Whether files get the permission bits of the archive, less the umask; otherwise `0o666` less the umask. Set-id
     /// bits and owners are never restored.
     pub preserve_mode: bool,
+    /// Whether a file with other permission bits than it would get is replaced where files are updated, and
+    /// `preserve_mode` is set: no by default. Without effect where the system does not tell the umask (it does on Linux).
+    pub compare_modes: bool,
     /// Whether files, links and empty directories get the modification time of the archive.
     pub preserve_times: bool,
     /// Whether what stands at the destination is replaced as a whole: the new tree is written beside it, and takes its
@@ -162,6 +179,7 @@ impl Default for ExtractOptions {
         Self {
             existing: Existing::default(),
             preserve_mode: false,
+            compare_modes: false,
             preserve_times: false,
             clean: false,
             symlinks: Symlinks::default(),

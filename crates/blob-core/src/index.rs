@@ -5,6 +5,8 @@
 
 mod build;
 mod check;
+mod diff;
+mod follow;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -28,6 +30,8 @@ use crate::digest::Digest;
 use crate::path::{PathError, Shown};
 
 pub use build::{IndexBuilder, NewDirectory, NewFile, NewSymlink};
+pub use diff::{Changes, Difference, diff};
+pub use follow::FollowError;
 pub use view::{DirEntry, Directory, Node};
 
 /// How large an index may be.

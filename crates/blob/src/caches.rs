@@ -85,6 +85,15 @@ impl Caches {
         }
     }
 
+    /// Forgets what `reference`'s tag pointed at: it was deleted.
+    pub(crate) async fn forget_tag(&self, reference: &Reference) {
+        if let (Some(cache), Some(key)) = (&self.tags, tag_key(reference))
+            && let Err(error) = cache.remove(&key).await
+        {
+            warn::<()>("forgetting a tag", &error);
+        }
+    }
+
     /// `source`, read through the cache for blocks.
     pub(crate) fn wrap(&self, source: Arc<dyn ByteSource>) -> Arc<dyn ByteSource> {
         match &self.blocks {

@@ -169,6 +169,6 @@ impl Client {
 }
 
 /// A layout has one repository; what it is called does not matter.
-fn layout_repository() -> Repository {
+pub(crate) fn layout_repository() -> Repository {
     Repository::new("layout").expect("the name is valid")
 }

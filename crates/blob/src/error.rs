@@ -12,6 +12,7 @@ use blob_registry::client::CredentialsError;
 use blob_registry::{ReferenceError, RegistryError};
 
 use crate::archive_manifest::ArchiveManifestError;
+use crate::tarball::TarError;
 
 /// An operation of the facade failed.
 ///
@@ -119,6 +120,12 @@ pub enum Error {
         /// The cause.
         source: CreateError,
     },
+    /// A tar stream cannot become an archive.
+    #[error("reading the tar stream")]
+    Tar {
+        /// What is wrong.
+        source: TarError,
+    },
     /// A file could not be read from the archive.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -210,6 +217,7 @@ impl Error {
             Self::Create { source: CreateError::Cancelled, .. } | Self::Extract(ExtractError::Cancelled) => {
                 ErrorKind::Cancelled
             }
+            Self::Tar { source: TarError::Cancelled } => ErrorKind::Cancelled,
             Self::Create { source: CreateError::NotFound { .. }, .. } => ErrorKind::NotFound,
             Self::Read(source) | Self::Extract(ExtractError::Read(source)) => of_read(source),
             Self::Source { source, .. } => of_failure(source.kind()),
@@ -219,6 +227,7 @@ impl Error {
             | Self::Offline { .. }
             | Self::Index { .. }
             | Self::Transport(_)
+            | Self::Tar { .. }
             | Self::Create { .. }
             | Self::Extract(_)
             | Self::Io { .. } => ErrorKind::General,
@@ -279,7 +288,11 @@ impl Error {
 
     /// Whether the source had more files than allowed.
     pub fn is_too_many_files(&self) -> bool {
-        matches!(self, Self::Create { source: CreateError::TooManyFiles { .. }, .. })
+        matches!(
+            self,
+            Self::Create { source: CreateError::TooManyFiles { .. }, .. }
+                | Self::Tar { source: TarError::TooMany { .. } }
+        )
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use blob_core::{ArchiveIndex, Compression};
+use blob_core::{ArchiveIndex, Compression, Digest};
 use blob_policy::Trusted;
 #[cfg(feature = "trust")]
 use blob_registry::media_type;
@@ -86,20 +86,8 @@ impl Inspection {
     /// # Errors
     /// [`Error::Registry`].
     pub async fn referrers(&self, artifact_type: Option<&str>) -> Result<Vec<Descriptor>, Error> {
-        let action = || format!("listing the referrers of {}", self.location);
-        let (mut found, mut page) = (Vec::new(), PageRequest::first());
-        for _ in 0..MAX_PAGES {
-            let listed = self.registry.referrers(&self.repository, self.manifest.digest(), artifact_type, &page).await;
-            let listed = listed.map_err(|source| Error::Registry { action: action(), source })?;
-            found.extend(listed.items);
-            match listed.next {
-                Some(next) => page = PageRequest::first().after(next),
-                None => return Ok(found),
-            }
-        }
-        let detail = format!("there are more than {MAX_PAGES} pages of them");
-        let source = RegistryError::Protocol { action: format!("{} referrers read", found.len()), detail };
-        Err(Error::Registry { action: action(), source })
+        let subject = (&self.repository, self.manifest.digest());
+        referrers(&self.registry, subject, artifact_type, &self.location).await
     }
 
     /// Every bundle about this archive, verified with `trust`: who said what, and when. Whether these are the signers one wants,
@@ -118,4 +106,27 @@ impl Inspection {
         let subject = Subject::new(&descriptor, bytes, &evidence).map_err(failed)?;
         sigstore::Claims::collect(&subject, trust, &sigstore::SigstoreLimits::default()).await.map_err(failed)
     }
+}
+
+/// What refers to a manifest of a repository, all pages of it.
+pub(crate) async fn referrers(
+    registry: &Arc<dyn Registry>,
+    subject: (&Repository, &Digest),
+    artifact_type: Option<&str>,
+    location: &Location,
+) -> Result<Vec<Descriptor>, Error> {
+    let action = || format!("listing the referrers of {location}");
+    let (mut found, mut page) = (Vec::new(), PageRequest::first());
+    for _ in 0..MAX_PAGES {
+        let listed = registry.referrers(subject.0, subject.1, artifact_type, &page).await;
+        let listed = listed.map_err(|source| Error::Registry { action: action(), source })?;
+        found.extend(listed.items);
+        match listed.next {
+            Some(next) => page = PageRequest::first().after(next),
+            None => return Ok(found),
+        }
+    }
+    let detail = format!("there are more than {MAX_PAGES} pages of them");
+    let source = RegistryError::Protocol { action: format!("{} referrers read", found.len()), detail };
+    Err(Error::Registry { action: action(), source })
 }

@@ -5,6 +5,8 @@ mod archive_manifest;
 pub mod blocking;
 mod caches;
 mod client;
+mod copy;
+mod delete;
 mod error;
 mod indexes;
 mod inspect;
@@ -16,6 +18,7 @@ pub mod serve;
 #[cfg(feature = "sign")]
 mod sign;
 mod tag;
+pub mod tarball;
 mod trust;
 mod verdicts;
 mod verify;
@@ -25,6 +28,7 @@ pub use archive_manifest::{
     MAX_EMBEDDED_INDEX,
 };
 pub use client::{Client, ClientBuilder, Layer, Limits};
+pub use copy::{Copied, CopyOptions};
 pub use error::{Error, ErrorKind};
 pub use inspect::Inspection;
 pub use location::Location;

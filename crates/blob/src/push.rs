@@ -1,6 +1,7 @@
 //! Pushing archives: only what the registry lacks is sent, and nothing when nothing changed.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use blob_core::source::FileSource;
 use blob_core::{ByteSource, Digest, Event, MemorySource, Progress, SourceId};
 use blob_policy::FromManifest as _;
 use blob_registry::{
-    Descriptor, EMPTY_JSON, ErrorCode, PushBlob, PushManifest, PushedBlob, Registry, Repository, Tag, media_type,
+    Descriptor, EMPTY_JSON, ErrorCode, Place, PushBlob, PushManifest, PushedBlob, Registry, Repository, Tag, media_type,
 };
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -21,6 +22,7 @@ use crate::caches::store;
 use crate::client::Client;
 use crate::error::Error;
 use crate::location::Location;
+use crate::tarball::spool_tar;
 
 /// How an archive is made and pushed.
 #[derive(Clone, Default)]
@@ -40,6 +42,8 @@ pub struct PushOptions {
     /// signed too unless it is already.
     #[cfg(feature = "sign")]
     pub sign: Option<crate::sign::SignWith>,
+    /// Make the archive and ask the registry what it has, but change nothing: [`Pushed`] then says what would be.
+    pub dry_run: bool,
     /// Told of files and bytes; may cancel while the archive is made.
     pub progress: Option<Arc<dyn Progress>>,
 }
@@ -108,9 +112,18 @@ impl Client {
     /// # Cancellation
     /// Dropping the future stops the threads that read the directory and ends the requests.
     pub async fn push(&self, location: &Location, dir: &Path, options: &PushOptions) -> Result<Pushed, Error> {
-        let destination = Destination::open(self, location).await?;
-        // The registry is asked while the directory is read; its refusal ends both.
-        let (old, payload) = tokio::try_join!(destination.current(), self.assemble_payload(dir, options))?;
+        self.push_input(location, Input::Directory(dir.to_owned()), options).await
+    }
+
+    pub(crate) async fn push_input(
+        &self,
+        location: &Location,
+        input: Input,
+        options: &PushOptions,
+    ) -> Result<Pushed, Error> {
+        let destination = Destination::open(self, location, options.dry_run).await?;
+        // The registry is asked while the input is read; its refusal ends both.
+        let (old, payload) = tokio::try_join!(destination.current(), self.assemble_payload(input, options))?;
         self.send(&destination, payload, old, options).await
     }
 
@@ -131,7 +144,7 @@ impl Client {
         let (index, data) = (archive.index().as_bytes().clone(), Arc::clone(archive.source()));
         let check = archive.index().check_data(&data_digest, data.size());
         check.map_err(|source| Error::Index { location: location.to_string(), source })?;
-        let destination = Destination::open(self, location).await?;
+        let destination = Destination::open(self, location, options.dry_run).await?;
         let old = destination.current().await?;
         self.send(&destination, Payload { index, data, data_digest, report: None }, old, options).await
     }
@@ -145,6 +158,9 @@ impl Client {
         options: &PushOptions,
     ) -> Result<Pushed, Error> {
         let pushed = destination.send(self, payload, old, options).await?;
+        if options.dry_run {
+            return Ok(pushed);
+        }
         let tags: Vec<Tag> = std::iter::once(destination.tag.clone()).chain(options.tags.iter().cloned()).collect();
         self.remember_tags(&destination.location, &tags, *pushed.digest()).await;
         if destination.location.reference().is_some() {
@@ -154,16 +170,16 @@ impl Client {
         Ok(pushed)
     }
 
-    /// Reads, hashes and compresses the directory on threads of their own.
-    async fn assemble_payload(&self, dir: &Path, options: &PushOptions) -> Result<Payload, Error> {
+    /// Reads, hashes and compresses the input on threads of their own.
+    async fn assemble_payload(&self, input: Input, options: &PushOptions) -> Result<Payload, Error> {
         let cancelled = Arc::new(AtomicBool::new(false));
         let watcher = Watcher { inner: options.progress.clone(), cancelled: Arc::clone(&cancelled) };
         let mut create_options = options.create.clone();
         create_options.progress = Arc::new(watcher);
-        let (source_dir, spool_dir) = (dir.to_owned(), self.spool_dir().cloned());
+        let spool_dir = self.spool_dir().cloned().unwrap_or_else(temporary_dir_from_env);
 
         let _stop = SetOnDrop(cancelled);
-        let work = tokio::task::spawn_blocking(move || spool(&source_dir, spool_dir.as_deref(), &create_options));
+        let work = tokio::task::spawn_blocking(move || input.spool(&spool_dir, &create_options));
         let (created, file) = match work.await {
             Ok(result) => result?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -174,14 +190,31 @@ impl Client {
     }
 }
 
-/// Makes the archive in an unnamed temporary file, which vanishes with its last handle.
-fn spool(dir: &Path, spool_dir: Option<&Path>, options: &CreateOptions) -> Result<(Created, FileSource), Error> {
-    let (shown, temp_dir) = (dir.to_owned(), temporary_dir_from_env());
-    let spool_dir = spool_dir.unwrap_or(&temp_dir);
+/// What an archive is made of.
+pub(crate) enum Input {
+    Directory(PathBuf),
+    Tar(Box<dyn std::io::Read + Send>),
+}
+
+impl Input {
+    /// Makes the archive in an unnamed temporary file in `spool_dir`, which vanishes with its last handle.
+    fn spool(self, spool_dir: &Path, options: &CreateOptions) -> Result<(Created, FileSource), Error> {
+        let dir = match self {
+            Self::Directory(dir) => dir,
+            Self::Tar(input) => return spool_tar(input, spool_dir, options),
+        };
+        let mut file = spool_file(spool_dir)?;
+        let created = create(&dir, &mut file, options).map_err(|source| Error::Create { dir, source })?;
+        let failed =
+            |source| Error::Io { action: format!("reading a temporary file in {}", spool_dir.display()), source };
+        Ok((created, FileSource::from_file(file).map_err(failed)?))
+    }
+}
+
+/// An unnamed temporary file.
+pub(crate) fn spool_file(spool_dir: &Path) -> Result<File, Error> {
     let failed = |source| Error::Io { action: format!("making a temporary file in {}", spool_dir.display()), source };
-    let mut file = tempfile::tempfile_in(spool_dir).map_err(failed)?;
-    let created = create(dir, &mut file, options).map_err(|source| Error::Create { dir: shown, source })?;
-    Ok((created, FileSource::from_file(file).map_err(failed)?))
+    tempfile::tempfile_in(spool_dir).map_err(failed)
 }
 
 /// Where large temporary files go: `$TMPDIR` if it is set, else `/var/tmp`, since `/tmp` may be memory.
@@ -199,10 +232,10 @@ struct Destination {
 }
 
 impl Destination {
-    async fn open(client: &Client, location: &Location) -> Result<Self, Error> {
+    async fn open(client: &Client, location: &Location, dry_run: bool) -> Result<Self, Error> {
         let needs = "tag";
         let tag = location.tag().ok_or_else(|| Error::Incomplete { location: location.to_string(), needs })?;
-        let (registry, repository) = client.registry_for_push(location).await?;
+        let Place { registry, repository } = client.destination(location, dry_run).await?;
         Ok(Self { location: location.clone(), tag, registry, repository })
     }
 
@@ -262,6 +295,9 @@ impl Destination {
                 if known {
                     return Ok(PushedBlob::Existing);
                 }
+                if options.dry_run {
+                    return self.would_push(&digest).await;
+                }
                 let mut blob = PushBlob::new(digest, source);
                 blob.mount_from.clone_from(&options.mount_from);
                 blob.progress = options.progress.clone().map(|progress| (what.to_owned(), progress));
@@ -278,7 +314,9 @@ impl Destination {
         #[cfg(not(feature = "sign"))]
         let _ = client;
         let tags = std::iter::once(self.tag.clone()).chain(options.tags.iter().cloned());
-        self.point(&manifest, tags).await?;
+        if !options.dry_run {
+            self.point(&manifest, tags).await?;
+        }
         Ok(Pushed {
             manifest,
             unchanged: false,
@@ -288,6 +326,15 @@ impl Destination {
             #[cfg(feature = "sign")]
             signed,
         })
+    }
+
+    /// What a push of this blob would come to.
+    async fn would_push(&self, digest: &Digest) -> Result<PushedBlob, Error> {
+        match self.registry.stat_blob(&self.repository, digest).await {
+            Ok(_) => Ok(PushedBlob::Existing),
+            Err(error) if error.is_not_found() || error.error_code() == ErrorCode::Denied => Ok(PushedBlob::Uploaded),
+            Err(source) => Err(self.failed(source)),
+        }
     }
 
     /// Nothing to send; only tags beyond the one that was looked at are set.
@@ -303,7 +350,7 @@ impl Destination {
         #[cfg(not(feature = "sign"))]
         let _ = client;
         let others: Vec<Tag> = options.tags.iter().filter(|tag| **tag != self.tag).cloned().collect();
-        if !others.is_empty() {
+        if !others.is_empty() && !options.dry_run {
             self.point(&manifest, others).await?;
         }
         let existing = PushedBlob::Existing;
@@ -327,7 +374,7 @@ impl Destination {
         manifest: &ArchiveManifest,
         options: &PushOptions,
     ) -> Result<Option<crate::sign::Signed>, Error> {
-        let Some(with) = &options.sign else { return Ok(None) };
+        let Some(with) = options.sign.as_ref().filter(|_| !options.dry_run) else { return Ok(None) };
         self.point(manifest, []).await?;
         let bytes = manifest.as_bytes().clone();
         let held = blob_registry::Manifest { descriptor: Descriptor::of(media_type::IMAGE_MANIFEST, &bytes), bytes };

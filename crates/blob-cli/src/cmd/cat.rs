@@ -1,7 +1,7 @@
 //! `blob cat`.
 
 use blob::Archive;
-use blob::core::ReadError;
+use blob::core::{Node, ReadError, path};
 use clap::Args;
 use futures_util::TryStreamExt as _;
 
@@ -49,12 +49,13 @@ pub(crate) async fn run(args: CatArgs, session: &Session) -> Result<(), Failure>
     let client = session.reading(&[&location], &args.trust)?;
     let archive = session.open(&client, &location, args.caching).await?;
     // All or nothing: a wrong path is noticed before the first byte is written.
-    for path in &args.paths {
-        check(&archive, path)?;
+    let mut paths = Vec::new();
+    for typed in &args.paths {
+        paths.push(check(&archive, typed)?);
     }
     let mut output = Output::new();
     session.meter.clear();
-    for path in &args.paths {
+    for path in &paths {
         write(&archive, path, &mut output).await?;
     }
     output.finish().await?;
@@ -65,22 +66,38 @@ pub(crate) async fn run(args: CatArgs, session: &Session) -> Result<(), Failure>
     Ok(())
 }
 
-fn check(archive: &Archive, path: &str) -> Result<(), Failure> {
-    match archive.validate_files([path]) {
-        Ok(_) => Ok(()),
-        Err(ReadError::NotFound { .. }) => Err(missing::failure("file not found", archive.index(), path)),
+/// The file that `typed` leads to. Links are followed within the archive, as a file system would.
+fn check(archive: &Archive, typed: &str) -> Result<Vec<u8>, Failure> {
+    let normal = path::normalize(typed.as_bytes());
+    let found = match archive.index().follow(&normal) {
+        Ok(found) => found.path(),
+        Err(error) if matches!(archive.index().lookup(&normal), Some(Node::Symlink(_))) => {
+            return Err(Failure::usage(format!("cannot follow the symbolic link {typed}: {error}")));
+        }
+        Err(_) => &normal,
+    };
+    match archive.validate_files([found]) {
+        Ok(_) => Ok(found.to_vec()),
+        Err(ReadError::NotFound { .. }) => Err(missing::failure("file not found", archive.index(), typed)),
         Err(ReadError::IsDirectory { .. }) => {
-            let hint = format!("`blob ls {} {path}` lists it", archive.location());
-            Err(Failure::usage(format!("cannot cat directory: {path}")).with_hint(hint))
+            let hint = format!("`blob ls {} {typed}` lists it", archive.location());
+            Err(Failure::usage(format!("cannot cat directory: {typed}")).with_hint(hint))
         }
         Err(error @ (ReadError::InvalidPath(_) | ReadError::NotAFile { .. })) => {
-            Err(Failure::usage(format!("invalid path: {path}: {error}")))
+            Err(Failure::usage(format!("invalid path: {typed}: {error}")))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-async fn write(archive: &Archive, path: &str, output: &mut Output) -> Result<(), Failure> {
+/// Writes one file that is there.
+pub(super) async fn write_one(archive: &Archive, path: impl AsRef<[u8]>) -> Result<(), Failure> {
+    let mut output = Output::new();
+    write(archive, path, &mut output).await?;
+    output.finish().await
+}
+
+async fn write(archive: &Archive, path: impl AsRef<[u8]>, output: &mut Output) -> Result<(), Failure> {
     let mut chunks = archive.stream(path).await?;
     while let Some(chunk) = chunks.try_next().await? {
         output.write(&chunk).await?;

@@ -9,9 +9,11 @@ use blob::{Archive, Location};
 use clap::{ArgAction, Args};
 use serde::Serialize;
 
-use super::{missing, pull};
+use super::preview::Preview;
+use super::{cat, export, missing, pull};
 use crate::args::Caching;
 use crate::error::Failure;
+use crate::filter::Patterns;
 use crate::plan::CopySource;
 use crate::session::Session;
 use crate::trust::TrustArgs;
@@ -23,6 +25,7 @@ Examples:
   blob cp localhost:5000/team/assets:v1:/config/app.yaml ./app.yaml
   blob cp localhost:5000/team/assets:v1:/config ./out           becomes ./out/config/…
   blob cp --flat h/a:1:/x/one.txt h/b:2:/y/two.txt ./out        becomes ./out/one.txt, ./out/two.txt
+  blob cp localhost:5000/team/assets:v1:/config - | tar -t      a tar stream
 
 A single file goes to exactly DEST, unless DEST is a directory or ends in a slash. Everything else keeps its path in the
 archive below DEST. The last `:/` of a source separates the archive from the path.";
@@ -35,7 +38,7 @@ pub(crate) struct CpArgs {
     #[arg(value_name = "REF:/PATH", required = true)]
     sources: Vec<String>,
 
-    /// Where to.
+    /// Where to; - writes a file, or directories as a tar stream, to standard output.
     #[arg(value_name = "DEST", required = true)]
     dest: PathBuf,
 
@@ -54,6 +57,13 @@ pub(crate) struct CpArgs {
     /// Replace files that differ.
     #[arg(short, long, visible_alias = "overwrite")]
     force: bool,
+
+    /// Only say what would be done.
+    #[arg(long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    patterns: Patterns,
 
     /// Give everything its last name alone.
     #[arg(long)]
@@ -117,7 +127,13 @@ pub(crate) async fn run(args: CpArgs, session: &Session) -> Result<(), Failure> 
         let archive = session.open(&client, &source.location, args.caching).await?;
         batches.push(Batch { location: source.location.clone(), archive, paths: vec![path] });
     }
+    if args.dest == Path::new("-") {
+        return to_output(&batches, &args, session).await;
+    }
     let target = target(&batches, &args)?;
+    if args.dry_run {
+        return preview(&batches, target, &args, session).await;
+    }
     let copied = copy(&batches, target, &args, session).await?;
     Session::log_traffic(&client);
     let destination = std::path::absolute(&args.dest).unwrap_or(args.dest);
@@ -176,7 +192,53 @@ fn ends_in_slash(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().ends_with(b"/")
 }
 
-async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Session) -> Result<ExtractReport, Failure> {
+/// Writes one file as it is, and everything else as a tar stream.
+async fn to_output(batches: &[Batch], args: &CpArgs, session: &Session) -> Result<(), Failure> {
+    let [Batch { archive, paths, .. }] = batches else {
+        return Err(Failure::usage("only one archive can be written to standard output"));
+    };
+    session.meter.clear();
+    let nodes = export::nodes(archive, paths, &args.patterns)?;
+    if let ([path], [Node::File(_)]) = (paths.as_slice(), nodes.as_slice())
+        && archive.index().entry(path::normalize(path.as_bytes())).is_some()
+    {
+        return cat::write_one(archive, path).await;
+    }
+    if !args.recursive {
+        return Err(Failure::usage("cannot copy a directory without -r flag"));
+    }
+    export::refuse_terminal()?;
+    export::to_output(archive, &nodes).await.map(drop)
+}
+
+/// What of a batch is meant.
+fn selection(batch: &Batch, patterns: &Patterns) -> Result<Selection, Failure> {
+    if patterns.is_empty() {
+        return Ok(Selection::paths(&batch.paths));
+    }
+    let nodes = export::nodes(&batch.archive, &batch.paths, patterns)?;
+    Ok(Selection::paths(nodes.iter().map(Node::path)))
+}
+
+async fn preview(batches: &[Batch], target: Target, args: &CpArgs, session: &Session) -> Result<(), Failure> {
+    let options = options(args, session);
+    let mut planned = Vec::new();
+    for batch in batches {
+        let archive = &batch.archive;
+        if target == Target::File {
+            for path in &batch.paths {
+                planned.extend(archive.preview_file(path, &args.dest, &options).await.map_err(pull::refusal)?);
+            }
+            continue;
+        }
+        let selection = selection(batch, &args.patterns)?;
+        planned.extend(archive.preview(selection, &args.dest, &options).await.map_err(pull::refusal)?);
+    }
+    let sources: Vec<String> = batches.iter().map(|batch| batch.location.to_string()).collect();
+    Preview::new(sources.join(" "), args.dest.display().to_string(), &planned, &[]).report(session).await
+}
+
+fn options(args: &CpArgs, session: &Session) -> ExtractOptions {
     let mut options = ExtractOptions::default();
     options.existing = if args.force { Existing::Overwrite } else { Existing::KeepEqual };
     let preserve = args.preserve || !args.no_preserve;
@@ -184,6 +246,11 @@ async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Sessio
     options.allow_external_symlinks = args.allow_external_symlinks;
     options.layout = if args.flat { Layout::Flat } else { Layout::Full };
     options.progress = Some(session.meter.watcher());
+    options
+}
+
+async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Session) -> Result<ExtractReport, Failure> {
+    let options = options(args, session);
     let refused = pull::refusal;
     let mut sum = ExtractReport::default();
     if let (Target::File, [Batch { archive, paths, .. }]) = (target, batches) {
@@ -197,7 +264,7 @@ async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Sessio
     if batches.len() > 1 && !args.force {
         let mut differing = Vec::new();
         for batch in batches {
-            let selection = Selection::paths(&batch.paths);
+            let selection = selection(batch, &args.patterns)?;
             differing.extend(batch.archive.conflicts(selection, &args.dest, &options).await.map_err(refused)?);
         }
         if !differing.is_empty() {
@@ -205,7 +272,7 @@ async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Sessio
         }
     }
     for batch in batches {
-        let copied = batch.archive.extract(Selection::paths(&batch.paths), &args.dest, &options).await;
+        let copied = batch.archive.extract(selection(batch, &args.patterns)?, &args.dest, &options).await;
         pull::add(&mut sum, &copied.map_err(refused)?);
     }
     Ok(sum)

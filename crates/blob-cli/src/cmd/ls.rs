@@ -1,19 +1,19 @@
 //! `blob ls`.
 
 use blob::core::index::Directory;
-use blob::core::{Digest, Node, path};
+use blob::core::{Node, path};
 use clap::{ArgAction, Args, ValueEnum};
 use serde::Serialize;
 
-use super::missing;
+use super::{missing, node};
 use crate::args::{Caching, Format};
 use crate::error::Failure;
+use crate::filter::Patterns;
 use crate::plan;
 use crate::session::Session;
 use crate::trust::TrustArgs;
-use crate::ui::escape::{PathText, shown};
+use crate::ui::escape::PathText;
 use crate::ui::json;
-use crate::ui::mode;
 use crate::ui::size::human;
 use crate::ui::style::Style;
 use crate::ui::table::{Align, Cell, Table};
@@ -63,6 +63,10 @@ pub(crate) struct LsArgs {
     #[arg(short, long)]
     reverse: bool,
 
+    /// Write one name a line, which is the default; for those who are used to it.
+    #[arg(short = '1', hide = true)]
+    one: bool,
+
     /// Write names as they are, each ended by a NUL byte.
     #[arg(short = '0', long, conflicts_with_all = ["long", "digest"])]
     null: bool,
@@ -70,6 +74,9 @@ pub(crate) struct LsArgs {
     /// Say on standard error how many requests and bytes it took.
     #[arg(long)]
     stats: bool,
+
+    #[command(flatten)]
+    patterns: Patterns,
 
     #[command(flatten)]
     caching: Caching,
@@ -97,57 +104,6 @@ struct Row<'a> {
     node: Node<'a>,
 }
 
-impl Row<'_> {
-    fn size(&self) -> u64 {
-        match &self.node {
-            Node::File(file) => file.original_size(),
-            Node::Symlink(link) => link.target().len() as u64,
-            Node::Directory(_) | Node::EmptyDir(_) => 0,
-        }
-    }
-
-    /// Archives record no time for directories that hold something.
-    fn mtime_ns(&self) -> Option<i64> {
-        match &self.node {
-            Node::File(file) => Some(file.mtime_ns()),
-            Node::Symlink(link) => Some(link.mtime_ns()),
-            Node::EmptyDir(dir) => Some(dir.mtime_ns()),
-            Node::Directory(_) => None,
-        }
-    }
-
-    fn digest(&self) -> Option<Digest> {
-        if let Node::File(file) = &self.node { Some(file.digest()) } else { None }
-    }
-
-    fn mode(&self) -> String {
-        match &self.node {
-            Node::File(file) => mode::text('-', file.mode()),
-            Node::Symlink(_) => mode::text('l', 0o777),
-            Node::EmptyDir(dir) => mode::text('d', dir.mode()),
-            Node::Directory(_) => mode::text('d', 0o755),
-        }
-    }
-
-    fn kind(&self) -> &'static str {
-        match &self.node {
-            Node::File(_) => "file",
-            Node::Symlink(_) => "symlink",
-            Node::Directory(_) | Node::EmptyDir(_) => "directory",
-        }
-    }
-
-    fn cell(&self, style: Style) -> Cell {
-        let name = shown(self.name);
-        match &self.node {
-            Node::Directory(_) | Node::EmptyDir(_) => Cell::painted(&format!("{name}/"), |name| style.directory(name)),
-            Node::Symlink(_) => Cell::painted(&name, |name| style.link(name)),
-            Node::File(file) if file.mode() & 0o111 != 0 => Cell::painted(&name, |name| style.executable(name)),
-            Node::File(_) => Cell::new(name),
-        }
-    }
-}
-
 pub(crate) async fn run(args: LsArgs, session: &Session) -> Result<(), Failure> {
     let location = plan::location(&args.reference)?;
     let client = session.reading(&[&location], &args.trust)?;
@@ -156,6 +112,10 @@ pub(crate) async fn run(args: LsArgs, session: &Session) -> Result<(), Failure> 
     let found = archive.index().lookup(&typed);
     let found = found.ok_or_else(|| missing::failure("path not found in archive", archive.index(), &args.path))?;
     let mut rows = rows(&typed, found, args.recursive);
+    let filter = args.patterns.filter();
+    rows.retain(
+        |row| if args.recursive { filter.takes_node(&row.node) } else { filter.takes(row.path, row.node.is_dir()) },
+    );
     sort(&mut rows, args.sort, args.reverse);
     let listing = if args.null {
         rows.iter().flat_map(|row| [row.name, b"\0"]).collect::<Vec<_>>().concat()
@@ -175,15 +135,12 @@ fn rows<'a>(typed: &'a [u8], node: Node<'a>, recursive: bool) -> Vec<Row<'a>> {
     match node {
         Node::Directory(directory) if recursive => below(directory),
         Node::Directory(directory) => {
-            let row = |entry: blob::core::DirEntry<'a>| Row {
-                name: entry.name,
-                path: path_of(&entry.node),
-                node: entry.node,
-            };
+            let row =
+                |entry: blob::core::DirEntry<'a>| Row { name: entry.name, path: entry.node.path(), node: entry.node };
             directory.entries().into_iter().map(row).collect()
         }
         Node::EmptyDir(_) => Vec::new(),
-        Node::File(_) | Node::Symlink(_) => vec![Row { name: typed, path: path_of(&node), node }],
+        Node::File(_) | Node::Symlink(_) => vec![Row { name: typed, path: node.path(), node }],
     }
 }
 
@@ -191,24 +148,15 @@ fn rows<'a>(typed: &'a [u8], node: Node<'a>, recursive: bool) -> Vec<Row<'a>> {
 fn below(directory: Directory<'_>) -> Vec<Row<'_>> {
     let files = directory.files().map(Node::File);
     let nodes = files.chain(directory.symlinks().map(Node::Symlink)).chain(directory.empty_dirs().map(Node::EmptyDir));
-    nodes.map(|node| Row { name: path_of(&node), path: path_of(&node), node }).collect()
-}
-
-fn path_of<'a>(node: &Node<'a>) -> &'a [u8] {
-    match node {
-        Node::File(file) => file.path(),
-        Node::Symlink(link) => link.path(),
-        Node::Directory(directory) => directory.path(),
-        Node::EmptyDir(directory) => directory.path(),
-    }
+    nodes.map(|node| Row { name: node.path(), path: node.path(), node }).collect()
 }
 
 fn sort(rows: &mut [Row<'_>], key: Sort, reverse: bool) {
     rows.sort_by(|a, b| a.name.cmp(b.name));
     match key {
         Sort::Name => {}
-        Sort::Size => rows.sort_by_key(|row| std::cmp::Reverse(row.size())),
-        Sort::Time => rows.sort_by_key(|row| std::cmp::Reverse(row.mtime_ns())),
+        Sort::Size => rows.sort_by_key(|row| std::cmp::Reverse(node::size(&row.node))),
+        Sort::Time => rows.sort_by_key(|row| std::cmp::Reverse(node::mtime_ns(&row.node))),
     }
     if reverse {
         rows.reverse();
@@ -218,6 +166,7 @@ fn sort(rows: &mut [Row<'_>], key: Sort, reverse: bool) {
 fn render(args: &LsArgs, session: &Session, reference: &str, rows: &[Row<'_>]) -> String {
     match session.options.output {
         Format::Json => document(args, reference, rows),
+        Format::Jsonl => rows.iter().map(|row| json::line(&listed(args, row))).collect(),
         Format::Text => table(args, rows, session.style, args.long, None).aligned(false),
         Format::Table => table(args, rows, session.style, true, Some(time::short)).aligned(true),
         Format::Plain => table(args, rows, session.style, args.long, Some(time::rfc3339)).tabbed(),
@@ -237,20 +186,20 @@ fn table(args: &LsArgs, rows: &[Row<'_>], style: Style, long: bool, times: Optio
     for row in rows {
         let mut cells = Vec::new();
         if long {
-            let size = row.size();
-            cells.extend([Cell::new(row.mode()), Cell::new(if args.human { human(size) } else { size.to_string() })]);
-            cells.extend(times.map(|shown| Cell::new(row.mtime_ns().map_or_else(String::new, shown))));
+            let size = node::size(&row.node);
+            cells.extend([
+                Cell::new(node::mode_text(&row.node)),
+                Cell::new(if args.human { human(size) } else { size.to_string() }),
+            ]);
+            cells.extend(times.map(|shown| Cell::new(node::mtime_ns(&row.node).map_or_else(String::new, shown))));
         }
-        cells.extend(args.digest.then(|| Cell::new(row.digest().map_or_else(String::new, short_digest))));
-        cells.push(row.cell(style));
+        cells.extend(
+            args.digest.then(|| Cell::new(node::digest(&row.node).map_or_else(String::new, node::short_digest))),
+        );
+        cells.push(node::cell(row.name, &row.node, style));
         table.row(cells);
     }
     table
-}
-
-/// `sha256:` and 12 digits.
-fn short_digest(digest: Digest) -> String {
-    digest.to_string().chars().take(19).collect()
 }
 
 #[derive(Serialize)]
@@ -283,22 +232,22 @@ struct Listed<'a> {
 }
 
 fn document(args: &LsArgs, reference: &str, rows: &[Row<'_>]) -> String {
-    let listed = |row: &Row<'_>| Listed {
+    let path = PathText::new(&path::normalize(args.path.as_bytes()));
+    json::document(&Listing { r#ref: reference, path, entries: rows.iter().map(|row| listed(args, row)).collect() })
+}
+
+fn listed<'a>(args: &LsArgs, row: &Row<'_>) -> Listed<'a> {
+    Listed {
         name: String::from_utf8_lossy(row.name).into_owned(),
         path: PathText::new(row.path),
         is_dir: row.node.is_dir(),
-        r#type: row.kind(),
-        mode: row.mode(),
-        size: row.size(),
-        size_human: args.human.then(|| human(row.size())),
-        digest: row.digest().map(|digest| digest.to_string()),
-        digest_short: row.digest().map(short_digest),
-        mod_time: row.mtime_ns().map(time::rfc3339),
-        target: match &row.node {
-            Node::Symlink(link) => Some(String::from_utf8_lossy(link.target()).into_owned()),
-            _ => None,
-        },
-    };
-    let path = PathText::new(&path::normalize(args.path.as_bytes()));
-    json::document(&Listing { r#ref: reference, path, entries: rows.iter().map(listed).collect() })
+        r#type: node::kind(&row.node),
+        mode: node::mode_text(&row.node),
+        size: node::size(&row.node),
+        size_human: args.human.then(|| human(node::size(&row.node))),
+        digest: node::digest(&row.node).map(|digest| digest.to_string()),
+        digest_short: node::digest(&row.node).map(node::short_digest),
+        mod_time: node::mtime_ns(&row.node).map(time::rfc3339),
+        target: node::target(&row.node),
+    }
 }

@@ -9,10 +9,11 @@ use blob::core::{Node, path};
 use clap::{ArgAction, Args, ValueEnum};
 use serde::Serialize;
 
-use super::missing;
+use super::preview::Preview;
+use super::{missing, sync};
 use crate::args::Caching;
 use crate::error::Failure;
-use crate::plan;
+use crate::filter::Patterns;
 use crate::session::Session;
 use crate::trust::TrustArgs;
 use crate::ui::escape::shown;
@@ -23,6 +24,7 @@ Examples:
   blob pull localhost:5000/team/assets:v1 ./assets
   blob pull -p docs localhost:5000/team/assets:v1 ./out    only docs/, as ./out/docs/
   blob pull --clean oci:./layout:v1 ./deploy               replace ./deploy as a whole
+  blob pull --sync --delete oci:./layout:v2 ./deploy       change only what differs, delete what is gone
 
 Files that exist already and are equal are kept. If others differ, they are listed and nothing is written, unless
 --overwrite is given. Every file is verified before it gets its name.";
@@ -43,12 +45,31 @@ pub(crate) struct PullArgs {
     #[arg(short, long, value_name = "PATH")]
     prefix: Option<String>,
 
-    /// Replace files that differ.
-    #[arg(long, visible_alias = "force", short_alias = 'f')]
-    overwrite: bool,
+    /// Replace files that exist: all of them, those that differ, or none, which are skipped then.
+    #[arg(long, visible_alias = "force", short_alias = 'f', value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
+    overwrite: Option<Overwrite>,
+
+    /// Update a tree: what is equal stays, what differs is replaced, one rename each.
+    #[arg(long, conflicts_with_all = ["overwrite", "clean"])]
+    sync: bool,
+
+    /// Delete what the archive does not have, as far as --include and --exclude mean it.
+    #[arg(long, requires = "sync")]
+    delete: bool,
+
+    /// Delete also where that looks like a mistake: in the home directory, in /, or where nothing is in common.
+    #[arg(long, requires = "delete")]
+    force_delete: bool,
+
+    /// Only say what would be done.
+    #[arg(long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    patterns: Patterns,
 
     /// Replace files that differ, and keep those that are equal, with the modes and times that they have.
-    #[arg(long, conflicts_with = "overwrite")]
+    #[arg(long, conflicts_with_all = ["overwrite", "sync"])]
     update: bool,
 
     /// Replace the whole destination, once everything is extracted beside it.
@@ -110,6 +131,17 @@ enum LinkMode {
     Hardlink,
 }
 
+/// Which files that exist are replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Overwrite {
+    /// All of them.
+    Always,
+    /// Those that differ.
+    IfChanged,
+    /// None: they are skipped.
+    Never,
+}
+
 #[derive(Serialize)]
 struct Report {
     r#ref: String,
@@ -122,11 +154,15 @@ struct Report {
     kept_count: u64,
     cached_count: u64,
     linked_count: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped_count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted_count: Option<u64>,
     verified: bool,
 }
 
 pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure> {
-    let location = plan::location(&args.reference)?;
+    let location = session.location(&args.reference)?;
     check_dest(&args.dest)?;
     let client = session.reading(&[&location], &args.trust)?;
     let archive = session.open(&client, &location, args.caching).await?;
@@ -138,8 +174,40 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
             None => return Err(missing::failure("path not found in archive", archive.index(), prefix)),
         },
     };
-    let extracted = archive.extract(selection, &args.dest, &options(&args, session)).await;
+    let selection = match selection {
+        Selection::Directory(path) => match archive.index().directory(&path) {
+            Some(directory) => args.patterns.select(directory),
+            None => Selection::Directory(path),
+        },
+        other => other,
+    };
+    let options = options(&args, session);
+    let prefix = path::normalize(args.prefix.as_deref().unwrap_or_default().as_bytes());
+    let surplus = if args.delete {
+        sync::surplus(
+            &archive,
+            (selection.clone(), &*prefix),
+            &args.dest,
+            &args.patterns,
+            args.force_delete || args.dry_run,
+        )
+        .await?
+    } else {
+        Vec::new()
+    };
+    if args.dry_run {
+        // What stands in the way would be gone by then, and only then is the rest told.
+        let planned = archive.preview(selection, &args.dest, &options).await.map_err(refusal)?;
+        Session::log_traffic(&client);
+        let destination = args.dest.display().to_string();
+        return Preview::new(location.to_string(), destination, &planned, &surplus).report(session).await;
+    }
+    // What stands in the way goes first, everything else when the new files are there.
+    let (obstacles, rest): (Vec<_>, Vec<_>) = surplus.into_iter().partition(|surplus| surplus.obstructs);
+    let mut deleted = sync::remove(&args.dest, obstacles).await?;
+    let extracted = archive.extract(selection, &args.dest, &options).await;
     let extracted = extracted.map_err(refusal)?;
+    deleted += sync::remove(&args.dest, rest).await?;
     Session::log_traffic(&client);
     let destination = std::path::absolute(&args.dest).unwrap_or(args.dest);
     let report = Report {
@@ -153,6 +221,8 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
         kept_count: extracted.kept,
         cached_count: extracted.cached,
         linked_count: extracted.linked,
+        skipped_count: (extracted.skipped > 0).then_some(extracted.skipped),
+        deleted_count: args.delete.then_some(deleted),
         verified: archive.manifest().is_verified(),
     };
     session.report(&report, || text(&report)).await?;
@@ -174,16 +244,20 @@ pub(super) fn check_dest(dest: &Path) -> Result<(), Failure> {
 
 fn options(args: &PullArgs, session: &Session) -> ExtractOptions {
     let mut options = ExtractOptions::default();
-    options.existing = match (args.overwrite, args.update) {
-        (true, _) => Existing::Overwrite,
-        (_, true) => Existing::Update,
-        _ => Existing::KeepEqual,
+    options.existing = match args.overwrite {
+        _ if args.sync || args.update => Existing::Update,
+        Some(Overwrite::Always) => Existing::Overwrite,
+        Some(Overwrite::IfChanged) => Existing::Update,
+        Some(Overwrite::Never) => Existing::Skip,
+        None => Existing::KeepEqual,
     };
     options.from_cache = match args.link_mode {
         LinkMode::Copy => FromCache::Copy,
         LinkMode::Reflink => FromCache::Reflink,
         LinkMode::Hardlink => FromCache::HardLink,
     };
+    // Read-only hard links to the cache have modes of their own.
+    options.compare_modes = !args.update && args.link_mode != LinkMode::Hardlink;
     options.preserve_mode = !args.no_preserve_mode;
     options.preserve_times = !args.no_preserve_times;
     options.clean = args.clean;
@@ -230,6 +304,11 @@ fn text(report: &Report) -> String {
     }
     if report.linked_count > 0 {
         let _ = writeln!(text, "  Linked: {}, read-only", report.linked_count);
+    }
+    for (label, number) in [("Skipped", report.skipped_count), ("Deleted", report.deleted_count)] {
+        if let Some(number) = number {
+            let _ = writeln!(text, "  {label}: {number}");
+        }
     }
     text
 }

@@ -1,10 +1,13 @@
 //! `blob push`.
 
+use std::fs::File;
+use std::io::{IsTerminal as _, Read};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use blob::core::Compression;
 use blob::core::create::{CreateReport, Presence, Reproducible, SkipCompression, UnstorableNames};
+use blob::core::{Compression, Event, Progress};
 use blob::registry::{PushedBlob, Repository, Tag, Target};
 use blob::{Location, PushOptions, Pushed, SignWith};
 use clap::Args;
@@ -12,20 +15,21 @@ use clap::builder::FalseyValueParser;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::args::Format;
 use crate::error::Failure;
+use crate::filter::{IgnoreFiles, List, Patterns, Sieve};
 use crate::plan;
 use crate::session::Session;
 use crate::signing::SigningArgs;
 use crate::ui::size::{count, human};
 
-mod filter;
-
 const EXAMPLES: &str = "\
 Examples:
   blob push localhost:5000/team/assets:v1 ./assets
   blob push -t latest -a version=1.0 ghcr.io/org/data:1.0 ./data
-  blob push --reproducible --exclude '*.log' oci:./layout:v1 ./build";
+  blob push --reproducible --exclude '*.log' oci:./layout:v1 ./build
+  tar -c ./assets | blob push localhost:5000/team/assets:v1 -
+
+A .blobignore file in the directory, or in one below it, leaves out what a .gitignore file would.";
 
 /// Store a directory as an archive and push it.
 ///
@@ -38,9 +42,14 @@ pub(crate) struct PushArgs {
     #[arg(value_name = "REF")]
     reference: String,
 
-    /// The directory.
+    /// The directory; - for a tar stream on standard input.
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+
+    /// DIR is a tar file, or - for standard input. Of several members with one path the last one counts; absolute paths
+    /// and paths with `..` are refused.
+    #[arg(long)]
+    from_tar: bool,
 
     /// How files are stored: none or zstd.
     #[arg(short, long, env = "BLOB_COMPRESSION", value_name = "TYPE", default_value = "zstd", value_parser = compression)]
@@ -87,14 +96,33 @@ pub(crate) struct PushArgs {
     #[arg(long)]
     strict: bool,
 
-    /// Leave out what matches; may be repeated. `*` and `?` match within a name, `**` across directories; a pattern
-    /// without a slash matches names at any depth.
-    #[arg(long, value_name = "GLOB")]
-    exclude: Vec<String>,
+    #[command(flatten)]
+    patterns: Patterns,
 
-    /// Take only files that match, and no empty directories; may be repeated.
-    #[arg(long, value_name = "GLOB")]
-    include: Vec<String>,
+    /// Take only the files that are listed here, and everything in listed directories: paths below DIR, one a line;
+    /// - is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "from_tar")]
+    files_from: Option<PathBuf>,
+
+    /// The list of --files-from is separated by NUL bytes.
+    #[arg(short = '0', long, requires = "files_from")]
+    null: bool,
+
+    /// Do not heed .blobignore files, whose rules are those of .gitignore files; they are stored then.
+    #[arg(long)]
+    no_ignore: bool,
+
+    /// Store .blobignore files, too.
+    #[arg(long)]
+    store_ignore_files: bool,
+
+    /// Assemble the archive in this directory [default: that of the cache, else $TMPDIR or /var/tmp].
+    #[arg(long, env = "BLOB_SPOOL_DIR", value_name = "DIR")]
+    spool_dir: Option<PathBuf>,
+
+    /// Only say what would be pushed. The directory is read and compressed, the registry asked what it has.
+    #[arg(long)]
+    dry_run: bool,
 
     /// A repository of the same registry that may hold the content, to mount it from; may be repeated.
     #[arg(long, value_name = "REPOSITORY", value_parser = plan::mount)]
@@ -116,6 +144,8 @@ pub(crate) struct PushArgs {
 struct Report<'a> {
     r#ref: String,
     status: &'static str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
     digest: String,
     digest_ref: String,
     tags: Vec<&'a str>,
@@ -171,26 +201,62 @@ fn compression(typed: &str) -> Result<Compression, String> {
 }
 
 pub(crate) async fn run(args: PushArgs, session: &Session) -> Result<(), Failure> {
-    let location = plan::location(&args.reference)?;
-    check_source(&args.dir)?;
-    let mut options = options(&args, session)?;
+    let location = session.location(&args.reference)?;
+    let input = Input::of(&args)?;
+    let problem = Arc::default();
+    let mut options = options(&args, &input, session, &problem)?;
     if args.sign || args.signing.key.is_some() {
         options.sign = Some(SignWith::new(args.signing.signer().await?));
     }
-    let client = session.client(&[&location])?;
-    let pushed = client.push(&location, &args.dir, &options).await;
+    let client = session.client_for_push(&location, args.spool_dir.as_deref())?;
+    let pushed = match input {
+        Input::Directory(dir) => client.push(&location, dir, &options).await,
+        Input::Tar(input) => client.push_tar(&location, input, &options).await,
+    };
+    if let Some(failure) = problem.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return Err(failure);
+    }
     let pushed = pushed.map_err(|error| Failure::at(error, &location))?;
-    if let Some(path) = &args.digest_file {
+    if let Some(path) = args.digest_file.as_ref().filter(|_| !args.dry_run) {
         let written = tokio::fs::write(path, format!("{}\n", pushed.digest())).await;
         written.map_err(|error| Failure::io(format!("writing the digest to {}", path.display()), &error))?;
     }
     Session::log_traffic(&client);
     let pinned = location.with_target(Target::Digest(*pushed.digest())).to_string();
-    if session.options.quiet && session.options.output != Format::Json {
+    if session.options.quiet && !session.options.output.is_json() {
         return session.print(format!("{pinned}\n")).await;
     }
-    let report = report(&location, pinned, &pushed, &args.tag);
-    session.report(&report, || text(&location, &pushed, &args.tag)).await
+    let report = report(&location, pinned, &pushed, &args);
+    session.report(&report, || text(&location, &pushed, &args)).await
+}
+
+/// What is pushed.
+enum Input<'a> {
+    Directory(&'a Path),
+    Tar(Box<dyn Read + Send>),
+}
+
+impl<'a> Input<'a> {
+    fn of(args: &'a PushArgs) -> Result<Self, Failure> {
+        let stdin = || -> Result<Self, Failure> {
+            if std::io::stdin().is_terminal() {
+                let failure = Failure::usage("standard input is a terminal, not a tar stream");
+                return Err(failure.with_hint("pipe one in, as in `tar -c . | blob push REF -`"));
+            }
+            Ok(Self::Tar(Box::new(std::io::stdin())))
+        };
+        let path = args.dir.as_path();
+        if path == Path::new("-") {
+            stdin()
+        } else if args.from_tar {
+            let opened = File::open(path);
+            let opened = opened.map_err(|error| Failure::io(format!("opening {}", path.display()), &error))?;
+            Ok(Self::Tar(Box::new(opened)))
+        } else {
+            check_source(path)?;
+            Ok(Self::Directory(path))
+        }
+    }
 }
 
 fn check_source(dir: &Path) -> Result<(), Failure> {
@@ -204,7 +270,12 @@ fn check_source(dir: &Path) -> Result<(), Failure> {
     }
 }
 
-fn options(args: &PushArgs, session: &Session) -> Result<PushOptions, Failure> {
+fn options(
+    args: &PushArgs,
+    input: &Input<'_>,
+    session: &Session,
+    problem: &Arc<Mutex<Option<Failure>>>,
+) -> Result<PushOptions, Failure> {
     let epoch = source_date_epoch(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref())?;
     let mut options = PushOptions::default();
     let create = &mut options.create;
@@ -221,7 +292,7 @@ fn options(args: &PushArgs, session: &Session) -> Result<PushOptions, Failure> {
     let presence = |skip| if skip { Presence::Skip } else { Presence::Keep };
     create.symlinks = presence(args.no_symlinks);
     // A directory whose files do not match holds nothing, which is not what makes it wanted.
-    create.empty_dirs = presence(args.no_empty_dirs || !args.include.is_empty());
+    create.empty_dirs = presence(args.no_empty_dirs || !args.patterns.include.is_empty());
     if args.skip_non_utf8 {
         create.unstorable_names = UnstorableNames::Skip;
     }
@@ -230,13 +301,53 @@ fn options(args: &PushArgs, session: &Session) -> Result<PushOptions, Failure> {
         let clamp = epoch.map(|time| i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX));
         create.reproducible = Some(Reproducible { clamp_mtime_ns: clamp });
     }
-    create.filter = filter::filter(&args.include, &args.exclude).map(|filter| Arc::new(filter) as _);
+    let sieve = sieve(args, input, problem)?;
+    create.filter = Some(Arc::new(move |path: &[u8], kind| sieve.takes(path, kind)));
     options.created = epoch.or(args.reproducible.then_some(Timestamp::UNIX_EPOCH));
     options.annotations = args.annotation.iter().cloned().collect();
     options.tags.clone_from(&args.tag);
     options.mount_from.clone_from(&args.mount_from);
-    options.progress = Some(session.meter.watcher());
+    options.dry_run = args.dry_run;
+    options.progress = Some(Arc::new(StopAtProblem { inner: session.meter.watcher(), problem: Arc::clone(problem) }));
     Ok(options)
+}
+
+/// What of the input is pushed.
+fn sieve(args: &PushArgs, input: &Input<'_>, problem: &Arc<Mutex<Option<Failure>>>) -> Result<Sieve, Failure> {
+    let mut sieve = Sieve { patterns: Some(args.patterns.filter()), ..Sieve::default() };
+    let Input::Directory(dir) = input else { return Ok(sieve) };
+    if !args.no_ignore {
+        sieve.ignore = Some(IgnoreFiles::new(dir, Arc::clone(problem)));
+        sieve.drop_ignore_files = !args.store_ignore_files;
+    }
+    if let Some(file) = &args.files_from {
+        let mut text = Vec::new();
+        let read = if file == Path::new("-") {
+            std::io::stdin().read_to_end(&mut text)
+        } else {
+            File::open(file).and_then(|mut file| file.read_to_end(&mut text))
+        };
+        read.map_err(|error| Failure::io(format!("reading the list {}", file.display()), &error))?;
+        sieve.list = Some(List::parse(&text, args.null, dir)?);
+    }
+    Ok(sieve)
+}
+
+/// Ends the push when the rules of a `.blobignore` file cannot be read.
+struct StopAtProblem {
+    inner: Arc<dyn Progress>,
+    problem: Arc<Mutex<Option<Failure>>>,
+}
+
+impl Progress for StopAtProblem {
+    fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
+        if matches!(event, Event::Scanning { .. })
+            && self.problem.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        {
+            return ControlFlow::Break(());
+        }
+        self.inner.event(event)
+    }
 }
 
 /// The time that builds are to pretend it is, in seconds.
@@ -247,7 +358,7 @@ fn source_date_epoch(value: Option<&str>) -> Result<Option<Timestamp>, Failure> 
     time.map(Some).ok_or_else(wrong)
 }
 
-fn report<'a>(location: &Location, digest_ref: String, pushed: &Pushed, tags: &'a [Tag]) -> Report<'a> {
+fn report<'a>(location: &Location, digest_ref: String, pushed: &Pushed, args: &'a PushArgs) -> Report<'a> {
     let part = |descriptor: &blob::registry::Descriptor, outcome| Part {
         digest: descriptor.digest.to_string(),
         size: descriptor.size,
@@ -259,10 +370,11 @@ fn report<'a>(location: &Location, digest_ref: String, pushed: &Pushed, tags: &'
     };
     Report {
         r#ref: location.to_string(),
-        status: "success",
+        status: if args.dry_run { "dry_run" } else { "success" },
+        dry_run: args.dry_run,
         digest: pushed.digest().to_string(),
         digest_ref,
-        tags: tags.iter().map(Tag::as_str).collect(),
+        tags: args.tag.iter().map(Tag::as_str).collect(),
         unchanged: pushed.unchanged,
         uploaded_bytes: pushed.uploaded_bytes(),
         index: part(pushed.manifest.index(), pushed.index),
@@ -298,11 +410,12 @@ fn contents(report: &CreateReport) -> Contents {
     }
 }
 
-fn text(location: &Location, pushed: &Pushed, tags: &[Tag]) -> String {
+fn text(location: &Location, pushed: &Pushed, args: &PushArgs) -> String {
     let unchanged = if pushed.unchanged { " (unchanged)" } else { "" };
-    let mut text = format!("Pushed {location}{unchanged}\n");
+    let (verb, uploaded) = if args.dry_run { ("Would push", "Would upload") } else { ("Pushed", "Uploaded") };
+    let mut text = format!("{verb} {location}{unchanged}\n");
     let mut line = |label: &str, value: &str| text.extend(["  ", label, ": ", value, "\n"]);
-    for tag in tags {
+    for tag in &args.tag {
         line("Tagged", tag.as_str());
     }
     line("Digest", &pushed.digest().to_string());
@@ -322,7 +435,11 @@ fn text(location: &Location, pushed: &Pushed, tags: &[Tag]) -> String {
             }
         }
     }
-    line("Uploaded", &human(pushed.uploaded_bytes()));
+    if let Some(report) = pushed.report.as_ref().filter(|report| report.deduplicated + report.hard_linked > 0) {
+        let twins = count(report.deduplicated + report.hard_linked, "file");
+        line("Stored once", &format!("{twins} equal to others ({})", human(report.deduplicated_bytes)));
+    }
+    line(uploaded, &human(pushed.uploaded_bytes()));
     if let Some(signature) = signature(pushed) {
         line("Signed", &signature);
     }

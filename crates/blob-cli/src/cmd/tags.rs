@@ -1,12 +1,14 @@
 //! `blob tags`.
 
-use blob::registry::{PageRequest, Tag};
+use blob::registry::{Descriptor, PageRequest, Tag, Target};
+use blob::{Client, Location};
 use clap::Args;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use globset::Glob;
 use serde::Serialize;
 
 use crate::args::Format;
-use crate::error::Failure;
-use crate::plan;
+use crate::error::{Failure, Kind};
 use crate::session::Session;
 use crate::ui::json;
 use crate::ui::table::{Align, Cell, Table};
@@ -14,9 +16,13 @@ use crate::ui::table::{Align, Cell, Table};
 /// Tags that are listed at most; a registry that has more, or goes round in circles, is an error.
 const MAX_TAGS: usize = 1_000_000;
 
+/// Tags that are resolved at a time.
+const AT_A_TIME: usize = 8;
+
 const EXAMPLES: &str = "\
 Examples:
   blob tags localhost:5000/team/assets
+  blob tags --digests --filter 'v1.*' localhost:5000/team/assets
   blob tags oci:./layout";
 
 /// List the tags of a repository.
@@ -26,40 +32,95 @@ pub(crate) struct TagsArgs {
     /// The repository, HOST/REPOSITORY or oci:DIR.
     #[arg(value_name = "REPO")]
     repository: String,
+
+    /// List only tags that match; `*` and `?` stand for any characters.
+    #[arg(long, value_name = "GLOB", value_parser = glob)]
+    filter: Option<Glob>,
+
+    /// Show what each tag points at: a request for each.
+    #[arg(long)]
+    digests: bool,
+}
+
+fn glob(typed: &str) -> Result<Glob, String> {
+    Glob::new(typed).map_err(|error| error.to_string())
 }
 
 #[derive(Serialize)]
 struct Report {
     repository: String,
     tags: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digests: Option<Vec<Resolved>>,
+}
+
+#[derive(Serialize)]
+struct Resolved {
+    tag: String,
+    digest: String,
+    media_type: String,
+    size: u64,
 }
 
 pub(crate) async fn run(args: TagsArgs, session: &Session) -> Result<(), Failure> {
-    let location = plan::location(&args.repository)?;
+    let location = session.repository(&args.repository)?;
     let client = session.client(&[&location])?;
-    let (mut tags, mut page): (Vec<Tag>, _) = (Vec::new(), PageRequest::first());
-    loop {
-        let listed = client.tags(&location, &page).await.map_err(|error| Failure::at(error, &location))?;
-        tags.extend(listed.items);
-        if tags.len() > MAX_TAGS {
-            let message = format!("listing the tags of {location}: more than {MAX_TAGS} tags");
-            return Err(Failure::new(crate::error::Kind::General, message));
-        }
-        match listed.next {
-            Some(next) => page = PageRequest::first().after(next),
-            None => break,
-        }
+    let mut tags = all_tags(&client, &location, &PageRequest::first()).await?;
+    if let Some(glob) = &args.filter {
+        let matcher = glob.compile_matcher();
+        tags.retain(|tag| matcher.is_match(tag.as_str()));
     }
+    let resolved = if args.digests { Some(resolve(&client, &location, &tags).await?) } else { None };
     Session::log_traffic(&client);
     let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
-    let text = if session.options.output == Format::Json {
-        json::document(&Report { repository: location.to_string(), tags })
+    let output = session.options.output;
+    let text = if output.is_json() {
+        json::document(&Report { repository: location.to_string(), tags, digests: resolved })
     } else {
+        let table = table(&tags, resolved.as_deref());
+        if output == Format::Plain { table.tabbed() } else { table.aligned(output == Format::Table) }
+    };
+    session.print(text).await
+}
+
+fn table(tags: &[String], resolved: Option<&[Resolved]>) -> Table {
+    let Some(resolved) = resolved else {
         let mut table = Table::new(vec![("TAG", Align::Left)]);
         for tag in tags {
             table.row(vec![Cell::new(tag)]);
         }
-        table.aligned(session.options.output == Format::Table)
+        return table;
     };
-    session.print(text).await
+    let mut table = Table::new(vec![("TAG", Align::Left), ("DIGEST", Align::Left)]);
+    for one in resolved {
+        table.row(vec![Cell::new(&one.tag), Cell::new(&one.digest)]);
+    }
+    table
+}
+
+/// All tags of the repository that `location` is in.
+pub(super) async fn all_tags(client: &Client, location: &Location, first: &PageRequest) -> Result<Vec<Tag>, Failure> {
+    let (mut tags, mut page): (Vec<Tag>, _) = (Vec::new(), first.clone());
+    loop {
+        let listed = client.tags(location, &page).await.map_err(|error| Failure::at(error, location))?;
+        tags.extend(listed.items);
+        if tags.len() > MAX_TAGS {
+            let message = format!("listing the tags of {location}: more than {MAX_TAGS} tags");
+            return Err(Failure::new(Kind::General, message));
+        }
+        match listed.next {
+            Some(next) => page = PageRequest::first().after(next),
+            None => return Ok(tags),
+        }
+    }
+}
+
+async fn resolve(client: &Client, location: &Location, tags: &[Tag]) -> Result<Vec<Resolved>, Failure> {
+    let one = |tag: Tag| async move {
+        let location = location.with_target(Target::Tag(tag.clone()));
+        let found = client.resolve(&location).await.map_err(|error| Failure::at(error, &location))?;
+        let Descriptor { digest, media_type, size, .. } = found;
+        Ok(Resolved { tag: tag.to_string(), digest: digest.to_string(), media_type, size })
+    };
+    stream::iter(tags.iter().cloned()).map(one).buffered(AT_A_TIME).try_collect().await
 }

@@ -71,7 +71,7 @@ pub(crate) async fn run(args: TreeArgs, session: &Session) -> Result<(), Failure
             format!("{lines}\n{}\n", summary(counts))
         }
         Format::Plain => tree::paths(root, shape),
-        Format::Json => {
+        Format::Json | Format::Jsonl => {
             let (nested, counts) = tree::nested(root, shape);
             document(&location.to_string(), &args.path, &nested, counts)
         }
@@ -115,7 +115,7 @@ fn empty(args: &TreeArgs, session: &Session, reference: &str) -> String {
             format!("{name}\n\n{}\n", summary(Counts::default()))
         }
         Format::Plain => String::new(),
-        Format::Json => {
+        Format::Json | Format::Jsonl => {
             let (name, path) = (String::from_utf8_lossy(name), String::from_utf8_lossy(&typed));
             let (name, path) = (json::string(&name), json::string(&path));
             let root = format!(

@@ -9,7 +9,7 @@ pub(crate) fn shown(name: &[u8]) -> String {
 }
 
 /// A path for programs: as text, and where it is not UTF-8 as Base64 too.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct PathText {
     pub(crate) path: String,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -13,6 +13,7 @@ pub(crate) fn render<T: Serialize>(format: Format, content: &T, text: impl FnOnc
     match format {
         Format::Text => text(),
         Format::Json => json::document(content),
+        Format::Jsonl => json::line(content),
         Format::Table => facts(content).aligned(true),
         Format::Plain => facts(content).tabbed(),
     }

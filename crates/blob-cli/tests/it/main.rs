@@ -4,16 +4,22 @@
 #![allow(clippy::needless_raw_string_hashes, reason = "this is how snapshots are updated")]
 
 mod cache;
+mod compare;
+mod docs;
 mod errors;
 mod help;
 mod json;
+mod move_around;
 #[cfg(feature = "tui")]
 mod open;
+mod part;
 mod refused;
 mod scenarios;
 mod serve;
 mod signals;
 mod streams;
 mod support;
+mod sync;
+mod tar;
 mod text;
 mod trust;

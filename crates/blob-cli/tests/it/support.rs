@@ -61,6 +61,13 @@ impl Place {
         place
     }
 
+    /// With a server and no project.
+    pub(crate) fn with_server() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("home")).unwrap();
+        Self { root, server: Some(Server::start(&[])) }
+    }
+
     /// With a server that holds the project as `HOST/team/project:v1`.
     pub(crate) fn pushed() -> Self {
         let place = Self::served();
@@ -73,6 +80,14 @@ impl Place {
         let place = Self::offline();
         place.run("push -q --reproducible oci:layout:v1 project").success();
         place
+    }
+
+    /// The digest of `bytes` as manifests write it.
+    pub(crate) fn sha256(&self, bytes: &[u8]) -> String {
+        let file = self.path("hashed");
+        fs::write(&file, bytes).unwrap();
+        let output = Command::new("sha256sum").arg(&file).output().unwrap();
+        format!("sha256:{}", String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap())
     }
 
     pub(crate) fn path(&self, path: impl AsRef<Path>) -> PathBuf {

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::Archive;
 use crate::error::ExtractError;
-use crate::extract::{self, ExtractOptions, ExtractReport, Layout, Order, Selection};
+use crate::extract::{
+    self, ExtractOptions, ExtractReport, Layout, Order, Planned, Selection, SurplusOptions, SurplusReport,
+};
 use crate::path;
 
 impl Archive {
@@ -63,21 +65,7 @@ impl Archive {
         dest: impl AsRef<Path>,
         options: &ExtractOptions,
     ) -> Result<ExtractReport, ExtractError> {
-        use std::os::unix::ffi::OsStrExt as _;
-        let (path, dest) = (path::normalize(path.as_ref()), dest.as_ref());
-        self.file(&path)?;
-        let Some(name) = dest.file_name() else {
-            let source = std::io::Error::from(std::io::ErrorKind::IsADirectory);
-            return Err(ExtractError::Io { action: "writing the file", path: dest.to_path_buf(), source });
-        };
-        let parent = dest.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let order = Order {
-            selection: Selection::paths([&path]),
-            layout: Layout::Flat,
-            dest: parent.to_path_buf(),
-            beneath: Vec::new(),
-            rename: Some(name.as_bytes().to_vec()),
-        };
+        let order = self.file_order(path.as_ref(), dest.as_ref())?;
         extract::extract(self, order, options).await
     }
 
@@ -99,6 +87,75 @@ impl Archive {
         let order =
             Order { beneath: Vec::new(), layout: options.layout.clone(), ..order(selection, dest.as_ref(), options) };
         extract::conflicts(self, order, options).await
+    }
+}
+
+impl Archive {
+    /// What an extraction would do to each file, link and empty directory of `selection`, sorted by path. Nothing is
+    /// written, and no data is fetched; files that exist are hashed.
+    ///
+    /// # Errors
+    /// [`ExtractError`] for what an extraction would refuse before it looks at files.
+    ///
+    /// # Cancellation
+    /// Dropping the future stops the comparison.
+    pub async fn preview(
+        &self,
+        selection: Selection,
+        dest: impl AsRef<Path>,
+        options: &ExtractOptions,
+    ) -> Result<Vec<Planned>, ExtractError> {
+        extract::preview(self, order(selection, dest.as_ref(), options), options).await
+    }
+
+    /// As [`preview`](Self::preview), for [`copy_file`](Self::copy_file).
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn preview_file(
+        &self,
+        path: impl AsRef<[u8]>,
+        dest: impl AsRef<Path>,
+        options: &ExtractOptions,
+    ) -> Result<Vec<Planned>, ExtractError> {
+        extract::preview(self, self.file_order(path.as_ref(), dest.as_ref())?, options).await
+    }
+
+    /// What stands at `dest` and is not in `selection`: what has to go so that `dest` holds nothing else. Of a directory
+    /// that has to go as a whole only the directory is named.
+    ///
+    /// # Errors
+    /// [`ExtractError`], when a directory cannot be listed.
+    ///
+    /// # Cancellation
+    /// Dropping the future stops the search.
+    pub async fn surplus(
+        &self,
+        selection: Selection,
+        dest: impl AsRef<Path>,
+        how: SurplusOptions,
+    ) -> Result<SurplusReport, ExtractError> {
+        let options = ExtractOptions { allow_external_symlinks: true, ..ExtractOptions::default() };
+        extract::surplus(self, order(selection, dest.as_ref(), &options), how).await
+    }
+
+    /// The order for one file under exactly the name `dest`.
+    fn file_order(&self, path: &[u8], dest: &Path) -> Result<Order, ExtractError> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let path = path::normalize(path);
+        self.file(&path)?;
+        let Some(name) = dest.file_name() else {
+            let source = std::io::Error::from(std::io::ErrorKind::IsADirectory);
+            return Err(ExtractError::Io { action: "writing the file", path: dest.to_path_buf(), source });
+        };
+        let parent = dest.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Ok(Order {
+            selection: Selection::paths([&path]),
+            layout: Layout::Flat,
+            dest: parent.to_path_buf(),
+            beneath: Vec::new(),
+            rename: Some(name.as_bytes().to_vec()),
+        })
     }
 }
 

@@ -113,7 +113,7 @@ impl Archive {
         self.source().read(range).await.map_err(|source| ReadError::Source { path: entry.path().into(), source })
     }
 
-    fn decode(&self, expected: &Expected, stored: Bytes) -> Result<Bytes, DecodeError> {
+    pub(super) fn decode(&self, expected: &Expected, stored: Bytes) -> Result<Bytes, DecodeError> {
         if expected.compression == Compression::None {
             codec::verify(expected, &stored)?;
             return Ok(stored);

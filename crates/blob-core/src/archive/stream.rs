@@ -37,6 +37,13 @@ impl EntryStream {
         self.size
     }
 
+    /// Content that was verified.
+    pub(super) fn verified(content: Bytes) -> Self {
+        let size = content.len() as u64;
+        let chunks = stream::iter((!content.is_empty()).then_some(Ok(content))).boxed();
+        Self { chunks, size, provisional: false }
+    }
+
     /// Whether chunks come before the whole is verified.
     pub fn is_provisional(&self) -> bool {
         self.provisional
@@ -88,9 +95,7 @@ impl Archive {
     pub(super) async fn stream_entry(&self, entry: Entry<'_>) -> Result<EntryStream, ReadError> {
         let size = entry.original_size();
         if size.max(entry.data_size()) <= SMALL {
-            let content = self.read_small(entry).await?;
-            let chunks = stream::iter((!content.is_empty()).then_some(Ok(content))).boxed();
-            return Ok(EntryStream { chunks, size, provisional: false });
+            return Ok(EntryStream::verified(self.read_small(entry).await?));
         }
         let expected = Expected::from(&entry);
         let large = if let Some(stored) = self.cached_large(&expected, entry.path()).await {

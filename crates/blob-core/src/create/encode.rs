@@ -3,6 +3,7 @@
 //! A file up to 8 MiB is read whole and handed over as it is to be stored. A larger one is handed over in pieces while
 //! it is read, so that it never stands in memory.
 
+use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -62,9 +63,18 @@ pub(super) enum Piece {
     End(Sha256),
 }
 
+/// Where the contents of files are.
+#[derive(Clone, Copy)]
+pub(super) enum Origin<'a> {
+    /// In files beneath this directory, by their paths.
+    Directory(BorrowedFd<'a>),
+    /// Behind one another in this file, where the stamp of each says.
+    Spool(&'a File),
+}
+
 /// What the threads work on.
 pub(super) struct Job<'a> {
-    pub(super) root: BorrowedFd<'a>,
+    pub(super) origin: Origin<'a>,
     pub(super) files: &'a [Found],
     pub(super) options: &'a CreateOptions,
     pub(super) known: Known,
@@ -75,9 +85,9 @@ pub(super) struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    pub(super) fn new(root: BorrowedFd<'a>, files: &'a [Found], options: &'a CreateOptions) -> Self {
+    pub(super) fn new(origin: Origin<'a>, files: &'a [Found], options: &'a CreateOptions) -> Self {
         Self {
-            root,
+            origin,
             files,
             options,
             known: Known::of(files),
@@ -121,7 +131,7 @@ impl<'a> Job<'a> {
             self.queue.release(reserved);
             return Ok(());
         }
-        let open = Opened::new(self.root, found, self.options.change_detection)?;
+        let open = Opened::new(self.origin, found, self.options.change_detection)?;
         if found.stamp.size > SMALL {
             self.large(turn, &open, encoder)?;
             self.queue.release(reserved);

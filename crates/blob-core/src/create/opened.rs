@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{FileType, OFlags, fstat};
 
+use super::encode::Origin;
 use super::error::{Change, CreateError};
 use super::local::{self, Stamp};
 use super::options::ChangeDetection;
@@ -18,17 +18,31 @@ pub(super) const CHUNK: usize = 1 << 20;
 /// A file that is being read.
 pub(super) struct Opened<'a> {
     found: &'a Found,
-    file: File,
+    content: Content<'a>,
     strict: bool,
+}
+
+/// Where its bytes come from.
+enum Content<'a> {
+    /// A file of its own.
+    Own(File),
+    /// A part of a file that nobody else writes to, and where the part begins.
+    Part(&'a File, u64),
 }
 
 impl<'a> Opened<'a> {
     /// Opens what was found, and checks that it is still that.
-    pub(super) fn new(root: BorrowedFd<'_>, found: &'a Found, watch: ChangeDetection) -> Result<Self, CreateError> {
+    pub(super) fn new(origin: Origin<'a>, found: &'a Found, watch: ChangeDetection) -> Result<Self, CreateError> {
         let path = found.path.as_bytes();
+        let root = match origin {
+            Origin::Directory(root) => root,
+            Origin::Spool(file) => {
+                return Ok(Self { found, content: Content::Part(file, found.stamp.ino), strict: false });
+            }
+        };
         let fd = local::open(root, path, OFlags::empty()).map_err(|errno| local::open_error(path, errno))?;
         let strict = watch == ChangeDetection::Strict;
-        let opened = Self { found, file: File::from(fd), strict };
+        let opened = Self { found, content: Content::Own(File::from(fd)), strict };
         opened.check()?;
         Ok(opened)
     }
@@ -43,7 +57,8 @@ impl<'a> Opened<'a> {
     }
 
     fn check(&self) -> Result<(), CreateError> {
-        let stat = fstat(&self.file).map_err(|errno| CreateError::read(self.path(), "read", errno))?;
+        let Content::Own(file) = &self.content else { return Ok(()) };
+        let stat = fstat(file).map_err(|errno| CreateError::read(self.path(), "read", errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(CreateError::changed(self.path(), Change::Replaced));
         }
@@ -62,7 +77,11 @@ impl<'a> Opened<'a> {
     pub(super) fn read_at(&self, content: &mut [u8], offset: u64) -> Result<(), CreateError> {
         let mut done = 0;
         while done < content.len() {
-            match self.file.read_at(&mut content[done..], offset + done as u64) {
+            let (file, start) = match &self.content {
+                Content::Own(file) => (file, 0),
+                Content::Part(file, start) => (*file, *start),
+            };
+            match file.read_at(&mut content[done..], start + offset + done as u64) {
                 Ok(0) => return Err(self.shrank(offset + done as u64)),
                 Ok(length) => done += length,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -75,7 +94,8 @@ impl<'a> Opened<'a> {
     /// Whether a file without a size has no content: some file systems make content up when it is read, and it would be
     /// lost without a word.
     pub(super) fn check_empty(&self) -> Result<(), CreateError> {
-        match self.file.read_at(&mut [0], 0) {
+        let Content::Own(file) = &self.content else { return Ok(()) };
+        match file.read_at(&mut [0], 0) {
             Ok(1) if self.strict => Err(CreateError::changed(self.path(), Change::Grew { from: 0, to: 1 })),
             Ok(_) => Ok(()),
             Err(error) => Err(CreateError::read(self.path(), "read", error)),

@@ -23,7 +23,7 @@ use crate::progress::Event;
 const MAX_THREADS: usize = 8;
 
 /// The longest target of a link that the format holds, in bytes.
-const MAX_TARGET: usize = 4095;
+pub(super) const MAX_TARGET: usize = 4095;
 
 /// A regular file, as it was when it was listed.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl Tree {
     }
 
     /// Whether what cannot be stored is acceptable.
-    fn judge(&self, options: &CreateOptions) -> Result<(), CreateError> {
+    pub(super) fn judge(&self, options: &CreateOptions) -> Result<(), CreateError> {
         if !self.names.is_empty() && options.unstorable_names == UnstorableNames::Refuse {
             return Err(CreateError::Names { names: self.names.clone() });
         }

@@ -20,7 +20,8 @@ impl Merge<'_> {
     /// Moves what can be moved; the answer is what stays out since something has its place.
     pub(super) fn run(&self, report: &mut ExtractReport) -> Result<Vec<Placed>, ExtractError> {
         let Self { tree, to, .. } = self;
-        let scan = Scan { tree, root: to, existing: self.options.existing, threads: self.threads };
+        let (existing, modes) = (self.options.existing, self.options.compare_modes && self.options.preserve_mode);
+        let scan = Scan { tree, root: to, existing, modes, threads: self.threads };
         let present = scan.dirs()?;
         let things: Vec<Placed> = tree.files.iter().chain(&tree.links).chain(&tree.empty_dirs).copied().collect();
         let standing = scan.things(&things, &present, &|| false)?;
@@ -53,7 +54,7 @@ impl Merge<'_> {
     fn rename(&self, from: &mut Handles<'_>, into: &mut Handles<'_>, placed: Placed) -> Result<Finished, ExtractError> {
         let name = self.tree.name(placed);
         let (old, new) = (from.get(placed.dir)?, into.get(placed.dir)?);
-        let moved = if matches!(self.options.existing, Existing::Overwrite | Existing::Update) {
+        let moved = if self.options.existing.replaces() {
             fs::renameat(old, name, new, name).map(|()| Finished::Written)
         } else {
             rename_new(old.as_fd(), name, new.as_fd(), name)

@@ -134,11 +134,11 @@ pub(crate) async fn extract(
     }
 }
 
-struct Extraction {
+pub(super) struct Extraction {
     archive: Archive,
-    order: Order,
-    options: ExtractOptions,
-    link: Arc<Link>,
+    pub(super) order: Order,
+    pub(super) options: ExtractOptions,
+    pub(super) link: Arc<Link>,
     fill: Option<Arc<Fill>>,
 }
 
@@ -151,6 +151,12 @@ impl Drop for Extraction {
 }
 
 impl Extraction {
+    /// For looking at a destination: nothing is fetched or cached.
+    pub(super) fn idle(archive: &Archive, order: Order, options: &ExtractOptions) -> Self {
+        let (archive, options, link) = (archive.clone(), options.clone(), Arc::new(Link::default()));
+        Self { archive, order, options, link, fill: None }
+    }
+
     fn run(&self, stages: mpsc::UnboundedSender<Stage>) -> Result<ExtractReport, ExtractError> {
         let mut tree = self.tree()?;
         let Order { dest, beneath, rename, .. } = &self.order;
@@ -191,7 +197,7 @@ impl Extraction {
     }
 
     /// Everything that can be refused without looking at the destination.
-    fn tree(&self) -> Result<Tree, ExtractError> {
+    pub(super) fn tree(&self) -> Result<Tree, ExtractError> {
         let mut tree = Tree::new(&self.archive, &self.order.selection, &self.order.layout, &self.options)?;
         tree.rename.clone_from(&self.order.rename);
         if self.order.layout != Layout::Full {
@@ -205,7 +211,8 @@ impl Extraction {
 
     /// Takes out of `tree` what stands at the destination and stays; the answer is which directories there are.
     fn look(&self, tree: &mut Tree, root: &Root, report: &mut ExtractReport) -> Result<Vec<bool>, ExtractError> {
-        let scan = Scan { tree, root, existing: self.options.existing, threads: self.threads() };
+        let (existing, modes) = (self.options.existing, self.options.compare_modes && self.options.preserve_mode);
+        let scan = Scan { tree, root, existing, modes, threads: self.threads() };
         let present = scan.dirs()?;
         let mut differing = Vec::new();
         let mut sort = |things: &[Placed]| -> Result<Vec<Placed>, ExtractError> {
@@ -230,8 +237,8 @@ impl Extraction {
     fn publish(&self, destination: &Destination) -> Publish {
         match self.options.existing {
             _ if destination.is_hidden() => Publish::Direct,
-            Existing::Overwrite | Existing::Update => Publish::Replace,
-            Existing::Skip | Existing::KeepEqual => Publish::New,
+            existing if existing.replaces() => Publish::Replace,
+            _ => Publish::New,
         }
     }
 
@@ -245,7 +252,7 @@ impl Extraction {
         self.archive.source().local().is_some()
     }
 
-    fn threads(&self) -> usize {
+    pub(super) fn threads(&self) -> usize {
         let default = || std::thread::available_parallelism().map_or(2, NonZero::get).min(16);
         self.options.workers.map_or_else(default, NonZero::get)
     }
@@ -362,7 +369,7 @@ fn received(mut answered: oneshot::Receiver<Vec<Placed>>) -> Result<Vec<Placed>,
     answered.try_recv().ok().flatten().ok_or(ExtractError::Cancelled)
 }
 
-fn path_of(bytes: &[u8]) -> &Path {
+pub(super) fn path_of(bytes: &[u8]) -> &Path {
     use std::os::unix::ffi::OsStrExt as _;
     Path::new(std::ffi::OsStr::from_bytes(bytes))
 }
@@ -373,13 +380,19 @@ pub(crate) async fn conflicts(
     order: Order,
     options: &ExtractOptions,
 ) -> Result<Vec<PathBuf>, ExtractError> {
-    let link = Arc::new(Link::default());
-    let guard = CancelOnDrop(Arc::clone(&link), None);
+    aside(Extraction::idle(archive, order, options), Extraction::conflicts).await
+}
+
+/// Runs `work` on a thread of its own, which is stopped when the future is dropped.
+pub(super) async fn aside<T: Send + 'static>(
+    job: Extraction,
+    work: impl FnOnce(&Extraction) -> Result<T, ExtractError> + Send + 'static,
+) -> Result<T, ExtractError> {
+    let guard = CancelOnDrop(Arc::clone(&job.link), None);
     let (done, found) = oneshot::channel();
-    let job = Extraction { archive: archive.clone(), order, options: options.clone(), link, fill: None };
     let started = std::thread::Builder::new().name("blob-compare".into()).spawn(move || {
         // The caller may be gone.
-        let _ = done.send(job.conflicts());
+        let _ = done.send(work(&job));
     });
     started.map_err(|error| io_error("starting a thread to compare with", "", error))?;
     let result = found.await.expect("the thread sends its result, unless it panics");
@@ -392,7 +405,8 @@ impl Extraction {
         let tree = self.tree()?;
         let dest = &self.order.dest;
         let Some(root) = Destination::look(dest)? else { return Ok(Vec::new()) };
-        let scan = Scan { tree: &tree, root: &root, existing: Existing::KeepEqual, threads: self.threads() };
+        let scan =
+            Scan { tree: &tree, root: &root, existing: Existing::KeepEqual, modes: false, threads: self.threads() };
         let present = scan.dirs()?;
         let mut paths = Vec::new();
         for things in [&tree.files, &tree.links, &tree.empty_dirs] {

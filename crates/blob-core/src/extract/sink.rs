@@ -3,7 +3,7 @@
 mod file;
 mod handles;
 mod place;
-mod root;
+pub(super) mod root;
 mod scan;
 
 use std::ffi::{OsStr, OsString};

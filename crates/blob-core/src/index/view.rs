@@ -20,7 +20,17 @@ pub enum Node<'a> {
     EmptyDir(EmptyDir<'a>),
 }
 
-impl Node<'_> {
+impl<'a> Node<'a> {
+    /// Its path; empty for the root.
+    pub fn path(&self) -> &'a [u8] {
+        match self {
+            Self::File(file) => file.path(),
+            Self::Symlink(link) => link.path(),
+            Self::Directory(directory) => directory.path(),
+            Self::EmptyDir(directory) => directory.path(),
+        }
+    }
+
     /// Whether it is a directory of either kind.
     pub fn is_dir(&self) -> bool {
         matches!(self, Self::Directory(_) | Self::EmptyDir(_))
@@ -110,7 +120,8 @@ impl<'a> Directory<'a> {
         self.dir().first..self.dir().end
     }
 
-    fn nodes(&self) -> impl Iterator<Item = Node<'a>> + use<'a> {
+    /// Everything that is recorded beneath it, at any depth, sorted by path bytes: files, links and empty directories.
+    pub fn nodes(&self) -> impl Iterator<Item = Node<'a>> + use<'a> {
         let (index, dir) = (self.index, self.dir());
         index.nodes[dir.first as usize..dir.end as usize].iter().map(move |&slot| index.node(slot))
     }

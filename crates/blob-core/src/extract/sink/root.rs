@@ -48,7 +48,7 @@ impl Root {
 
     /// Opens the directory at `relative`; empty is the root itself. Links on the way are an error: `ELOOP` or
     /// `ENOTDIR`.
-    pub(super) fn dir(&self, relative: &[u8]) -> rustix::io::Result<OwnedFd> {
+    pub(in crate::extract) fn dir(&self, relative: &[u8]) -> rustix::io::Result<OwnedFd> {
         if relative.is_empty() {
             return fs::openat(&self.fd, ".", REACH, Mode::empty());
         }
@@ -89,7 +89,7 @@ fn walk(root: BorrowedFd<'_>, relative: &[u8]) -> rustix::io::Result<OwnedFd> {
 }
 
 /// What stands at `name` in `dir`, links not followed; `None` when nothing does.
-pub(super) fn stat(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Option<Stat>> {
+pub(in crate::extract) fn stat(dir: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Option<Stat>> {
     match fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT) => Ok(None),

@@ -39,6 +39,8 @@ pub(in crate::extract) struct Scan<'a> {
     pub(in crate::extract) tree: &'a Tree,
     pub(in crate::extract) root: &'a Root,
     pub(in crate::extract) existing: Existing,
+    /// Whether a file with other permission bits than it would get is another file, where files are updated.
+    pub(in crate::extract) modes: bool,
     pub(in crate::extract) threads: usize,
 }
 
@@ -137,11 +139,20 @@ impl Scan<'_> {
                     Node::EmptyDir(_) | Node::Directory(_) => false,
                 };
                 Ok(match self.existing {
+                    Existing::Update if !same || self.has_other_mode(node, &stat) => Standing::Write,
                     _ if same => Standing::Kept,
-                    Existing::Update => Standing::Write,
                     _ => Standing::Differs,
                 })
             }
+        }
+    }
+
+    /// Whether a file has other permission bits than it would be created with.
+    #[allow(clippy::unnecessary_cast, reason = "the type differs by system")]
+    fn has_other_mode(&self, node: &Node<'_>, stat: &fs::Stat) -> bool {
+        match (node, umask()) {
+            (Node::File(entry), Some(umask)) if self.modes => stat.st_mode as u32 & 0o777 != entry.mode() & !umask,
+            _ => false,
         }
     }
 
@@ -168,6 +179,16 @@ impl Scan<'_> {
         paths.sort();
         Err(ExtractError::Exists { paths, total: differing.len() as u64 })
     }
+}
+
+/// The bits that this process takes from the modes of new files, where the system tells without changing them.
+fn umask() -> Option<u32> {
+    static UMASK: std::sync::OnceLock<Option<u32>> = std::sync::OnceLock::new();
+    *UMASK.get_or_init(|| {
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let digits = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+        u32::from_str_radix(digits.trim(), 8).ok()
+    })
 }
 
 /// Whether the file `name` holds what `entry` describes.

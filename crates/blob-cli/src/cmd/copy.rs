@@ -1,0 +1,179 @@
+//! `blob copy`.
+
+use std::fmt::Write as _;
+
+use blob::registry::{CopyReport, PageRequest, Tag, Target};
+use blob::{Client, Copied, CopyOptions, Location};
+use clap::Args;
+use serde::Serialize;
+
+use super::tags::all_tags;
+use crate::error::Failure;
+use crate::plan;
+use crate::session::Session;
+use crate::ui::size::{count, human};
+
+const EXAMPLES: &str = "\
+Examples:
+  blob copy localhost:5000/team/assets:v1 localhost:5000/team/mirror:v1
+  blob copy ghcr.io/org/data:1.0 oci:./backup:1.0           to a directory that needs no registry
+  blob copy oci:./backup:1.0 ghcr.io/org/data:1.0 -t latest and back, under two tags
+  blob copy --all-tags --no-clobber ghcr.io/org/data localhost:5000/org/data
+
+Digests stay what they are, so signatures stay valid; they are copied too. Only what is missing at the destination is
+sent, and within one registry not even that: blobs are mounted.";
+
+/// Copy archives, or any other artifact, between registries and layouts.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CopyArgs {
+    /// What to copy; with --all-tags a repository or layout.
+    #[arg(value_name = "SRC")]
+    source: String,
+
+    /// Where to: a reference, or a repository or layout, where the tag of SRC is taken.
+    #[arg(value_name = "DST")]
+    dest: String,
+
+    /// A further tag at the destination; may be repeated.
+    #[arg(short, long, value_name = "TAG", value_parser = plan::tag, conflicts_with = "all_tags")]
+    tag: Vec<Tag>,
+
+    /// Copy every tag of the repository.
+    #[arg(short, long)]
+    all_tags: bool,
+
+    /// Leave signatures, attestations and whatever else refers to the archive behind.
+    #[arg(long)]
+    no_referrers: bool,
+
+    /// Leave tags alone that exist at the destination.
+    #[arg(short, long)]
+    no_clobber: bool,
+
+    /// Only say what would be copied.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    source: String,
+    destination: String,
+    dry_run: bool,
+    copies: Vec<Done>,
+    manifests_copied: u64,
+    blobs_copied: u64,
+    bytes: u64,
+}
+
+#[derive(Serialize)]
+struct Done {
+    source: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+    tags: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kept_tags: Vec<String>,
+    manifests_copied: u64,
+    manifests_existing: u64,
+    blobs_copied: u64,
+    blobs_existing: u64,
+    blobs_mounted: u64,
+    bytes: u64,
+}
+
+pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure> {
+    let (from, to) = if args.all_tags {
+        (session.repository(&args.source)?, session.repository(&args.dest)?)
+    } else {
+        (session.location(&args.source)?, session.repository(&args.dest)?)
+    };
+    if let (true, Some(named)) = (args.all_tags, from.target().or(to.target())) {
+        return Err(Failure::usage(format!("--all-tags copies repositories, and {named} is named")));
+    }
+    let client = session.client(&[&from, &to])?;
+    let mut options = CopyOptions::default();
+    options.referrers = !args.no_referrers;
+    options.keep_tags = args.no_clobber;
+    options.dry_run = args.dry_run;
+    options.tags.clone_from(&args.tag);
+    options.progress = Some(session.meter.watcher());
+    let mut copies = Vec::new();
+    if args.all_tags {
+        for tag in all_tags(&client, &from, &PageRequest::first()).await? {
+            let target = Target::Tag(tag);
+            let (from, to) = (from.with_target(target.clone()), to.with_target(target));
+            copies.push(one(&client, (&from, &to), &options).await?);
+        }
+    } else {
+        // A destination without a tag of its own gets that of the source.
+        let to = match (to.target(), from.tag()) {
+            (None, Some(tag)) if args.tag.is_empty() => to.with_target(Target::Tag(tag)),
+            _ => to.clone(),
+        };
+        copies.push(one(&client, (&from, &to), &options).await?);
+    }
+    Session::log_traffic(&client);
+    let sum = |part: fn(&Done) -> u64| copies.iter().map(part).sum();
+    let report = Report {
+        source: from.to_string(),
+        destination: to.to_string(),
+        dry_run: args.dry_run,
+        manifests_copied: sum(|done| done.manifests_copied),
+        blobs_copied: sum(|done| done.blobs_copied),
+        bytes: sum(|done| done.bytes),
+        copies,
+    };
+    if session.options.quiet && !session.options.output.is_json() {
+        let digests = report.copies.iter().filter_map(|done| done.digest.clone());
+        return session.print(digests.map(|digest| digest + "\n").collect::<String>()).await;
+    }
+    session.report(&report, || text(&report)).await
+}
+
+async fn one(client: &Client, (from, to): (&Location, &Location), options: &CopyOptions) -> Result<Done, Failure> {
+    let copied = client.copy(from, to, options).await.map_err(|error| Failure::between(error, from, to))?;
+    let Copied { report, tags, kept_tags, .. } = copied;
+    let names = |tags: Vec<Tag>| tags.iter().map(ToString::to_string).collect();
+    let number = |part: fn(&CopyReport) -> u64| report.as_ref().map_or(0, part);
+    Ok(Done {
+        source: from.to_string(),
+        digest: report.as_ref().map(|report| report.root.digest.to_string()),
+        tags: names(tags),
+        kept_tags: names(kept_tags),
+        manifests_copied: number(|report| report.manifests_copied),
+        manifests_existing: number(|report| report.manifests_existing),
+        blobs_copied: number(|report| report.blobs_copied),
+        blobs_existing: number(|report| report.blobs_existing),
+        blobs_mounted: number(|report| report.blobs_mounted),
+        bytes: number(|report| report.bytes),
+    })
+}
+
+fn text(report: &Report) -> String {
+    let mut text = String::new();
+    let verb = if report.dry_run { "Would copy" } else { "Copied" };
+    for done in &report.copies {
+        let Some(digest) = &done.digest else {
+            let kept = done.kept_tags.join(", ");
+            let _ = writeln!(text, "Left alone {}: {kept} exists at {}", done.source, report.destination);
+            continue;
+        };
+        let _ = writeln!(text, "{verb} {} to {}\n  Digest: {digest}", done.source, report.destination);
+        for (label, tags) in [("Tagged", &done.tags), ("Left alone", &done.kept_tags)] {
+            for tag in tags {
+                let _ = writeln!(text, "  {label}: {tag}");
+            }
+        }
+        let existing = done.manifests_existing + done.blobs_existing;
+        let sent = [count(done.manifests_copied, "manifest"), count(done.blobs_copied, "blob")].join(", ");
+        let mounted = if done.blobs_mounted > 0 { format!(", {} mounted", done.blobs_mounted) } else { String::new() };
+        let there = if existing > 0 { format!(", {existing} there already") } else { String::new() };
+        let _ = writeln!(text, "  Sent: {} ({sent}{mounted}{there})", human(done.bytes));
+    }
+    if report.copies.is_empty() {
+        let _ = writeln!(text, "Nothing to copy: {} has no tags", report.source);
+    }
+    text
+}

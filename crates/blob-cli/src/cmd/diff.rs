@@ -1,0 +1,299 @@
+//! `blob diff`.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use blob::Location;
+use blob::core::ArchiveIndex;
+use blob::core::index::{Changes, Difference, diff};
+use clap::Args;
+use serde::Serialize;
+
+use super::node::{Facts, size};
+use super::{local, missing};
+use crate::args::{Caching, Format};
+use crate::error::{Failure, Kind};
+use crate::filter::{Filter, Patterns};
+use crate::session::Session;
+use crate::ui::escape::{PathText, shown};
+use crate::ui::json;
+use crate::ui::size::{count, human};
+use crate::ui::table::{Align, Cell, Table};
+
+const EXAMPLES: &str = "\
+Examples:
+  blob diff localhost:5000/team/assets:v1 localhost:5000/team/assets:v2
+  blob diff --stat localhost:5000/team/assets:v1 ./assets
+  blob diff --name-only -z ghcr.io/org/data:1.0 ./data | xargs -0 ls -l
+
+Each line has a letter and a path: A added, D removed, M other content, T another kind of thing, m other mode or time
+(with --metadata). No file data is fetched: archives are compared by their indexes, directories are read and hashed, without
+what their .blobignore files leave out.
+
+As with diff(1), the exit code is 0 if there is no difference, 1 if there is one, and 2 or more after an error.";
+
+/// Compare two archives, or an archive and a directory.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct DiffArgs {
+    /// The archive or directory that was.
+    #[arg(value_name = "REF|DIR")]
+    from: String,
+
+    /// The archive or directory that is.
+    #[arg(value_name = "REF|DIR")]
+    to: String,
+
+    /// Compare only what is in this directory.
+    #[arg(short, long, value_name = "PATH")]
+    prefix: Option<String>,
+
+    /// Compare modes and modification times as well.
+    #[arg(short, long)]
+    metadata: bool,
+
+    /// Say only how much differs.
+    #[arg(long, conflicts_with = "name_only")]
+    stat: bool,
+
+    /// Write nothing but the paths.
+    #[arg(long)]
+    name_only: bool,
+
+    /// End each path with a NUL byte, and write it as it is.
+    #[arg(short = 'z', long, requires = "name_only")]
+    null: bool,
+
+    /// Do not heed the .blobignore files of a directory.
+    #[arg(long)]
+    no_ignore: bool,
+
+    #[command(flatten)]
+    patterns: Patterns,
+
+    #[command(flatten)]
+    caching: Caching,
+}
+
+#[derive(Serialize)]
+struct Report {
+    from: String,
+    to: String,
+    identical: bool,
+    #[serde(flatten)]
+    sums: Sums,
+    /// Names at a directory that no archive can hold, which were not compared.
+    #[serde(skip_serializing_if = "is_zero")]
+    not_compared: u64,
+    differences: Vec<Told>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+#[derive(Clone, Copy, Default, Serialize)]
+struct Sums {
+    added: u64,
+    added_size: u64,
+    removed: u64,
+    removed_size: u64,
+    changed: u64,
+    changed_size_before: u64,
+    changed_size_after: u64,
+}
+
+#[derive(Serialize)]
+struct Told {
+    change: &'static str,
+    #[serde(flatten)]
+    path: PathText,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    changes: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<Facts>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<Facts>,
+    #[serde(skip)]
+    letter: char,
+    #[serde(skip)]
+    raw: Vec<u8>,
+}
+
+/// One side of the comparison.
+struct Side {
+    name: String,
+    index: Arc<ArchiveIndex>,
+    /// What is there and could not be looked at.
+    left_out: u64,
+}
+
+pub(crate) async fn run(args: DiffArgs, session: &Session) -> Result<(), Failure> {
+    // The exit code 1 says that there is a difference, so what fails must have another.
+    compare(args, session).await.map_err(Failure::not_a_difference)
+}
+
+async fn compare(args: DiffArgs, session: &Session) -> Result<(), Failure> {
+    if args.null && session.options.output.is_json() {
+        return Err(Failure::usage("-z writes paths, and --output json a document"));
+    }
+    let (from, to) = (side(&args.from, &args, session).await?, side(&args.to, &args, session).await?);
+    let prefix = args.prefix.as_deref().map(|prefix| blob::core::path::normalize(prefix.as_bytes()));
+    if let (Some(prefix), Some(typed)) = (&prefix, &args.prefix)
+        && from.index.lookup(prefix).is_none()
+        && to.index.lookup(prefix).is_none()
+    {
+        return Err(missing::failure("path not found", &from.index, typed));
+    }
+    let filter = args.patterns.filter();
+    let (mut sums, mut told) = (Sums::default(), Vec::new());
+    for difference in diff(&from.index, &to.index, args.metadata) {
+        if is_meant(&difference, prefix.as_deref(), &filter) {
+            sums.add(&difference);
+            told.push(tell(&difference));
+        }
+    }
+    let report = Report {
+        from: from.name,
+        to: to.name,
+        identical: told.is_empty(),
+        sums,
+        not_compared: from.left_out + to.left_out,
+        differences: told,
+    };
+    session.print(render(&args, session, &report)).await?;
+    if report.identical { Ok(()) } else { Err(Failure::new(Kind::Different, "there are differences")) }
+}
+
+async fn side(typed: &str, args: &DiffArgs, session: &Session) -> Result<Side, Failure> {
+    if local::is_directory(typed) {
+        let (index, report) = local::index_of(typed.as_ref(), !args.no_ignore, session).await?;
+        let left_out = report.special.count + report.skipped_names.count;
+        if left_out > 0 {
+            session.meter.clear();
+            tracing::warn!("{}: {} not compared", typed, count(left_out, "special file or name"));
+        }
+        return Ok(Side { name: typed.to_owned(), index: Arc::new(index), left_out });
+    }
+    let location: Location = session.location(typed)?;
+    let client = session.client(&[&location])?;
+    let archive = session.open(&client, &location, args.caching).await?;
+    Session::log_traffic(&client);
+    Ok(Side { name: location.to_string(), index: Arc::clone(archive.index()), left_out: 0 })
+}
+
+fn is_meant(difference: &Difference<'_>, prefix: Option<&[u8]>, filter: &Filter) -> bool {
+    let path = difference.path();
+    let below = prefix.is_none_or(|prefix| {
+        prefix.is_empty() || path == prefix || path.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(b"/"))
+    });
+    let (Difference::Added(node) | Difference::Removed(node) | Difference::Changed { to: node, .. }) = difference
+    else {
+        return false;
+    };
+    below && filter.takes_node(node)
+}
+
+impl Sums {
+    fn add(&mut self, difference: &Difference<'_>) {
+        match difference {
+            Difference::Added(node) => {
+                self.added += 1;
+                self.added_size += size(node);
+            }
+            Difference::Removed(node) => {
+                self.removed += 1;
+                self.removed_size += size(node);
+            }
+            Difference::Changed { from, to, .. } => {
+                self.changed += 1;
+                self.changed_size_before += size(from);
+                self.changed_size_after += size(to);
+            }
+            _ => {}
+        }
+    }
+
+    fn text(self) -> String {
+        if self.added + self.removed + self.changed == 0 {
+            return "no differences\n".into();
+        }
+        let parts = [
+            (self.added, format!("{} added ({})", self.added, human(self.added_size))),
+            (self.removed, format!("{} removed ({})", self.removed, human(self.removed_size))),
+            (
+                self.changed,
+                format!(
+                    "{} changed ({} before, {} after)",
+                    self.changed,
+                    human(self.changed_size_before),
+                    human(self.changed_size_after)
+                ),
+            ),
+        ];
+        let told: Vec<String> = parts.into_iter().filter(|(number, _)| *number > 0).map(|(_, text)| text).collect();
+        told.join(", ") + "\n"
+    }
+}
+
+fn tell(difference: &Difference<'_>) -> Told {
+    let (letter, change, before, after, changes) = match difference {
+        Difference::Added(node) => ('A', "added", None, Some(node), Vec::new()),
+        Difference::Removed(node) => ('D', "removed", Some(node), None, Vec::new()),
+        Difference::Changed { from, to, changes } => {
+            let letter = match changes {
+                Changes { kind: true, .. } => 'T',
+                Changes { content: true, .. } => 'M',
+                _ => 'm',
+            };
+            (letter, "changed", Some(from), Some(to), names(*changes))
+        }
+        _ => ('?', "unknown", None, None, Vec::new()),
+    };
+    Told {
+        change,
+        path: PathText::new(difference.path()),
+        changes,
+        before: before.map(Facts::of),
+        after: after.map(Facts::of),
+        letter,
+        raw: difference.path().to_vec(),
+    }
+}
+
+fn names(changes: Changes) -> Vec<&'static str> {
+    let Changes { kind, content, mode, mtime, .. } = changes;
+    let all = [(kind, "type"), (content, "content"), (mode, "mode"), (mtime, "mod_time")];
+    all.into_iter().filter(|(set, _)| *set).map(|(_, name)| name).collect()
+}
+
+fn render(args: &DiffArgs, session: &Session, report: &Report) -> Vec<u8> {
+    let output = session.options.output;
+    if output == Format::Jsonl {
+        let lines = report.differences.iter().map(json::line);
+        return lines.collect::<String>().into_bytes();
+    }
+    if output == Format::Json {
+        return json::document(report).into_bytes();
+    }
+    if args.null {
+        return report.differences.iter().flat_map(|told| [&told.raw[..], b"\0"].concat()).collect();
+    }
+    if args.stat {
+        return report.sums.text().into_bytes();
+    }
+    let mut table = Table::new(vec![("", Align::Left), ("PATH", Align::Left)]);
+    let (mut names, mut lines) = (String::new(), String::new());
+    for told in &report.differences {
+        names += &(shown(&told.raw) + "\n");
+        let _ = writeln!(lines, "{} {}", told.letter, shown(&told.raw));
+        table.row(vec![Cell::new(told.letter.to_string()), Cell::new(shown(&told.raw))]);
+    }
+    match output {
+        _ if args.name_only => names.into_bytes(),
+        Format::Plain => table.tabbed().into_bytes(),
+        Format::Table => table.aligned(true).into_bytes(),
+        _ => lines.into_bytes(),
+    }
+}

@@ -1,0 +1,184 @@
+//! `blob export`.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+use blob::Archive;
+use blob::core::{Node, path};
+use blob::tarball::{ExportError, Exported};
+use clap::Args;
+use serde::Serialize;
+
+use super::missing;
+use crate::args::Caching;
+use crate::error::{Failure, Kind};
+use crate::filter::Patterns;
+use crate::session::Session;
+use crate::ui::escape::shown;
+use crate::ui::size::{count, human};
+
+const EXAMPLES: &str = "\
+Examples:
+  blob export localhost:5000/team/assets:v1 > assets.tar
+  blob export localhost:5000/team/assets:v1 images | tar -x -C ./out
+  blob export -f docs.tar --include '*.md' ghcr.io/org/data:1.0
+  blob export oci:./layout:v1 | blob push localhost:5000/team/assets:v1 -
+
+The same archive gives the same bytes. Files of up to 8 MiB are verified before they are written; on exit code 7, do not
+use what was written. With --file, nothing has that name until everything is verified.";
+
+/// Write an archive, or a part of it, as a tar stream.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ExportArgs {
+    /// The archive.
+    #[arg(value_name = "REF")]
+    reference: String,
+
+    /// Files and directories in the archive; everything by default.
+    #[arg(value_name = "PATH")]
+    paths: Vec<String>,
+
+    /// Write to this file instead of standard output; - is standard output.
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+
+    #[command(flatten)]
+    patterns: Patterns,
+
+    /// Say on standard error how many requests and bytes it took.
+    #[arg(long)]
+    stats: bool,
+
+    #[command(flatten)]
+    caching: Caching,
+}
+
+#[derive(Serialize)]
+struct Report {
+    r#ref: String,
+    digest: String,
+    file: String,
+    file_count: u64,
+    symlink_count: u64,
+    empty_dir_count: u64,
+    total_size: u64,
+    tar_size: u64,
+}
+
+pub(crate) async fn run(args: ExportArgs, session: &Session) -> Result<(), Failure> {
+    let file = args.file.as_deref().filter(|file| *file != Path::new("-"));
+    if file.is_none() {
+        refuse_terminal()?;
+    }
+    let location = session.location(&args.reference)?;
+    let client = session.client(&[&location])?;
+    let archive = session.open(&client, &location, args.caching).await?;
+    let nodes = nodes(&archive, &args.paths, &args.patterns)?;
+    if let Some(file) = file {
+        let exported = to_file(&archive, &nodes, file).await?;
+        let report = Report {
+            r#ref: location.to_string(),
+            digest: archive.manifest().digest().to_string(),
+            file: file.display().to_string(),
+            file_count: exported.files,
+            symlink_count: exported.symlinks,
+            empty_dir_count: exported.empty_dirs,
+            total_size: exported.content_bytes,
+            tar_size: exported.bytes,
+        };
+        session.report(&report, || text(&report)).await?;
+    } else {
+        session.meter.clear();
+        to_output(&archive, &nodes).await?;
+    }
+    Session::log_traffic(&client);
+    if args.stats {
+        session.print_stats(&client, &archive);
+    }
+    Ok(())
+}
+
+/// Tar streams are not for people.
+pub(super) fn refuse_terminal() -> Result<(), Failure> {
+    if std::io::stdout().is_terminal() {
+        let failure = Failure::usage("a tar stream is not written to a terminal");
+        return Err(failure.with_hint("pass --file, or redirect the output"));
+    }
+    Ok(())
+}
+
+/// What is meant, sorted by path.
+pub(super) fn nodes<'a>(archive: &'a Archive, paths: &[String], patterns: &Patterns) -> Result<Vec<Node<'a>>, Failure> {
+    let index = archive.index();
+    let mut nodes: Vec<Node<'a>> = Vec::new();
+    if paths.is_empty() {
+        nodes.extend(index.root().nodes());
+    }
+    for typed in paths {
+        let found = index.lookup(path::normalize(typed.as_bytes()));
+        match found.ok_or_else(|| missing::failure("path not found in archive", index, typed))? {
+            Node::Directory(dir) => nodes.extend(dir.nodes()),
+            node => nodes.push(node),
+        }
+    }
+    let filter = patterns.filter();
+    nodes.retain(|node| filter.takes_node(node));
+    nodes.sort_by(|a, b| a.path().cmp(b.path()));
+    nodes.dedup_by(|a, b| a.path() == b.path());
+    Ok(nodes)
+}
+
+/// Writes to standard output.
+pub(super) async fn to_output(archive: &Archive, nodes: &[Node<'_>]) -> Result<Exported, Failure> {
+    archive.export(nodes, tokio::io::stdout()).await.map_err(|error| match error {
+        ExportError::Write(source) => Failure::output(&source),
+        other => failed(other, "standard output"),
+    })
+}
+
+/// Writes to a file that gets its name when it is complete.
+async fn to_file(archive: &Archive, nodes: &[Node<'_>], file: &Path) -> Result<Exported, Failure> {
+    let name = file.display().to_string();
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let io = |error: &std::io::Error| Failure::io(format!("writing {name}"), error);
+    let temporary = tempfile::Builder::new().prefix(".blob-export-").tempfile_in(dir).map_err(|error| io(&error))?;
+    let open = temporary.as_file().try_clone().map_err(|error| io(&error))?;
+    let exported =
+        archive.export(nodes, tokio::fs::File::from_std(open)).await.map_err(|error| failed(error, &name))?;
+    set_mode(temporary.as_file()).map_err(|error| io(&error))?;
+    temporary.persist(file).map_err(|error| io(&error.error))?;
+    Ok(exported)
+}
+
+/// Temporary files are for their owner alone; others are not.
+fn set_mode(file: &std::fs::File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+fn failed(error: ExportError, to: &str) -> Failure {
+    match error {
+        ExportError::Read(error) => error.into(),
+        ExportError::Write(source) => Failure::io(format!("writing {to}"), &source),
+        other => Failure::new(Kind::General, other.to_string()),
+    }
+}
+
+fn text(report: &Report) -> String {
+    let mut text = format!("Exported {}\n  File: {}\n", report.r#ref, shown(report.file.as_bytes()));
+    let _ = writeln!(
+        text,
+        "  Files: {}\n  Size: {} ({} as tar)",
+        report.file_count,
+        human(report.total_size),
+        human(report.tar_size)
+    );
+    for (number, what) in [(report.symlink_count, "link"), (report.empty_dir_count, "empty dir")] {
+        if number > 0 {
+            let _ = writeln!(text, "  And {}", count(number, what));
+        }
+    }
+    text
+}

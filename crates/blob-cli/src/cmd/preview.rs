@@ -1,0 +1,143 @@
+//! What an extraction would do, said instead of done: `--dry-run`.
+
+use std::fmt::Write as _;
+
+use blob::core::extract::{Action, Planned, Surplus};
+use serde::Serialize;
+
+use crate::args::Format;
+use crate::error::{Failure, Kind};
+use crate::session::Session;
+use crate::ui::escape::{PathText, shown};
+use crate::ui::json;
+use crate::ui::size::human;
+use crate::ui::table::{Align, Cell, Table};
+
+/// A plan.
+#[derive(Serialize)]
+pub(super) struct Preview {
+    r#ref: String,
+    destination: String,
+    dry_run: bool,
+    create_count: u64,
+    replace_count: u64,
+    keep_count: u64,
+    skip_count: u64,
+    refuse_count: u64,
+    delete_count: u64,
+    /// Bytes of the files that would be written.
+    write_size: u64,
+    actions: Vec<Step>,
+}
+
+#[derive(Serialize)]
+struct Step {
+    action: &'static str,
+    #[serde(flatten)]
+    path: PathText,
+    target: String,
+    size: u64,
+    #[serde(skip)]
+    sign: char,
+    #[serde(skip)]
+    raw: Vec<u8>,
+}
+
+impl Preview {
+    /// What would become of `planned` and of `surplus`.
+    pub(super) fn new(reference: String, destination: String, planned: &[Planned], surplus: &[Surplus]) -> Self {
+        let count = |wanted| planned.iter().filter(|planned| planned.action == wanted).count() as u64;
+        let writes = |planned: &&Planned| matches!(planned.action, Action::Create | Action::Replace);
+        let mut actions: Vec<Step> = planned.iter().map(step).collect();
+        actions.extend(surplus.iter().map(|surplus| Step {
+            action: "delete",
+            path: PathText::new(&surplus.path),
+            target: PathText::new(&[destination.as_bytes(), b"/", &surplus.path].concat()).path,
+            size: 0,
+            sign: '-',
+            raw: if surplus.is_dir { [&surplus.path, &b"/"[..]].concat() } else { surplus.path.to_vec() },
+        }));
+        Self {
+            r#ref: reference,
+            destination,
+            dry_run: true,
+            create_count: count(Action::Create),
+            replace_count: count(Action::Replace),
+            keep_count: count(Action::Keep),
+            skip_count: count(Action::Skip),
+            refuse_count: count(Action::Refuse),
+            delete_count: surplus.len() as u64,
+            write_size: planned.iter().filter(writes).map(|planned| planned.size).sum(),
+            actions,
+        }
+    }
+
+    /// Writes the plan; what would be refused is a failure, as it would be.
+    pub(super) async fn report(&self, session: &Session) -> Result<(), Failure> {
+        let text = match session.options.output {
+            Format::Json => json::document(self),
+            Format::Jsonl => self.actions.iter().map(json::line).collect(),
+            Format::Text => self.text(session.options.quiet),
+            Format::Plain => self.table().tabbed(),
+            Format::Table => self.table().aligned(true),
+        };
+        session.print(text).await?;
+        if self.refuse_count > 0 {
+            let message = format!("{} exist already and differ from the archive", self.refuse_count);
+            return Err(Failure::new(Kind::General, message).with_hint("pass --overwrite to replace them"));
+        }
+        Ok(())
+    }
+
+    fn text(&self, quiet: bool) -> String {
+        let done = self.actions.iter().filter(|step| step.sign != '=');
+        let mut text = String::new();
+        for step in done {
+            let _ = writeln!(text, "{} {}", step.sign, shown(&step.raw));
+        }
+        if !quiet {
+            let parts = [
+                (self.create_count, "create"),
+                (self.replace_count, "replace"),
+                (self.delete_count, "delete"),
+                (self.keep_count, "keep"),
+                (self.skip_count, "skip"),
+                (self.refuse_count, "refuse"),
+            ];
+            let told: Vec<String> = parts
+                .iter()
+                .filter(|(number, _)| *number > 0)
+                .map(|(number, what)| format!("{what} {number}"))
+                .collect();
+            let told = if told.is_empty() { "do nothing".into() } else { told.join(", ") };
+            let _ = writeln!(text, "Would {told}; {} to write", human(self.write_size));
+        }
+        text
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new(vec![("ACTION", Align::Left), ("SIZE", Align::Right), ("PATH", Align::Left)]);
+        for step in &self.actions {
+            table.row(vec![Cell::new(step.action), Cell::new(step.size.to_string()), Cell::new(shown(&step.raw))]);
+        }
+        table
+    }
+}
+
+fn step(planned: &Planned) -> Step {
+    let (action, sign) = match planned.action {
+        Action::Create => ("create", '+'),
+        Action::Replace => ("replace", '~'),
+        Action::Keep => ("keep", '='),
+        Action::Skip => ("skip", '='),
+        _ => ("refuse", '!'),
+    };
+    Step {
+        action,
+        path: PathText::new(&planned.path),
+        target: planned.target.display().to_string(),
+        size: planned.size,
+        sign,
+        raw: planned.path.to_vec(),
+    }
+}

@@ -1,0 +1,235 @@
+//! `blob rm`.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+
+use blob::core::Digest;
+use blob::registry::{Descriptor, ErrorCode, RegistryError, Target};
+use blob::{Client, Error, Location};
+use clap::Args;
+use serde::Serialize;
+
+use crate::error::Failure;
+use crate::session::Session;
+use crate::ui::ask;
+use crate::ui::escape::shown;
+use crate::ui::size::count;
+
+const EXAMPLES: &str = "\
+Examples:
+  blob rm localhost:5000/team/assets:old                    the tag; the archive stays under its digest and other tags
+  blob rm --manifest localhost:5000/team/assets:old         the archive, with every tag that points at it
+  blob rm --yes --referrers localhost:5000/team/assets@sha256:…   and its signatures
+
+On a terminal you are asked first; elsewhere --yes is needed. Registries give the room back when they collect their
+garbage.";
+
+/// Delete tags or archives.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct RmArgs {
+    /// What to delete: a tag, or with a digest or --manifest the archive itself.
+    #[arg(value_name = "REF", required = true)]
+    references: Vec<String>,
+
+    /// Delete the manifest that a tag points at, and with it every tag that points there.
+    #[arg(short, long)]
+    manifest: bool,
+
+    /// Delete what refers to a deleted manifest as well, such as signatures, and what refers to that.
+    #[arg(long)]
+    referrers: bool,
+
+    /// Do not ask.
+    #[arg(short, long)]
+    yes: bool,
+
+    /// Only say what would be deleted.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    dry_run: bool,
+    deleted: Vec<Deleted>,
+}
+
+#[derive(Serialize)]
+struct Deleted {
+    r#ref: String,
+    kind: &'static str,
+    digest: String,
+    /// What refers to a deleted manifest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    referrers: Vec<Referrer>,
+    /// Whether these are deleted too.
+    #[serde(rename = "referrers_deleted", skip_serializing_if = "Option::is_none")]
+    with_referrers: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct Referrer {
+    digest: String,
+    artifact_type: String,
+}
+
+/// One thing to delete, looked at.
+struct Step {
+    location: Location,
+    digest: Digest,
+    manifest: bool,
+    referrers: Vec<Descriptor>,
+}
+
+/// How deep referrers of referrers are followed, and how many there may be.
+const MAX_DEPTH: usize = 8;
+const MAX_REFERRERS: usize = 1000;
+
+pub(crate) async fn run(args: RmArgs, session: &Session) -> Result<(), Failure> {
+    let typed = args.references.iter().map(|reference| session.location(reference));
+    let locations = typed.collect::<Result<Vec<_>, _>>()?;
+    if !args.dry_run && !args.yes && (session.options.output.is_json() || !std::io::stdin().is_terminal()) {
+        let message = "deleting needs a confirmation, and nobody can be asked here";
+        return Err(Failure::usage(message).with_hint("pass --yes, or --dry-run to see what would be deleted"));
+    }
+    let client = session.client(&locations.iter().collect::<Vec<_>>())?;
+    let mut steps = Vec::new();
+    for location in locations {
+        steps.push(look(&client, location, &args).await?);
+    }
+    let report = report(&steps, &args);
+    if !args.dry_run {
+        if !args.yes {
+            session.meter.clear();
+            if !ask::confirmed(&question(&report)).await? {
+                crate::ui::output::complain("Canceled.\n");
+                return Ok(());
+            }
+        }
+        for step in &steps {
+            delete(&client, step, args.referrers).await?;
+        }
+    }
+    Session::log_traffic(&client);
+    session.report(&report, || text(&report)).await
+}
+
+async fn look(client: &Client, location: Location, args: &RmArgs) -> Result<Step, Failure> {
+    let found = client.resolve(&location).await.map_err(|error| Failure::at(error, &location))?;
+    let manifest = args.manifest || matches!(location.target(), Some(Target::Digest(_)));
+    let referrers = if manifest { referrers(client, &location, found.digest).await? } else { Vec::new() };
+    Ok(Step { location, digest: found.digest, manifest, referrers })
+}
+
+/// Everything that refers to a manifest, and to that; what is referred to comes first.
+async fn referrers(client: &Client, location: &Location, subject: Digest) -> Result<Vec<Descriptor>, Failure> {
+    let mut all: Vec<Descriptor> = Vec::new();
+    let mut level = vec![subject];
+    for _ in 0..MAX_DEPTH {
+        let mut next = Vec::new();
+        for digest in level {
+            let found = client.referrers(location, &digest, None).await;
+            for one in found.map_err(|error| Failure::at(error, location))? {
+                if one.digest != subject && all.iter().all(|known| known.digest != one.digest) {
+                    next.push(one.digest);
+                    all.push(one);
+                }
+                if all.len() > MAX_REFERRERS {
+                    let message = format!("more than {MAX_REFERRERS} manifests refer to {location}");
+                    return Err(Failure::new(crate::error::Kind::General, message));
+                }
+            }
+        }
+        if next.is_empty() {
+            break;
+        }
+        level = next;
+    }
+    Ok(all)
+}
+
+async fn delete(client: &Client, step: &Step, with_referrers: bool) -> Result<(), Failure> {
+    let Step { location, digest, manifest, referrers } = step;
+    if !manifest {
+        return client.delete_tag(location).await.map_err(|error| refused(error, location));
+    }
+    if with_referrers {
+        // Those that refer go before what they refer to.
+        for referrer in referrers.iter().rev() {
+            match client.delete_manifest(location, &referrer.digest).await {
+                Err(error) if !error.is_not_found() => return Err(refused(error, location)),
+                _ => {}
+            }
+        }
+    }
+    client.delete_manifest(location, digest).await.map_err(|error| refused(error, location))
+}
+
+fn refused(error: Error, location: &Location) -> Failure {
+    let unsupported = matches!(&error, Error::Registry { source, .. } if is_unsupported(source));
+    let tag = location.tag().is_some();
+    let failure = Failure::at(error, location);
+    match (unsupported, tag) {
+        (true, true) => failure.with_hint(
+            "this registry cannot delete tags alone, or nothing at all; --manifest deletes the archive with all its tags",
+        ),
+        (true, false) => failure.with_hint("this registry does not delete, or was configured not to"),
+        _ => failure,
+    }
+}
+
+fn is_unsupported(error: &RegistryError) -> bool {
+    error.error_code() == ErrorCode::Unsupported
+}
+
+fn report(steps: &[Step], args: &RmArgs) -> Report {
+    let one = |step: &Step| Deleted {
+        r#ref: step.location.to_string(),
+        kind: if step.manifest { "manifest" } else { "tag" },
+        digest: step.digest.to_string(),
+        referrers: step.referrers.iter().map(referrer).collect(),
+        with_referrers: step.manifest.then_some(args.referrers),
+    };
+    Report { dry_run: args.dry_run, deleted: steps.iter().map(one).collect() }
+}
+
+fn referrer(found: &Descriptor) -> Referrer {
+    let artifact_type = found.artifact_type.clone().unwrap_or_else(|| found.media_type.clone());
+    Referrer { digest: found.digest.to_string(), artifact_type }
+}
+
+fn question(report: &Report) -> String {
+    let mut text = String::new();
+    for deleted in &report.deleted {
+        let _ = write!(text, "{} {} ({})", deleted.kind, deleted.r#ref, deleted.digest);
+        match deleted.referrers.len() as u64 {
+            0 => {}
+            some if deleted.with_referrers == Some(true) => {
+                let _ = write!(text, ", with {}", count(some, "referrer"));
+            }
+            some => {
+                let _ = write!(text, "; {} will be left without it", count(some, "referrer"));
+            }
+        }
+        text.push('\n');
+    }
+    shown_lines(&text) + "Delete? [y/N]: "
+}
+
+fn shown_lines(text: &str) -> String {
+    text.lines().map(|line| shown(line.as_bytes()) + "\n").collect()
+}
+
+fn text(report: &Report) -> String {
+    let verb = if report.dry_run { "Would delete" } else { "Deleted" };
+    let mut text = String::new();
+    for deleted in &report.deleted {
+        let _ = writeln!(text, "{verb} {} {}\n  Digest: {}", deleted.kind, deleted.r#ref, deleted.digest);
+        let label = if deleted.with_referrers == Some(true) { "Referrer" } else { "Referrer left" };
+        for referrer in &deleted.referrers {
+            let _ = writeln!(text, "  {label}: {}  {}", referrer.digest, referrer.artifact_type);
+        }
+    }
+    shown_lines(&text)
+}

@@ -1,0 +1,418 @@
+//! `--include`, `--exclude`, `--files-from` and `.blobignore`: what of a directory or an archive is meant.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use blob::core::Node;
+use blob::core::create::EntryKind;
+use blob::core::extract::Selection;
+use blob::core::index::Directory;
+use clap::Args;
+use ignore::Match;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use crate::error::Failure;
+
+/// The name of files with rules, and how large one may be: 1 MiB.
+pub(crate) const IGNORE_FILE: &str = ".blobignore";
+const MAX_IGNORE_FILE: u64 = 1 << 20;
+
+/// The options of every command that takes a part of something.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Patterns {
+    /// Leave out what matches; may be repeated. `*` and `?` match within a name, `**` across directories; a pattern
+    /// without a slash matches names at any depth, and one that ends in a slash directories alone.
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
+
+    /// Take only files that match, and no empty directories; may be repeated.
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) include: Vec<String>,
+}
+
+impl Patterns {
+    /// Whether everything is meant.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.include.is_empty() && self.exclude.is_empty()
+    }
+
+    /// The patterns, ready to be asked.
+    pub(crate) fn filter(&self) -> Filter {
+        let patterns = |typed: &[String]| typed.iter().map(|pattern| Pattern::new(pattern)).collect();
+        Filter { include: patterns(&self.include), exclude: patterns(&self.exclude) }
+    }
+
+    /// What of `directory` is meant, as paths.
+    pub(crate) fn select(&self, directory: Directory<'_>) -> Selection {
+        if self.is_empty() {
+            return Selection::directory(directory.path());
+        }
+        let filter = self.filter();
+        Selection::paths(directory.nodes().filter(|node| filter.takes_node(node)).map(|node| node.path()))
+    }
+}
+
+/// Compiled patterns.
+#[derive(Debug)]
+pub(crate) struct Filter {
+    include: Vec<Pattern>,
+    exclude: Vec<Pattern>,
+}
+
+impl Filter {
+    /// Whether a path is taken whose directories are. Directories are entered to find what is in them.
+    pub(crate) fn takes(&self, path: &[u8], is_dir: bool) -> bool {
+        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(path, is_dir));
+        !any(&self.exclude) && (is_dir || self.include.is_empty() || any(&self.include))
+    }
+
+    /// Whether a path is taken, and every directory above it.
+    pub(crate) fn takes_whole(&self, path: &[u8], is_dir: bool) -> bool {
+        parents(path).all(|parent| self.takes(parent, true)) && self.takes(path, is_dir)
+    }
+
+    /// Whether something of an archive is taken. An empty directory is not what patterns for files ask for.
+    pub(crate) fn takes_node(&self, node: &Node<'_>) -> bool {
+        (self.include.is_empty() || !node.is_dir()) && self.takes_whole(node.path(), node.is_dir())
+    }
+}
+
+/// The directories above `path`, the topmost first.
+fn parents(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at])
+}
+
+/// What of a directory is pushed: patterns, a list of files and the rules of `.blobignore` files.
+#[derive(Debug, Default)]
+pub(crate) struct Sieve {
+    pub(crate) patterns: Option<Filter>,
+    pub(crate) list: Option<List>,
+    pub(crate) ignore: Option<IgnoreFiles>,
+    /// Leave the files with rules themselves out.
+    pub(crate) drop_ignore_files: bool,
+}
+
+impl Sieve {
+    /// Whether something is taken whose directories are.
+    pub(crate) fn takes(&self, path: &[u8], kind: EntryKind) -> bool {
+        let is_dir = kind == EntryKind::Directory;
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        !(self.drop_ignore_files && !is_dir && name == IGNORE_FILE.as_bytes())
+            && self.patterns.as_ref().is_none_or(|patterns| patterns.takes(path, is_dir))
+            && self.list.as_ref().is_none_or(|list| list.takes(path, is_dir))
+            && self.ignore.as_ref().is_none_or(|ignore| ignore.takes(path, is_dir))
+    }
+}
+
+/// `--files-from`: these paths, and everything in those that are directories.
+#[derive(Debug, Default)]
+pub(crate) struct List {
+    named: HashSet<Box<[u8]>>,
+    above: HashSet<Box<[u8]>>,
+}
+
+impl List {
+    /// Reads names, one a line or ended by NUL bytes. They are below `dir` and exist there.
+    pub(crate) fn parse(text: &[u8], null: bool, dir: &Path) -> Result<Self, Failure> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let mut list = Self::default();
+        for line in text.split(|byte| *byte == if null { 0 } else { b'\n' }) {
+            let line = if null { line } else { line.strip_suffix(b"\r").unwrap_or(line) };
+            let normal = blob::core::path::normalize(line);
+            if normal.is_empty() {
+                continue;
+            }
+            let shown = || crate::ui::escape::shown(line);
+            if normal.split(|byte| *byte == b'/').any(|element| element == b"..") || line.starts_with(b"/") {
+                return Err(Failure::usage(format!("--files-from: {} is not below the directory", shown())));
+            }
+            if std::fs::symlink_metadata(dir.join(std::ffi::OsStr::from_bytes(&normal))).is_err() {
+                return Err(Failure::not_found(format!("--files-from: {} is not in {}", shown(), dir.display())));
+            }
+            list.above.extend(parents(&normal).map(Box::from));
+            list.named.insert(normal.as_ref().into());
+        }
+        Ok(list)
+    }
+
+    fn takes(&self, path: &[u8], is_dir: bool) -> bool {
+        self.named.contains(path)
+            || (is_dir && self.above.contains(path))
+            || parents(path).any(|parent| self.named.contains(parent))
+    }
+}
+
+/// What stands in a directory's file, if it has one.
+type Rules = Option<Arc<Gitignore>>;
+
+/// The rules of `.blobignore` files, which are those of `.gitignore`: a file's rules hold in its directory and below, and
+/// the nearest one decides.
+#[derive(Debug)]
+pub(crate) struct IgnoreFiles {
+    root: PathBuf,
+    /// The rules of each directory that was asked for, if it has any.
+    read: Mutex<HashMap<Box<[u8]>, Rules>>,
+    problem: Arc<Mutex<Option<Failure>>>,
+}
+
+impl IgnoreFiles {
+    /// The rules below `root`, read when they are needed. What is wrong with one is put in `problem`.
+    pub(crate) fn new(root: &Path, problem: Arc<Mutex<Option<Failure>>>) -> Self {
+        Self { root: root.to_owned(), read: Mutex::default(), problem }
+    }
+
+    fn takes(&self, path: &[u8], is_dir: bool) -> bool {
+        use std::os::unix::ffi::OsStrExt as _;
+        let whole = self.root.join(std::ffi::OsStr::from_bytes(path));
+        let above: Vec<&[u8]> = std::iter::once(&b""[..]).chain(parents(path)).collect();
+        for dir in above.into_iter().rev() {
+            match self.rules(dir).as_deref().map(|rules| rules.matched(&whole, is_dir)) {
+                Some(Match::Ignore(_)) => return false,
+                Some(Match::Whitelist(_)) => return true,
+                Some(Match::None) | None => {}
+            }
+        }
+        true
+    }
+
+    /// The rules that stand in a directory.
+    fn rules(&self, dir: &[u8]) -> Rules {
+        if let Some(known) = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(dir) {
+            return known.clone();
+        }
+        let rules = self.load(dir).unwrap_or_else(|failure| {
+            self.problem.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
+            None
+        });
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(dir.into(), rules.clone());
+        rules
+    }
+
+    fn load(&self, dir: &[u8]) -> Result<Rules, Failure> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let dir = self.root.join(std::ffi::OsStr::from_bytes(dir));
+        let file = dir.join(IGNORE_FILE);
+        let action = || format!("reading the rules in {}", file.display());
+        match std::fs::symlink_metadata(&file) {
+            Ok(found) if found.len() > MAX_IGNORE_FILE => {
+                return Err(Failure::usage(format!("{}: more than 1 MiB", action())));
+            }
+            // Links are data, here as elsewhere.
+            Ok(found) if !found.is_file() => return Ok(None),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Failure::io(action(), &error)),
+        }
+        let text = std::fs::read_to_string(&file).map_err(|error| Failure::io(action(), &error))?;
+        let mut builder = GitignoreBuilder::new(&dir);
+        for (number, line) in text.lines().enumerate() {
+            let added = builder.add_line(Some(file.clone()), line);
+            added.map_err(|error| Failure::usage(format!("{}:{}: {error}", file.display(), number + 1)))?;
+        }
+        let rules = builder.build().map_err(|error| Failure::usage(format!("{}: {error}", action())))?;
+        Ok(Some(Arc::new(rules)))
+    }
+}
+
+/// A pattern as people know it from ignore files, without negation and character classes.
+#[derive(Debug)]
+struct Pattern {
+    glob: Vec<u8>,
+    /// It matches whole paths, not names at any depth.
+    anchored: bool,
+    dirs_only: bool,
+}
+
+impl Pattern {
+    fn new(typed: &str) -> Self {
+        let dirs_only = typed.ends_with('/');
+        let trimmed = typed.trim_end_matches('/');
+        Self { glob: trimmed.trim_start_matches('/').into(), anchored: trimmed.contains('/'), dirs_only }
+    }
+
+    fn matches(&self, path: &[u8], is_dir: bool) -> bool {
+        if self.dirs_only && !is_dir {
+            return false;
+        }
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        matches(&self.glob, if self.anchored { path } else { name })
+    }
+}
+
+/// Whether `glob` matches all of `text`: `?` is a byte and `*` any number of them but `/`, `**` any number, and `**/`
+/// also nothing. Only the last star of each kind is ever taken back, so there is no exponential blow-up.
+fn matches(glob: &[u8], text: &[u8]) -> bool {
+    let (mut g, mut t) = (0, 0);
+    // Where to go on in the pattern, and where in the text the star's match ended when it was last tried.
+    let mut star: Option<(usize, usize)> = None;
+    let mut stars = star;
+    loop {
+        if glob[g..].starts_with(b"**") {
+            g += if glob[g..].starts_with(b"**/") { 3 } else { 2 };
+            (star, stars) = (None, Some((g, t)));
+            continue;
+        }
+        match (glob.get(g), text.get(t)) {
+            (Some(b'*'), _) => {
+                g += 1;
+                star = Some((g, t));
+                continue;
+            }
+            (Some(b'?'), Some(byte)) if *byte != b'/' => {
+                (g, t) = (g + 1, t + 1);
+                continue;
+            }
+            (Some(wanted), Some(byte)) if wanted == byte => {
+                (g, t) = (g + 1, t + 1);
+                continue;
+            }
+            (None, None) => return true,
+            _ => {}
+        }
+        match (star, stars) {
+            (Some((after, from)), _) if text.get(from).is_some_and(|byte| *byte != b'/') => {
+                (g, t) = (after, from + 1);
+                star = Some((after, from + 1));
+            }
+            (_, Some((after, from))) if from < text.len() => {
+                // `**/` ends where an element ends.
+                let whole = glob[..after].ends_with(b"**/");
+                let next = (from + 1..=text.len()).find(|at| !whole || text[at - 1] == b'/');
+                let Some(next) = next else { return false };
+                (g, t) = (after, next);
+                (star, stars) = (None, Some((after, next)));
+            }
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn globs_match_as_people_expect() {
+        for (glob, text, expected) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("*", "abc", true),
+            ("*", "a/b", false),
+            ("*.log", "x.log", true),
+            ("*.log", ".log", true),
+            ("*.log", "x.log.gz", false),
+            ("a*b*c", "axxbyybzc", true),
+            ("a*b*c", "axxbyyb", false),
+            ("?", "a", true),
+            ("?", "/", false),
+            ("a/**", "a/b/c", true),
+            ("a/**", "a", false),
+            ("**/x", "x", true),
+            ("**/x", "a/b/x", true),
+            ("**/x", "a/bx", false),
+            ("a/**/z", "a/z", true),
+            ("a/**/z", "a/b/c/z", true),
+            ("a/**/z", "a/bz", false),
+            ("a/*/z", "a/b/z", true),
+            ("a/*/z", "a/b/c/z", false),
+            ("**/*.rs", "src/a/b.rs", true),
+            ("", "", true),
+            ("", "a", false),
+            ("***", "a/b", true),
+        ] {
+            assert_eq!(matches(glob.as_bytes(), text.as_bytes()), expected, "{glob} {text}");
+        }
+    }
+
+    #[test]
+    fn hostile_globs_take_no_time() {
+        let glob = "a*".repeat(2_000) + "b";
+        assert!(!matches(glob.as_bytes(), &[b'a'; 10_000]));
+    }
+
+    #[test]
+    fn exclusion_wins_and_directories_are_entered() {
+        use EntryKind::{Directory, File};
+        let typed = |patterns: &str| patterns.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        for (include, exclude, path, kind, expected) in [
+            ("", "", "a", File, true),
+            ("", "*.log", "d/x.log", File, false),
+            ("", "/x.log", "x.log", File, false),
+            ("", "/x.log", "d/x.log", File, true),
+            ("*.rs", "", "src/a.rs", File, true),
+            ("*.rs", "", "src/a.md", File, false),
+            ("*.rs", "", "src", Directory, true),
+            ("*.rs", "target/", "target", Directory, false),
+            ("*.rs", "target/", "target", File, false),
+            ("", "target/", "target", File, true),
+            ("*.rs", "a.*", "a.rs", File, false),
+        ] {
+            let filter = Patterns { include: typed(include), exclude: typed(exclude) }.filter();
+            let takes = filter.takes(path.as_bytes(), kind == Directory);
+            assert_eq!(takes, expected, "{include:?} {exclude:?} {path}");
+        }
+    }
+
+    #[test]
+    fn in_an_archive_what_is_excluded_goes_with_all_below() {
+        let filter = Patterns { include: Vec::new(), exclude: vec!["docs/".into(), "*.log".into()] }.filter();
+        for (path, expected) in
+            [("a", true), ("docs", true), ("docs/a", false), ("x/docs/a/b", false), ("x/a.log", false)]
+        {
+            assert_eq!(filter.takes_whole(path.as_bytes(), false), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_list_means_files_and_whole_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b/c")).unwrap();
+        std::fs::write(dir.path().join("x y"), "").unwrap();
+        let list = List::parse(b"./a/b\r\n\nx y\n", false, dir.path()).unwrap();
+        for (path, is_dir, expected) in [
+            ("a", true, true),
+            ("a", false, false),
+            ("a/b", true, true),
+            ("a/b/c", true, true),
+            ("a/z", false, false),
+            ("x y", false, true),
+            ("z", true, false),
+        ] {
+            assert_eq!(list.takes(path.as_bytes(), is_dir), expected, "{path}");
+        }
+        assert!(List::parse(b"x y\0a", true, dir.path()).unwrap().takes(b"x y", false));
+        for (wrong, code) in [("../x", 2), ("/etc", 2), ("missing", 3)] {
+            assert_eq!(List::parse(wrong.as_bytes(), false, dir.path()).unwrap_err().kind.exit_code(), code);
+        }
+    }
+
+    #[test]
+    fn the_nearest_rules_decide() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("keep/deep")).unwrap();
+        std::fs::write(dir.path().join(IGNORE_FILE), "*.log\n/only-here\nbuild/\n# comment\n").unwrap();
+        std::fs::write(dir.path().join("keep").join(IGNORE_FILE), "!*.log\n").unwrap();
+        let problem = Arc::default();
+        let ignore = IgnoreFiles::new(dir.path(), Arc::clone(&problem));
+        for (path, is_dir, expected) in [
+            ("a.log", false, false),
+            ("x/a.log", false, false),
+            ("keep/a.log", false, true),
+            ("keep/deep/a.log", false, true),
+            ("only-here", false, false),
+            ("x/only-here", false, true),
+            ("build", true, false),
+            ("build", false, true),
+        ] {
+            assert_eq!(ignore.takes(path.as_bytes(), is_dir), expected, "{path}");
+        }
+        assert!(problem.lock().unwrap().is_none());
+        std::fs::create_dir(dir.path().join("bad")).unwrap();
+        std::fs::write(dir.path().join("bad").join(IGNORE_FILE), "fine\n{a\n").unwrap();
+        ignore.takes(b"bad/x", false);
+        let text = problem.lock().unwrap().take().unwrap().text();
+        assert!(text.contains("bad/.blobignore:2: "), "{text}");
+    }
+}

@@ -1,0 +1,133 @@
+//! Parts of directories and archives: filters, lists, ignore files; and plans instead of deeds.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
+
+use snapbox::str;
+
+use crate::support::{Place, stderr, stdout};
+
+fn listed(place: &Place, reference: &str) -> Vec<String> {
+    stdout(&place.run(&format!("ls -R {reference}")).success()).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn ignore_files_are_heeded_and_not_stored() {
+    let place = Place::offline();
+    fs::write(place.path("project/.blobignore"), "*.md\n!docs/guide.md\n/src/\nempty/\n").unwrap();
+    fs::write(place.path("project/docs/api/.blobignore"), "!reference.md\n").unwrap();
+    place.run("push -q oci:layout:v1 project").success();
+    let rest =
+        ["config/app.yaml", "config/database.json", "docs/api/reference.md", "docs/guide.md", "run.sh", "settings"];
+    assert_eq!(listed(&place, "oci:layout:v1"), rest);
+    place.run("push -q --store-ignore-files oci:layout:v2 project").success();
+    assert_eq!(listed(&place, "oci:layout:v2").len(), rest.len() + 2);
+    place.run("push -q --no-ignore oci:layout:v3 project").success();
+    assert_eq!(listed(&place, "oci:layout:v3").len(), 11);
+    fs::write(place.path("project/docs/.blobignore"), "ok\n{a\n").unwrap();
+    place.run("push oci:layout:v4 project").code(2).stdout_eq("").stderr_eq(str![[r#"
+error: project/docs/.blobignore:2: error parsing glob '{a': unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)
+
+"#]]);
+    place.run("tags --filter v4 oci:layout").success().stdout_eq("");
+}
+
+#[test]
+fn lists_of_files() {
+    let place = Place::offline();
+    fs::write(place.path("list"), "README.md\n./docs/api/\n").unwrap();
+    place.run("push -q --files-from list oci:layout:v1 project").success();
+    assert_eq!(listed(&place, "oci:layout:v1"), ["README.md", "docs/api/reference.md"]);
+    let mut command = place.command("push -q --files-from - -0 oci:layout:v2 project");
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"run.sh\0empty\0").unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(listed(&place, "oci:layout:v2"), ["empty/", "run.sh"]);
+    fs::write(place.path("list"), "missing\n").unwrap();
+    place.run("push --files-from list oci:layout:v3 project").code(3).stderr_eq(str![[r#"
+error: --files-from: missing is not in project
+
+"#]]);
+    fs::write(place.path("list"), "../x\n").unwrap();
+    place.run("push --files-from list oci:layout:v3 project").code(2).stderr_eq(str![[r#"
+error: --files-from: ../x is not below the directory
+
+"#]]);
+}
+
+#[test]
+fn parts_are_pulled_copied_and_listed() {
+    let place = Place::laid_out();
+    place.run("pull -q --include *.md --exclude docs/api/ oci:layout:v1 out").success();
+    assert_eq!(place.listing("out"), ["README.md", "docs/", "docs/guide.md"]);
+    place.run("cp -q --exclude *.json oci:layout:v1:/config copied").success();
+    assert_eq!(place.listing("copied"), ["config/", "config/app.yaml"]);
+    place.run("ls --exclude docs/ --exclude *.md oci:layout:v1").success().stdout_eq(str![[r#"
+config/
+empty/
+run.sh
+settings
+src/
+
+"#]]);
+    place.run("ls -R --include *.yaml oci:layout:v1").success().stdout_eq("config/app.yaml\n");
+    place.run("ls -R1 -o jsonl --include *.sh oci:layout:v1").success().stdout_eq(str![[r#"
+{"name":"run.sh","path":"run.sh","is_dir":false,"type":"file","mode":"-rwxr-xr-x","size":21,"digest":"sha256:bfdeaeb08cffb6a36438bcd12dda25417e3cdd36f1e7e482a2849d539225288b","digest_short":"sha256:bfdeaeb08cff","mod_time":"2023-11-14T22:13:20Z"}
+
+"#]]);
+}
+
+#[test]
+fn a_push_is_planned() {
+    let place = Place::served();
+    let push = "push --reproducible --dry-run HOST/team/project:v1 project";
+    place.run(push).success().stderr_eq("").stdout_eq(str![[r#"
+Would push [HOST]/team/project:v1
+  Digest: sha256:ff2dc4d10c03ae98ea37eb20a7b6f5d42587e1b3eb310875d7ce774a6776c7b9
+  Files: 7 and 1 symbolic link, 1 empty directory
+  Size: 124 (124 uncompressed)
+  Would upload: 1.2K
+
+"#]]);
+    place.run("tags HOST/team/project").code(3);
+    place.run("push -q --reproducible HOST/team/project:v1 project").success();
+    place.run(push).success().stdout_eq(str![[r#"
+Would push [HOST]/team/project:v1 (unchanged)
+  Digest: sha256:ff2dc4d10c03ae98ea37eb20a7b6f5d42587e1b3eb310875d7ce774a6776c7b9
+  Files: 7 and 1 symbolic link, 1 empty directory
+  Size: 124 (124 uncompressed)
+  Would upload: 0
+
+"#]]);
+    let json = stdout(&place.run(&format!("{push} -o json")).success());
+    assert!(json.contains("\"dry_run\": true") && json.contains("\"unchanged\": true"), "{json}");
+    place.run("push --dry-run oci:layout:v1 project").success();
+    assert!(!place.path("layout").exists());
+}
+
+#[test]
+fn equal_files_are_stored_once_and_that_is_said() {
+    let place = Place::offline();
+    fs::copy(place.path("project/config/app.yaml"), place.path("project/config/copy.yaml")).unwrap();
+    place.run("push --reproducible oci:layout:v1 project").success().stdout_eq(str![[r#"
+Pushed oci:layout:v1
+  Digest: sha256:85b2d134453c1b0a43bef85960c3493f06f8dfd987a5344ebf52657a73dc74cd
+  Files: 8 and 1 symbolic link, 1 empty directory
+  Size: 124 (180 uncompressed)
+  Stored once: 1 file equal to others (56)
+  Uploaded: 1.3K
+
+"#]]);
+}
+
+#[test]
+fn the_spool_directory_can_be_chosen() {
+    let place = Place::offline();
+    place.run("push --spool-dir nowhere oci:layout:v1 project").failure();
+    let failed = place.run("push --spool-dir nowhere oci:layout:v1 project").failure();
+    assert!(stderr(&failed).contains("nowhere"), "{}", stderr(&failed));
+    fs::create_dir(place.path("spool")).unwrap();
+    place.run("push -q --spool-dir spool oci:layout:v1 project").success();
+    assert_eq!(place.listing("spool"), Vec::<String>::new());
+}

@@ -1,0 +1,98 @@
+//! What an extraction would do, found out without doing it.
+
+use std::path::PathBuf;
+
+use super::run::{Extraction, aside, path_of};
+use super::select::Placed;
+use super::sink::{Destination, Scan, Standing};
+use super::{Existing, ExtractError, ExtractOptions, Order};
+use crate::archive::Archive;
+use crate::index::Node;
+
+/// What an extraction would do to one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Action {
+    /// It is created: nothing stands there.
+    Create,
+    /// What stands there is replaced.
+    Replace,
+    /// It stands there as the archive has it, and stays.
+    Keep,
+    /// Something else stands there, and stays.
+    Skip,
+    /// Something else stands there, so the whole extraction is refused.
+    Refuse,
+}
+
+/// One thing of the archive, and what would become of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Its path in the archive.
+    pub path: Box<[u8]>,
+    /// Where it goes.
+    pub target: PathBuf,
+    /// Its size in bytes; 0 for links and directories.
+    pub size: u64,
+    /// What would be done.
+    pub action: Action,
+}
+
+/// Looks at the destination of an order.
+pub(crate) async fn preview(
+    archive: &Archive,
+    order: Order,
+    options: &ExtractOptions,
+) -> Result<Vec<Planned>, ExtractError> {
+    aside(Extraction::idle(archive, order, options), Extraction::preview).await
+}
+
+impl Extraction {
+    fn preview(&self) -> Result<Vec<Planned>, ExtractError> {
+        let tree = self.tree()?;
+        let dest = self.order.dest.join(path_of(&self.order.beneath));
+        let things: Vec<Placed> = tree.files.iter().chain(&tree.links).chain(&tree.empty_dirs).copied().collect();
+        let hidden = self.options.clean && self.order.rename.is_none();
+        let root = if hidden { None } else { Destination::look(&dest)? };
+        let standing = match &root {
+            None => vec![Standing::Write; things.len()],
+            Some(root) => {
+                // What differs is to be told from what is absent, whatever is done about it then. Files that are updated
+                // for their modes alone count as kept here only where the system does not tell the umask.
+                let existing = Existing::KeepEqual;
+                let scan = Scan { tree: &tree, root, existing, modes: false, threads: self.threads() };
+                let present = scan.dirs()?;
+                scan.things(&things, &present, &|| self.link.is_cancelled())?
+            }
+        };
+        let mut planned: Vec<Planned> = things
+            .iter()
+            .zip(standing)
+            .map(|(&placed, standing)| {
+                let size = match tree.archive.index().at(placed.node) {
+                    Node::File(entry) => entry.original_size(),
+                    _ => 0,
+                };
+                let action = self.action(standing);
+                Planned {
+                    path: tree.path(placed).into(),
+                    target: dest.join(path_of(&tree.target(placed))),
+                    size,
+                    action,
+                }
+            })
+            .collect();
+        planned.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(planned)
+    }
+
+    fn action(&self, standing: Standing) -> Action {
+        match (standing, self.options.existing) {
+            (Standing::Write, _) => Action::Create,
+            (Standing::Kept, existing) if existing != Existing::Overwrite => Action::Keep,
+            (_, Existing::Skip) => Action::Skip,
+            (_, Existing::KeepEqual) => Action::Refuse,
+            (_, Existing::Overwrite | Existing::Update) => Action::Replace,
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Tar streams: an archive written as one, and one pushed as an archive. Nothing touches a directory on the way.
+
+mod read;
+mod write;
+
+use std::io::Read;
+use std::path::Path;
+
+use blob_core::create::{CreateOptions, Created, create_from_parts};
+use blob_core::source::FileSource;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::location::Location;
+use crate::push::{Input, PushOptions, Pushed, spool_file};
+
+pub use read::TarError;
+pub use write::{ExportError, Exported};
+
+impl Client {
+    /// Makes an archive of a tar stream and pushes it to the tag that `location` names, as
+    /// [`push`](Self::push) does with a directory; the same tree gives the same archive. Contents wait in a temporary
+    /// file, and the archive in another.
+    ///
+    /// Of several members with one path the last one counts. Hard links and sparse files become files; sockets, FIFOs and
+    /// devices are left out and counted. The stream is read on a thread of its own.
+    ///
+    /// # Errors
+    /// [`Error::Tar`] for the stream: absolute paths, paths with `..`, hard links to nothing, compressed streams, and what
+    /// `input` fails with; otherwise as [`push`](Self::push).
+    ///
+    /// # Cancellation
+    /// As [`push`](Self::push), but for a read of `input` that is under way.
+    pub async fn push_tar(
+        &self,
+        location: &Location,
+        input: impl Read + Send + 'static,
+        options: &PushOptions,
+    ) -> Result<Pushed, Error> {
+        self.push_input(location, Input::Tar(Box::new(input)), options).await
+    }
+}
+
+/// Reads a tar stream and makes an archive of it in unnamed temporary files.
+pub(crate) fn spool_tar(
+    input: Box<dyn Read + Send>,
+    spool_dir: &Path,
+    options: &CreateOptions,
+) -> Result<(Created, FileSource), Error> {
+    let contents = spool_file(spool_dir)?;
+    let parts = read::read(input, &contents, options).map_err(|source| Error::Tar { source })?;
+    let mut data = spool_file(spool_dir)?;
+    let created = create_from_parts(parts, &contents, &mut data, options);
+    let created = created.map_err(|source| Error::Create { dir: "the tar stream".into(), source })?;
+    let failed = |source| Error::Io { action: format!("reading a temporary file in {}", spool_dir.display()), source };
+    Ok((created, FileSource::from_file(data).map_err(failed)?))
+}
