@@ -91,7 +91,7 @@ impl Client {
         if copied.tags.is_empty() && !copied.kept_tags.is_empty() {
             return Ok(copied);
         }
-        if self.policy().is_some() || self.requires_verification() {
+        if !self.policies_for(from, &PullOptions::default()).is_empty() || self.requires_verification() {
             let admitted = self.fetch_with(from, &PullOptions { skip_cache: true, ..PullOptions::default() }).await?;
             target = (*admitted.manifest.digest()).into();
         }
