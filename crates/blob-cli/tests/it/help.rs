@@ -34,30 +34,39 @@ rest
 Usage: blob [OPTIONS] <COMMAND>
 
 Commands:
-  push       Store a directory as an archive and push it
-  pull       Extract an archive to a directory
-  cat        Write files of an archive to standard output; only their bytes are fetched
-  ls         List a directory of an archive
-  tree       Show the directories of an archive as a tree
-  cp         Copy files and directories out of archives
-  inspect    Describe an archive without reading its files
-  open       Browse an archive in the terminal
-  tag        Point tags at an archive, or at anything else in a repository
-  tags       List the tags of a repository
-  copy       Copy archives, or any other artifact, between registries and layouts
-  rm         Delete tags or archives
-  referrers  List what refers to an archive: signatures, attestations and other artifacts
-  diff       Compare two archives, or an archive and a directory
-  check      Check that an archive is whole, or that a directory is what the archive says
-  export     Write an archive, or a part of it, as a tar stream
-  find       Find files in an archive by name, size, time or kind
-  du         Add up the sizes of files in directories of an archive
-  stat       Show everything that is recorded about files of an archive
-  cache      Look after what was fetched and kept
-  gc         Remove what no manifest needs any more from a registry or an image layout on disk
-  serve      Serve a registry over HTTP, from a directory or from memory, until it is interrupted
-  version    Print the version
-  help       Print this message or the help of the given subcommand(s)
+  push               Store a directory as an archive and push it
+  pull               Extract an archive to a directory
+  cat                Write files of an archive to standard output; only their bytes are fetched
+  ls                 List a directory of an archive
+  tree               Show the directories of an archive as a tree
+  cp                 Copy files and directories out of archives
+  inspect            Describe an archive without reading its files
+  open               Browse an archive in the terminal
+  sign               Sign an archive, or any other manifest
+  attest             Attach a signed statement to an archive: provenance, a scan, a bill of
+                     materials
+  generate-key-pair  Make a key pair to sign with: ECDSA over P-256
+  verify             Verify signatures, provenance and rules without opening the archive
+  verify-bundle      Verify a Sigstore bundle about a file or a digest, offline
+  policy             Try policies out, without a registry
+  tag                Point tags at an archive, or at anything else in a repository
+  tags               List the tags of a repository
+  copy               Copy archives, or any other artifact, between registries and layouts
+  rm                 Delete tags or archives
+  referrers          List what refers to an archive: signatures, attestations and other artifacts
+  diff               Compare two archives, or an archive and a directory
+  check              Check that an archive is whole, or that a directory is what the archive says
+  export             Write an archive, or a part of it, as a tar stream
+  find               Find files in an archive by name, size, time or kind
+  du                 Add up the sizes of files in directories of an archive
+  stat               Show everything that is recorded about files of an archive
+  cache              Look after what was fetched and kept
+  gc                 Remove what no manifest needs any more from a registry or an image layout on
+                     disk
+  serve              Serve a registry over HTTP, from a directory or from memory, until it is
+                     interrupted
+  version            Print the version
+  help               Print this message or the help of the given subcommand(s)
 
 Options:
   -h, --help
