@@ -4,6 +4,7 @@ use snapbox::str;
 
 use crate::support::{Place, stderr, stdout};
 
+<<<<<<< HEAD
 const COMMANDS: [&str; 17] = [
     "sign",
     "attest",
@@ -23,6 +24,10 @@ const COMMANDS: [&str; 17] = [
     "gc",
     "serve",
 ];
+=======
+const COMMANDS: [&str; 14] =
+    ["push", "pull", "cat", "ls", "tree", "cp", "inspect", "tag", "tags", "cache", "gc", "login", "logout", "serve"];
+>>>>>>> 3a79b8f (Log in and out; credentials from the environment; mirrors, referrers without losses, lists as streams, oci-client and oci-spec)
 
 #[test]
 fn the_overview() {
@@ -55,6 +60,8 @@ Commands:
   stat       Show everything that is recorded about files of an archive
   cache      Look after what was fetched and kept
   gc         Remove what no manifest needs any more from a registry or an image layout on disk
+  login      Log in to a registry, and keep the login for other commands
+  logout     Forget the login for a registry
   serve      Serve a registry over HTTP, from a directory or from memory, until it is interrupted
   version    Print the version
   help       Print this message or the help of the given subcommand(s)
@@ -121,13 +128,19 @@ Global options:
           [env: BLOB_RETRIES=]
 
       --username <USER>
-          The user for the registries that the command names; otherwise the Docker configuration is
-          asked
+          The user for the registry that the command names; otherwise the logins are asked. Where a
+          command names several registries, BLOB_REGISTRY says which one it is for
           
           [env: BLOB_USERNAME]
 
       --password-stdin
           Read the password from standard input; otherwise it is in BLOB_PASSWORD
+
+      --registry-config <FILE>
+          Keep logins in this file alone, and look for them nowhere else [default:
+          REGISTRY_AUTH_FILE, else the files of Docker, Podman and Skopeo]
+          
+          [env: BLOB_REGISTRY_CONFIG]
 
       --cache-dir <DIR>
           Keep what was fetched in this directory [default: $XDG_CACHE_HOME/blob, else
