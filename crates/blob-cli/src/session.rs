@@ -73,7 +73,6 @@ impl Session {
 
     /// A client for the registries of `locations`. Credentials are looked for only if there are any.
     pub(crate) fn client(&self, locations: &[&Location]) -> Result<Client, Failure> {
-<<<<<<< HEAD
         self.trusting(locations, &WantedArgs::default())
     }
 
@@ -84,7 +83,7 @@ impl Session {
         if !wanted.no_default_policy {
             rules.extend(self.configured_rules()?);
         }
-        let mut builder = self.builder(locations)?;
+        let mut builder = self.builder_for(locations)?;
         if !rules.is_empty() {
             builder = builder.policies_from(Arc::new(policy_set(&rules, locations)?));
         }
@@ -108,9 +107,6 @@ impl Session {
     #[allow(clippy::unused_self, clippy::unnecessary_wraps)] // the configuration comes with the session
     fn configured_rules(&self) -> Result<Vec<Rules>, Failure> {
         Ok(Vec::new())
-=======
-        Ok(self.builder_for(locations)?.build()?)
->>>>>>> 3a79b8f (Log in and out; credentials from the environment; mirrors, referrers without losses, lists as streams, oci-client and oci-spec)
     }
 
     /// The password that was given, on standard input or in the environment.

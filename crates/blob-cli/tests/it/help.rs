@@ -4,8 +4,7 @@ use snapbox::str;
 
 use crate::support::{Place, stderr, stdout};
 
-<<<<<<< HEAD
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 19] = [
     "sign",
     "attest",
     "generate-key-pair",
@@ -22,12 +21,10 @@ const COMMANDS: [&str; 17] = [
     "tags",
     "cache",
     "gc",
+    "login",
+    "logout",
     "serve",
 ];
-=======
-const COMMANDS: [&str; 14] =
-    ["push", "pull", "cat", "ls", "tree", "cp", "inspect", "tag", "tags", "cache", "gc", "login", "logout", "serve"];
->>>>>>> 3a79b8f (Log in and out; credentials from the environment; mirrors, referrers without losses, lists as streams, oci-client and oci-spec)
 
 #[test]
 fn the_overview() {

@@ -314,13 +314,9 @@ impl ClientBuilder {
     /// cannot be read; [`Error::Cache`] when the cache directory belongs to something else.
     pub fn build(self) -> Result<Client, Error> {
         let caches = self.caches()?;
-<<<<<<< HEAD
         let kept = self.cache.as_ref().map(|cache| cache.root().to_owned()).or_else(|| self.cache_dir.clone());
         let verdicts = Verdicts::new(self.verdict_ttl.unwrap_or(DEFAULT_TTL), kept.as_deref());
-=======
-        let cache_dir = self.cache.as_ref().map(CacheDir::root).or(self.cache_dir.as_deref());
-        let locks = self.lock_dir.or_else(|| Some(cache_dir?.join("locks")));
->>>>>>> 3a79b8f (Log in and out; credentials from the environment; mirrors, referrers without losses, lists as streams, oci-client and oci-spec)
+        let locks = self.lock_dir.or_else(|| Some(kept.as_ref()?.join("locks")));
         let credentials: Arc<dyn Credentials> = if self.anonymous {
             Arc::new(Anonymous)
         } else {
