@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Stat(cmd::stat::StatArgs),
     Cache(cmd::cache::CacheArgs),
     Gc(cmd::gc::GcArgs),
+    Login(cmd::login::LoginArgs),
+    Logout(cmd::login::LogoutArgs),
     Serve(cmd::serve::ServeArgs),
     /// Print the version.
     Version,
@@ -178,13 +180,19 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "BLOB_RETRIES", value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub(crate) retries: Option<u32>,
 
-    /// The user for the registries that the command names; otherwise the Docker configuration is asked.
+    /// The user for the registry that the command names; otherwise the logins are asked. Where a command names several
+    /// registries, BLOB_REGISTRY says which one it is for.
     #[arg(long, global = true, env = "BLOB_USERNAME", value_name = "USER", hide_env_values = true)]
     pub(crate) username: Option<String>,
 
     /// Read the password from standard input; otherwise it is in BLOB_PASSWORD.
-    #[arg(long, global = true, requires = "username")]
+    #[arg(long, global = true)]
     pub(crate) password_stdin: bool,
+
+    /// Keep logins in this file alone, and look for them nowhere else [default: REGISTRY_AUTH_FILE, else the files of
+    /// Docker, Podman and Skopeo].
+    #[arg(long, global = true, env = "BLOB_REGISTRY_CONFIG", value_name = "FILE", hide_env_values = true)]
+    pub(crate) registry_config: Option<PathBuf>,
 
     /// Keep what was fetched in this directory [default: $XDG_CACHE_HOME/blob, else ~/.cache/blob].
     #[arg(long, global = true, env = "BLOB_CACHE_DIR", value_name = "DIR", hide_env_values = true)]

@@ -13,6 +13,7 @@ pub(crate) mod gc;
 pub(crate) mod inspect;
 pub(crate) mod key_pair;
 mod local;
+pub(crate) mod login;
 pub(crate) mod ls;
 mod missing;
 mod node;
@@ -64,6 +65,8 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<(), Failu
         Command::Stat(args) => stat::run(args, session).await,
         Command::Cache(args) => cache::run(args, session).await,
         Command::Gc(args) => gc::run(args, session).await,
+        Command::Login(args) => login::login(args, session).await,
+        Command::Logout(args) => login::logout(args, session).await,
         Command::Serve(args) => serve::run(args, session).await,
         Command::Sign(args) => sign::sign(args, session).await,
         Command::Attest(args) => sign::attest(args, session).await,

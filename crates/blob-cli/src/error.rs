@@ -161,8 +161,7 @@ impl Failure {
         match location.reference() {
             Some(reference) if unauthorized => {
                 let host = reference.host();
-                failure.hint =
-                    Some(format!("log in with `docker login {host}`, or set BLOB_USERNAME and BLOB_PASSWORD"));
+                failure.hint = Some(format!("log in with `blob login {host}`, or set BLOB_USERNAME and BLOB_PASSWORD"));
             }
             Some(reference) if failure.message.starts_with("archive not found") => {
                 let (host, repository) = (reference.host(), reference.repository());

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use blob::cache::CacheDir;
 use blob::http::RetryPolicy;
-use blob::{Archive, Client, ClientBuilder, Limits, Location, PullOptions};
+use blob::registry::client::DockerConfig;
+use blob::{Archive, Client, ClientBuilder, Error, Limits, Location, PullOptions};
 
 use crate::args::{Caching, Format, Global};
 use crate::cache_place::CachePlace;
@@ -56,7 +57,7 @@ impl Session {
     /// A client that pushes to `location`. Archives are assembled in `spool_dir`, else beside the cache: temporary
     /// directories may be memory, and are not expected to hold archives.
     pub(crate) fn client_for_push(&self, location: &Location, spool_dir: Option<&Path>) -> Result<Client, Failure> {
-        let builder = self.builder(&[location])?;
+        let builder = self.builder_for(&[location])?;
         let beside_cache = || {
             if self.options.no_cache || std::env::var_os("TMPDIR").is_some() {
                 return None;
@@ -82,7 +83,7 @@ impl Session {
         if !wanted.no_default_policy {
             rules.extend(self.configured_rules()?);
         }
-        let mut builder = self.builder(locations)?;
+        let mut builder = self.builder_for(locations)?;
         if !rules.is_empty() {
             builder = builder.policies_from(Arc::new(policy_set(&rules, locations)?));
         }
@@ -108,7 +109,13 @@ impl Session {
         Ok(Vec::new())
     }
 
-    fn builder(&self, locations: &[&Location]) -> Result<ClientBuilder, Failure> {
+    /// The password that was given, on standard input or in the environment.
+    pub(crate) fn password(&self) -> Option<&str> {
+        self.password.as_deref()
+    }
+
+    /// What all clients have in common: everything but credentials and caches.
+    pub(crate) fn builder(&self) -> Result<ClientBuilder, Failure> {
         let options = &self.options;
         let mut limits = Limits::default();
         limits.max_index_bytes = options.max_index_size.unwrap_or(limits.max_index_bytes);
@@ -134,28 +141,51 @@ impl Session {
             }
             builder = builder.offline();
         }
+        Ok(builder)
+    }
+
+    /// As [`builder`](Self::builder), with the credentials and the cache for `locations`, if any is in a registry.
+    fn builder_for(&self, locations: &[&Location]) -> Result<ClientBuilder, Failure> {
+        let mut builder = self.builder()?;
         let hosts: Vec<&str> = locations.iter().filter_map(|location| Some(location.reference()?.host())).collect();
-        match (&options.username, &self.password) {
-            (Some(user), Some(password)) => {
-                for host in &hosts {
-                    builder = builder.static_credentials(host, user, password);
-                }
-            }
-            (Some(_), None) => {
-                let message = "a user without a password: set BLOB_PASSWORD or pass --password-stdin";
-                return Err(Failure::usage(message));
-            }
-            (None, _) if !hosts.is_empty() => builder = builder.docker_config(),
-            (None, _) => {}
+        if !hosts.is_empty() {
+            builder = self.credentials(builder, &hosts)?;
         }
         // What is read from this machine needs no cache.
         if !hosts.is_empty()
             && let Some(cache) = self.cache()?
         {
-            builder = options.cache.without.iter().fold(builder, |builder, layer| builder.without_cache(*layer));
+            builder = self.options.cache.without.iter().fold(builder, |builder, layer| builder.without_cache(*layer));
             builder = builder.cache(cache);
         }
         Ok(builder)
+    }
+
+    /// Gives `builder` the credentials for `hosts`: those that were given for this command, else the logins.
+    fn credentials(&self, builder: ClientBuilder, hosts: &[&str]) -> Result<ClientBuilder, Failure> {
+        let options = &self.options;
+        match (&options.username, &self.password) {
+            (Some(user), Some(password)) => Ok(match sole_host(hosts)? {
+                Some(host) if hosts.iter().all(|other| *other == host) => {
+                    builder.static_credentials(host, user, password)
+                }
+                // Our variables are among what the environment says, for the registry that they name.
+                _ => builder.environment_credentials(),
+            }),
+            (Some(_), None) => {
+                Err(Failure::usage("a user without a password: set BLOB_PASSWORD or pass --password-stdin"))
+            }
+            (None, _) if options.password_stdin => {
+                Err(Failure::usage("a password without a user: name the user with --username"))
+            }
+            (None, _) => Ok(match &options.registry_config {
+                Some(path) => {
+                    let logins = DockerConfig::load(path).map_err(Error::Credentials)?;
+                    builder.credentials(Arc::new(logins))
+                }
+                None => builder.environment_credentials(),
+            }),
+        }
     }
 
     /// The cache, if it is to be used. One that nobody asked for and that cannot be used is only warned about.
@@ -174,7 +204,7 @@ impl Session {
         }
         match CacheDir::open(&place.dir, options) {
             Ok(cache) => Ok(Some(cache)),
-            Err(source) if place.chosen => Err(blob::Error::Cache { dir: place.dir, source }.into()),
+            Err(source) if place.chosen => Err(Error::Cache { dir: place.dir, source }.into()),
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                 tracing::warn!(cause, "going on without a cache: {error}");
@@ -242,6 +272,20 @@ impl Session {
         let requests = crate::ui::size::count(traffic.requests, "request");
         let data = archive.manifest().data().size;
         output::complain(&format!("{requests}, {} of {data} bytes\n", traffic.received));
+    }
+}
+
+/// The one registry of `hosts` that may see the user and the password of this command; none if they are for another.
+fn sole_host<'a>(hosts: &[&'a str]) -> Result<Option<&'a str>, Failure> {
+    let named = std::env::var("BLOB_REGISTRY").ok().filter(|host| !host.is_empty());
+    if let Some(named) = named {
+        return Ok(hosts.iter().copied().find(|host| **host == *named));
+    }
+    let Some(&first) = hosts.first() else { return Ok(None) };
+    match hosts.iter().find(|host| **host != first) {
+        None => Ok(Some(first)),
+        Some(other) => Err(Failure::usage(format!("one password is not for two registries: {first} and {other}"))
+            .with_hint("log in to each with `blob login`, or say in BLOB_REGISTRY which one is meant")),
     }
 }
 

@@ -14,6 +14,7 @@
 //! # Ok::<(), blob_registry::RegistryError>(())
 //! ```
 
+mod admission;
 mod answer;
 mod auth;
 mod builder;
@@ -33,10 +34,12 @@ mod realm;
 mod referrers;
 mod scope;
 mod token;
+mod turn;
 mod upload;
 
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -53,11 +56,15 @@ use crate::registry::{
     Upload, UploadId,
 };
 
+pub use admission::Admission;
 pub use builder::{ClientLimits, RegistryClientBuilder};
-pub use credentials::{Anonymous, Chain, Credential, Credentials, CredentialsError, DockerConfig, Static};
+pub use credentials::{
+    Anonymous, Chain, Credential, CredentialStore, Credentials, CredentialsError, DockerConfig, Saved, Static,
+};
 
 pub use mirror::{Mirror, Mirrored};
 pub use options::{ClientCertificate, RegistryOptions, RegistryOptionsError};
+pub use referrers::ReferrersSupport;
 
 use auth::Auth;
 use journal::Journal;
@@ -88,6 +95,8 @@ struct Core {
     auth: Auth,
     retry: RetryPolicy,
     limits: ClientLimits,
+    /// Where processes of this machine lock what a registry cannot change in one step.
+    locks: Option<PathBuf>,
     profile: Profile,
     limit: Limit,
     /// Where uploads are written down.
@@ -109,6 +118,15 @@ impl RegistryClient {
     /// instead of one for reading first. Credentials that only allow reading may be refused altogether then.
     pub fn will_push(&self, repository: &Repository) {
         self.core.profile.set_written(repository);
+    }
+
+    /// How the registry keeps the referrers of manifests in `repository`. Asks once, and not at all where that showed
+    /// before.
+    ///
+    /// # Errors
+    /// What reading from the repository can give.
+    pub async fn referrers_support(&self, repository: &Repository) -> Result<ReferrersSupport, RegistryError> {
+        self.core.referrers_support(repository).await
     }
 
     /// Whether the registry, or the storage it redirects to, was seen to answer ranges with whole blobs: then every

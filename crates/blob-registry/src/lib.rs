@@ -10,6 +10,7 @@ pub mod descriptor;
 #[cfg(unix)]
 pub mod download;
 pub mod error;
+pub mod ext;
 pub mod filter;
 pub mod kind;
 #[cfg(feature = "layout")]
@@ -17,6 +18,10 @@ pub mod layout;
 pub mod manifest;
 #[cfg(feature = "memory")]
 pub mod memory;
+#[cfg(feature = "oci-client")]
+pub mod oci_client;
+#[cfg(feature = "oci-spec")]
+mod oci_spec;
 pub mod reference;
 pub mod registry;
 #[cfg(feature = "server")]
@@ -33,6 +38,7 @@ pub use descriptor::{Descriptor, EMPTY_JSON, media_type};
 #[cfg(unix)]
 pub use download::{DownloadOptions, Downloaded, download};
 pub use error::{ErrorCode, RegistryError};
+pub use ext::{Listing, RegistryExt};
 pub use kind::{Kind, KindHint, Kinds, resolve_any};
 #[cfg(feature = "layout")]
 pub use layout::{LayoutRegistry, LayoutStore};

@@ -89,6 +89,35 @@ impl ImageManifest {
         }
     }
 
+    /// Makes it say something about `subject`: a registry lists it as a referrer then.
+    #[must_use]
+    pub fn with_subject(mut self, subject: Descriptor) -> Self {
+        // What the subject says of itself is in the subject: three members name it.
+        self.subject = Some(Descriptor::new(subject.media_type, subject.digest, subject.size));
+        self
+    }
+
+    /// Adds an annotation, replacing an earlier one of this name.
+    #[must_use]
+    pub fn with_annotation(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.annotations.insert(name.into(), value.into());
+        self
+    }
+
+    /// Adds a layer behind the others.
+    #[must_use]
+    pub fn with_layer(mut self, layer: Descriptor) -> Self {
+        self.layers.push(layer);
+        self
+    }
+
+    /// Gives it a configuration; artifacts without one have the empty descriptor.
+    #[must_use]
+    pub fn with_config(mut self, config: Descriptor) -> Self {
+        self.config = config;
+        self
+    }
+
     /// Reads a manifest strictly.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -42,6 +42,41 @@ pub fn require<T>(what: &str, peer: Option<T>) -> Option<T> {
     peer
 }
 
+/// What a registry asks of its clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Security {
+    /// Lines of an htpasswd file, `user:bcrypt`.
+    pub htpasswd: Option<String>,
+    /// Certificate chain and private key of the server, in PEM.
+    pub tls: Option<(String, String)>,
+    /// The authority of the certificates that clients must show, in PEM.
+    pub client_authority: Option<String>,
+}
+
+impl Security {
+    /// The line of an htpasswd file for the user `ann` with the password `secret`.
+    pub const ANN: &'static str = "ann:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
+
+    fn auth(&self, directory: &Path) -> io::Result<String> {
+        let Some(lines) = &self.htpasswd else { return Ok(String::new()) };
+        let path = directory.join("htpasswd");
+        fs::write(&path, lines)?;
+        Ok(format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", path.display()))
+    }
+
+    fn tls(&self, directory: &Path) -> io::Result<String> {
+        let Some((chain, key)) = &self.tls else { return Ok(String::new()) };
+        let (chain_path, key_path) = (directory.join("chain.pem"), directory.join("key.pem"));
+        fs::write(&chain_path, chain)?;
+        fs::write(&key_path, key)?;
+        let tls = format!("  tls:\n    certificate: {}\n    key: {}\n", chain_path.display(), key_path.display());
+        let Some(authority) = &self.client_authority else { return Ok(tls) };
+        let path = directory.join("clients.pem");
+        fs::write(&path, authority)?;
+        Ok(format!("{tls}    clientcas:\n      - {}\n", path.display()))
+    }
+}
+
 /// Debian's `docker-registry` on a free loopback port, with its storage in a temporary directory and deletion allowed.
 /// Killed when dropped.
 #[derive(Debug)]
@@ -59,13 +94,22 @@ impl DockerRegistry {
     /// When it is installed and does not come up within 20 seconds.
     #[must_use]
     pub fn start() -> Option<Self> {
+        Self::start_with(&Security::default())
+    }
+
+    /// As [`start`](Self::start), with passwords and TLS as `security` has them.
+    ///
+    /// # Panics
+    /// As `start`.
+    #[must_use]
+    pub fn start_with(security: &Security) -> Option<Self> {
         let program = find("docker-registry")?;
         // Another process can take the port between the probe and the start.
-        let started = (0..3).find_map(|_| Self::try_start(&program).ok());
+        let started = (0..3).find_map(|_| Self::try_start(&program, security).ok());
         Some(started.expect("docker-registry is installed and should come up"))
     }
 
-    fn try_start(program: &PathBuf) -> io::Result<Self> {
+    fn try_start(program: &PathBuf, security: &Security) -> io::Result<Self> {
         let storage = TempDir::new()?;
         let addr = free_port()?;
         let config = storage.path().join("config.yml");
@@ -73,8 +117,10 @@ impl DockerRegistry {
             &config,
             format!(
                 "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    \
-                 rootdirectory: {root}\n  delete:\n    enabled: true\nhttp:\n  addr: {addr}\n",
-                root = storage.path().join("data").display()
+                 rootdirectory: {root}\n  delete:\n    enabled: true\n{auth}http:\n  addr: {addr}\n{tls}",
+                root = storage.path().join("data").display(),
+                auth = security.auth(storage.path())?,
+                tls = security.tls(storage.path())?,
             ),
         )?;
         let child = Command::new(program)
@@ -86,17 +132,19 @@ impl DockerRegistry {
             .stderr(Stdio::null())
             .spawn()?;
         let mut registry = Self { child, addr, _storage: storage };
-        registry.wait_until_it_answers()?;
+        registry.wait_until_it_answers(security)?;
         Ok(registry)
     }
 
-    fn wait_until_it_answers(&mut self) -> io::Result<()> {
+    fn wait_until_it_answers(&mut self, security: &Security) -> io::Result<()> {
         let begin = Instant::now();
         while begin.elapsed() < START_LIMIT {
             if let Some(status) = self.child.try_wait()? {
                 return Err(io::Error::other(format!("docker-registry ended at once with {status}")));
             }
-            if answers(self.addr) {
+            let plain = *security == Security::default();
+            let up = if plain { answers(self.addr) } else { TcpStream::connect(self.addr).is_ok() };
+            if up {
                 return Ok(());
             }
             sleep(Duration::from_millis(20));

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use blob_core::Flights;
 use blob_http::Traffic;
 use blob_policy::Policy;
+use blob_registry::client::Admission;
 use blob_registry::layout::LayoutRegistry;
 use blob_registry::{Registry, Repository};
 
@@ -83,6 +84,17 @@ impl Client {
     /// What this client and its clones have sent and received so far.
     pub fn traffic(&self) -> Traffic {
         self.0.hosts.traffic()
+    }
+
+    /// Asks the registry `host` for nothing but to be let in with the credentials of this client.
+    ///
+    /// # Errors
+    /// [`Error::Registry`], whose [kind](Error::kind) is [`ErrorKind::Authentication`](crate::ErrorKind::Authentication) if
+    /// the registry refuses.
+    pub async fn authenticate(&self, host: &str) -> Result<Admission, Error> {
+        let registry = self.0.hosts.get(host).await?;
+        let admitted = registry.client.authenticate().await;
+        admitted.map_err(|source| Error::Registry { action: format!("logging in to {host}"), source })
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -41,5 +41,7 @@ pub use trust::PolicySource;
 pub use trust::spellings;
 pub use verify::{Outcome, Verification, VerifyOptions};
 
-pub use blob_registry::client::{ClientCertificate, Mirror, RegistryOptions, RegistryOptionsError};
+pub use blob_registry::client::{
+    Admission, ClientCertificate, Credential, CredentialStore, Mirror, RegistryOptions, RegistryOptionsError, Saved,
+};
 pub use {blob_cache as cache, blob_core as core, blob_http as http, blob_policy as policy, blob_registry as registry};

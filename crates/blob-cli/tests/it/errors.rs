@@ -48,6 +48,7 @@ fn every_class_has_its_exit_code() {
         ("cp HOST/team/project:v1:/docs project/README.md", 2, "usage", "cannot copy directory docs to file"),
         ("tag HOST/team/project:v1 HOST/other/project:v1", 2, "usage", "a tag points within its own repository"),
         ("--username me ls HOST/team/project:v1", 2, "usage", "set BLOB_PASSWORD"),
+        ("--password-stdin ls HOST/team/project:v1", 2, "usage", "a password without a user"),
         ("ls --timeout 0 HOST/team/project:v1", 2, "usage", "--timeout"),
         ("push HOST/a/b:v1 nowhere", 3, "not_found", "source path does not exist: nowhere"),
         ("ls HOST/team/project:none", 3, "not_found", "archive not found: "),
@@ -80,7 +81,7 @@ fn a_registry_that_is_silent_is_a_network_error() {
 }
 
 /// A server that asks for a name and a password.
-fn guarded(runtime: &Runtime) -> ServerHandle {
+pub(crate) fn guarded(runtime: &Runtime) -> ServerHandle {
     let auth = Auth::basic("guarded").user("ann", "correct horse").reader("bob", "battery staple");
     let server = Server::builder(Arc::new(MemoryRegistry::new())).auth(auth);
     runtime.block_on(server.bind("127.0.0.1:0")).unwrap()
@@ -95,7 +96,7 @@ fn credentials_come_from_the_environment() {
         let mut command = place.command(&push);
         place.assert(command.env("BLOB_USERNAME", user).env("BLOB_PASSWORD", password))
     };
-    fails(&place, &push, 4, "authentication", &format!("docker login {}", server.local_addr()));
+    fails(&place, &push, 4, "authentication", &format!("`blob login {}`", server.local_addr()));
     for (user, password) in [("ann", "nonsense"), ("nobody", "correct horse"), ("bob", "battery staple")] {
         let refused = run(user, password).code(4);
         let text = stderr(&refused);

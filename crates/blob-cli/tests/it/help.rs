@@ -4,7 +4,7 @@ use snapbox::str;
 
 use crate::support::{Place, stderr, stdout};
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 19] = [
     "sign",
     "attest",
     "generate-key-pair",
@@ -21,6 +21,8 @@ const COMMANDS: [&str; 17] = [
     "tags",
     "cache",
     "gc",
+    "login",
+    "logout",
     "serve",
 ];
 
@@ -63,6 +65,8 @@ Commands:
   cache              Look after what was fetched and kept
   gc                 Remove what no manifest needs any more from a registry or an image layout on
                      disk
+  login              Log in to a registry, and keep the login for other commands
+  logout             Forget the login for a registry
   serve              Serve a registry over HTTP, from a directory or from memory, until it is
                      interrupted
   version            Print the version
@@ -130,13 +134,19 @@ Global options:
           [env: BLOB_RETRIES=]
 
       --username <USER>
-          The user for the registries that the command names; otherwise the Docker configuration is
-          asked
+          The user for the registry that the command names; otherwise the logins are asked. Where a
+          command names several registries, BLOB_REGISTRY says which one it is for
           
           [env: BLOB_USERNAME]
 
       --password-stdin
           Read the password from standard input; otherwise it is in BLOB_PASSWORD
+
+      --registry-config <FILE>
+          Keep logins in this file alone, and look for them nowhere else [default:
+          REGISTRY_AUTH_FILE, else the files of Docker, Podman and Skopeo]
+          
+          [env: BLOB_REGISTRY_CONFIG]
 
       --cache-dir <DIR>
           Keep what was fetched in this directory [default: $XDG_CACHE_HOME/blob, else

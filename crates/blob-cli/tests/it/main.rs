@@ -9,6 +9,7 @@ mod docs;
 mod errors;
 mod help;
 mod json;
+mod login;
 mod move_around;
 #[cfg(feature = "tui")]
 mod open;

@@ -118,6 +118,8 @@ impl Place {
         command
             .env_remove("XDG_CONFIG_HOME")
             .env_remove("XDG_CACHE_HOME")
+            .env_remove("XDG_RUNTIME_DIR")
+            .env_remove("REGISTRY_AUTH_FILE")
             .env_remove("NO_COLOR")
             .env_remove("CLICOLOR_FORCE");
         command.current_dir(self.root.path()).stdin(Stdio::null());

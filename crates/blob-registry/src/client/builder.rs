@@ -72,6 +72,7 @@ pub struct RegistryClientBuilder {
     retry: RetryPolicy,
     limits: ClientLimits,
     journal: Option<PathBuf>,
+    locks: Option<PathBuf>,
 }
 
 impl RegistryClientBuilder {
@@ -86,6 +87,7 @@ impl RegistryClientBuilder {
             retry: RetryPolicy::default(),
             limits: ClientLimits::default(),
             journal: None,
+            locks: None,
         }
     }
 
@@ -138,6 +140,13 @@ impl RegistryClientBuilder {
         self
     }
 
+    /// Where to lock lists of referrers that are kept under a tag, so that processes of this machine which name the same
+    /// directory lose none of each other's. It is made if it does not exist, and holds at most 256 empty files.
+    pub fn lock_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.locks = Some(directory.into());
+        self
+    }
+
     /// Lets `host` (a name or address without port) issue tokens whatever its address is. It sees the credentials.
     pub fn allow_token_host(mut self, host: impl Into<String>) -> Self {
         self.realms.hosts.push(host.into().to_ascii_lowercase());
@@ -175,8 +184,8 @@ impl RegistryClientBuilder {
         auth.realms.private_networks |= self.options.private_token_services;
         auth.retry = self.retry;
         let (host, retry, limits, profile) = (self.host, self.retry, self.limits, Profile::default());
-        let (limit, journal) = (Limit::default(), self.journal.map(Journal::new));
-        let core = Core { host, origin, headers, transport, auth, retry, limits, profile, limit, journal };
+        let (limit, journal, locks) = (Limit::default(), self.journal.map(Journal::new), self.locks);
+        let core = Core { host, origin, headers, transport, auth, retry, limits, locks, profile, limit, journal };
         Ok(RegistryClient { core: Arc::new(core) })
     }
 }

@@ -3,8 +3,11 @@
 //! Nothing in here can be printed: `Debug` of every type shows names of users and files, never a secret.
 
 mod docker;
+mod document;
+mod environment;
 mod fixed;
 mod helper;
+mod store;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,6 +21,7 @@ use crate::reference::Repository;
 
 pub use docker::DockerConfig;
 pub use fixed::{Anonymous, Chain, Static};
+pub use store::{CredentialStore, Saved};
 
 /// Finds credentials.
 ///
@@ -136,6 +140,14 @@ pub enum CredentialsError {
     /// Neither `DOCKER_CONFIG` nor `HOME` is set, so there is no place to look.
     #[error("no credentials file: neither DOCKER_CONFIG nor HOME is set")]
     NoHome,
+    /// A variable of the environment makes no sense.
+    #[error("{name} is set, but {detail}")]
+    Variable {
+        /// Its name.
+        name: &'static str,
+        /// What is wrong.
+        detail: &'static str,
+    },
     /// A source of credentials outside this crate failed.
     #[error("looking up credentials: {0}")]
     Other(String),

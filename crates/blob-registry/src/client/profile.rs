@@ -32,8 +32,6 @@ pub(super) struct Profile {
     referrers: Mutex<HashMap<Repository, bool>>,
     written: Mutex<HashSet<Repository>>,
     signed: Mutex<HashMap<(Repository, Digest), Url>>,
-    /// Held while a fallback index is changed: two writers of one process need not race.
-    pub(super) fallback: tokio::sync::Mutex<()>,
 }
 
 impl Profile {

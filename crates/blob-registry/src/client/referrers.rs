@@ -2,8 +2,9 @@
 //!
 //! Registries without the API keep the list as an image index under the tag `sha256-<hex>` (distribution specification,
 //! "Referrers Tag Schema"), and it is the clients that write it. Nothing makes that write atomic: it is read, changed,
-//! written, and looked at again after a random pause, in a few rounds. An index that was replaced stays behind without
-//! a tag; deleting it could delete what somebody else tagged.
+//! written, and looked at again after a random pause, in a few rounds. Clients of one machine [take turns](super::turn),
+//! so that they lose nothing. An index that was replaced stays behind without a tag; deleting it could delete what
+//! somebody else tagged.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
@@ -19,14 +20,27 @@ use super::answer::{self, protocol};
 use super::call::{Call, Document, Fetched, Payload};
 use super::pages::{self, Cursor};
 use super::scope::Scope;
+use super::turn;
 use crate::descriptor::{Descriptor, media_type};
-use crate::error::{Object, RegistryError};
+use crate::error::{ErrorCode, Object, RegistryError};
 use crate::manifest::ImageIndex;
 use crate::reference::{Repository, Tag, Target};
 use crate::registry::{MAX_MANIFEST_BYTES, Page, PageRequest};
 
 /// How often a write of the fallback index is tried before others are let win.
 const ROUNDS: u32 = 8;
+
+/// How the referrers of a manifest are kept in a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReferrersSupport {
+    /// By the registry, which has the referrers API.
+    Native,
+    /// By its clients, as an index under a tag.
+    Tag,
+    /// It cannot be told yet: the registry does not know the repository.
+    Unknown,
+}
 
 /// The tag that holds the referrers of `subject`: `<algorithm>-<hex>`, the parts cut to 32 and 64 characters.
 fn fallback_tag(subject: &Digest) -> Tag {
@@ -74,7 +88,7 @@ impl Core {
                 return Ok(found);
             }
         }
-        let manifests = match self.read_fallback(repository, &tag, &action).await? {
+        let manifests = match self.read_fallback(repository, &tag, subject, &action).await? {
             Some(held) => held.index.manifests,
             None => Vec::new(),
         };
@@ -117,11 +131,43 @@ impl Core {
         Ok(Some(cut(keep(index.manifests, artifact_type), &place, next, limit)))
     }
 
+    /// Whether the referrers API answers for `repository`: asked once, about a digest that nothing has.
+    pub(super) async fn referrers_support(&self, repository: &Repository) -> Result<ReferrersSupport, RegistryError> {
+        match self.profile.referrers(repository) {
+            Some(true) => return Ok(ReferrersSupport::Native),
+            Some(false) => return Ok(ReferrersSupport::Tag),
+            None => {}
+        }
+        let nothing = Digest::Sha256([0; 32]);
+        let action = format!("asking {} for its referrers API", self.host);
+        let url = self.url(repository, &format!("referrers/{nothing}"));
+        let call = Call::new(Method::GET, url, repository, action, Object::Manifest);
+        let answer = match self.fetch(&call, self.limits.page_bytes).await? {
+            Fetched::Whole(document) => {
+                let native = answer::media_type(&document.headers).as_deref() == Some(media_type::IMAGE_INDEX);
+                return Ok(self.learned(repository, native));
+            }
+            Fetched::Refused(answer) => answer,
+        };
+        match answer.refuse(&call).await {
+            // Who says that it knows no such repository may know the API.
+            error if error.error_code() == ErrorCode::NameUnknown => Ok(ReferrersSupport::Unknown),
+            error if error.is_not_found() || error.is_unsupported() => Ok(self.learned(repository, false)),
+            error => Err(error),
+        }
+    }
+
+    fn learned(&self, repository: &Repository, native: bool) -> ReferrersSupport {
+        self.profile.set_referrers(repository, native);
+        if native { ReferrersSupport::Native } else { ReferrersSupport::Tag }
+    }
+
     /// The fallback index under `tag`, if there is one.
     async fn read_fallback(
         &self,
         repository: &Repository,
         tag: &Tag,
+        subject: &Digest,
         action: &str,
     ) -> Result<Option<Held>, RegistryError> {
         let url = self.url(repository, &format!("manifests/{tag}"));
@@ -129,6 +175,11 @@ impl Core {
             .with_header(http::header::ACCEPT, HeaderValue::from_static(media_type::IMAGE_INDEX));
         match self.fetch(&call, MAX_MANIFEST_BYTES).await? {
             Fetched::Whole(Document { headers, bytes, .. }) => {
+                if subject.matches(&bytes) {
+                    // An index of images that is tagged like this is no list, and its children refer to nothing.
+                    tracing::warn!(%subject, "the tag for the list of referrers names the subject itself");
+                    return Ok(None);
+                }
                 self.profile.set_referrers(repository, false);
                 let etag = headers.get(ETAG).cloned();
                 Ok(Some(Held { index: parse(&bytes, action)?, etag }))
@@ -148,7 +199,8 @@ impl Core {
         let name = self.name_of(repository, &referrer.digest);
         let action = format!("noting {name} as a referrer of {subject}");
         self.profile.set_referrers(repository, false);
-        let change = Change { repository, tag: fallback_tag(subject), digest: referrer.digest, add: Some(referrer) };
+        let (tag, subject) = (fallback_tag(subject), *subject);
+        let change = Change { repository, tag, subject, digest: referrer.digest, add: Some(referrer) };
         self.change_fallback(&change, &action).await
     }
 
@@ -160,13 +212,15 @@ impl Core {
         referrer: &Digest,
     ) -> Result<(), RegistryError> {
         let action = format!("taking {} out of the referrers of {subject}", self.name_of(repository, referrer));
-        let change = Change { repository, tag: fallback_tag(subject), digest: *referrer, add: None };
+        let (tag, subject) = (fallback_tag(subject), *subject);
+        let change = Change { repository, tag, subject, digest: *referrer, add: None };
         self.change_fallback(&change, &action).await
     }
 
     async fn change_fallback(&self, change: &Change<'_>, action: &str) -> Result<(), RegistryError> {
-        let _turn = self.profile.fallback.lock().await;
-        let mut held = self.read_fallback(change.repository, &change.tag, action).await?;
+        let Change { repository, tag, subject, .. } = change;
+        let _turn = turn::take(self.locks.as_deref(), &format!("{}/{repository}:{tag}", self.host)).await;
+        let mut held = self.read_fallback(repository, tag, subject, action).await?;
         for round in 0..ROUNDS {
             let (mut index, etag) =
                 held.map_or_else(|| (ImageIndex::new(Vec::new()), None), |held| (held.index, held.etag));
@@ -177,7 +231,7 @@ impl Core {
             self.write_fallback(change, &index, etag, action).await?;
             // Who wrote at the same time has written by the end of the pause, and one of us sees it.
             sleep(pause(round)).await;
-            held = self.read_fallback(change.repository, &change.tag, action).await?;
+            held = self.read_fallback(repository, tag, subject, action).await?;
         }
         let done = change.is_done(&held.map_or_else(|| ImageIndex::new(Vec::new()), |held| held.index));
         let detail = "others changed the list of referrers at the same time, again and again";
@@ -226,6 +280,7 @@ struct Held {
 struct Change<'a> {
     repository: &'a Repository,
     tag: Tag,
+    subject: Digest,
     digest: Digest,
     /// The entry to add; without one, the entry with `digest` goes.
     add: Option<Descriptor>,
@@ -312,6 +367,7 @@ mod tests {
         let add = Change {
             repository: &repository,
             tag: fallback_tag(&entry.digest),
+            subject: entry.digest,
             digest: entry.digest,
             add: Some(entry),
         };

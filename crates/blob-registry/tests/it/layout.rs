@@ -12,7 +12,7 @@ use tempfile::TempDir;
 mod crash;
 mod form;
 mod gc;
-mod processes;
+pub(crate) mod processes;
 mod sessions;
 #[cfg(feature = "server")]
 mod skopeo;

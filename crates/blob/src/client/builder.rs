@@ -30,6 +30,7 @@ pub struct ClientBuilder {
     explicit: Static,
     sources: Vec<Arc<dyn Credentials>>,
     docker_config: bool,
+    environment: bool,
     anonymous: bool,
     profiles: Profiles,
     transport: TransportOptions,
@@ -48,6 +49,7 @@ pub struct ClientBuilder {
     offline: bool,
     without: Vec<Layer>,
     spool_dir: Option<PathBuf>,
+    lock_dir: Option<PathBuf>,
 }
 
 /// A layer of the cache.
@@ -74,9 +76,23 @@ impl ClientBuilder {
         self
     }
 
+    /// Looks credentials up wherever the environment says, as [`Chain::from_env`] describes: our own variables for one host,
+    /// `DOCKER_AUTH_CONFIG`, `REGISTRY_AUTH_FILE`, the Docker configuration, the login file of Podman and Skopeo.
+    /// Credentials given outright come first.
+    pub fn environment_credentials(mut self) -> Self {
+        self.environment = true;
+        self
+    }
+
     /// Uses this user and password for `host` (`host` or `host:port`). May be called for several hosts.
     pub fn static_credentials(mut self, host: &str, user: &str, password: &str) -> Self {
         self.explicit = self.explicit.with(host, Credential::basic(user, password));
+        self
+    }
+
+    /// Uses this credential for `host` (`host` or `host:port`).
+    pub fn credential(mut self, host: &str, credential: Credential) -> Self {
+        self.explicit = self.explicit.with(host, credential);
         self
     }
 
@@ -284,6 +300,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Where processes of this machine lock lists of referrers on registries that leave these to their clients, so that
+    /// none loses what another adds: `locks` in the cache directory by default, nowhere without one.
+    pub fn lock_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.lock_dir = Some(dir.into());
+        self
+    }
+
     /// The client. No network is touched.
     ///
     /// # Errors
@@ -293,6 +316,7 @@ impl ClientBuilder {
         let caches = self.caches()?;
         let kept = self.cache.as_ref().map(|cache| cache.root().to_owned()).or_else(|| self.cache_dir.clone());
         let verdicts = Verdicts::new(self.verdict_ttl.unwrap_or(DEFAULT_TTL), kept.as_deref());
+        let locks = self.lock_dir.or_else(|| Some(kept.as_ref()?.join("locks")));
         let credentials: Arc<dyn Credentials> = if self.anonymous {
             Arc::new(Anonymous)
         } else {
@@ -300,7 +324,9 @@ impl ClientBuilder {
             for source in self.sources {
                 chain = chain.then(source);
             }
-            if self.docker_config {
+            if self.environment {
+                chain = chain.then(Chain::from_env().map_err(Error::Credentials)?);
+            } else if self.docker_config {
                 chain = chain.then(DockerConfig::from_env().map_err(Error::Credentials)?);
             }
             Arc::new(chain)
@@ -309,7 +335,7 @@ impl ClientBuilder {
         let transport = self.transport.with_offline(offline);
         let mut profiles = self.profiles;
         profiles.upload_journal = profiles.upload_journal.or_else(|| Some(self.cache_dir?.join("uploads-v1")));
-        let hosts = Hosts::new(transport, credentials, self.retry, profiles)?;
+        let hosts = Hosts::new(transport, credentials, self.retry, profiles, locks)?;
         let inner = Inner {
             hosts: Arc::new(hosts),
             policies: self.policies,

@@ -30,6 +30,7 @@ pub(super) struct Hosts {
     pub(super) credentials: Arc<dyn Credentials>,
     retry: RetryPolicy,
     profiles: Profiles,
+    locks: Option<PathBuf>,
     known: Mutex<HashMap<Box<str>, Host>>,
 }
 
@@ -70,9 +71,10 @@ impl Hosts {
         credentials: Arc<dyn Credentials>,
         retry: RetryPolicy,
         profiles: Profiles,
+        locks: Option<PathBuf>,
     ) -> Result<Self, Error> {
         let transport = Transport::new(options.clone()).map_err(Error::Transport)?;
-        Ok(Self { transport, options, credentials, retry, profiles, known: Mutex::default() })
+        Ok(Self { transport, options, credentials, retry, profiles, locks, known: Mutex::default() })
     }
 
     /// What went to and came from all of them.
@@ -142,6 +144,9 @@ impl Hosts {
             .retry(retry);
         if let Some(dir) = &self.profiles.upload_journal {
             builder = builder.upload_journal(dir);
+        }
+        if let Some(directory) = &self.locks {
+            builder = builder.lock_dir(directory);
         }
         builder.build()
     }

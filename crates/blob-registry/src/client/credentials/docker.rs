@@ -17,7 +17,7 @@ use crate::reference::Repository;
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
 /// The key under which Docker keeps the credentials of Docker Hub.
-const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
+pub(super) const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 
 /// The credentials in a Docker configuration file: `auths`, `credHelpers`, `credsStore`.
 ///
@@ -64,9 +64,14 @@ impl DockerConfig {
     pub fn from_env() -> Result<Self, CredentialsError> {
         let path = default_path(std::env::var_os("DOCKER_CONFIG"), std::env::var_os("HOME"));
         let path = path.ok_or(CredentialsError::NoHome)?;
-        match Self::load(&path) {
+        Self::load_or_empty(&path)
+    }
+
+    /// As [`load`](Self::load), but a file that does not exist holds no credentials.
+    pub(super) fn load_or_empty(path: &Path) -> Result<Self, CredentialsError> {
+        match Self::load(path) {
             Err(CredentialsError::File { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                Ok(Self { path, auths: Vec::new(), helpers: BTreeMap::new(), store: None })
+                Ok(Self { path: path.into(), auths: Vec::new(), helpers: BTreeMap::new(), store: None })
             }
             other => other,
         }
@@ -82,7 +87,7 @@ impl DockerConfig {
         Self::parse(&bytes, &path)
     }
 
-    fn parse(bytes: &[u8], path: &Path) -> Result<Self, CredentialsError> {
+    pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Self, CredentialsError> {
         let malformed = |detail: String| CredentialsError::Malformed { path: path.into(), detail };
         let file: File = serde_json::from_slice(bytes).map_err(|error| {
             // The parser's message may quote a value, and values here are secrets.
@@ -114,6 +119,11 @@ impl DockerConfig {
             (path_fits && same_registry(key_host, host)).then_some((path.len(), key == host, credential))
         });
         fitting.max_by_key(|&(length, exact, _)| (length, exact)).map(|(_, _, credential)| credential)
+    }
+
+    /// The helper that keeps the login for `host`, if one does.
+    pub(super) fn store_for(&self, host: &str) -> Option<&str> {
+        self.helper_for(host).or(self.store.as_deref())
     }
 
     fn helper_for(&self, server: &str) -> Option<&str> {
@@ -186,7 +196,7 @@ fn default_path(docker_config: Option<OsString>, home: Option<OsString>) -> Opti
     Some(directory.join("config.json"))
 }
 
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
@@ -194,6 +204,12 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
         return Err(std::io::Error::other(format!("it is larger than {MAX_FILE_BYTES} bytes")));
     }
     Ok(bytes)
+}
+
+/// Whether `key` is one under which a login for all of `host` is kept.
+pub(super) fn is_key_of(key: &str, host: &str) -> bool {
+    let (key_host, path) = split_key(key);
+    path.is_empty() && same_registry(key_host, host)
 }
 
 /// Parts a key into host and path: `https://host/v1/` and `host` have no path, `host/team` has.

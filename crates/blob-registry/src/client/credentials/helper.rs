@@ -35,23 +35,62 @@ pub(super) fn is_name(name: &str) -> bool {
 ///
 /// Dropping the future kills the program.
 pub(super) async fn get(name: &str, server: &str) -> Result<Option<Credential>, CredentialsError> {
-    let program = format!("docker-credential-{name}");
-    if !is_name(name) {
-        let detail = "its name is not made of letters, digits and . _ -".into();
-        return Err(CredentialsError::Helper { helper: program, server: server.into(), detail });
-    }
-    ask(&program, server).await
+    get_from(&program(name, server)?, server).await
 }
 
-/// Asks the program, which is found in `PATH` unless it is a path itself.
-async fn ask(program: &str, server: &str) -> Result<Option<Credential>, CredentialsError> {
-    let fail = |detail: String| CredentialsError::Helper { helper: program.into(), server: server.into(), detail };
-    match tokio::time::timeout(TIME_LIMIT, run(program, server)).await {
+/// Has the helper `name` keep `credential` for `server`.
+pub(super) async fn store(name: &str, server: &str, credential: &Credential) -> Result<(), CredentialsError> {
+    store_with(&program(name, server)?, server, credential).await
+}
+
+/// Has the helper `name` forget the credential of `server`; whether it had one.
+pub(super) async fn erase(name: &str, server: &str) -> Result<bool, CredentialsError> {
+    let program = program(name, server)?;
+    Ok(ask(&program, "erase", server, server).await?.is_some())
+}
+
+/// The program of the helper `name`.
+fn program(name: &str, server: &str) -> Result<String, CredentialsError> {
+    let program = format!("docker-credential-{name}");
+    if is_name(name) {
+        return Ok(program);
+    }
+    let detail = "its name is not made of letters, digits and . _ -".into();
+    Err(CredentialsError::Helper { helper: program, server: server.into(), detail })
+}
+
+fn failed(program: &str, server: &str, detail: impl Into<String>) -> CredentialsError {
+    CredentialsError::Helper { helper: program.into(), server: server.into(), detail: detail.into() }
+}
+
+async fn get_from(program: &str, server: &str) -> Result<Option<Credential>, CredentialsError> {
+    let Some(answer) = ask(program, "get", server, server).await? else { return Ok(None) };
+    credential(&answer).ok_or_else(|| failed(program, server, "its answer is not the expected JSON"))
+}
+
+async fn store_with(program: &str, server: &str, credential: &Credential) -> Result<(), CredentialsError> {
+    let (user, secret) = match credential {
+        Credential::Basic { user, password } => (user.as_str(), password),
+        Credential::IdentityToken(token) => ("<token>", token),
+        Credential::RegistryToken(_) => {
+            return Err(failed(program, server, "helpers keep passwords and identity tokens, no access tokens"));
+        }
+    };
+    let login = serde_json::json!({ "ServerURL": server, "Username": user, "Secret": secret.expose() });
+    match ask(program, "store", &login.to_string(), server).await? {
+        Some(_) => Ok(()),
+        None => Err(failed(program, server, "it does not keep credentials")),
+    }
+}
+
+/// What the program, which is found in `PATH` unless it is a path itself, prints when it is told `input`; `None` if it
+/// says that it knows nothing of the server.
+async fn ask(program: &str, verb: &str, input: &str, server: &str) -> Result<Option<Vec<u8>>, CredentialsError> {
+    let fail = |detail: String| failed(program, server, detail);
+    match tokio::time::timeout(TIME_LIMIT, run(program, verb, input)).await {
         Err(_) => Err(fail(format!("it did not answer within {} seconds", TIME_LIMIT.as_secs()))),
         Ok(Err(error)) => Err(fail(error.to_string())),
-        Ok(Ok((true, stdout, _))) => {
-            credential(&stdout).ok_or_else(|| fail("its answer is not the expected JSON".into()))
-        }
+        Ok(Ok((true, stdout, _))) => Ok(Some(stdout)),
         Ok(Ok((false, stdout, _))) if is_not_found(&stdout) => Ok(None),
         Ok(Ok((false, stdout, stderr))) => {
             // Helpers print their messages to standard output; it holds no credential when they fail.
@@ -63,9 +102,9 @@ async fn ask(program: &str, server: &str) -> Result<Option<Credential>, Credenti
 
 type Outcome = (bool, Vec<u8>, Vec<u8>);
 
-async fn run(program: &str, server: &str) -> std::io::Result<Outcome> {
+async fn run(program: &str, verb: &str, text: &str) -> std::io::Result<Outcome> {
     let mut child = Command::new(program)
-        .arg("get")
+        .arg(verb)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -76,7 +115,7 @@ async fn run(program: &str, server: &str) -> std::io::Result<Outcome> {
     let write = async {
         if let Some(mut input) = input {
             // A helper that does not read its input may still answer: only its answer counts.
-            let _ = input.write_all(server.as_bytes()).await;
+            let _ = input.write_all(text.as_bytes()).await;
         }
     };
     let ((), stdout, stderr) = tokio::join!(write, bounded(stdout), bounded(stderr));
@@ -145,6 +184,9 @@ mod tests {
             'get none') echo 'credentials not found in native keychain'; exit 1;;\n\
             'get much') head -c 100000 /dev/zero;;\n\
             'get odd') echo canary;;\n\
+            'erase good') ;;\n\
+            'erase none') echo 'credentials not found in native keychain'; exit 1;;\n\
+            'store {\"Secret\":\"p\",\"ServerURL\":\"good\",\"Username\":\"u\"}') ;;\n\
             *) echo 'the keychain is locked'; exit 1;;\n\
             esac\n";
         let directory = tempfile::tempdir().expect("a directory");
@@ -155,12 +197,18 @@ mod tests {
         assert!(std::process::Command::new("sh").args(["-c", &write]).status().expect("a shell").success());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a mode");
         let program = path.to_str().expect("a plain path");
-        assert_eq!(ask(program, "good").await.expect("a credential"), Some(Credential::basic("u", "p")));
-        assert_eq!(ask(program, "none").await.expect("an answer"), None);
+        assert_eq!(get_from(program, "good").await.expect("a credential"), Some(Credential::basic("u", "p")));
+        assert_eq!(get_from(program, "none").await.expect("an answer"), None);
+        assert!(ask(program, "erase", "good", "good").await.expect("an answer").is_some());
+        assert!(ask(program, "erase", "none", "none").await.expect("an answer").is_none());
+        store_with(program, "good", &Credential::basic("u", "p")).await.expect("it is kept");
+        let error = store_with(program, "good", &Credential::basic("u", "canary")).await.expect_err("another password");
+        assert!(error.to_string().contains("the keychain is locked"), "{error}");
+        assert!(store_with(program, "good", &Credential::registry_token("canary")).await.is_err());
         for (server, words) in
             [("much", "more than"), ("odd", "not the expected JSON"), ("x", "the keychain is locked")]
         {
-            let error = ask(program, server).await.expect_err(server).to_string();
+            let error = get_from(program, server).await.expect_err(server).to_string();
             assert!(error.contains(words) && !error.contains("canary"), "{error}");
         }
         let error = get("name-that-nobody-has", "x").await.expect_err("no such program");

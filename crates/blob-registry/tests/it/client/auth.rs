@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use blob_core::{Digest, MemorySource};
-use blob_registry::client::{Credential, Credentials, CredentialsError, RegistryClient, Static};
+use blob_registry::client::{Admission, Credential, Credentials, CredentialsError, RegistryClient, Static};
 use blob_registry::{
     ErrorCode, ImageManifest, PushBlob, PushManifest, Registry, RegistryError, Repository, media_type,
 };
@@ -312,4 +312,42 @@ async fn who_will_push_reads_with_the_same_token() {
     read(&client).await.unwrap();
     let tokens: Vec<_> = server.seen().into_iter().filter(|seen| seen.path == "/token").collect();
     assert_eq!(tokens[0].query, "service=s&scope=repository%3Ateam%2Fapp%3Apull%2Cpush");
+}
+
+#[tokio::test]
+async fn a_thousand_small_blobs_ask_for_one_token() {
+    let server = Script::start(move |seen| match (seen.method.as_str(), seen.path.as_str()) {
+        (_, "/token") => Reply::new(200).json(r#"{"access_token":"t","expires_in":300}"#),
+        _ if seen.header("authorization").is_none() => challenge(seen),
+        ("HEAD", _) => Reply::new(404),
+        ("POST", _) => Reply::new(201),
+        _ => Reply::new(500),
+    })
+    .await;
+    let client = client(server.addr);
+    let name = repository(NAME);
+    for group in 0..50_u32 {
+        let pushes = (0..20_u32).map(|number| {
+            let bytes = (group * 20 + number).to_le_bytes().to_vec();
+            client.push_blob(&name, PushBlob::new(Digest::sha256_of(&bytes), Arc::new(MemorySource::new(bytes))))
+        });
+        assert!(join_all(pushes).await.iter().all(Result::is_ok));
+    }
+    assert_eq!(server.count("GET", "/token"), 1);
+    assert_eq!(server.count("POST", "/blobs/uploads/"), 1000);
+}
+
+#[tokio::test]
+async fn an_admission_is_asked_for_and_told() {
+    let server = registry(|serial| serial > 0, "").await;
+    let refused = client(server.addr).authenticate().await.unwrap_err();
+    assert_eq!(refused.error_code(), ErrorCode::Unauthorized, "the first token is not good");
+    assert_eq!(client(server.addr).authenticate().await.unwrap(), Admission::Admitted);
+    for (reply, expected) in
+        [(Reply::new(200), Some(Admission::Open)), (Reply::new(404), None), (Reply::new(500), None)]
+    {
+        let server = Script::start(move |_| reply.clone()).await;
+        assert_eq!(client(server.addr).authenticate().await.ok(), expected);
+        assert!(server.log().iter().all(|line| line == "GET /v2/"), "{:?}", server.log());
+    }
 }

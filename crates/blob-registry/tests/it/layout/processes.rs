@@ -14,14 +14,14 @@ const WRITERS: usize = 4;
 const TAGS: usize = 12;
 
 /// This program, to run `test` with `argument`.
-pub(super) fn again(test: &str, argument: &str) -> Command {
+pub(crate) fn again(test: &str, argument: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture"]).env(CHILD, argument).stdin(Stdio::null());
     command
 }
 
 /// What this program was started again with.
-pub(super) fn argument() -> Option<String> {
+pub(crate) fn argument() -> Option<String> {
     std::env::var(CHILD).ok()
 }
 

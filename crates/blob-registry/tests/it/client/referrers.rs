@@ -1,0 +1,123 @@
+//! Lists of referrers that clients keep: many writers at once, and what the registry can do.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+
+use blob_core::Digest;
+use blob_registry::client::{ReferrersSupport, RegistryClient};
+use blob_registry::{
+    Descriptor, ImageIndex, ImageManifest, MemoryRegistry, PushManifest, Registry as _, RegistryError,
+    RegistryExt as _, Server, media_type,
+};
+use blob_testkit::peers::{DockerRegistry, require};
+use futures_util::TryStreamExt as _;
+use futures_util::future::try_join_all;
+
+use super::script::{Reply, Script};
+use super::{builder, client, repository};
+use crate::layout::processes::{again, argument};
+
+const NAME: &str = "team/app";
+const PROCESSES: usize = 4;
+const WRITERS: usize = 8;
+
+fn subject() -> (Vec<u8>, Descriptor) {
+    let bytes = ImageManifest::artifact("a/b", vec![]).to_bytes();
+    let descriptor = Descriptor::of(media_type::IMAGE_MANIFEST, &bytes);
+    (bytes, descriptor)
+}
+
+async fn attach(client: &RegistryClient, mark: &str) -> Result<Digest, RegistryError> {
+    let manifest = ImageManifest::artifact("a/sig", vec![]).with_subject(subject().1).with_annotation("mark", mark);
+    let push = PushManifest::new(media_type::IMAGE_MANIFEST, manifest.to_bytes());
+    Ok(client.push_manifest(&repository(NAME), push).await?.digest)
+}
+
+/// Each writer is a client of its own: they share nothing but the directory.
+async fn attach_many(addr: SocketAddr, locks: &Path, process: &str) {
+    let writers = (0..WRITERS).map(|writer| {
+        let client = builder(addr).lock_dir(locks).build().unwrap();
+        async move { attach(&client, &format!("{process}-{writer}")).await }
+    });
+    try_join_all(writers).await.unwrap();
+}
+
+#[tokio::test]
+async fn child_that_attaches() {
+    // Started by the suite itself, this test has nothing to do.
+    let Some(argument) = argument() else { return };
+    let mut parts = argument.splitn(3, '@');
+    let mut part = || parts.next().unwrap();
+    let (process, addr, locks) = (part(), part(), part());
+    attach_many(addr.parse().unwrap(), Path::new(locks), process).await;
+}
+
+#[tokio::test]
+async fn thirty_two_writers_in_four_processes_lose_nothing() {
+    let Some(registry) = require("docker-registry", DockerRegistry::start()) else { return };
+    let (addr, name, locks) = (registry.addr(), repository(NAME), tempfile::tempdir().unwrap());
+    let client = client(addr);
+    assert_eq!(client.referrers_support(&name).await.unwrap(), ReferrersSupport::Tag);
+    client.ensure_empty_config(&name).await.unwrap();
+    let (bytes, subject) = subject();
+    client.push_manifest(&name, PushManifest::new(media_type::IMAGE_MANIFEST, bytes)).await.unwrap();
+    let start = |process: usize| {
+        let argument = format!("{process}@{addr}@{}", locks.path().display());
+        let mut command = again("client::referrers::child_that_attaches", &argument);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let children: Vec<_> = (0..PROCESSES).map(start).collect();
+    for child in children {
+        let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await.unwrap().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    }
+    let listed: Vec<_> =
+        client.all_referrers(&name, &subject.digest, Some("a/sig"), Some(10)).try_collect().await.unwrap();
+    let mut marks: Vec<_> = listed.iter().map(|entry| entry.annotations["mark"].clone()).collect();
+    marks.sort_unstable();
+    marks.dedup();
+    assert_eq!(marks.len(), PROCESSES * WRITERS, "{marks:?}");
+}
+
+#[tokio::test]
+async fn what_the_registry_can_do_is_found_out_once() {
+    let server = Server::builder(std::sync::Arc::new(MemoryRegistry::new())).bind("127.0.0.1:0").await.unwrap();
+    let native = client(server.local_addr());
+    let name = repository(NAME);
+    native.ensure_empty_config(&name).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(native.referrers_support(&name).await.unwrap(), ReferrersSupport::Native);
+    }
+    for (reply, expected) in [
+        (Reply::new(404), ReferrersSupport::Tag),
+        (Reply::new(404).json(r#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#), ReferrersSupport::Unknown),
+        (Reply::new(200).header("Content-Type", "text/html").body("<html>"), ReferrersSupport::Tag),
+    ] {
+        let server = Script::start(move |_| reply.clone()).await;
+        let client = client(server.addr);
+        for _ in 0..2 {
+            assert_eq!(client.referrers_support(&name).await.unwrap(), expected);
+        }
+        let asked = if expected == ReferrersSupport::Unknown { 2 } else { 1 };
+        assert_eq!(server.seen().len(), asked, "{expected:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_is_its_own_fallback_tag_is_no_list() {
+    let child = Descriptor::of(media_type::IMAGE_MANIFEST, b"child");
+    let index = ImageIndex::new(vec![child]).to_bytes();
+    let subject = Digest::sha256_of(&index);
+    let server = Script::start(move |seen| match seen.method.as_str() {
+        "GET" if seen.path.contains("/manifests/sha256-") => {
+            Reply::new(200).header("Content-Type", media_type::IMAGE_INDEX).body(index.clone())
+        }
+        _ => Reply::new(404),
+    })
+    .await;
+    let (name, client) = (repository(NAME), client(server.addr));
+    let listed: Vec<_> = client.all_referrers(&name, &subject, None, None).try_collect().await.unwrap();
+    assert!(listed.is_empty(), "{listed:?}");
+}
