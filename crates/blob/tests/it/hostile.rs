@@ -82,7 +82,7 @@ impl Registry for Hostile {
         let range = range.start.min(size)..range.end.min(size);
         let slice = bytes.slice(range.start as usize..range.end as usize);
         let stream: ByteStream = Box::pin(futures_util::stream::iter([Ok(slice)]));
-        Ok(BlobReader { size, range, stream })
+        Ok(BlobReader { size, range, stream, ranged: true })
     }
 
     async fn local_blob(&self, _: &Repository, _: &Digest) -> Result<Option<Arc<dyn ByteSource>>, RegistryError> {
