@@ -8,12 +8,15 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use crate::cache_flags::CacheFlags;
 use crate::cmd;
+use crate::config::value::Duration;
 use crate::error::{Failure, Kind};
 use crate::ui::style::{self, Style};
+use crate::ui::template::Template;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -75,13 +78,19 @@ pub(crate) enum Command {
     Gc(cmd::gc::GcArgs),
     Login(cmd::login::LoginArgs),
     Logout(cmd::login::LogoutArgs),
+    Alias(cmd::alias::AliasArgs),
+    Config(cmd::config::ConfigArgs),
+    Doctor(cmd::doctor::DoctorArgs),
     Serve(cmd::serve::ServeArgs),
-    /// Print the version.
-    Version,
+    #[command(visible_alias = "completions")]
+    Completion(cmd::completion::CompletionArgs),
+    Man(cmd::man::ManArgs),
+    Version(cmd::version::VersionArgs),
 }
 
 /// How results are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Format {
     /// For people.
     #[default]
@@ -103,8 +112,35 @@ impl Format {
     }
 }
 
+/// When to show progress, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ProgressMode {
+    /// A bar on a terminal; elsewhere a line every ten seconds.
+    #[default]
+    Auto,
+    /// As on a terminal; where there is none, a line every second.
+    Always,
+    /// Not at all.
+    Never,
+    /// A line of JSON every second.
+    Json,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// A JSON object on each line.
+    Json,
+}
+
 /// When to do something that suits terminals alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum When {
     /// On a terminal.
     #[default]
@@ -130,13 +166,36 @@ impl When {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
+    /// The user's configuration file [default: $XDG_CONFIG_HOME/blob/config.yaml, else ~/.config/blob/config.yaml].
+    #[arg(long, global = true, env = "BLOB_CONFIG", value_name = "FILE", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+
     /// How results are written.
     #[arg(short, long, global = true, env = "BLOB_OUTPUT", value_name = "FORMAT", default_value = "text")]
     pub(crate) output: Format,
 
-    /// Tell more on standard error: -v what happens, -vv every request, -vvv everything.
+    /// Write results by a template as of docker and oras, such as '{{.digest}}', over what -o json has.
+    #[arg(long, global = true, env = "BLOB_FORMAT", value_name = "TEMPLATE")]
+    pub(crate) format: Option<String>,
+
+    /// Tell more on standard error: -v what happens, -vv every request, -vvv everything [env: BLOB_VERBOSE=].
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
+
+    /// How the log of -v and --trace-file is written: text or json.
+    #[arg(
+        long,
+        global = true,
+        env = "BLOB_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_possible_values = true
+    )]
+    pub(crate) log_format: LogFormat,
+
+    /// Write a log of every request to this file, whatever -v says.
+    #[arg(long, global = true, env = "BLOB_TRACE_FILE", value_name = "FILE", hide_env_values = true)]
+    pub(crate) trace_file: Option<PathBuf>,
 
     /// Leave out what is said besides data; push prints the digest reference alone.
     #[arg(short, long, global = true, env = "BLOB_QUIET", value_parser = FalseyValueParser::new())]
@@ -157,7 +216,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "BLOB_NO_COLOR", value_parser = FalseyValueParser::new())]
     pub(crate) no_color: bool,
 
-    /// When to show progress on standard error [possible values: auto, always, never].
+    /// When to show progress on standard error [possible values: auto, always, never, json].
     #[arg(
         long,
         global = true,
@@ -166,15 +225,15 @@ pub(crate) struct Global {
         default_value = "auto",
         hide_possible_values = true
     )]
-    pub(crate) progress: When,
+    pub(crate) progress: ProgressMode,
 
     /// Speak plain HTTP to every registry: whoever is on the way can read and change what is sent.
     #[arg(long, global = true, env = "BLOB_PLAIN_HTTP", value_parser = FalseyValueParser::new())]
     pub(crate) plain_http: bool,
 
-    /// Give up when no byte has moved for this many seconds [default: 30].
-    #[arg(long, global = true, env = "BLOB_TIMEOUT", value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
-    pub(crate) timeout: Option<u32>,
+    /// Give up when no byte has moved for this long: seconds, or 90s, 5m [default: 30].
+    #[arg(long, global = true, env = "BLOB_TIMEOUT", value_name = "TIME", value_parser = timeout)]
+    pub(crate) timeout: Option<Duration>,
 
     /// Try failed requests again this many times in a row [default: 5].
     #[arg(long, global = true, env = "BLOB_RETRIES", value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
@@ -231,6 +290,22 @@ pub(crate) struct Caching {
 }
 
 impl Global {
+    /// What `--format` says: a template over JSON, or, as with other tools, the name of a format.
+    ///
+    /// # Errors
+    /// The template is not understood.
+    pub(crate) fn template(&mut self) -> Result<Option<Template>, Failure> {
+        let Some(text) = self.format.take().filter(|text| !text.is_empty()) else { return Ok(None) };
+        if let Ok(format) = Format::from_str(&text, true) {
+            self.output = format;
+            return Ok(None);
+        }
+        let understood = Template::parse(&text);
+        let template = understood.map_err(|problem| Failure::usage(format!("--format {text:?}: {problem}")))?;
+        self.output = Format::Json;
+        Ok(Some(template))
+    }
+
     /// The style for standard output.
     pub(crate) fn style(&self) -> Style {
         let choice = if self.no_color { Some(false) } else { self.color.choice() };
@@ -240,13 +315,23 @@ impl Global {
     }
 }
 
+/// `--timeout`.
+fn timeout(typed: &str) -> Result<Duration, String> {
+    let read = Duration::read(typed)?;
+    let fits = !read.0.is_zero() && read.seconds() <= 86_400;
+    if fits { Ok(read) } else { Err("expected between 1 second and a day".into()) }
+}
+
 /// Reads the command line. Help and version are written by clap, which is asked to exit then.
 ///
 /// # Errors
 /// What was typed makes no sense; and whether JSON was asked for, as far as that can be told.
-pub(crate) fn parse(words: &[OsString]) -> Result<Cli, (Failure, Format)> {
+pub(crate) fn parse(words: &[OsString]) -> Result<(Cli, ArgMatches), (Failure, Format)> {
     let command = Cli::command();
-    let parsed = command.clone().try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = command.clone().try_get_matches_from(words).and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches)?;
+        Ok((cli, matches))
+    });
     parsed.map_err(|error| {
         if matches!(
             error.kind(),
@@ -256,6 +341,12 @@ pub(crate) fn parse(words: &[OsString]) -> Result<Cli, (Failure, Format)> {
         }
         (refusal(command, words, &error), format_of(words))
     })
+}
+
+/// The ids of the options that were typed, rather than set in the environment or by default.
+pub(crate) fn flags(matches: &ArgMatches) -> Vec<String> {
+    let typed = matches.ids().filter(|id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine));
+    typed.map(ToString::to_string).collect()
 }
 
 /// What clap found wrong, in our words; with the number of operands where some are missing.
@@ -268,7 +359,8 @@ fn refusal(command: clap::Command, words: &[OsString], error: &clap::Error) -> F
     if error.kind() == ErrorKind::MissingRequiredArgument
         && let Some(arity) = arity(command, words)
     {
-        message = format!("{arity}; {message}");
+        let missing = message.rsplit_once(": ").map_or("", |(_, missing)| missing);
+        message = format!("{arity}: missing {missing}");
     }
     let mut hint: Vec<String> = similar(error).into_iter().collect();
     let usage = rendered.lines().find_map(|line| line.strip_prefix("Usage: "));
@@ -319,7 +411,7 @@ fn format_of(words: &[OsString]) -> Format {
             named = Some(value.trim_start_matches('=').to_owned());
         }
     }
-    if named.as_deref() == Some("json") { Format::Json } else { Format::Text }
+    if matches!(named.as_deref(), Some("json" | "jsonl")) { Format::Json } else { Format::Text }
 }
 
 #[cfg(test)]
@@ -343,12 +435,12 @@ mod tests {
     #[test]
     fn missing_operands_are_counted() {
         for (line, expected) in [
-            ("blob push", "accepts 2 arg(s), received 0;"),
-            ("blob push -q h/r:t", "accepts 2 arg(s), received 1;"),
-            ("blob pull", "accepts between 1 and 2 arg(s), received 0;"),
-            ("blob cat h/r:t", "requires at least 2 arg(s), only received 1;"),
-            ("blob cp --flat x", "requires at least 2 arg(s), only received 1;"),
-            ("blob inspect", "accepts 1 arg(s), received 0;"),
+            ("blob push", "accepts 2 arg(s), received 0: missing <"),
+            ("blob push -q h/r:t", "accepts 2 arg(s), received 1: missing <"),
+            ("blob pull", "accepts between 1 and 2 arg(s), received 0: missing <"),
+            ("blob cat h/r:t", "requires at least 2 arg(s), only received 1: missing <"),
+            ("blob cp --flat x", "requires at least 2 arg(s), only received 1: missing <"),
+            ("blob inspect", "accepts 1 arg(s), received 0: missing <"),
         ] {
             let text = refused(line);
             assert!(text.starts_with(&format!("error: {expected}")), "{line}: {text}");
@@ -368,7 +460,7 @@ mod tests {
     fn options_stand_anywhere() {
         let before = parse(&words("blob --output json -vv ls -lh x")).unwrap();
         let after = parse(&words("blob ls x -lh -o json --verbose -v")).unwrap();
-        for cli in [before, after] {
+        for (cli, _) in [before, after] {
             assert_eq!((cli.global.output, cli.global.verbose), (Format::Json, 2));
         }
     }

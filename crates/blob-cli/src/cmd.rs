@@ -1,11 +1,15 @@
 //! The commands, one file each.
 
+pub(crate) mod alias;
 pub(crate) mod cache;
 pub(crate) mod cat;
 pub(crate) mod check;
+pub(crate) mod completion;
+pub(crate) mod config;
 pub(crate) mod copy;
 pub(crate) mod cp;
 pub(crate) mod diff;
+pub(crate) mod doctor;
 pub(crate) mod du;
 pub(crate) mod export;
 pub(crate) mod find;
@@ -15,6 +19,7 @@ pub(crate) mod key_pair;
 mod local;
 pub(crate) mod login;
 pub(crate) mod ls;
+pub(crate) mod man;
 mod missing;
 mod node;
 #[cfg(feature = "tui")]
@@ -34,7 +39,7 @@ pub(crate) mod tags;
 pub(crate) mod tree;
 pub(crate) mod verify;
 pub(crate) mod verify_bundle;
-mod version;
+pub(crate) mod version;
 
 use crate::args::Command;
 use crate::error::Failure;
@@ -74,6 +79,11 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<(), Failu
         Command::Verify(args) => verify::run(args, session).await,
         Command::VerifyBundle(args) => verify_bundle::run(args, session).await,
         Command::Policy(args) => policy::run(args, session).await,
-        Command::Version => version::run(session).await,
+        Command::Alias(args) => alias::run(args, session).await,
+        Command::Doctor(args) => doctor::run(args, session).await,
+        Command::Config(args) => config::run(args, session).await,
+        Command::Completion(args) => completion::run(args, session).await,
+        Command::Man(args) => man::run(args, session).await,
+        Command::Version(args) => version::run(args, session).await,
     }
 }

@@ -10,7 +10,7 @@ use blob::core::path::Shown;
 use blob::core::{IndexError, ReadError, SourceError};
 use blob::http::HttpError;
 use blob::policy::PolicyError;
-use blob::registry::RegistryError;
+use blob::registry::{ErrorCode, Reference, RegistryError};
 use blob::tarball::TarError;
 use blob::{Error, ErrorKind, Location};
 use serde::Serialize;
@@ -78,15 +78,61 @@ pub(crate) struct Failure {
     /// Files that the failure is about, the first of `path_count`.
     paths: Vec<PathText>,
     path_count: u64,
+    /// The place that the command was about.
+    reference: Option<String>,
     hint: Option<String>,
 }
 
 /// Paths that are listed to people.
 const LISTED: usize = 20;
 
+/// What a registry does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missing {
+    Archive,
+    Repository,
+    /// The manifest is there, so the archive is damaged rather than absent.
+    Blob,
+}
+
+impl Missing {
+    fn of(error: &RegistryError) -> Self {
+        match error {
+            RegistryError::Code { code: ErrorCode::NameUnknown, .. } => Self::Repository,
+            RegistryError::Code { code: ErrorCode::BlobUnknown, .. } => Self::Blob,
+            _ => Self::Archive,
+        }
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            // To whom it is not shown, a repository is one that does not exist.
+            Self::Archive | Self::Repository => "archive not found",
+            Self::Blob => "a blob of the archive is missing",
+        }
+    }
+
+    fn hint(self, reference: &Reference) -> String {
+        let (host, repository) = (reference.host(), reference.repository());
+        match self {
+            Self::Archive => format!("`blob tags {host}/{repository}` lists the tags"),
+            Self::Repository => format!("{host} has no repository {repository}, or does not show it without a log-in"),
+            Self::Blob => "push the archive again, or copy it from where it is whole".into(),
+        }
+    }
+}
+
 impl Failure {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), causes: Vec::new(), paths: Vec::new(), path_count: 0, hint: None }
+        Self {
+            kind,
+            message: message.into(),
+            causes: Vec::new(),
+            paths: Vec::new(),
+            path_count: 0,
+            reference: None,
+            hint: None,
+        }
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {
@@ -107,6 +153,11 @@ impl Failure {
     /// The same, of another kind.
     pub(crate) fn of_kind(self, kind: Kind) -> Self {
         Self { kind, ..self }
+    }
+
+    /// What is configured makes no sense.
+    pub(crate) fn configuration(action: impl Into<String>, problem: &str) -> Self {
+        Self { causes: vec![problem.to_owned()], ..Self::new(Kind::Usage, action) }
     }
 
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
@@ -133,6 +184,17 @@ impl Failure {
         self
     }
 
+    /// What may help.
+    pub(crate) fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// Forgets what may help, for something that helps more.
+    pub(crate) fn without_hint(mut self) -> Self {
+        self.hint = None;
+        self
+    }
+
     /// Lists files, the first of `total`.
     pub(crate) fn with_paths(mut self, paths: &[PathBuf], total: u64) -> Self {
         self.paths = paths.iter().map(|path| PathText::new(path.as_os_str().as_encoded_bytes())).collect();
@@ -143,31 +205,22 @@ impl Failure {
     /// As [`From<Error>`], in the light of the place that the command was about.
     pub(crate) fn at(error: Error, location: &Location) -> Self {
         let missing = match &error {
-            Error::Registry { source, .. } if source.is_not_found() => Some(registry_cause(source)),
+            Error::Registry { source, .. } if error.kind() == ErrorKind::NotFound => {
+                Some((Missing::of(source), registry_cause(source)))
+            }
             _ => None,
         };
-        let (unauthorized, kind) = (error.is_unauthorized(), error.kind());
+        let unauthorized = error.is_unauthorized();
         let mut failure = Self::from(error);
-        if let (Some(cause), ErrorKind::NotFound) = (missing, kind) {
-            // The manifest was there if a blob is what is missing: the archive is damaged, not absent.
-            let what = if cause.starts_with("BLOB_UNKNOWN") {
-                "a blob of the archive is missing"
-            } else {
-                "archive not found"
-            };
-            failure.message = format!("{what}: {location}");
+        failure.reference = Some(location.to_string());
+        if let Some((missing, cause)) = missing {
+            failure.message = format!("{}: {location}", missing.what());
             failure.causes = vec![cause];
+            failure.hint = location.reference().map(|reference| missing.hint(reference));
         }
-        match location.reference() {
-            Some(reference) if unauthorized => {
-                let host = reference.host();
-                failure.hint = Some(format!("log in with `blob login {host}`, or set BLOB_USERNAME and BLOB_PASSWORD"));
-            }
-            Some(reference) if failure.message.starts_with("archive not found") => {
-                let (host, repository) = (reference.host(), reference.repository());
-                failure.hint = Some(format!("`blob tags {host}/{repository}` lists the tags"));
-            }
-            _ => {}
+        if let (true, Some(reference)) = (unauthorized, location.reference()) {
+            let host = reference.host();
+            failure.hint = Some(format!("log in with `blob login {host}`, or set BLOB_USERNAME and BLOB_PASSWORD"));
         }
         failure
     }
@@ -217,6 +270,8 @@ impl Failure {
             code: u8,
             kind: &'static str,
             message: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            reference: Option<&'a str>,
             causes: &'a [String],
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             paths: &'a [PathText],
@@ -231,6 +286,7 @@ impl Failure {
             code: self.kind.exit_code(),
             kind: self.kind.name(),
             message: &self.message,
+            reference: self.reference.as_deref(),
             causes: &self.causes,
             paths: &self.paths,
             hint: self.hint.as_deref(),
@@ -383,8 +439,6 @@ impl From<SourceError> for Failure {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use blob::registry::ErrorCode;
-
     use super::*;
 
     #[test]

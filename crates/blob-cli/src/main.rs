@@ -1,11 +1,14 @@
 //! The command `blob`: words typed, the terminal, exit codes. Everything else is in the library of the same name.
 
+mod alias;
 mod args;
 #[cfg(feature = "tui")]
 mod browse;
 mod cache_flags;
 mod cache_place;
 mod cmd;
+mod complete;
+mod config;
 mod error;
 mod filter;
 mod log;
@@ -20,9 +23,11 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::ArgMatches;
 use tokio::runtime::{Builder, Runtime};
 
-use args::{Cli, Command, Format};
+use args::{Cli, Command};
+use config::Config;
 use error::{Failure, Kind};
 use session::Session;
 use signals::Signals;
@@ -32,11 +37,13 @@ use ui::output::complain;
 const CLEAN_UP: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
+    complete::answer();
     let words: Vec<OsString> = std::env::args_os().collect();
     let (result, format) = match args::parse(&words) {
-        Ok(cli) => {
+        Ok((mut cli, matches)) => {
+            let config = configure(&mut cli, &matches);
             let format = cli.global.output;
-            (start(cli), format)
+            (config.and_then(|config| start(cli, config, args::flags(&matches))), format)
         }
         Err((failure, format)) => (Err(failure), format),
     };
@@ -44,18 +51,37 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if !failure.is_silent() {
-                complain(&if format == Format::Json { failure.json() } else { failure.text() });
+                complain(&if format.is_json() { failure.json() } else { failure.text() });
             }
             ExitCode::from(failure.kind.exit_code())
         }
     }
 }
 
+/// Reads the configuration, and fills in what nobody typed. Commands that help to mend it do not stop at a file that
+/// cannot be used.
+fn configure(cli: &mut Cli, matches: &ArgMatches) -> Result<Config, Failure> {
+    let config = Config::load(cli.global.config.as_deref());
+    config.apply(matches, &mut cli.global);
+    let tolerant = match &cli.command {
+        Command::Config(args) => args.is_tolerant(),
+        Command::Version(_) | Command::Completion(_) | Command::Man(_) | Command::Doctor(_) => true,
+        _ => false,
+    };
+    match config.problems.first() {
+        Some(problem) if !tolerant => Err(problem.clone()),
+        _ => Ok(config),
+    }
+}
+
 /// Runs a command to its end, or until a signal comes.
-fn start(cli: Cli) -> Result<(), Failure> {
-    log::init(&cli.global);
+fn start(cli: Cli, config: Config, flags: Vec<String>) -> Result<(), Failure> {
+    log::init(&cli.global)?;
+    for skipped in &config.places.skipped {
+        tracing::warn!(path = %skipped.display(), "passing over a project's configuration of another user");
+    }
     let runtime = runtime(&cli.command).map_err(|error| Failure::io("starting the runtime", &error))?;
-    let session = Session::begin(cli.global)?;
+    let session = Session::begin(cli.global, config, flags)?;
     let serves = matches!(cli.command, Command::Serve(_));
     let result = runtime.block_on(async {
         // A server ends in its own way.

@@ -5,11 +5,6 @@ use blob::{Location, core::path};
 
 use crate::error::Failure;
 
-/// A place, `host/repo:tag`, `host/repo@sha256:…` or `oci:DIR:TAG`.
-pub(crate) fn location(typed: &str) -> Result<Location, Failure> {
-    Ok(typed.parse()?)
-}
-
 /// The source of a copy: an archive, and a path in it as archives write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CopySource {
@@ -19,9 +14,12 @@ pub(crate) struct CopySource {
 }
 
 impl CopySource {
-    /// Reads `REF:/PATH`. The prefix `oci:` is taken off first, so that an absolute directory behind it is not the
+    /// Reads `REF:/PATH`, in which `location` reads `REF`. The prefix `oci:` is taken off first, so that an absolute directory behind it is not the
     /// path; then the last `:/` splits.
-    pub(crate) fn parse(typed: &str) -> Result<Self, Failure> {
+    pub(crate) fn parse(
+        typed: &str,
+        location: impl FnOnce(&str) -> Result<Location, Failure>,
+    ) -> Result<Self, Failure> {
         let refused = |problem: &str| Failure::usage(format!("invalid source format {typed:?}: {problem}"));
         let expected = "expected <ref>:<path> (path must start with /)";
         let (prefix, rest) = typed.split_at(if typed.starts_with("oci:") { 4 } else { 0 });
@@ -41,8 +39,12 @@ impl CopySource {
 }
 
 /// The tag that `typed` means for an archive at `source`: a bare tag, or a whole reference of the same repository.
-pub(crate) fn new_tag(source: &Location, typed: &str) -> Result<Tag, Failure> {
-    let whole = typed.contains(['/', '@']) || typed.starts_with("oci:");
+pub(crate) fn new_tag(
+    source: &Location,
+    typed: &str,
+    location: impl FnOnce(&str) -> Result<Location, Failure>,
+) -> Result<Tag, Failure> {
+    let whole = typed.contains(['/', '@', ':']);
     if !whole {
         return Tag::new(typed).map_err(|error| Failure::usage(error.to_string()));
     }
@@ -80,6 +82,10 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn location(typed: &str) -> Result<Location, Failure> {
+        Ok(typed.parse()?)
+    }
+
     #[test]
     fn copy_sources_are_split_at_the_last_colon_slash() {
         for (typed, reference, path) in [
@@ -91,7 +97,7 @@ mod tests {
             ("oci:/abs/dir:v1:/a", "oci:/abs/dir:v1", "a"),
             ("oci:/a:/b:v1:/c", "oci:/a:/b:v1", "c"),
         ] {
-            let source = CopySource::parse(typed).unwrap();
+            let source = CopySource::parse(typed, location).unwrap();
             assert_eq!((source.location.to_string().as_str(), source.path.as_str()), (reference, path), "{typed}");
         }
     }
@@ -105,7 +111,7 @@ mod tests {
             (":/a", "reference cannot be empty"),
             ("alpine:/a", "invalid reference"),
         ] {
-            let failure = CopySource::parse(typed).unwrap_err();
+            let failure = CopySource::parse(typed, location).unwrap_err();
             assert!(failure.text().contains(expected), "{typed}: {}", failure.text());
             assert_eq!(failure.kind.exit_code(), 2);
         }
@@ -122,7 +128,7 @@ mod tests {
             (".x", None),
             ("a b", None),
         ] {
-            let tag = new_tag(&source, typed).ok();
+            let tag = new_tag(&source, typed, location).ok();
             assert_eq!(tag.as_ref().map(Tag::as_str), expected, "{typed}");
         }
     }

@@ -7,28 +7,37 @@ use std::time::Duration;
 use blob::cache::CacheDir;
 use blob::http::RetryPolicy;
 use blob::registry::client::DockerConfig;
-use blob::{Archive, Client, ClientBuilder, Error, Limits, Location, PullOptions};
+use blob::{Archive, Client, ClientBuilder, Error, Limits, Location, PullOptions, RegistryOptions};
 
-use crate::args::{Caching, Format, Global};
+use crate::alias::{Aliases, Wanted};
+use crate::args::{Caching, Global};
 use crate::cache_place::CachePlace;
+use crate::config::Config;
 use crate::error::Failure;
 use crate::trust::{Rules, TrustArgs, WantedArgs, policy_set};
 use crate::ui::output;
 use crate::ui::progress::Meter;
 use crate::ui::record;
 use crate::ui::style::Style;
+use crate::ui::template::Template;
 
 /// A command that runs.
 pub(crate) struct Session {
     pub(crate) options: Global,
     pub(crate) style: Style,
     pub(crate) meter: Meter,
+    pub(crate) config: Config,
+    /// The global options that were typed, by their ids.
+    pub(crate) flags: Vec<String>,
+    aliases: Aliases,
+    template: Option<Template>,
     password: Option<String>,
 }
 
 impl Session {
     /// Takes the options. The password is read from standard input if that was asked for.
-    pub(crate) fn begin(options: Global) -> Result<Self, Failure> {
+    pub(crate) fn begin(mut options: Global, config: Config, flags: Vec<String>) -> Result<Self, Failure> {
+        let template = options.template()?;
         let password = if options.password_stdin {
             let mut line = String::new();
             let read = std::io::stdin().read_line(&mut line);
@@ -37,21 +46,53 @@ impl Session {
         } else {
             std::env::var("BLOB_PASSWORD").ok()
         };
-        let silent = options.quiet || options.output == Format::Json || options.verbose > 0;
+        let silent = options.quiet || options.output.is_json() || options.verbose > 0;
         let meter = Meter::start(options.progress, silent);
-        Ok(Self { style: options.style(), meter, options, password })
+        Ok(Self {
+            style: options.style(),
+            meter,
+            options,
+            aliases: config.aliases(),
+            template,
+            config,
+            flags,
+            password,
+        })
     }
 
-    /// The place of an archive that `typed` means.
-    #[allow(clippy::unused_self)]
+    /// The place of an archive that `typed` means: `host/repo:tag`, `host/repo@sha256:…`, `oci:DIR:TAG`, or an alias.
     pub(crate) fn location(&self, typed: &str) -> Result<Location, Failure> {
-        Ok(typed.parse()?)
+        self.place(typed, Wanted::Archive)
     }
 
-    /// The repository that `typed` means.
-    #[allow(clippy::unused_self)]
+    /// The repository that `typed` means: `host/repo`, `oci:DIR`, or an alias.
     pub(crate) fn repository(&self, typed: &str) -> Result<Location, Failure> {
-        Ok(typed.parse()?)
+        self.place(typed, Wanted::Repository)
+    }
+
+    fn place(&self, typed: &str, wanted: Wanted) -> Result<Location, Failure> {
+        let meant = self.aliases.expand(typed, wanted);
+        if meant != typed {
+            tracing::info!(alias = typed, reference = &*meant, "resolved an alias");
+        }
+        meant.parse().map_err(|error| {
+            let failure = Failure::from(error);
+            match self.aliases.similar(typed) {
+                Some(similar) => failure.with_hint(format!("did you mean the alias `{similar}`?")),
+                None => failure,
+            }
+        })
+    }
+
+    /// `location` if it is not what was typed, which is when an alias was.
+    pub(crate) fn resolved(typed: &str, location: &Location) -> Option<String> {
+        let location = location.to_string();
+        (location != typed).then_some(location)
+    }
+
+    /// What is configured for a registry.
+    pub(crate) fn registry_options(&self, host: &str) -> RegistryOptions {
+        options_of(&self.config).find(|(known, _)| *known == host).map(|(_, options)| options).unwrap_or_default()
     }
 
     /// A client that pushes to `location`. Archives are assembled in `spool_dir`, else beside the cache: temporary
@@ -129,8 +170,11 @@ impl Session {
             .plain_http(options.plain_http)
             .limits(limits)
             .retry(retry);
-        if let Some(seconds) = options.timeout {
-            builder = builder.idle_timeout(Duration::from_secs(seconds.into()));
+        if let Some(time) = options.timeout {
+            builder = builder.idle_timeout(Duration::from_secs(time.seconds()));
+        }
+        for (host, registry) in options_of(&self.config) {
+            builder = builder.registry(host, registry);
         }
         if options.require_signed {
             builder = builder.require_verified();
@@ -237,7 +281,16 @@ impl Session {
     /// Writes data to standard output; the meter is cleared first.
     pub(crate) async fn print(&self, data: impl AsRef<[u8]>) -> Result<(), Failure> {
         self.meter.clear();
-        output::print(data).await
+        let document = self.template.as_ref().map(|template| (template, serde_json::from_slice(data.as_ref())));
+        match document {
+            Some((template, Ok(document))) => {
+                let filled = template.render(&document);
+                let filled = filled.map_err(|problem| Failure::usage(format!("--format: {problem}")))?;
+                output::print(filled).await
+            }
+            // Questions and contents are no documents.
+            _ => output::print(data).await,
+        }
     }
 
     /// Writes the result of a command: `content` for programs, `text` for people, which is left out if they want quiet.
@@ -246,7 +299,7 @@ impl Session {
         content: &T,
         text: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
-        if self.options.quiet && self.options.output == Format::Text {
+        if self.options.quiet && !self.options.output.is_json() {
             self.meter.clear();
             return Ok(());
         }
@@ -287,6 +340,12 @@ fn sole_host<'a>(hosts: &[&'a str]) -> Result<Option<&'a str>, Failure> {
         Some(other) => Err(Failure::usage(format!("one password is not for two registries: {first} and {other}"))
             .with_hint("log in to each with `blob login`, or say in BLOB_REGISTRY which one is meant")),
     }
+}
+
+/// What is configured for single registries, which was checked when it was read.
+fn options_of(config: &Config) -> impl Iterator<Item = (&str, RegistryOptions)> {
+    let registries = config.settings.registries.iter().flatten();
+    registries.filter_map(|(host, registry)| Some((host.as_str(), registry.options().ok()?)))
 }
 
 /// Says in verbose output that nobody verified an archive.

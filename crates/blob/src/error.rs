@@ -29,7 +29,7 @@ pub enum Error {
         source: ReferenceError,
     },
     /// A place lacks the tag or digest that the operation needs.
-    #[error("{location} names no {needs}: write {location}:TAG{}", if *needs == "tag" { "" } else { " or @DIGEST" })]
+    #[error("{location} names no {needs}: write {}", completed(location, needs))]
     Incomplete {
         /// The place.
         location: String,
@@ -165,6 +165,12 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
     },
+}
+
+/// `location` with what it needs; a digest gives way to a tag.
+fn completed(location: &str, needs: &str) -> String {
+    let name = location.split_once('@').map_or(location, |(name, _)| name);
+    if needs == "tag" { format!("{name}:TAG") } else { format!("{name}:TAG or {name}@DIGEST") }
 }
 
 /// What an [`Error`] is about; each has an exit code on the command line.

@@ -11,7 +11,6 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-use crate::args::Format;
 use crate::cache_flags::KINDS;
 use crate::cache_place::CachePlace;
 use crate::error::{Failure, Kind};
@@ -207,7 +206,7 @@ async fn clear(cache: &CacheDir, kind: &str, force: bool, session: &Session) -> 
         let valid = KINDS.map(|(name, _)| name).join(", ");
         return Err(Failure::usage(format!("invalid cache type {kind:?}, valid types: {valid}, all")));
     }
-    let json = session.options.output == Format::Json;
+    let json = session.options.output.is_json();
     if json && !force {
         return Err(Failure::usage("--force required when using --output json"));
     }

@@ -8,7 +8,6 @@ use futures_util::TryStreamExt as _;
 use super::missing;
 use crate::args::Caching;
 use crate::error::Failure;
-use crate::plan;
 use crate::session::Session;
 use crate::trust::TrustArgs;
 use crate::ui::output::Output;
@@ -45,7 +44,7 @@ pub(crate) struct CatArgs {
 }
 
 pub(crate) async fn run(args: CatArgs, session: &Session) -> Result<(), Failure> {
-    let location = plan::location(&args.reference)?;
+    let location = session.location(&args.reference)?;
     let client = session.reading(&[&location], &args.trust)?;
     let archive = session.open(&client, &location, args.caching).await?;
     // All or nothing: a wrong path is noticed before the first byte is written.

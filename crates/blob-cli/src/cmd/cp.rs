@@ -114,7 +114,11 @@ enum Target {
 }
 
 pub(crate) async fn run(args: CpArgs, session: &Session) -> Result<(), Failure> {
-    let sources = args.sources.iter().map(|typed| CopySource::parse(typed)).collect::<Result<Vec<_>, _>>()?;
+    let sources = args
+        .sources
+        .iter()
+        .map(|typed| CopySource::parse(typed, |reference| session.location(reference)))
+        .collect::<Result<Vec<_>, _>>()?;
     let locations: Vec<&Location> = sources.iter().map(|source| &source.location).collect();
     let client = session.reading(&locations, &args.trust)?;
     let mut batches: Vec<Batch> = Vec::new();

@@ -13,7 +13,6 @@ use serde::Serialize;
 use self::signers::Signer;
 use crate::args::Caching;
 use crate::error::Failure;
-use crate::plan;
 use crate::session::{Session, note_verification};
 use crate::trust::TrustArgs;
 use crate::ui::escape::shown;
@@ -52,6 +51,8 @@ pub(crate) struct InspectArgs {
 #[derive(Serialize)]
 struct Report {
     r#ref: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resolved_ref: Option<String>,
     digest: String,
     artifact_type: &'static str,
     verified: bool,
@@ -99,7 +100,7 @@ struct Referrer {
 }
 
 pub(crate) async fn run(args: InspectArgs, session: &Session) -> Result<(), Failure> {
-    let location = plan::location(&args.reference)?;
+    let location = session.location(&args.reference)?;
     let client = session.reading(&[&location], &args.trust)?;
     let inspected = client.inspect(&location, &session.pull_options(args.caching)).await;
     let inspected = inspected.map_err(|error| Failure::at(error, &location))?;
@@ -113,7 +114,8 @@ pub(crate) async fn run(args: InspectArgs, session: &Session) -> Result<(), Fail
         Some(_) => Some(signers::signers(&inspected, &args.trust.wanted, &location).await?),
         None => None,
     };
-    let report = report(location.to_string(), &inspected, referrers, signers);
+    let mut report = report(args.reference, &inspected, referrers, signers);
+    report.resolved_ref = Session::resolved(&report.r#ref, &location);
     Session::log_traffic(&client);
     // What was asked for is data, which is printed in quiet too.
     session.print(crate::ui::record::render(session.options.output, &report, || text(&report))).await
@@ -134,6 +136,7 @@ fn report(
     let root = inspected.index().root();
     Report {
         r#ref: reference,
+        resolved_ref: None,
         digest: manifest.digest().to_string(),
         artifact_type: ARTIFACT_TYPE,
         verified: manifest.is_verified(),
@@ -172,6 +175,9 @@ fn text(report: &Report) -> String {
         let _ = writeln!(text, "{:<14}{}", format!("{label}:"), shown(value.as_bytes()));
     };
     line("Reference", &report.r#ref);
+    if let Some(resolved) = &report.resolved_ref {
+        line("Resolved", resolved);
+    }
     line("Digest", &report.digest);
     line("Files", &report.files.to_string());
     for (label, number) in [("Links", report.symlinks), ("Empty dirs", report.empty_dirs)] {

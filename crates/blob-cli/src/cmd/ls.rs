@@ -9,7 +9,6 @@ use super::{missing, node};
 use crate::args::{Caching, Format};
 use crate::error::Failure;
 use crate::filter::Patterns;
-use crate::plan;
 use crate::session::Session;
 use crate::trust::TrustArgs;
 use crate::ui::escape::PathText;
@@ -105,7 +104,7 @@ struct Row<'a> {
 }
 
 pub(crate) async fn run(args: LsArgs, session: &Session) -> Result<(), Failure> {
-    let location = plan::location(&args.reference)?;
+    let location = session.location(&args.reference)?;
     let client = session.reading(&[&location], &args.trust)?;
     let archive = session.open(&client, &location, args.caching).await?;
     let typed = path::normalize(args.path.as_bytes());

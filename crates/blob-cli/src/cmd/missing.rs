@@ -5,9 +5,7 @@ use blob::core::{ArchiveIndex, Node};
 
 use crate::error::Failure;
 use crate::ui::escape::shown;
-
-/// Names of a directory that are compared at most.
-const MAX_SIBLINGS: usize = 10_000;
+use crate::ui::near;
 
 /// `message: PATH`, with the nearest path that exists as a hint.
 pub(crate) fn failure(message: &str, index: &ArchiveIndex, typed: &str) -> Failure {
@@ -42,14 +40,9 @@ fn corrected(
     element: &[u8],
     rest: &[&[u8]],
 ) -> Option<Vec<u8>> {
-    let allowed = (element.len() / 3).clamp(1, 4);
-    let near = directory
-        .entries()
-        .into_iter()
-        .take(MAX_SIBLINGS)
-        .filter_map(|entry| Some((distance(element, entry.name, allowed)?, entry.name)))
-        .min_by_key(|(distance, _)| *distance)?;
-    let found = join(directory.path(), near.1);
+    let entries = directory.entries();
+    let near = near::nearest_bytes(element, entries.iter().map(|entry| (entry.name, entry.name)))?;
+    let found = join(directory.path(), near);
     let whole = rest.iter().fold(found.clone(), |path, element| join(&path, element));
     Some(if index.lookup(&whole).is_some() { whole } else { found })
 }
@@ -58,51 +51,12 @@ fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     if directory.is_empty() { name.to_vec() } else { [directory, name].join(&b'/') }
 }
 
-/// How many bytes must be added, removed, replaced or swapped with their neighbour to make one name of the other, case
-/// apart; `None` for more than `allowed`.
-fn distance(left: &[u8], right: &[u8], allowed: usize) -> Option<usize> {
-    if left.len().abs_diff(right.len()) > allowed || left.len().max(right.len()) > 255 {
-        return None;
-    }
-    let equal = |a: u8, b: u8| a.eq_ignore_ascii_case(&b);
-    let mut rows = [vec![0; right.len() + 1], (0..=right.len()).collect(), vec![0; right.len() + 1]];
-    for (at, byte) in left.iter().enumerate() {
-        let [before, above, current] = &mut rows;
-        current[0] = at + 1;
-        for (to, other) in right.iter().enumerate() {
-            let replaced = above[to] + usize::from(!equal(*byte, *other));
-            current[to + 1] = replaced.min(above[to + 1] + 1).min(current[to] + 1);
-            if at > 0 && to > 0 && equal(*byte, right[to - 1]) && equal(left[at - 1], *other) {
-                current[to + 1] = current[to + 1].min(before[to - 1] + 1);
-            }
-        }
-        rows.rotate_left(1);
-    }
-    let distance = rows[1][right.len()];
-    (distance <= allowed).then_some(distance)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use blob::core::{ArchivePath, Digest, IndexBuilder, NewDirectory};
 
     use super::*;
-
-    #[test]
-    fn slips_of_the_pen_are_near() {
-        for (left, right, expected) in [
-            ("readme", "README", Some(0)),
-            ("config", "confg", Some(1)),
-            ("config", "ocnfig", Some(1)),
-            ("abc", "abd", Some(1)),
-            ("abc", "xyz", None),
-            ("", "a", Some(1)),
-            ("abcdef", "a", None),
-        ] {
-            assert_eq!(distance(left.as_bytes(), right.as_bytes(), 2), expected, "{left} {right}");
-        }
-    }
 
     #[test]
     fn the_first_wrong_element_is_corrected() {

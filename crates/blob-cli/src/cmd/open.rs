@@ -7,7 +7,6 @@ use clap::Args;
 use crate::args::Caching;
 use crate::browse;
 use crate::error::Failure;
-use crate::plan;
 use crate::session::Session;
 use crate::trust::TrustArgs;
 
@@ -38,7 +37,7 @@ pub(crate) async fn run(args: OpenArgs, session: &Session) -> Result<(), Failure
         let hint = "`blob tree` and `blob ls` list an archive anywhere";
         return Err(Failure::usage("open needs a terminal on standard input and output").with_hint(hint));
     }
-    let location = plan::location(&args.reference)?;
+    let location = session.location(&args.reference)?;
     let client = session.reading(&[&location], &args.trust)?;
     let archive = session.open(&client, &location, args.caching).await?;
     session.meter.clear();

@@ -147,7 +147,7 @@ async fn test(args: TestArgs, session: &Session) -> Result<(), Failure> {
     })?;
     let descriptor = Descriptor::of(media_type, &manifest);
     let spellings = match &args.reference {
-        Some(typed) => blob::spellings(&crate::plan::location(typed)?),
+        Some(typed) => blob::spellings(&session.location(typed)?),
         None => Vec::new(),
     };
     let policies = args.wanted.policies_for(&spellings)?;

@@ -145,6 +145,8 @@ pub(super) enum Overwrite {
 #[derive(Serialize)]
 struct Report {
     r#ref: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resolved_ref: Option<String>,
     digest: String,
     destination: String,
     file_count: u64,
@@ -211,7 +213,8 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
     Session::log_traffic(&client);
     let destination = std::path::absolute(&args.dest).unwrap_or(args.dest);
     let report = Report {
-        r#ref: location.to_string(),
+        resolved_ref: Session::resolved(&args.reference, &location),
+        r#ref: args.reference,
         digest: archive.manifest().digest().to_string(),
         destination: destination.display().to_string(),
         file_count: extracted.files,
@@ -294,7 +297,11 @@ pub(super) fn exist(paths: &[PathBuf], total: u64) -> Failure {
 }
 
 fn text(report: &Report) -> String {
-    let mut text = format!("Pulled {}\n  Destination: {}\n", report.r#ref, shown(report.destination.as_bytes()));
+    let mut text = format!("Pulled {}\n", report.r#ref);
+    if let Some(resolved) = &report.resolved_ref {
+        let _ = writeln!(text, "  Resolved: {resolved}");
+    }
+    let _ = writeln!(text, "  Destination: {}", shown(report.destination.as_bytes()));
     let _ = writeln!(text, "  Files: {}\n  Size: {}", report.file_count, report.total_size_human);
     if report.symlink_count > 0 {
         let _ = writeln!(text, "  Links: {}", report.symlink_count);

@@ -15,6 +15,7 @@ use clap::builder::FalseyValueParser;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::config::settings::CompressionName;
 use crate::error::Failure;
 use crate::filter::{IgnoreFiles, List, Patterns, Sieve};
 use crate::plan;
@@ -51,9 +52,9 @@ pub(crate) struct PushArgs {
     #[arg(long)]
     from_tar: bool,
 
-    /// How files are stored: none or zstd.
-    #[arg(short, long, env = "BLOB_COMPRESSION", value_name = "TYPE", default_value = "zstd", value_parser = compression)]
-    compression: Compression,
+    /// How files are stored: none or zstd [default: zstd].
+    #[arg(short, long, env = "BLOB_COMPRESSION", value_name = "TYPE", value_parser = compression)]
+    compression: Option<Compression>,
 
     /// The Zstandard level, 1 to 22 [default: 3].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=22))]
@@ -279,7 +280,7 @@ fn options(
     let epoch = source_date_epoch(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref())?;
     let mut options = PushOptions::default();
     let create = &mut options.create;
-    create.compression = args.compression;
+    create.compression = compression_of(args.compression, session);
     create.level = args.level.unwrap_or(create.level);
     if !args.skip_compressed {
         create.skip_compression = SkipCompression::none();
@@ -348,6 +349,15 @@ impl Progress for StopAtProblem {
         }
         self.inner.event(event)
     }
+}
+
+/// What was typed, else what is configured.
+fn compression_of(typed: Option<Compression>, session: &Session) -> Compression {
+    let configured = || session.config.settings.compression;
+    typed.unwrap_or_else(|| match configured() {
+        Some(CompressionName::None) => Compression::None,
+        Some(CompressionName::Zstd) | None => Compression::Zstd,
+    })
 }
 
 /// The time that builds are to pretend it is, in seconds.

@@ -94,7 +94,7 @@ pub(crate) async fn run(args: ServeArgs, session: &Session) -> Result<(), Failur
     let server = serve::start(&config).await.map_err(|error| failure(&error))?;
     let url = server.url();
     let ready = match session.options.output {
-        Format::Json => json::line(&Listening { url }),
+        Format::Json | Format::Jsonl => json::line(&Listening { url }),
         _ => format!("listening on {url}\n"),
     };
     // Whoever started us may not care where we listen.

@@ -123,7 +123,7 @@ impl PublishArgs {
 }
 
 pub(crate) async fn sign(args: SignArgs, session: &Session) -> Result<(), Failure> {
-    let location = plan::location(&args.reference)?;
+    let location = session.location(&args.reference)?;
     let signer = args.signing.signer().await?;
     let client = session.client(&[&location])?;
     let mut options = args.publish.options();
@@ -135,7 +135,7 @@ pub(crate) async fn sign(args: SignArgs, session: &Session) -> Result<(), Failur
 }
 
 pub(crate) async fn attest(args: AttestArgs, session: &Session) -> Result<(), Failure> {
-    let location = plan::location(&args.reference)?;
+    let location = session.location(&args.reference)?;
     let predicate = predicate(&args.predicate)?;
     let named = TYPES.iter().find(|(name, _)| *name == args.r#type).map(|(_, uri)| *uri);
     let signer = args.signing.signer().await?;

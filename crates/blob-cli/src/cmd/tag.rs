@@ -4,7 +4,6 @@ use blob::registry::{Tag, Target};
 use clap::Args;
 use serde::Serialize;
 
-use crate::args::Format;
 use crate::error::Failure;
 use crate::plan;
 use crate::session::Session;
@@ -30,6 +29,8 @@ pub(crate) struct TagArgs {
 #[derive(Serialize)]
 struct Report {
     src_ref: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resolved_src_ref: Option<String>,
     dst_ref: String,
     dst_refs: Vec<String>,
     digest: String,
@@ -37,21 +38,26 @@ struct Report {
 }
 
 pub(crate) async fn run(args: TagArgs, session: &Session) -> Result<(), Failure> {
-    let source = plan::location(&args.source)?;
-    let tags = args.tags.iter().map(|typed| plan::new_tag(&source, typed)).collect::<Result<Vec<Tag>, _>>()?;
+    let source = session.location(&args.source)?;
+    let tags = args
+        .tags
+        .iter()
+        .map(|typed| plan::new_tag(&source, typed, |typed| session.location(typed)))
+        .collect::<Result<Vec<Tag>, _>>()?;
     let client = session.client(&[&source])?;
     let tagged = client.tag(&source, &tags).await.map_err(|error| Failure::at(error, &source))?;
     Session::log_traffic(&client);
     let named = tags.into_iter().map(|tag| source.with_target(Target::Tag(tag)).to_string());
     let dst_refs: Vec<String> = named.collect();
     let report = Report {
-        src_ref: source.to_string(),
+        resolved_src_ref: Session::resolved(&args.source, &source),
+        src_ref: args.source,
         dst_ref: dst_refs.first().cloned().unwrap_or_default(),
         dst_refs,
         digest: tagged.digest.to_string(),
         status: "success",
     };
-    if session.options.quiet && session.options.output != Format::Json {
+    if session.options.quiet && !session.options.output.is_json() {
         return session.print("").await;
     }
     session.report(&report, || text(&report)).await
@@ -59,5 +65,7 @@ pub(crate) async fn run(args: TagArgs, session: &Session) -> Result<(), Failure>
 
 fn text(report: &Report) -> String {
     let tagged = report.dst_refs.join("\nTagged ");
-    format!("Tagged {tagged}\nSource: {}\nDigest: {}\n", report.src_ref, report.digest)
+    let resolved =
+        report.resolved_src_ref.as_ref().map(|resolved| format!("  Resolved: {resolved}\n")).unwrap_or_default();
+    format!("Tagged {tagged}\nSource: {}\n{resolved}Digest: {}\n", report.src_ref, report.digest)
 }

@@ -62,6 +62,12 @@ struct Resolved {
     size: u64,
 }
 
+/// A tag for programs that read lines.
+#[derive(Serialize)]
+struct Line<'a> {
+    tag: &'a str,
+}
+
 pub(crate) async fn run(args: TagsArgs, session: &Session) -> Result<(), Failure> {
     let location = session.repository(&args.repository)?;
     let client = session.client(&[&location])?;
@@ -74,7 +80,9 @@ pub(crate) async fn run(args: TagsArgs, session: &Session) -> Result<(), Failure
     Session::log_traffic(&client);
     let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
     let output = session.options.output;
-    let text = if output.is_json() {
+    let text = if output == Format::Jsonl && resolved.is_none() {
+        tags.iter().map(|tag| json::line(&Line { tag })).collect()
+    } else if output.is_json() {
         json::document(&Report { repository: location.to_string(), tags, digests: resolved })
     } else {
         let table = table(&tags, resolved.as_deref());

@@ -8,7 +8,6 @@ use clap::Args;
 use super::missing;
 use crate::args::{Caching, Format};
 use crate::error::Failure;
-use crate::plan;
 use crate::session::Session;
 use crate::trust::TrustArgs;
 use crate::ui::escape::PathText;
@@ -53,7 +52,7 @@ pub(crate) struct TreeArgs {
 }
 
 pub(crate) async fn run(args: TreeArgs, session: &Session) -> Result<(), Failure> {
-    let location = plan::location(&args.reference)?;
+    let location = session.location(&args.reference)?;
     let client = session.reading(&[&location], &args.trust)?;
     let archive = session.open(&client, &location, args.caching).await?;
     let typed = path::normalize(args.path.as_bytes());
@@ -73,7 +72,8 @@ pub(crate) async fn run(args: TreeArgs, session: &Session) -> Result<(), Failure
         Format::Plain => tree::paths(root, shape),
         Format::Json | Format::Jsonl => {
             let (nested, counts) = tree::nested(root, shape);
-            document(&location.to_string(), &args.path, &nested, counts)
+            let whole = document(&location.to_string(), &args.path, &nested, counts);
+            if session.options.output == Format::Json { whole } else { json::compact(&whole) }
         }
     };
     session.print(text).await?;
@@ -121,7 +121,8 @@ fn empty(args: &TreeArgs, session: &Session, reference: &str) -> String {
             let root = format!(
                 "{{\n    \"name\": {name},\n    \"path\": {path},\n    \"is_dir\": true,\n    \"type\": \"directory\"\n  }}"
             );
-            document(reference, &args.path, &root, Counts::default())
+            let whole = document(reference, &args.path, &root, Counts::default());
+            if session.options.output == Format::Json { whole } else { json::compact(&whole) }
         }
     }
 }

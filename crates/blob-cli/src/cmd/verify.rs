@@ -10,7 +10,6 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::error::Failure;
-use crate::plan;
 use crate::session::Session;
 use crate::trust::WantedArgs;
 use crate::ui::escape::shown;
@@ -98,7 +97,7 @@ impl Judged {
 }
 
 pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Result<(), Failure> {
-    let location = plan::location(&args.reference)?;
+    let location = session.location(&args.reference)?;
     let client = session.trusting(&[&location], &args.wanted)?;
     let mut options = VerifyOptions::default();
     if !args.bundle.is_empty() {

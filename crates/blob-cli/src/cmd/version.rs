@@ -1,19 +1,44 @@
 //! `blob version`.
 
+use clap::Args;
 use serde::Serialize;
 
 use crate::error::Failure;
 use crate::session::Session;
 
-#[derive(Serialize)]
-struct Version {
-    version: &'static str,
-    target: String,
+/// Print the version, and what was built.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct VersionArgs {
+    /// The number alone.
+    #[arg(long)]
+    short: bool,
 }
 
-pub(crate) async fn run(session: &Session) -> Result<(), Failure> {
-    let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
-    let version = Version { version: env!("CARGO_PKG_VERSION"), target };
-    let text = format!("blob {}\n", version.version);
-    session.print(crate::ui::record::render(session.options.output, &version, || text)).await
+#[derive(Serialize)]
+struct Built {
+    version: &'static str,
+    /// The commit that was built, where the build was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commit: Option<&'static str>,
+    target: &'static str,
+    profile: &'static str,
+    features: Vec<&'static str>,
+}
+
+pub(crate) async fn run(args: VersionArgs, session: &Session) -> Result<(), Failure> {
+    let version = Built {
+        version: env!("CARGO_PKG_VERSION"),
+        commit: option_env!("BLOB_BUILD_COMMIT"),
+        target: env!("BLOB_BUILD_TARGET"),
+        profile: if cfg!(debug_assertions) { "debug" } else { "release" },
+        features: if cfg!(feature = "tui") { vec!["tui"] } else { Vec::new() },
+    };
+    let text = || {
+        if args.short {
+            return format!("{}\n", version.version);
+        }
+        let commit = version.commit.map(|commit| format!("  commit: {commit}\n")).unwrap_or_default();
+        format!("blob {}\n{commit}  target: {}\n", version.version, version.target)
+    };
+    session.print(crate::ui::record::render(session.options.output, &version, text)).await
 }

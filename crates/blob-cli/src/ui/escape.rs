@@ -8,6 +8,12 @@ pub(crate) fn shown(name: &[u8]) -> String {
     Shown(name).to_string()
 }
 
+/// A name for programs that read lines: as [`shown`], with backslashes doubled, so that what is escaped can be told from
+/// what is called so.
+pub(crate) fn exact(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).split('\\').map(|part| shown(part.as_bytes())).collect::<Vec<_>>().join("\\\\")
+}
+
 /// A path for programs: as text, and where it is not UTF-8 as Base64 too.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct PathText {
@@ -55,6 +61,11 @@ mod tests {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
         assert_eq!(base64(&[0xff, 0xfe, 0xfd]), "//79");
+    }
+
+    #[test]
+    fn what_is_escaped_can_be_told_from_names() {
+        assert_eq!((exact(b"a\nb"), exact(b"a\\nb")), ("a\\nb".into(), "a\\\\nb".into()));
     }
 
     #[test]

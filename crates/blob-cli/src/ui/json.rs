@@ -20,11 +20,21 @@ pub(crate) fn document<T: Serialize>(content: &T) -> String {
     text
 }
 
+/// `content`, a struct, as a document on one line.
+pub(crate) fn record<T: Serialize>(content: &T) -> String {
+    line(&Document { schema_version: SCHEMA_VERSION, content })
+}
+
 /// `content` on one line.
 pub(crate) fn line<T: Serialize>(content: &T) -> String {
     let mut text = serde_json::to_string(content).expect("our structs hold only strings, numbers and lists");
     text.push('\n');
     text
+}
+
+/// An indented document on one line: a string of JSON never holds a line break.
+pub(crate) fn compact(document: &str) -> String {
+    document.lines().map(str::trim_start).collect::<String>() + "\n"
 }
 
 /// A string as JSON.

@@ -6,21 +6,25 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use blob::core::{Event, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 
 use super::size::human;
-use crate::args::When;
+use crate::args::ProgressMode;
 
 /// How often the terminal is drawn.
 const FRAME: Duration = Duration::from_millis(100);
 
-/// How often a line is written where there is no terminal.
+/// How often a line is written where there is no terminal and nobody asked for progress.
+const RARELY: Duration = Duration::from_secs(10);
+
+/// How often a line is written where somebody asked for lines.
 const LINE: Duration = Duration::from_secs(1);
 
 /// What is going on.
@@ -128,6 +132,29 @@ impl Snapshot {
         if facts.is_empty() { self.stage.to_owned() } else { format!("{}: {}", self.stage, facts.join(", ")) }
     }
 
+    /// One line for programs; `rate` is in bytes per second.
+    fn json(&self, rate: u64) -> String {
+        #[derive(Serialize)]
+        struct Line {
+            progress: Told,
+        }
+        #[derive(Serialize)]
+        struct Told {
+            stage: &'static str,
+            bytes: u64,
+            bytes_total: u64,
+            files: u64,
+            files_total: u64,
+            bytes_per_second: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            seconds_left: Option<u64>,
+        }
+        let &Self { stage, bytes, bytes_total, files, files_total } = self;
+        let seconds_left = (rate > 0).then(|| bytes_total.saturating_sub(bytes).div_ceil(rate));
+        let told = Told { stage, bytes, bytes_total, files, files_total, bytes_per_second: rate, seconds_left };
+        super::json::line(&Line { progress: told })
+    }
+
     /// One line with a bar; `rate` is in bytes per second.
     fn drawn(&self, rate: u64) -> String {
         if self.bytes_total == 0 {
@@ -181,6 +208,43 @@ impl Pace {
     }
 }
 
+/// What progress looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Face {
+    Bar,
+    Lines,
+    Json,
+}
+
+/// Shows the numbers every `pause` until the channel is closed. A short operation ends before anything is shown, except
+/// for programs, which are told the last numbers whatever came before.
+fn draw(numbers: &Numbers, stopped: &Receiver<()>, face: Face, pause: Duration) {
+    let style = ProgressStyle::with_template("{wide_msg}").expect("the template is valid");
+    let bar = (face == Face::Bar)
+        .then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style));
+    let mut before = Snapshot::default();
+    let mut pace = Pace { stage: "", begun: Instant::now(), first: 0 };
+    while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        let now = numbers.read();
+        let rate = pace.rate(&now);
+        // Standard error that cannot be written ends nothing.
+        match (&bar, face) {
+            (Some(bar), _) => bar.set_message(now.drawn(rate)),
+            (None, Face::Json) => drop(write!(std::io::stderr(), "{}", now.json(rate))),
+            (None, _) if now != before => drop(writeln!(std::io::stderr(), "{}", now.line())),
+            (None, _) => {}
+        }
+        before = now;
+    }
+    let last = numbers.read();
+    if face == Face::Json && last.stage != Stage::ALL[0].1 && last != before {
+        drop(write!(std::io::stderr(), "{}", last.json(pace.rate(&last))));
+    }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+}
+
 /// Shows progress until it is dropped; what it drew is gone then.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
@@ -190,35 +254,30 @@ pub(crate) struct Meter {
 
 impl Meter {
     /// A meter that draws if that is wanted.
-    pub(crate) fn start(when: When, silent: bool) -> Self {
+    pub(crate) fn start(mode: ProgressMode, silent: bool) -> Self {
         let terminal = std::io::stderr().is_terminal() && std::env::var("TERM").as_deref() != Ok("dumb");
-        if !when.choice().unwrap_or(terminal && !silent) {
+        let wanted = match mode {
+            ProgressMode::Auto => !silent,
+            ProgressMode::Always | ProgressMode::Json => true,
+            ProgressMode::Never => false,
+        };
+        if !wanted {
             return Self::default();
         }
+        let face = match mode {
+            ProgressMode::Json => Face::Json,
+            _ if terminal => Face::Bar,
+            _ => Face::Lines,
+        };
+        let pause = match (face, mode) {
+            (Face::Bar, _) => FRAME,
+            (Face::Lines, ProgressMode::Auto) => RARELY,
+            _ => LINE,
+        };
         let numbers = Arc::new(Numbers::default());
         let (stop, stopped) = mpsc::channel();
-        let (drawn, frame) = (Arc::clone(&numbers), if terminal { FRAME } else { LINE });
-        let thread = std::thread::spawn(move || {
-            let style = ProgressStyle::with_template("{wide_msg}").expect("the template is valid");
-            let bar =
-                terminal.then(|| ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style));
-            let mut before = Snapshot::default();
-            let mut pace = Pace { stage: "", begun: Instant::now(), first: 0 };
-            // A short operation ends before anything is drawn.
-            while stopped.recv_timeout(frame) == Err(RecvTimeoutError::Timeout) {
-                let now = drawn.read();
-                match &bar {
-                    Some(bar) => bar.set_message(now.drawn(pace.rate(&now))),
-                    // Standard error that cannot be written ends nothing.
-                    None if now != before => drop(writeln!(std::io::stderr(), "{}", now.line())),
-                    None => {}
-                }
-                before = now;
-            }
-            if let Some(bar) = bar {
-                bar.finish_and_clear();
-            }
-        });
+        let watched = Arc::clone(&numbers);
+        let thread = std::thread::spawn(move || draw(&watched, &stopped, face, pause));
         Self { numbers, drawing: Mutex::new(Some((stop, thread))) }
     }
 
@@ -288,6 +347,14 @@ mod tests {
     }
 
     #[test]
+    fn programs_are_told_in_json() {
+        let now = Snapshot { stage: "archiving", bytes: 1, bytes_total: 4, files: 3, files_total: 9 };
+        let told: serde_json::Value = serde_json::from_str(&now.json(2)).expect("it is JSON");
+        assert_eq!((&told["progress"]["bytes_total"], &told["progress"]["seconds_left"]), (&4.into(), &2.into()));
+        assert!(!now.json(0).contains("seconds_left"));
+    }
+
+    #[test]
     fn stages_have_their_names() {
         for (position, (stage, _)) in Stage::ALL.into_iter().enumerate() {
             assert_eq!(stage as usize, position);
@@ -296,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_meter_waits_for_who_still_works() {
-        let meter = Meter::start(When::Always, false);
+        let meter = Meter::start(ProgressMode::Always, false);
         let (watcher, (reported, report)) = (meter.watcher(), mpsc::channel());
         let worker = std::thread::spawn(move || {
             while watcher.event(&Event::Scanning { found: 1 }).is_continue() {

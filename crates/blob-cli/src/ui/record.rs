@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::escape::shown;
+use super::escape::{exact, shown};
 use super::json;
 use super::table::{Align, Cell, Table};
 use crate::args::Format;
@@ -13,30 +13,35 @@ pub(crate) fn render<T: Serialize>(format: Format, content: &T, text: impl FnOnc
     match format {
         Format::Text => text(),
         Format::Json => json::document(content),
-        Format::Jsonl => json::line(content),
-        Format::Table => facts(content).aligned(true),
-        Format::Plain => facts(content).tabbed(),
+        Format::Jsonl => json::record(content),
+        Format::Table => facts(content, shown).aligned(true),
+        Format::Plain => facts(content, exact).tabbed(),
     }
 }
 
+/// How names are made harmless.
+type Escaped = fn(&[u8]) -> String;
+
 /// A row for each fact; what lies deeper is named `outer.inner`.
-fn facts<T: Serialize>(content: &T) -> Table {
+fn facts<T: Serialize>(content: &T, escaped: Escaped) -> Table {
     let value = serde_json::to_value(content).expect("our structs hold only strings, numbers and lists");
     let mut table = Table::new(vec![("FIELD", Align::Left), ("VALUE", Align::Left)]);
-    add(&mut table, "", &value);
+    add(&mut table, "", &value, escaped);
     table
 }
 
 /// Documents of records are a few levels deep, so recursion is bounded.
-fn add(table: &mut Table, name: &str, value: &Value) {
+fn add(table: &mut Table, name: &str, value: &Value, escaped: Escaped) {
     let below = |key: &str| if name.is_empty() { key.to_owned() } else { format!("{name}.{key}") };
     match value {
-        Value::Object(members) => members.iter().for_each(|(key, value)| add(table, &below(key), value)),
+        Value::Object(members) => members.iter().for_each(|(key, value)| add(table, &below(key), value, escaped)),
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(at, item)| add(table, &below(&at.to_string()), item));
+            items.iter().enumerate().for_each(|(at, item)| add(table, &below(&at.to_string()), item, escaped));
         }
-        Value::String(text) => table.row(vec![Cell::new(shown(name.as_bytes())), Cell::new(shown(text.as_bytes()))]),
-        other => table.row(vec![Cell::new(shown(name.as_bytes())), Cell::new(other.to_string())]),
+        Value::String(text) => {
+            table.row(vec![Cell::new(escaped(name.as_bytes())), Cell::new(escaped(text.as_bytes()))]);
+        }
+        other => table.row(vec![Cell::new(escaped(name.as_bytes())), Cell::new(other.to_string())]),
     }
 }
 

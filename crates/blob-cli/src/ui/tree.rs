@@ -3,7 +3,7 @@
 use blob::core::Node;
 use blob::core::index::{DirEntry, Directory};
 
-use super::escape::{PathText, shown};
+use super::escape::{PathText, exact, shown};
 use super::json;
 use super::style::Style;
 
@@ -116,7 +116,7 @@ pub(crate) fn paths(root: Directory<'_>, shape: Shape) -> String {
     let mut text = String::new();
     walk(root, shape, |step| {
         if let Step::Enter { child, path, .. } = step {
-            text.extend([shown(path).as_str(), if child.node.is_dir() { "/\n" } else { "\n" }]);
+            text.extend([exact(path).as_str(), if child.node.is_dir() { "/\n" } else { "\n" }]);
         }
     });
     text

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::needless_raw_string_hashes, reason = "this is how snapshots are updated")]
 
+mod alias;
 mod cache;
 mod compare;
+mod config;
 mod docs;
 mod errors;
 mod help;
@@ -17,6 +19,7 @@ mod part;
 mod refused;
 mod scenarios;
 mod serve;
+mod shell;
 mod signals;
 mod streams;
 mod support;

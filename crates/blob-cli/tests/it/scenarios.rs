@@ -122,3 +122,116 @@ fn a_reproducible_push_ignores_times_and_owners() {
     touched.set_modified(std::time::SystemTime::now()).unwrap();
     assert_eq!(stdout(&place.run(push).success()), first);
 }
+
+#[test]
+fn aliases_come_and_go() {
+    let place = Place::served();
+    place.run("alias set mytest HOST/alias-test").success();
+    finds(&place, "alias list", &["mytest"]);
+    place.run("alias remove mytest").success();
+    assert!(!stdout(&place.run("alias list").success()).contains("mytest"));
+}
+
+#[test]
+fn the_configuration_can_be_looked_at() {
+    let place = Place::offline();
+    finds(&place, "config path", &["config.yaml"]);
+    finds(&place, "config show", &["output:"]);
+}
+
+/// The command with the directories that the scripts of the Go program use.
+fn at_home(place: &Place, line: &str) -> std::process::Command {
+    let mut command = place.command(line);
+    command.env("XDG_CONFIG_HOME", place.path(".config")).env("XDG_CACHE_HOME", place.path(".cache"));
+    command
+}
+
+/// Runs `line` there and finds each of `wanted`, in this order, in what it writes.
+fn shows(place: &Place, line: &str, wanted: &[&str]) -> String {
+    let text = stdout(&place.assert(&mut at_home(place, line)).success());
+    let mut rest = text.as_str();
+    for wanted in wanted {
+        let found = rest.split_once(wanted);
+        rest = found.unwrap_or_else(|| panic!("{line}: {wanted:?} is not in {rest}, of {text}")).1;
+    }
+    text
+}
+
+#[test]
+fn the_cache_fills_and_empties() {
+    let place = Place::served();
+    shows(
+        &place,
+        "cache path",
+        &["Cache directory:", ".cache/blob", "content:", "blocks:", "refs:", "manifests:", "indexes:"],
+    );
+    shows(&place, "cache status", &["Cache directory:", "0 files", "Total: 0 (0 files)"]);
+    shows(&place, "cache path --output json", &["\"root\": ", "\"paths\": "]);
+    for name in ["content", "blocks", "refs", "manifests", "indexes"] {
+        shows(&place, "cache path --output json", &[&format!("\"{name}\": ")]);
+    }
+    shows(
+        &place,
+        "cache status --output json",
+        &["\"root\": ", "\"caches\": ", "\"total_size\": 0", "\"total_files\": 0"],
+    );
+
+    shows(&place, "--plain-http push HOST/cache-test:t1 project", &["Pushed"]);
+    shows(&place, "--plain-http pull HOST/cache-test:t1 out", &["Pulled"]);
+    assert!(!shows(&place, "cache status", &[]).contains("Total: 0 (0 files)"));
+    let json = shows(&place, "cache status --output json", &["\"enabled\": true", "\"total_files\": "]);
+    let files = json.split_once("\"total_files\": ").unwrap().1;
+    assert!(files.starts_with(|digit: char| ('1'..='9').contains(&digit)), "{json}");
+    // The caches are in the order that scripts rely on.
+    shows(&place, "cache status --output json", &["content", "blocks", "refs", "manifests", "\"name\": \"indexes\""]);
+
+    shows(&place, "cache clear indexes --force", &["Cleared", "indexes"]);
+    shows(&place, "cache status", &["indexes"]);
+    shows(&place, "cache clear --force", &["Cleared"]);
+    shows(&place, "cache status", &["Total: 0 (0 files)"]);
+    shows(&place, "cache status --output json", &["\"total_size\": 0", "\"total_files\": 0"]);
+    let refused = place.assert(&mut at_home(&place, "cache clear --output json")).failure();
+    assert!(stderr(&refused).contains("--force required"), "{}", stderr(&refused));
+    let cleared = ["\"cleared\": ", "\"total_size_cleared\": ", "\"total_files_cleared\": "];
+    for wanted in cleared {
+        shows(&place, "cache clear --force --output json", &[wanted]);
+    }
+    let wrong = place.assert(&mut at_home(&place, "cache clear invalidtype --force")).failure();
+    assert!(stderr(&wrong).contains("invalid cache type"), "{}", stderr(&wrong));
+    for name in ["content", "manifests", "refs", "blocks"] {
+        shows(&place, &format!("cache clear {name} --force"), &[name]);
+    }
+}
+
+#[test]
+fn the_cache_is_configured() {
+    let place = Place::served();
+    fs::create_dir_all(place.path(".config/blob")).unwrap();
+    fs::write(place.path(".config/blob/config.yaml"), "cache:\n  indexes:\n    enabled: false\n").unwrap();
+    shows(&place, "cache status", &["indexes", "(disabled)"]);
+    shows(&place, "cache status --output json", &["\"name\": \"indexes\"", "\"enabled\": false"]);
+    // An index of this size is not embedded in the manifest.
+    for number in 0..1500 {
+        fs::write(place.path(format!("project/docs/file-{number:05}-with-a-long-name")), number.to_string()).unwrap();
+    }
+    shows(&place, "--plain-http push HOST/cache-test:t1 project", &["Pushed"]);
+    shows(&place, "--plain-http pull HOST/cache-test:t1 out", &["Pulled"]);
+    let json =
+        shows(&place, "cache status --output json", &["\"name\": \"indexes\"", "\"files\": 0", "\"total_files\": "]);
+    assert!(!json.contains("\"total_files\": 0"), "{json}");
+
+    fs::write(place.path(".config/blob/config.yaml"), "cache:\n  dir: custom-cache-location\n").unwrap();
+    for line in ["cache path", "cache status", "cache status --output json", "cache path --output json"] {
+        shows(&place, line, &["custom-cache-location"]);
+    }
+    shows(&place, "--plain-http pull HOST/cache-test:t1 again", &["Pulled"]);
+    assert!(place.path("custom-cache-location").is_dir());
+}
+
+#[test]
+fn quiet_swallows_no_contents() {
+    let place = Place::pushed();
+    finds(&place, "-q cat HOST/team/project:v1 README.md", &["# Sample"]);
+    finds(&place, "-q ls HOST/team/project:v1", &["README.md"]);
+    finds(&place, "--output json -q pull HOST/team/project:v1 out", &["\"file_count\": 7"]);
+}

@@ -490,7 +490,7 @@ v1
 #[test]
 fn version() {
     let place = Place::offline();
-    place.run("version").success().stdout_eq(format!("blob {}\n", env!("CARGO_PKG_VERSION")));
+    place.run("version --short").success().stdout_eq(format!("{}\n", env!("CARGO_PKG_VERSION")));
     place.run("--version").success().stdout_eq(format!("blob {}\n", env!("CARGO_PKG_VERSION")));
 }
 

@@ -1,0 +1,146 @@
+//! `blob alias`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::args::Format;
+use crate::config::edit::{self, Edit};
+use crate::config::place::Layer;
+use crate::error::Failure;
+use crate::session::Session;
+use crate::ui::escape::shown;
+use crate::ui::json;
+use crate::ui::table::{Align, Cell, Table};
+
+const EXAMPLES: &str = "\
+Examples:
+  blob alias add assets ghcr.io/org/team/assets     assets, assets:v1 and assets@sha256:… are references now
+  blob alias add prod ghcr.io/org/production        prod/web:v1 is ghcr.io/org/production/web:v1
+  blob alias rm assets
+
+A name without tag or digest means the tag of the alias, else `latest`. Names as a whole come before names that a
+reference begins with; of those, the longest counts. Aliases are kept in the configuration: see `blob config path`.";
+
+/// Give repositories short names.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct AliasArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Make a name, or let it mean something else.
+    #[command(visible_alias = "set")]
+    Add {
+        /// The name: letters, digits, dots, hyphens, underscores and slashes.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// A repository, with a tag if one is always meant, or what references begin with.
+        #[arg(value_name = "REF")]
+        target: String,
+    },
+    /// Forget a name.
+    #[command(visible_alias = "remove", alias = "unset")]
+    Rm {
+        /// The name.
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// List all names.
+    #[command(visible_alias = "ls")]
+    List,
+}
+
+#[derive(Serialize)]
+struct Changed<'a> {
+    action: &'static str,
+    name: &'a str,
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    target: Option<&'a str>,
+}
+
+pub(crate) async fn run(args: AliasArgs, session: &Session) -> Result<(), Failure> {
+    match args.action {
+        Action::Add { name, target } => add(&name, &target, session).await,
+        Action::Rm { name } => remove(&name, session).await,
+        Action::List => list(session).await,
+    }
+}
+
+fn key(name: &str) -> Vec<String> {
+    vec!["aliases".into(), name.into()]
+}
+
+async fn add(name: &str, target: &str, session: &Session) -> Result<(), Failure> {
+    crate::alias::check(name, target).map_err(Failure::usage)?;
+    let path = session.config.places.user()?;
+    let existed = edit::apply(path, false, &key(name), &Edit::Set(target.into()))?;
+    let (action, verb) = if existed { ("updated", "Updated") } else { ("created", "Created") };
+    let changed = Changed { action, name, target: Some(target) };
+    session.report(&changed, || format!("{verb} alias \"{name}\" -> {target}\n")).await
+}
+
+async fn remove(name: &str, session: &Session) -> Result<(), Failure> {
+    let path = session.config.places.user()?;
+    if !edit::apply(path, false, &key(name), &Edit::Unset)? {
+        return Err(unknown(name, session));
+    }
+    let changed = Changed { action: "removed", name, target: None };
+    session.report(&changed, || format!("Removed alias \"{name}\"\n")).await
+}
+
+/// There is no such name, at least not where it could be removed.
+fn unknown(name: &str, session: &Session) -> Failure {
+    let entries = session.config.entries();
+    let elsewhere = entries.iter().find(|entry| entry.path == key(name) && entry.origin.layer != Layer::User);
+    let failure = Failure::not_found(format!("alias {name:?} not found"));
+    let place = elsewhere.and_then(|entry| entry.origin.place.as_ref());
+    match (place, session.config.aliases().similar(name)) {
+        (Some(place), _) => failure.with_hint(format!("it is configured in {place}, which is edited by hand")),
+        (None, Some(similar)) => failure.with_hint(format!("did you mean `{similar}`?")),
+        (None, None) => failure.with_hint("`blob alias list` lists all"),
+    }
+}
+
+async fn list(session: &Session) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Names<'a> {
+        aliases: BTreeMap<&'a str, &'a str>,
+    }
+    #[derive(Serialize)]
+    struct Name<'a> {
+        name: &'a str,
+        r#ref: &'a str,
+    }
+    let aliases = session.config.aliases();
+    let text = match session.options.output {
+        Format::Json => json::document(&Names { aliases: aliases.iter().collect() }),
+        Format::Jsonl => aliases.iter().map(|(name, target)| json::line(&Name { name, r#ref: target })).collect(),
+        Format::Text => text(&aliases.iter().collect::<Vec<_>>()),
+        Format::Table | Format::Plain => {
+            let mut table = Table::new(vec![("NAME", Align::Left), ("REFERENCE", Align::Left)]);
+            for (name, target) in aliases.iter() {
+                table.row(vec![Cell::new(shown(name.as_bytes())), Cell::new(shown(target.as_bytes()))]);
+            }
+            if session.options.output == Format::Table { table.aligned(true) } else { table.tabbed() }
+        }
+    };
+    session.print(text).await
+}
+
+fn text(aliases: &[(&str, &str)]) -> String {
+    if aliases.is_empty() {
+        return "No aliases configured.\n".into();
+    }
+    let width = aliases.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let mut text = format!("Aliases\n{}\n", "-".repeat(50));
+    for (name, target) in aliases {
+        let _ = writeln!(text, "{name:width$}  -> {}", shown(target.as_bytes()));
+    }
+    text
+}

@@ -1,0 +1,228 @@
+//! `blob config`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::args::Format;
+use crate::config::edit::{self, Edit};
+use crate::config::keys::{self, KEYS, Key};
+use crate::config::{self, Config};
+use crate::error::Failure;
+use crate::session::Session;
+use crate::ui::escape::shown;
+
+mod open;
+mod show;
+
+const EXAMPLES: &str = "\
+Examples:
+  blob config show --origin             what is configured, and where
+  blob config set cache.max_size 20G
+  blob config get cache.dir
+  blob config unset output
+  blob config edit                      in $EDITOR; what is wrong is not saved
+
+Flags come before BLOB_* variables, those before the project's file (.blob.yaml or blob.yaml, here or above), that
+before the user's, and that before /etc/blob/config.yaml.";
+
+/// Look at the configuration, and change it.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show what is configured, flags and variables included.
+    Show {
+        /// Say where each value is from.
+        #[arg(long, visible_alias = "show-origin")]
+        origin: bool,
+    },
+    /// Print one value.
+    Get {
+        /// The key, such as cache.max_size.
+        #[arg(value_name = "KEY")]
+        key: String,
+    },
+    /// Set one value in a file; everything else in it stays as it is.
+    Set {
+        /// The key.
+        #[arg(value_name = "KEY")]
+        key: String,
+        /// The value.
+        #[arg(value_name = "VALUE")]
+        value: String,
+        #[command(flatten)]
+        scope: Scope,
+    },
+    /// Take one value out of a file.
+    Unset {
+        /// The key.
+        #[arg(value_name = "KEY")]
+        key: String,
+        #[command(flatten)]
+        scope: Scope,
+    },
+    /// Open a file in an editor ($EDITOR, else $VISUAL); what is wrong is not saved.
+    Edit {
+        #[command(flatten)]
+        scope: Scope,
+    },
+    /// Print where the user's file is.
+    Path {
+        #[command(flatten)]
+        scope: Scope,
+    },
+    /// Check all files.
+    Validate,
+    /// Print the table of keys in Markdown.
+    #[command(hide = true)]
+    Reference,
+}
+
+/// Which file is meant.
+#[derive(Args, Clone, Copy, Debug)]
+struct Scope {
+    /// The file of the project, rather than the user's.
+    #[arg(long)]
+    project: bool,
+}
+
+impl Scope {
+    fn path(self, session: &Session) -> Result<PathBuf, Failure> {
+        let places = &session.config.places;
+        match (self.project, &places.project) {
+            (false, _) => Ok(places.user()?.to_owned()),
+            (true, Some(found)) => Ok(found.clone()),
+            (true, None) => Ok(config::place::PROJECT_NAMES[0].into()),
+        }
+    }
+}
+
+impl ConfigArgs {
+    /// Whether this helps to mend a configuration that is broken.
+    pub(crate) fn is_tolerant(&self) -> bool {
+        matches!(self.action, Action::Show { .. } | Action::Edit { .. } | Action::Path { .. } | Action::Validate)
+    }
+}
+
+pub(crate) async fn run(args: ConfigArgs, session: &Session) -> Result<(), Failure> {
+    match args.action {
+        Action::Show { origin } => show::show(origin, session).await,
+        Action::Get { key } => get(&key, session).await,
+        Action::Set { key, value, scope } => set(&key, &value, scope, session).await,
+        Action::Unset { key, scope } => unset(&key, scope, session).await,
+        Action::Edit { scope } => open::edit(&scope.path(session)?, scope.project, session).await,
+        Action::Path { scope } => path(&scope.path(session)?, session).await,
+        Action::Validate => validate(&session.config, session).await,
+        Action::Reference => session.print(config::reference::markdown()).await,
+    }
+}
+
+/// The key that was typed, taken apart.
+fn key(typed: &str) -> Result<(Vec<String>, &'static Key), Failure> {
+    let path = keys::split(typed);
+    if let Some(key) = keys::find(&path) {
+        return Ok((path, key));
+    }
+    let known = || {
+        let inner = KEYS.iter().map(|key| key.path).filter(|known| known.starts_with(&format!("{typed}.")));
+        inner.collect::<Vec<_>>().join(", ")
+    };
+    let failure = Failure::usage(format!("unknown key {typed:?}"));
+    let near = crate::ui::near::nearest(&keys::join(&path), KEYS.iter().map(|key| key.path));
+    let similar = near.map(str::to_owned).or_else(|| config::similar(path.last()?, ""));
+    Err(match (known(), similar) {
+        (below, _) if !below.is_empty() => failure.with_hint(format!("it holds {below}")),
+        (_, Some(similar)) => failure.with_hint(format!("did you mean `{similar}`?")),
+        _ => failure.with_hint("`blob config show` lists the keys"),
+    })
+}
+
+async fn get(typed: &str, session: &Session) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Got {
+        key: String,
+        value: serde_json::Value,
+        origin: show::Origin,
+    }
+    let (path, key) = key(typed)?;
+    let found = show::effective(session).into_iter().find(|shown| shown.path == path);
+    let Some(found) = found.filter(|found| !found.value.is_null()) else {
+        if key.path.contains('*') {
+            return Err(Failure::not_found(format!("{typed} is not set")));
+        }
+        return session.print("").await;
+    };
+    let got = Got { key: keys::join(&path), value: found.value, origin: found.origin };
+    // One value is what scripts want, however tables look to people.
+    let text = || show::text_of(&got.value) + "\n";
+    let format = if session.options.output.is_json() { session.options.output } else { Format::Text };
+    session.print(crate::ui::record::render(format, &got, text)).await
+}
+
+#[derive(Serialize)]
+struct Changed<'a> {
+    action: &'static str,
+    key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    file: String,
+}
+
+async fn set(typed: &str, value: &str, scope: Scope, session: &Session) -> Result<(), Failure> {
+    let (path, key) = key(typed)?;
+    let file = scope.path(session)?;
+    let edit = Edit::Set(config::typed(key.kind, value));
+    let existed = edit::apply(&file, scope.project, &path, &edit)?;
+    let action = if existed { "updated" } else { "created" };
+    let changed = Changed { action, key: keys::join(&path), value: Some(value), file: file.display().to_string() };
+    let text = || format!("Set {} to {} in {}\n", changed.key, shown(value.as_bytes()), shown(changed.file.as_bytes()));
+    session.report(&changed, text).await
+}
+
+async fn unset(typed: &str, scope: Scope, session: &Session) -> Result<(), Failure> {
+    let (path, _) = key(typed)?;
+    let file = scope.path(session)?;
+    if !edit::apply(&file, scope.project, &path, &Edit::Unset)? {
+        return Err(Failure::not_found(format!("{} is not set in {}", keys::join(&path), file.display())));
+    }
+    let changed = Changed { action: "removed", key: keys::join(&path), value: None, file: file.display().to_string() };
+    session.report(&changed, || format!("Unset {} in {}\n", changed.key, shown(changed.file.as_bytes()))).await
+}
+
+async fn path(path: &Path, session: &Session) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Place {
+        path: String,
+        exists: bool,
+    }
+    let place = Place { path: path.display().to_string(), exists: path.exists() };
+    let text = || format!("{}\n", place.path);
+    session.print(crate::ui::record::render(session.options.output, &place, text)).await
+}
+
+async fn validate(config: &Config, session: &Session) -> Result<(), Failure> {
+    #[derive(Serialize)]
+    struct Valid {
+        valid: bool,
+        files: Vec<String>,
+    }
+    if let Some(problem) = config.problems.first() {
+        return Err(problem.clone());
+    }
+    let places = &config.places;
+    let files = [places.system.as_deref(), places.user().ok(), places.project.as_deref()];
+    let files = files.into_iter().flatten().filter(|path| path.exists());
+    let valid = Valid { valid: true, files: files.map(|path| path.display().to_string()).collect() };
+    let text = || match valid.files.as_slice() {
+        [] => "There is no configuration file.\n".into(),
+        files => files.iter().map(|file| shown(file.as_bytes()) + " is valid\n").collect(),
+    };
+    session.report(&valid, text).await
+}

@@ -1,0 +1,203 @@
+//! `blob doctor`.
+
+use std::fmt::Write as _;
+
+use blob::Location;
+use clap::Args;
+use serde::Serialize;
+
+use crate::args::Format;
+use crate::error::{Failure, Kind};
+use crate::session::Session;
+use crate::ui::escape::shown;
+use crate::ui::json;
+use crate::ui::size::count;
+use crate::ui::table::{Align, Cell, Table};
+
+mod network;
+mod registry;
+
+const EXAMPLES: &str = "\
+Examples:
+  blob doctor                                    this machine: configuration and cache
+  blob doctor ghcr.io                            and the way to a registry
+  blob doctor localhost:5000/team/assets:v1      and what it answers about an archive";
+
+/// Find out what is in the way: configuration, cache, network, log-in, what the registry can do.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct DoctorArgs {
+    /// An archive, or a registry.
+    #[arg(value_name = "REF|HOST")]
+    target: Option<String>,
+}
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Ok,
+    /// It works, and something about it should be known.
+    Warning,
+    Failed,
+    /// Something before it failed, or it does not apply.
+    Skipped,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    status: Status,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+    #[serde(skip)]
+    kind: Kind,
+}
+
+impl Check {
+    fn new(name: &'static str, status: Status, detail: impl Into<String>) -> Self {
+        Self { name, status, detail: detail.into(), hint: None, kind: Kind::General }
+    }
+
+    fn ok(name: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(name, Status::Ok, detail)
+    }
+
+    fn skipped(name: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(name, Status::Skipped, detail)
+    }
+
+    fn warning(name: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(name, Status::Warning, detail)
+    }
+
+    fn failed(name: &'static str, failure: &Failure) -> Self {
+        let hint = failure.hint().map(str::to_owned);
+        Self { hint, kind: failure.kind, ..Self::new(name, Status::Failed, failure.sentence()) }
+    }
+
+    fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    fn is_failed(&self) -> bool {
+        self.status == Status::Failed
+    }
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<&'a str>,
+    healthy: bool,
+    checks: &'a [Check],
+}
+
+pub(crate) async fn run(args: DoctorArgs, session: &Session) -> Result<(), Failure> {
+    let mut checks = vec![configuration(session), cache(session)];
+    if let Some(target) = &args.target {
+        examine(target, session, &mut checks).await?;
+    }
+    let failed: Vec<&Check> = checks.iter().filter(|check| check.is_failed()).collect();
+    let report = Report { target: args.target.as_deref(), healthy: failed.is_empty(), checks: &checks };
+    let text = match session.options.output {
+        Format::Json => json::document(&report),
+        Format::Jsonl => checks.iter().map(json::line).collect(),
+        Format::Text => text(&checks),
+        Format::Table => table(&checks).aligned(true),
+        Format::Plain => table(&checks).tabbed(),
+    };
+    session.print(text).await?;
+    match failed.first() {
+        None => Ok(()),
+        Some(first) => {
+            let message = format!("{} of {} failed", failed.len(), count(checks.len() as u64, "check"));
+            Err(Failure::new(first.kind, message))
+        }
+    }
+}
+
+/// A place is examined with all that it can be asked, a host without repository as far as it goes.
+async fn examine(target: &str, session: &Session, checks: &mut Vec<Check>) -> Result<(), Failure> {
+    let host_alone = !target.contains('/') && !target.starts_with("oci:") && session.location(target).is_err();
+    let location: Location = if host_alone {
+        // The repository stands for none: only the host of it is looked at.
+        let named = format!("{target}/x").parse();
+        named.map_err(|_| Failure::usage(format!("{target:?} is neither a reference nor the name of a registry")))?
+    } else {
+        session.location(target)?
+    };
+    if let Some(reference) = location.reference() {
+        network::examine(reference.host(), session, checks).await;
+    }
+    if host_alone {
+        return Ok(());
+    }
+    if checks.iter().any(|check| check.is_failed() && check.kind == Kind::Network) {
+        checks.push(Check::skipped("archive", "the registry cannot be reached"));
+        return Ok(());
+    }
+    registry::examine(&location, session, checks).await;
+    Ok(())
+}
+
+fn configuration(session: &Session) -> Check {
+    let config = &session.config;
+    if let Some(problem) = config.problems.first() {
+        return Check::failed("configuration", problem);
+    }
+    let places = &config.places;
+    let files = [places.system.as_deref(), places.user().ok(), places.project.as_deref()];
+    let read = files.into_iter().flatten().filter(|path| path.exists());
+    let read: Vec<String> = read.map(|path| path.display().to_string()).collect();
+    Check::ok("configuration", if read.is_empty() { "no file, all defaults".into() } else { read.join(", ") })
+}
+
+fn cache(session: &Session) -> Check {
+    use blob::cache::{CacheDir, CacheOptions};
+
+    use crate::cache_place::CachePlace;
+    if session.options.no_cache {
+        return Check::skipped("cache", "it is not used");
+    }
+    let Some(place) = CachePlace::find(&session.options) else {
+        return Check::warning("cache", "neither XDG_CACHE_HOME nor HOME says where it is")
+            .with_hint("pass --cache-dir");
+    };
+    let dir = place.dir.display().to_string();
+    match CacheDir::open(&place.dir, CacheOptions::default()) {
+        Ok(_) => Check::ok("cache", dir),
+        Err(source) => Check::failed("cache", &blob::Error::Cache { dir: place.dir, source }.into()),
+    }
+}
+
+fn table(checks: &[Check]) -> Table {
+    let mut table = Table::new(vec![("CHECK", Align::Left), ("STATUS", Align::Left), ("DETAIL", Align::Left)]);
+    for check in checks {
+        let detail = shown(check.detail.as_bytes());
+        table.row([check.name.to_owned(), word(check.status).to_owned(), detail].map(Cell::new).into());
+    }
+    table
+}
+
+fn word(status: Status) -> &'static str {
+    match status {
+        Status::Ok => "ok",
+        Status::Warning => "warning",
+        Status::Failed => "failed",
+        Status::Skipped => "skipped",
+    }
+}
+
+fn text(checks: &[Check]) -> String {
+    let mut text = String::new();
+    for check in checks {
+        let _ = writeln!(text, "{:<14} {:<8} {}", check.name, word(check.status), shown(check.detail.as_bytes()));
+        if let Some(hint) = &check.hint {
+            let _ = writeln!(text, "{:<23} hint: {}", "", shown(hint.as_bytes()));
+        }
+    }
+    text
+}

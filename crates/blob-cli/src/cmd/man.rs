@@ -1,0 +1,66 @@
+//! `blob man`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Command, CommandFactory as _};
+use clap_mangen::Man;
+use serde::Serialize;
+
+use crate::args::Cli;
+use crate::error::Failure;
+use crate::session::Session;
+use crate::ui::escape::shown;
+use crate::ui::size::count;
+
+const EXAMPLES: &str = "\
+Examples:
+  blob man | man -l -
+  blob man ~/.local/share/man/man1     a page for each command";
+
+/// Write manual pages: the main one to standard output, or all to a directory.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ManArgs {
+    /// Where to write a page for each command; made if it does not exist.
+    #[arg(value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Written {
+    directory: String,
+    pages: u64,
+}
+
+pub(crate) async fn run(args: ManArgs, session: &Session) -> Result<(), Failure> {
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    let Some(dir) = args.dir else {
+        let page = page(command).map_err(|error| Failure::io("making the manual page", &error))?;
+        return session.print(page).await;
+    };
+    let failed = |error: &std::io::Error| Failure::io(format!("writing manual pages to {}", dir.display()), error);
+    std::fs::create_dir_all(&dir).map_err(|error| failed(&error))?;
+    let written = write_all(&command, "blob", &dir).map_err(|error| failed(&error))?;
+    let written = Written { directory: dir.display().to_string(), pages: written };
+    let text = || format!("Wrote {} to {}\n", count(written.pages, "page"), shown(written.directory.as_bytes()));
+    session.report(&written, text).await
+}
+
+/// The page of a command.
+fn page(command: Command) -> std::io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    let source = concat!("blob ", env!("CARGO_PKG_VERSION"));
+    Man::new(command).manual("blob manual").source(source).render(&mut page)?;
+    Ok(page)
+}
+
+/// Writes the page of `command`, which is called `name`, and those of the commands below it.
+fn write_all(command: &Command, name: &str, dir: &Path) -> std::io::Result<u64> {
+    std::fs::write(dir.join(format!("{name}.1")), page(command.clone())?)?;
+    let mut written = 1;
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+        written += write_all(below, &format!("{name}-{}", below.get_name()), dir)?;
+    }
+    Ok(written)
+}

@@ -1,0 +1,178 @@
+//! One configuration file, read strictly.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use yaml_serde::Value;
+
+use super::keys::{self, KEYS};
+use super::registry;
+use super::settings::Settings;
+use crate::alias;
+use crate::error::Failure;
+use crate::ui::near;
+
+/// The most that a file may hold: far more than anybody writes by hand.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// What is in a file: as settings, and as the tree of its canonical keys.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Content {
+    pub(crate) settings: Settings,
+    pub(crate) tree: Value,
+}
+
+/// Reads a file; `None` if there is none.
+///
+/// # Errors
+/// The file cannot be read, or says something that cannot be meant.
+pub(crate) fn read(path: &Path) -> Result<Option<String>, Failure> {
+    let action = || format!("reading the configuration {}", path.display());
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::configuration(action(), &error.to_string())),
+    };
+    let mut text = String::new();
+    let read = file.take(MAX_BYTES + 1).read_to_string(&mut text);
+    read.map_err(|error| Failure::configuration(action(), &error.to_string()))?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(Failure::configuration(action(), "it is larger than 1 MiB"));
+    }
+    Ok(Some(text))
+}
+
+/// Takes the text of the file at `path` apart.
+///
+/// # Errors
+/// It is not YAML, a key is unknown or there twice, or a value is not what its key needs. The line and column are named.
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Content, Failure> {
+    let refused = |error: &yaml_serde::Error| refusal(path, error);
+    // As a tree first, in which a key that is there twice is noticed at every level.
+    yaml_serde::from_str::<Value>(text).map_err(|error| refused(&error))?;
+    let settings: Option<Settings> = yaml_serde::from_str(text).map_err(|error| refused(&error))?;
+    let settings = settings.unwrap_or_default();
+    check(&settings).map_err(|problem| {
+        Failure::configuration(format!("the configuration {} is wrong", path.display()), &problem)
+    })?;
+    let tree = yaml_serde::to_value(&settings).expect("settings are strings, numbers and maps");
+    Ok(Content { settings, tree })
+}
+
+/// What types alone cannot say.
+pub(crate) fn check(settings: &Settings) -> Result<(), String> {
+    for (name, target) in settings.aliases.iter().flatten() {
+        alias::check(name, target).map_err(|problem| format!("aliases.{name}: {problem}"))?;
+    }
+    for (host, registry) in settings.registries.iter().flatten() {
+        let checked = registry::check_host(host).and_then(|()| registry.options().map(drop));
+        checked.map_err(|problem| format!("registries.{host}: {problem}"))?;
+    }
+    if settings.timeout.is_some_and(|timeout| timeout.0.is_zero() || timeout.seconds() > 86_400) {
+        return Err("timeout: expected between 1 second and a day".into());
+    }
+    if settings.retries.is_some_and(|retries| retries > 1000) {
+        return Err("retries: expected at most 1000".into());
+    }
+    Ok(())
+}
+
+/// What the parser found wrong, in our words.
+fn refusal(path: &Path, error: &yaml_serde::Error) -> Failure {
+    let place = match error.location() {
+        Some(at) => format!("{}:{}:{}", path.display(), at.line(), at.column()),
+        None => path.display().to_string(),
+    };
+    let text = error.to_string();
+    // The place is in front already.
+    let problem = text.rsplit_once(" at line ").map_or(text.as_str(), |(problem, _)| problem);
+    let unknown = unknown_key(problem);
+    let problem = unknown.as_ref().map_or_else(|| problem.to_owned(), |(key, _)| format!("unknown key `{key}`"));
+    let failure = Failure::configuration(format!("the configuration {place} is wrong"), &problem);
+    let known = || "`blob config show` lists the keys".to_owned();
+    let similar =
+        unknown.map(|(key, outer)| similar(&key, &outer).map_or_else(known, |near| format!("did you mean `{near}`?")));
+    match similar {
+        Some(hint) => failure.with_hint(hint),
+        None => failure.with_hint("`blob config edit` opens it in an editor"),
+    }
+}
+
+/// The unknown key that a problem is about, and the path of what it is in.
+fn unknown_key(problem: &str) -> Option<(String, String)> {
+    let (before, rest) = problem.split_once("unknown field `")?;
+    let (key, _) = rest.split_once('`')?;
+    let outer = before.trim_end_matches(": ").to_owned();
+    Some((key.to_owned(), outer))
+}
+
+/// The known key at the same level that is most like `key`, else one of that name elsewhere.
+pub(crate) fn similar(key: &str, outer: &str) -> Option<String> {
+    let prefix = match outer {
+        "" => String::new(),
+        _ if outer.starts_with("registries.") => "registries.*.".into(),
+        _ => format!("{outer}."),
+    };
+    let level = KEYS
+        .iter()
+        .filter_map(|known| known.path.strip_prefix(prefix.as_str()))
+        .filter_map(|rest| rest.split('.').next());
+    if let Some(found) = near::nearest(key, level) {
+        return Some(found.to_owned());
+    }
+    let plain = key.replace('-', "_");
+    let last = |known: &&keys::Key| known.path.rsplit('.').next() == Some(&plain);
+    KEYS.iter().find(last).map(|known| known.path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        let failure = parse(Path::new("c.yaml"), text).unwrap_err();
+        assert_eq!(failure.kind.exit_code(), 2);
+        failure.text()
+    }
+
+    #[test]
+    fn files_of_the_go_program_are_understood() {
+        let text = "output: json\nno-color: true\nplain-http: true\ncompression: none\nverbose: 1\nquiet: false\n\
+                    cache:\n  enabled: true\n  dir: ./c\n  ref_ttl: 5m\n  max_size: 5GB\n  indexes:\n    enabled: false\n\
+                    aliases:\n  foo: ghcr.io/acme/foo\n  v1.2: ghcr.io/acme/bar:stable\n";
+        let read = parse(Path::new("c.yaml"), text).unwrap().settings;
+        assert_eq!((read.no_color, read.plain_http), (Some(true), Some(true)));
+        assert_eq!(read.cache().max_size.unwrap().0, 5 << 30);
+        assert_eq!(read.aliases.unwrap().len(), 2);
+        assert_eq!(parse(Path::new("c.yaml"), "").unwrap().settings, Settings::default());
+        assert_eq!(parse(Path::new("c.yaml"), "# nothing\n").unwrap().settings, Settings::default());
+        assert!(parse(Path::new("c.yaml"), "cache:\naliases:\n").is_ok());
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_named_with_its_place() {
+        for (text, wanted) in [
+            ("outptu: json\n", "c.yaml:1:1 is wrong: unknown key `outptu`\nhint: did you mean `output`?"),
+            ("cache:\n  max_sise: 5G\n", "c.yaml:2:3 is wrong: unknown key `max_sise`\nhint: did you mean `max_size`?"),
+            ("ref_ttl: 5m\n", "unknown key `ref_ttl`\nhint: did you mean `cache.ref_ttl`?"),
+            ("zzz: 1\n", "hint: `blob config show` lists the keys"),
+            ("output: xml\n", "c.yaml:1:9 is wrong: output: unknown variant `xml`"),
+            ("output: json\noutput: text\n", "duplicate entry"),
+            ("cache:\n  dir: a\n  dir: b\n", "duplicate entry"),
+            ("aliases:\n  a: h/r\n  a: h/s\n", "duplicate entry"),
+            ("cache: [1]\n", "c.yaml:1:8 is wrong: cache: invalid type"),
+            ("cache:\n  max_size: lots\n", "c.yaml:2:13 is wrong"),
+            ("output: 'json\n", "c.yaml:"),
+            ("\toutput: json\n", "c.yaml:1:1 is wrong"),
+            ("aliases:\n  oci: h/r\n", "aliases.oci: "),
+            ("timeout: 0\n", "timeout: expected between 1 second and a day"),
+            ("retries: 1001\n", "retries: expected at most 1000"),
+            ("- a\n", "c.yaml:1:1 is wrong"),
+            ("--- 1\n--- 2\n", "more than one document"),
+        ] {
+            let said = refused(text);
+            assert!(said.contains(wanted), "{text:?}: {said}");
+        }
+    }
+}
