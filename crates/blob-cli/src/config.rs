@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use blob::policy::file::{PolicyContext, PolicyRule};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use yaml_serde::Value;
@@ -11,6 +12,7 @@ use crate::alias::Aliases;
 use crate::args::Global;
 use crate::cache_flags::{CacheFlags, KINDS, LayerMax};
 use crate::error::Failure;
+use crate::trust::Rules;
 
 pub(crate) mod edit;
 mod file;
@@ -50,6 +52,8 @@ pub(crate) struct Config {
     /// What all of it amounts to.
     pub(crate) settings: Settings,
     entries: Vec<Entry>,
+    /// What archives must meet, and the directories that paths in it are relative to. No file takes away what another asks.
+    policies: Vec<(PathBuf, Vec<PolicyRule>)>,
     /// Why files could not be used; the settings are those of the others.
     pub(crate) problems: Vec<Failure>,
 }
@@ -63,7 +67,11 @@ impl Config {
         let files = places.system.map(|path| (Layer::System, path, false)).into_iter().chain(user);
         for (layer, path, named) in files.chain(places.project.map(|path| (Layer::Project, path, false))) {
             match layer_of(layer, &path, named) {
-                Ok(entries) => config.add(entries),
+                Ok((entries, policies)) => {
+                    config.add(entries);
+                    let dir = path.parent().unwrap_or(Path::new("")).to_path_buf();
+                    config.policies.extend(policies.map(|rules| (dir, rules)));
+                }
                 Err(problem) => config.problems.push(problem),
             }
         }
@@ -81,6 +89,8 @@ impl Config {
             match self.entries.iter_mut().find(|known| known.path == entry.path) {
                 // A project that is worked on cannot make a name of its user's mean something else.
                 Some(known) if is_alias(&entry.path) && known.origin.layer != Layer::System => {}
+                // All of them count.
+                Some(_) if entry.path == ["policies"] => self.entries.push(entry),
                 Some(known) => *known = entry,
                 None => self.entries.push(entry),
             }
@@ -98,6 +108,15 @@ impl Config {
     /// The aliases.
     pub(crate) fn aliases(&self) -> Aliases {
         Aliases::new(self.settings.aliases.clone().unwrap_or_default())
+    }
+
+    /// What archives must meet.
+    pub(crate) fn rules(&self) -> Vec<Rules> {
+        let rules = |(dir, rules): &(PathBuf, Vec<PolicyRule>)| Rules {
+            rules: rules.clone(),
+            context: PolicyContext::within(dir),
+        };
+        self.policies.iter().map(rules).collect()
     }
 
     /// Fills in what nobody typed.
@@ -160,15 +179,15 @@ fn is_alias(path: &[String]) -> bool {
     path.first().is_some_and(|first| first == "aliases")
 }
 
-/// The values of a file.
-fn layer_of(layer: Layer, path: &Path, named: bool) -> Result<Vec<Entry>, Failure> {
+/// The values of a file, and its policies.
+fn layer_of(layer: Layer, path: &Path, named: bool) -> Result<(Vec<Entry>, Option<Vec<PolicyRule>>), Failure> {
     let Some(text) = read(path)? else {
         if named {
             let message = format!("reading the configuration {}", path.display());
             let failure = Failure::configuration(message, "there is no such file");
             return Err(failure.with_hint("`blob config edit` makes it"));
         }
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     };
     let content = parse(path, &text)?;
     if layer == Layer::Project {
@@ -176,7 +195,8 @@ fn layer_of(layer: Layer, path: &Path, named: bool) -> Result<Vec<Entry>, Failur
     }
     let origin = Origin { layer, place: Some(path.display().to_string()) };
     let values = leaves(&content.tree).into_iter();
-    Ok(values.map(|(path, value)| Entry { path, value, origin: origin.clone() }).collect())
+    let entries = values.map(|(path, value)| Entry { path, value, origin: origin.clone() }).collect();
+    Ok((entries, content.settings.policies))
 }
 
 /// A project's file comes with the project, from whoever wrote it: it cannot lower what protects its user.
@@ -220,7 +240,7 @@ pub(crate) fn typed(kind: Kind, text: &str) -> Value {
         Kind::Bool => Value::Bool(!falsey.contains(&text.to_ascii_lowercase().as_str())),
         Kind::Number => text.trim().parse::<u64>().map_or_else(|_| text.into(), Value::from),
         Kind::List => Value::Sequence(text.split(',').map(|item| item.trim().into()).collect()),
-        Kind::Text | Kind::Size | Kind::Time | Kind::Word(_) => text.into(),
+        Kind::Text | Kind::Size | Kind::Time | Kind::Rules | Kind::Word(_) => text.into(),
     }
 }
 

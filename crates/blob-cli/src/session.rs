@@ -14,7 +14,7 @@ use crate::args::{Caching, Global};
 use crate::cache_place::CachePlace;
 use crate::config::Config;
 use crate::error::Failure;
-use crate::trust::{Rules, TrustArgs, WantedArgs, policy_set};
+use crate::trust::{TrustArgs, WantedArgs, policy_set};
 use crate::ui::output;
 use crate::ui::progress::Meter;
 use crate::ui::record;
@@ -122,7 +122,7 @@ impl Session {
     pub(crate) fn trusting(&self, locations: &[&Location], wanted: &WantedArgs) -> Result<Client, Failure> {
         let mut rules = wanted.rules()?;
         if !wanted.no_default_policy {
-            rules.extend(self.configured_rules()?);
+            rules.extend(self.config.rules());
         }
         let mut builder = self.builder_for(locations)?;
         if !rules.is_empty() {
@@ -137,17 +137,11 @@ impl Session {
 
     /// As [`trusting`](Self::trusting), for commands that open archives.
     pub(crate) fn reading(&self, locations: &[&Location], trust: &TrustArgs) -> Result<Client, Failure> {
-        if trust.verify && trust.wanted.is_empty() && self.configured_rules()?.is_empty() {
+        if trust.verify && trust.wanted.is_empty() && self.config.rules().is_empty() {
             let hint = "name the signer with --repo, --key, or --certificate-identity and its issuer, or pass --policy";
             return Err(Failure::usage("--verify without a policy: there is nothing to verify by").with_hint(hint));
         }
         self.trusting(locations, &trust.wanted)
-    }
-
-    /// The rules of the configuration.
-    #[allow(clippy::unused_self, clippy::unnecessary_wraps)] // the configuration comes with the session
-    fn configured_rules(&self) -> Result<Vec<Rules>, Failure> {
-        Ok(Vec::new())
     }
 
     /// The password that was given, on standard input or in the environment.

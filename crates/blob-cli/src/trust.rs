@@ -271,6 +271,7 @@ pub(crate) fn policy_set(all: &[Rules], locations: &[&Location]) -> Result<Polic
 }
 
 /// A policy that cannot be used is a mistake of whoever wrote it, and stops the command.
+#[allow(clippy::needless_pass_by_value)] // so that it is given to `map_err` as it is
 pub(crate) fn refused(error: PolicyFileError) -> Failure {
     Failure::from_chain(&error)
 }

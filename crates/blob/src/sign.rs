@@ -98,8 +98,7 @@ impl Client {
     }
 
     async fn fresh_manifest(&self, location: &Location) -> Result<(Arc<dyn Registry>, Repository, Manifest), Error> {
-        let mut pull = PullOptions::default();
-        pull.skip_cache = true;
+        let pull = PullOptions { skip_cache: true, ..PullOptions::default() };
         self.manifest_with(location, &pull).await
     }
 
@@ -170,7 +169,7 @@ impl Client {
         let wanted = statement.map(Statement::to_bytes);
         let same = claims.verified.iter().find(|claim| {
             let said = claim.verified().statement();
-            said.map(|said| said.bytes()) == wanted.as_ref()
+            said.map(blob_policy::sigstore::Statement::bytes) == wanted.as_ref()
         });
         Ok(same.map(|claim| *claim.referrer()))
     }

@@ -48,8 +48,7 @@ impl Client {
     /// # Errors
     /// [`Error::NotVerified`] when no policy is for the location; [`Error::Registry`] when the manifest cannot be had.
     pub async fn verify(&self, location: &Location, options: &VerifyOptions) -> Result<Verification, Error> {
-        let mut pull = PullOptions::default();
-        pull.skip_cache = true;
+        let mut pull = PullOptions { skip_cache: true, ..PullOptions::default() };
         pull.policy.clone_from(&options.policy);
         let policies = self.policies_for(location, &pull);
         if policies.is_empty() {

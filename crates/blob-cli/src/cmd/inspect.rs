@@ -10,7 +10,7 @@ use blob::{ARTIFACT_TYPE, CREATED, Inspection};
 use clap::Args;
 use serde::Serialize;
 
-use self::signers::Signer;
+use self::signers::Signed;
 use crate::args::Caching;
 use crate::error::Failure;
 use crate::session::{Session, note_verification};
@@ -70,7 +70,7 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     attestations: Option<Vec<Referrer>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    signers: Option<Vec<Signer>>,
+    signers: Option<Vec<Signed>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     referrers: Option<Vec<Referrer>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -125,7 +125,7 @@ fn report(
     reference: String,
     inspected: &Inspection,
     referrers: Option<Vec<Descriptor>>,
-    signers: Option<Vec<Signer>>,
+    signers: Option<Vec<Signed>>,
 ) -> Report {
     let manifest = inspected.manifest();
     let blob = |descriptor: &Descriptor| Blob { digest: descriptor.digest.to_string(), size: descriptor.size };

@@ -38,7 +38,7 @@ pub(crate) struct PolicyArgs {
 #[derive(Debug, Subcommand)]
 enum PolicyCommand {
     Check(CheckArgs),
-    Test(TestArgs),
+    Test(Box<TestArgs>),
 }
 
 /// Read policy files and everything that they name.
@@ -89,7 +89,7 @@ struct CheckReport {
 pub(crate) async fn run(args: PolicyArgs, session: &Session) -> Result<(), Failure> {
     match args.command {
         PolicyCommand::Check(args) => check(args, session).await,
-        PolicyCommand::Test(args) => test(args, session).await,
+        PolicyCommand::Test(args) => test(*args, session).await,
     }
 }
 
@@ -115,8 +115,9 @@ async fn check(args: CheckArgs, session: &Session) -> Result<(), Failure> {
     let report = CheckReport { files };
     let text = || {
         let lines = report.files.iter().map(|file| {
-            let names: String = file.policies.iter().map(|name| format!("  {name}\n")).collect();
-            format!("{}: ok\n{names}", file.file)
+            let mut text = format!("{}: ok\n", file.file);
+            file.policies.iter().for_each(|name| text.extend(["  ", name, "\n"]));
+            text
         });
         lines.collect()
     };

@@ -10,6 +10,8 @@ pub(crate) enum Kind {
     Time,
     /// Texts, typed with commas between them.
     List,
+    /// Rules, which only a file can hold.
+    Rules,
     /// A word of a few.
     Word(&'static [&'static str]),
 }
@@ -194,6 +196,13 @@ pub(crate) const KEYS: &[Key] = &[
         "Let addresses of private networks issue tokens. They see credentials.",
     ),
     Key::new("aliases.*", Kind::Text, "", "What a name stands for: see [aliases](cli.md#aliases).").in_projects(),
+    Key::new(
+        "policies",
+        Kind::Rules,
+        "",
+        "What archives must meet, as in [policy files](trust.md). Those of all files count; a project adds to its user's.",
+    )
+    .in_projects(),
 ];
 
 /// The key of the value at `path`.

@@ -34,6 +34,7 @@ pub(crate) fn kind(kind: Kind) -> String {
         Kind::Size => "size".into(),
         Kind::Time => "time".into(),
         Kind::List => "list".into(),
+        Kind::Rules => "rules".into(),
         Kind::Word(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
     }
 }

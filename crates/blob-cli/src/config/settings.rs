@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::path::PathBuf;
 
+use blob::policy::file::PolicyRule;
 use serde::{Deserialize, Serialize};
 
 use super::registry::RegistrySettings;
@@ -49,6 +50,9 @@ pub(crate) struct Settings {
     pub(crate) registries: Option<BTreeMap<String, RegistrySettings>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) aliases: Option<BTreeMap<String, String>>,
+    /// As in policy files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) policies: Option<Vec<PolicyRule>>,
 }
 
 /// How files are stored.

@@ -67,9 +67,16 @@ Commands:
                      disk
   login              Log in to a registry, and keep the login for other commands
   logout             Forget the login for a registry
+  alias              Give repositories short names
+  config             Look at the configuration, and change it
+  doctor             Find out what is in the way: configuration, cache, network, log-in, what the
+                     registry can do
   serve              Serve a registry over HTTP, from a directory or from memory, until it is
                      interrupted
-  version            Print the version
+  completion         Print what a shell needs to complete commands, options and aliases [alias:
+                     completions]
+  man                Write manual pages: the main one to standard output, or all to a directory
+  version            Print the version, and what was built
   help               Print this message or the help of the given subcommand(s)
 
 Options:
@@ -80,6 +87,12 @@ Options:
           Print version
 
 Global options:
+      --config <FILE>
+          The user's configuration file [default: $XDG_CONFIG_HOME/blob/config.yaml, else
+          ~/.config/blob/config.yaml]
+          
+          [env: BLOB_CONFIG]
+
   -o, --output <FORMAT>
           How results are written
 
@@ -93,8 +106,26 @@ Global options:
           [env: BLOB_OUTPUT=]
           [default: text]
 
+      --format <TEMPLATE>
+          Write results by a template as of docker and oras, such as '{{.digest}}', over what -o
+          json has
+          
+          [env: BLOB_FORMAT=]
+
   -v, --verbose...
-          Tell more on standard error: -v what happens, -vv every request, -vvv everything
+          Tell more on standard error: -v what happens, -vv every request, -vvv everything [env:
+          BLOB_VERBOSE=]
+
+      --log-format <FORMAT>
+          How the log of -v and --trace-file is written: text or json
+          
+          [env: BLOB_LOG_FORMAT=]
+          [default: text]
+
+      --trace-file <FILE>
+          Write a log of every request to this file, whatever -v says
+          
+          [env: BLOB_TRACE_FILE]
 
   -q, --quiet
           Leave out what is said besides data; push prints the digest reference alone
@@ -113,7 +144,7 @@ Global options:
           [env: BLOB_NO_COLOR=]
 
       --progress <WHEN>
-          When to show progress on standard error [possible values: auto, always, never]
+          When to show progress on standard error [possible values: auto, always, never, json]
           
           [env: BLOB_PROGRESS=]
           [default: auto]
@@ -123,8 +154,8 @@ Global options:
           
           [env: BLOB_PLAIN_HTTP=]
 
-      --timeout <SECONDS>
-          Give up when no byte has moved for this many seconds [default: 30]
+      --timeout <TIME>
+          Give up when no byte has moved for this long: seconds, or 90s, 5m [default: 30]
           
           [env: BLOB_TIMEOUT=]
 
@@ -246,12 +277,12 @@ fn wrong_words() {
         assert!(stderr(&failed).contains(hint), "{line}: {}", stderr(&failed));
     }
     place.run("push").code(2).stdout_eq("").stderr_eq(str![[r#"
-error: accepts 2 arg(s), received 0; the following required arguments were not provided: <REF> <DIR>
+error: accepts 2 arg(s), received 0: missing <REF> <DIR>
 hint: usage: blob push <REF> <DIR>
 
 "#]]);
     place.run("tag x").code(2).stderr_eq(str![[r#"
-error: requires at least 2 arg(s), only received 1; the following required arguments were not provided: <TAG|REF>...
+error: requires at least 2 arg(s), only received 1: missing <TAG|REF>...
 hint: usage: blob tag <SRC> <TAG|REF>...
 
 "#]]);

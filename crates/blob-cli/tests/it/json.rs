@@ -74,6 +74,7 @@ fn documents() {
   },
   "signatures": [],
   "attestations": [],
+  "signers": [],
   "referrers": [],
   "annotations": {
     "org.opencontainers.image.created": "2023-11-14T22:13:20Z"

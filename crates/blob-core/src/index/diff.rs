@@ -190,7 +190,7 @@ mod tests {
             ("a=f:1 c=f:3", "b=f:2 c=f:4", false, "-a +b c:c"),
             ("a=f:1", "a=l:x", false, "a:kc"),
             ("a=l:x", "a=l:y", false, "a:c"),
-            ("a=f:1", "a=f:1x", false, "a:c"),
+            ("a=f:1", "a=f:1x", false, "a:cm"),
             ("d=d:448", "d=d:493", false, ""),
             ("d=d:448", "d=d:493", true, "d:m"),
             ("d=d:448", "d/x=f:1", false, "+d/x"),

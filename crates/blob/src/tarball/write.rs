@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn records_count_themselves() {
         for (value, expected) in
-            [("x", "10 path=x"), ("xx", "11 path=xx"), ("", "8 path="), ("yyyyyyyyy", "18 path=yyyyyyyyy")]
+            [("x", "9 path=x"), ("xx", "11 path=xx"), ("", "8 path="), ("yyyyyyyyy", "18 path=yyyyyyyyy")]
         {
             let mut records = Vec::new();
             record(&mut records, "path", value.as_bytes());

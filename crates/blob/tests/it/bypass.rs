@@ -182,6 +182,7 @@ pub(crate) fn chain(error: &Error) -> String {
     text
 }
 
+#[allow(clippy::needless_pass_by_value)] // it is made where it is given
 fn statement(subject: &Digest, kind: &str, predicate: Value) -> Vec<u8> {
     let about = json!([{"digest": {subject.algorithm().name(): subject.hex()}}]);
     let statement = json!({"_type": "https://in-toto.io/Statement/v1", "subject": about, "predicateType": kind, "predicate": predicate});
@@ -392,7 +393,7 @@ refused! {
     }, "over the limit";
     a_hundred_thousand_referrers: KEY, |b| {
         let one = b.sign().await;
-        *b.hostile.referrers.lock().unwrap() = Referrers::Many(one, 100_000);
+        *b.hostile.referrers.lock().unwrap() = Referrers::Many(Box::new(one), 100_000);
     }, "more than 256 referrers";
     pages_without_end: KEY, |b| { *b.hostile.referrers.lock().unwrap() = Referrers::Endless; }, "page";
     a_gigabyte_for_a_bundle: KEY, |b| {

@@ -21,7 +21,7 @@ pub(crate) enum Referrers {
     /// These, whatever was asked.
     These(Vec<Descriptor>),
     /// So many of one, on pages of a thousand.
-    Many(Descriptor, usize),
+    Many(Box<Descriptor>, usize),
     /// A page after every page.
     Endless,
     /// An error.
@@ -127,7 +127,7 @@ impl Registry for Hostile {
             Referrers::These(items) => Page::new(items, None),
             Referrers::Many(one, count) => {
                 let end = (at + 1000).min(count);
-                Page::new(vec![one; end - at], (end < count).then(|| end.to_string()))
+                Page::new(vec![*one; end - at], (end < count).then(|| end.to_string()))
             }
             Referrers::Endless => Page::new(Vec::new(), Some((at + 1).to_string())),
             Referrers::Fail(code) => return Err(RegistryError::code("listing referrers", code)),

@@ -12,7 +12,7 @@ use crate::trust::{WantedArgs, read_root};
 
 /// One bundle.
 #[derive(Serialize)]
-pub(super) struct Signer {
+pub(super) struct Signed {
     /// The manifest that carries it.
     referrer: String,
     verified: bool,
@@ -28,7 +28,7 @@ pub(super) struct Signer {
     reason: Option<String>,
 }
 
-impl Signer {
+impl Signed {
     pub(super) fn sentence(&self) -> String {
         let (Some(signer), true) = (&self.signer, self.verified) else {
             let reason = self.reason.as_deref().unwrap_or("unknown");
@@ -52,7 +52,7 @@ pub(super) async fn signers(
     inspected: &Inspection,
     wanted: &WantedArgs,
     location: &Location,
-) -> Result<Vec<Signer>, Failure> {
+) -> Result<Vec<Signed>, Failure> {
     let root = match &wanted.trusted_root {
         Some(path) => read_root(path)?,
         None => TrustRoot::production().map_err(|error| Failure::from_chain(&error))?,
@@ -60,7 +60,7 @@ pub(super) async fn signers(
     let mut trusts = vec![Trust::Certificates(root)];
     let keys: Result<Vec<_>, Failure> = wanted.key.iter().map(|path| key(path)).collect();
     trusts.extend(KeyRing::new(keys?).map(|ring| Trust::UnloggedKeys(Arc::new(ring))));
-    let mut found: BTreeMap<String, Signer> = BTreeMap::new();
+    let mut found: BTreeMap<String, Signed> = BTreeMap::new();
     for trust in &trusts {
         let claims = inspected.claims(trust).await.map_err(|error| Failure::at(error, location))?;
         add(&mut found, &claims);
@@ -76,10 +76,10 @@ fn key(path: &std::path::Path) -> Result<TrustedKey, Failure> {
 }
 
 /// What verified with one kind of trust counts, whatever others say.
-fn add(found: &mut BTreeMap<String, Signer>, claims: &Claims) {
+fn add(found: &mut BTreeMap<String, Signed>, claims: &Claims) {
     for claim in &claims.verified {
         let verified = claim.verified();
-        let signer = Signer {
+        let signer = Signed {
             referrer: claim.referrer().to_string(),
             verified: true,
             signer: Some(claim.signer().to_string()),
@@ -91,7 +91,7 @@ fn add(found: &mut BTreeMap<String, Signer>, claims: &Claims) {
     }
     for refused in &claims.refused {
         let (referrer, reason) = refused.split_once(": ").unwrap_or(("", refused));
-        found.entry(referrer.to_owned()).or_insert_with(|| Signer {
+        found.entry(referrer.to_owned()).or_insert_with(|| Signed {
             referrer: referrer.to_owned(),
             verified: false,
             signer: None,

@@ -280,7 +280,7 @@ fn decoy(users: &HashMap<String, String>) -> String {
         *counts.entry(cost).or_default() += 1;
     }
     let cost = counts.into_iter().max_by_key(|(cost, count)| (*count, *cost)).map_or("10", |(cost, _)| cost);
-    format!("$2y${cost}$......................AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+    format!("$2y${cost}$......................AAAAAAAAAAAAAAAAAAAAAAAAAAAAAA.")
 }
 
 #[cfg(test)]
