@@ -79,6 +79,11 @@ impl Client {
         let failed = |source| Error::Registry { action: format!("copying {from} to {to}"), source };
         let source = self.registry(from).await?;
         let source = Place::new(source.0, source.1);
+        // Before a layout is made for what may not be let in.
+        if !self.policies_for(from, &PullOptions::default()).is_empty() || self.requires_verification() {
+            let admitted = self.fetch_with(from, &PullOptions { skip_cache: true, ..PullOptions::default() }).await?;
+            target = (*admitted.manifest.digest()).into();
+        }
         let destination = self.destination(to, options.dry_run).await?;
         let mut copied = Copied { report: None, tags: Vec::new(), kept_tags: Vec::new() };
         for tag in to.tag().iter().chain(&options.tags) {
@@ -90,10 +95,6 @@ impl Client {
         }
         if copied.tags.is_empty() && !copied.kept_tags.is_empty() {
             return Ok(copied);
-        }
-        if !self.policies_for(from, &PullOptions::default()).is_empty() || self.requires_verification() {
-            let admitted = self.fetch_with(from, &PullOptions { skip_cache: true, ..PullOptions::default() }).await?;
-            target = (*admitted.manifest.digest()).into();
         }
         let mut how = blob_registry::CopyOptions::default();
         how.tags.clone_from(&copied.tags);

@@ -87,6 +87,45 @@ fn push_sign_verify_pull() {
 }
 
 #[test]
+fn policies_of_the_configuration_count_for_every_command() {
+    let place = place();
+    let config = place.path("home/.config/blob");
+    fs::create_dir_all(&config).unwrap();
+    fs::copy(place.path("k.pub"), config.join("team.pub")).unwrap();
+    let rule = "policies:\n  - match: /team/project\n    policy:\n      signature:\n        key:\n          path: team.pub\n          transparency_log: none\n";
+    fs::write(config.join("config.yaml"), rule).unwrap();
+    // A project's own file cannot take away what its user asks for.
+    fs::write(place.path(".blob.yaml"), "policies: []\n").unwrap();
+    let more = [
+        "export HOST/team/project:v1 out.tar",
+        "find HOST/team/project:v1",
+        "du HOST/team/project:v1",
+        "stat HOST/team/project:v1 README.md",
+        "check HOST/team/project:v1",
+        "diff HOST/team/project:v1 project",
+        "copy HOST/team/project:v1 oci:copied:v1",
+    ];
+    let reads: Vec<&str> = READS.into_iter().chain(more).collect();
+    for read in &reads {
+        let refused = run(&place, read).code(6);
+        assert!(stderr(&refused).contains("no signature found"), "{read}: {}", stderr(&refused));
+        assert_eq!(stdout(&refused), "", "{read}");
+    }
+    assert!(!place.path("out").exists() && !place.path("out.tar").exists() && !place.path("copied").exists());
+    run(&place, "ls --no-default-policy HOST/team/project:v1").success();
+    run(&place, "push -q HOST/other/project:v1 project").success();
+    run(&place, "ls HOST/other/project:v1").success();
+
+    run(&place, "sign --key k.key HOST/team/project:v1").success();
+    for read in &reads {
+        assert_eq!(stderr(&run(&place, read).success()), "", "{read}");
+    }
+    fs::remove_file(config.join("team.pub")).unwrap();
+    let text = stderr(&run(&place, "ls HOST/team/project:v1").code(2));
+    assert!(text.contains("team.pub"), "{text}");
+}
+
+#[test]
 fn push_signs_before_it_tags() {
     let place = Place::served();
     keys(&place, "k");

@@ -216,8 +216,8 @@ mod tests {
         // Where counting the length makes it longer.
         let mut records = Vec::new();
         record(&mut records, "k", &[b'v'; 94]);
-        assert_eq!(records.len(), 100);
-        assert!(records.starts_with(b"100 k="));
+        assert_eq!(records.len(), 101);
+        assert!(records.starts_with(b"101 k="));
     }
 
     #[test]

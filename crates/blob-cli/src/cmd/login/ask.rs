@@ -36,8 +36,9 @@ pub(super) async fn user() -> Result<String, Failure> {
 /// The password, asked for on the terminal without showing it.
 pub(super) async fn password(user: &str) -> Result<String, Failure> {
     require_terminal()?;
-    // If a signal ends the command here, the terminal must show again what is typed.
-    let _visible = Visible::remember();
+    // From before the question, since somebody may answer at once; and if a signal ends the command here, the terminal must
+    // show again what is typed.
+    let _hidden = Hidden::begin();
     let prompt = format!("Password for {user}: ");
     let asked = blocking(move || rpassword::prompt_password(prompt)).await;
     asked.map_err(|error| Failure::io("asking for the password", &error))
@@ -56,19 +57,26 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> +
     tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
 }
 
-/// Puts the terminal back to how it was, however the question ends.
+/// The terminal does not show what is typed; dropping this puts it back to how it was.
 #[cfg(unix)]
-struct Visible(Option<rustix::termios::Termios>);
+struct Hidden(Option<rustix::termios::Termios>);
 
 #[cfg(unix)]
-impl Visible {
-    fn remember() -> Self {
-        Self(rustix::termios::tcgetattr(std::io::stdin()).ok())
+impl Hidden {
+    fn begin() -> Self {
+        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+        let before = tcgetattr(std::io::stdin()).ok();
+        if let Some(mut modes) = before.clone() {
+            modes.local_modes.remove(LocalModes::ECHO);
+            // Where this fails, the question hides the answer itself.
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &modes);
+        }
+        Self(before)
     }
 }
 
 #[cfg(unix)]
-impl Drop for Visible {
+impl Drop for Hidden {
     fn drop(&mut self) {
         if let Some(modes) = &self.0 {
             // The terminal may be gone; then nothing needs to be put back.
@@ -78,11 +86,11 @@ impl Drop for Visible {
 }
 
 #[cfg(not(unix))]
-struct Visible;
+struct Hidden;
 
 #[cfg(not(unix))]
-impl Visible {
-    fn remember() -> Self {
+impl Hidden {
+    fn begin() -> Self {
         Self
     }
 }
