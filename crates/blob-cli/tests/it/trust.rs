@@ -97,7 +97,7 @@ fn policies_of_the_configuration_count_for_every_command() {
     // A project's own file cannot take away what its user asks for.
     fs::write(place.path(".blob.yaml"), "policies: []\n").unwrap();
     let more = [
-        "export HOST/team/project:v1 out.tar",
+        "export --file out.tar HOST/team/project:v1",
         "find HOST/team/project:v1",
         "du HOST/team/project:v1",
         "stat HOST/team/project:v1 README.md",
