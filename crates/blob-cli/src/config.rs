@@ -86,15 +86,30 @@ impl Config {
 
     fn add(&mut self, entries: Vec<Entry>) {
         for entry in entries {
+            if entry.origin.layer == Layer::Project && self.names_what_a_name_holds(&entry.path) {
+                continue;
+            }
             match self.entries.iter_mut().find(|known| known.path == entry.path) {
                 // A project that is worked on cannot make a name of its user's mean something else.
-                Some(known) if is_alias(&entry.path) && known.origin.layer != Layer::System => {}
+                Some(known)
+                    if is_alias(&entry.path)
+                        && (known.origin.layer != Layer::System || entry.origin.layer == Layer::Project) => {}
                 // All of them count.
                 Some(_) if entry.path == ["policies"] => self.entries.push(entry),
                 Some(known) => *known = entry,
                 None => self.entries.push(entry),
             }
         }
+    }
+
+    /// Whether `path` is an alias `name/more` where `name` is an alias too: it would lead somewhere else what is below that.
+    fn names_what_a_name_holds(&self, path: &[String]) -> bool {
+        let [aliases, name] = path else { return false };
+        let holds = |known: &Entry| {
+            let outer = known.path.get(1).filter(|_| known.path[0] == "aliases" && *aliases == "aliases");
+            outer.and_then(|outer| name.strip_prefix(outer.as_str())).is_some_and(|rest| rest.starts_with('/'))
+        };
+        self.entries.iter().any(holds)
     }
 
     /// What is configured, defaults left out, in the order of the table of keys.
@@ -122,8 +137,16 @@ impl Config {
     /// Fills in what nobody typed.
     pub(crate) fn apply(&self, matches: &ArgMatches, global: &mut Global) {
         let settings = &self.settings;
-        let typed =
-            |id: &str| matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
+        // An empty variable says nothing; taken for "no" it would switch off what the files ask for.
+        let empty = |id: &str| {
+            let raw = matches.try_get_raw(id).ok().flatten();
+            raw.is_some_and(|mut values| values.all(std::ffi::OsStr::is_empty))
+        };
+        let typed = |id: &str| match matches.value_source(id) {
+            Some(ValueSource::CommandLine) => true,
+            Some(ValueSource::EnvVariable) => !empty(id),
+            _ => false,
+        };
         let (cache, limits) = (settings.cache(), settings.limits());
         // Who typed --color has said everything about colour.
         if !typed("color") {

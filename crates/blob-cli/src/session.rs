@@ -120,7 +120,13 @@ impl Session {
     /// As [`client`](Self::client); archives must also satisfy what is `wanted` on the command line. The policies of the
     /// configuration count for every client, so that no command is a way around them.
     pub(crate) fn trusting(&self, locations: &[&Location], wanted: &WantedArgs) -> Result<Client, Failure> {
+        self.demanding(locations, wanted, !wanted.is_empty())
+    }
+
+    /// As [`trusting`](Self::trusting); with `verified`, what no policy admitted is not opened.
+    fn demanding(&self, locations: &[&Location], wanted: &WantedArgs, verified: bool) -> Result<Client, Failure> {
         let mut rules = wanted.rules()?;
+        wanted.check_files(&rules, locations)?;
         if !wanted.no_default_policy {
             rules.extend(self.config.rules());
         }
@@ -129,7 +135,7 @@ impl Session {
             builder = builder.policies_from(Arc::new(policy_set(&rules, locations)?));
         }
         // Who asks for something, and gets no verdict about it, was not served.
-        if !wanted.is_empty() {
+        if verified {
             builder = builder.require_verified();
         }
         Ok(builder.build()?)
@@ -141,7 +147,7 @@ impl Session {
             let hint = "name the signer with --repo, --key, or --certificate-identity and its issuer, or pass --policy";
             return Err(Failure::usage("--verify without a policy: there is nothing to verify by").with_hint(hint));
         }
-        self.trusting(locations, &trust.wanted)
+        self.demanding(locations, &trust.wanted, trust.verify || !trust.wanted.is_empty())
     }
 
     /// The password that was given, on standard input or in the environment.

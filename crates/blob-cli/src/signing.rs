@@ -56,6 +56,12 @@ pub(crate) struct SigningArgs {
 }
 
 impl SigningArgs {
+    /// Whether something is said about signing without a key.
+    pub(crate) fn is_given(&self) -> bool {
+        let texts = [&self.identity_token, &self.fulcio_url, &self.rekor_url, &self.tsa_url];
+        texts.into_iter().any(Option::is_some) || self.signing_config.is_some() || self.trusted_root.is_some()
+    }
+
     /// Who signs.
     pub(crate) async fn signer(&self) -> Result<Arc<dyn Signer>, Failure> {
         let services = self.services()?;

@@ -175,6 +175,19 @@ impl WantedArgs {
         Ok(all)
     }
 
+    /// Makes sure that every file in `rules`, which are these, is for one of `locations`: one that is for other references
+    /// would be left out without a word.
+    pub(crate) fn check_files(&self, rules: &[Rules], locations: &[&Location]) -> Result<(), Failure> {
+        for (path, rules) in self.policy.iter().zip(rules) {
+            if policy_set(std::slice::from_ref(rules), locations)?.is_empty() {
+                let places: Vec<String> = locations.iter().map(ToString::to_string).collect();
+                let message = format!("the policy file {} has no rule for {}", path.display(), places.join(" or "));
+                return Err(Failure::usage(message).with_hint("look at its `match` patterns"));
+            }
+        }
+        Ok(())
+    }
+
     /// What was asked for, as policies for a reference of these spellings.
     pub(crate) fn policies_for(&self, spellings: &[String]) -> Result<Vec<Arc<dyn Policy>>, Failure> {
         let mut set = PolicySet::new();

@@ -170,7 +170,7 @@ pub struct Outline {
     pub media_type: Option<String>,
     /// The `artifactType` member, else the media type of the configuration.
     pub artifact_type: Option<String>,
-    /// Blobs: configuration and layers.
+    /// Blobs: configuration, layers, and the blobs of older artifact manifests.
     pub blobs: Vec<Descriptor>,
     /// Manifests of an index.
     pub manifests: Vec<Descriptor>,
@@ -194,6 +194,9 @@ impl Outline {
             config: Option<Descriptor>,
             #[serde(default)]
             layers: Vec<Descriptor>,
+            /// As in the artifact manifests that came before OCI 1.1, which are still in registries.
+            #[serde(default)]
+            blobs: Vec<Descriptor>,
             #[serde(default)]
             manifests: Vec<Descriptor>,
             subject: Option<Descriptor>,
@@ -211,7 +214,7 @@ impl Outline {
         Ok(Self {
             media_type: loose.media_type,
             artifact_type: loose.artifact_type.or(of_config),
-            blobs: loose.config.into_iter().chain(loose.layers).collect(),
+            blobs: loose.config.into_iter().chain(loose.layers).chain(loose.blobs).collect(),
             manifests: loose.manifests,
             subject: loose.subject,
             annotations: loose.annotations,

@@ -207,17 +207,30 @@ impl Reference {
     }
 }
 
-/// `host`, `host:port`, `1.2.3.4:port`, `[v6]:port`.
+/// Whether a URL takes `name` for an IPv4 address (WHATWG URL, "ends in a number").
+fn ends_in_a_number(name: &str) -> bool {
+    let last = name.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
+    match last.strip_prefix("0x") {
+        Some(hex) => hex.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()),
+    }
+}
+
+/// `host`, `host:port`, `1.2.3.4:port`, `[v6]:port`; each in one spelling, but for capitals.
 fn is_host(host: &str) -> bool {
     let (name, port) = match host.rfind(':') {
         Some(colon) if !host.ends_with(']') => (&host[..colon], Some(&host[colon + 1..])),
         _ => (host, None),
     };
     let port_fits = port.is_none_or(|port| {
-        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|number| number > 0)
+        // One spelling for each port: rules about references compare texts.
+        port.bytes().all(|byte| byte.is_ascii_digit()) && !port.starts_with('0') && port.parse::<u16>().is_ok()
     });
     let name_fits = if let Some(inner) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        inner.parse::<std::net::Ipv6Addr>().is_ok()
+        inner.parse::<std::net::Ipv6Addr>().is_ok_and(|address| address.to_string() == inner.to_ascii_lowercase())
+    } else if ends_in_a_number(name) {
+        // URLs know many spellings of an address, of which this is one.
+        name.parse::<std::net::Ipv4Addr>().is_ok()
     } else {
         !name.is_empty()
             && name.len() <= 253

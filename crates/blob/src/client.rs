@@ -170,7 +170,8 @@ impl Client {
                 // One token for reading and writing, rather than one for each.
                 let host = self.0.hosts.get(reference.host()).await?;
                 host.client.will_push(reference.repository());
-                return Ok((host.registry, reference.repository().clone()));
+                // A mirror cannot say what the registry itself has.
+                return Ok((host.client, reference.repository().clone()));
             }
         };
         let opened = LayoutRegistry::open_or_create(dir.clone()).await;

@@ -101,10 +101,15 @@ pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure
     options.progress = Some(session.meter.watcher());
     let mut copies = Vec::new();
     if args.all_tags {
-        for tag in all_tags(&client, &from, &PageRequest::first()).await? {
-            let target = Target::Tag(tag);
-            let (from, to) = (from.with_target(target.clone()), to.with_target(target));
-            copies.push(one(&client, (&from, &to), &options).await?);
+        let tags = all_tags(&client, &from, &PageRequest::first()).await?;
+        let at =
+            |tag| (from.with_target(Target::Tag(Clone::clone(tag))), to.with_target(Target::Tag(Clone::clone(tag))));
+        let places: Vec<(Location, Location)> = tags.iter().map(at).collect();
+        // Policies may be for single tags, which are known only now.
+        let named: Vec<&Location> = places.iter().flat_map(|(from, to)| [from, to]).collect();
+        let client = session.client(&named)?;
+        for (from, to) in &places {
+            copies.push(one(&client, (from, to), &options).await?);
         }
     } else {
         // A destination without a tag of its own gets that of the source.

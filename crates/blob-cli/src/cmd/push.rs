@@ -206,6 +206,10 @@ pub(crate) async fn run(args: PushArgs, session: &Session) -> Result<(), Failure
     let input = Input::of(&args)?;
     let problem = Arc::default();
     let mut options = options(&args, &input, session, &problem)?;
+    if !args.sign && args.signing.key.is_none() && args.signing.is_given() {
+        let failure = Failure::usage("options about signing, and nothing is to be signed");
+        return Err(failure.with_hint("pass --sign, or --key with a private key"));
+    }
     if args.sign || args.signing.key.is_some() {
         options.sign = Some(SignWith::new(args.signing.signer().await?));
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
 use blob::core::Digest;
-use blob::registry::{Descriptor, ErrorCode, RegistryError, Target};
+use blob::registry::{Descriptor, ErrorCode, Outline, Registry, RegistryError, Repository, Target};
 use blob::{Client, Error, Location};
 use clap::Args;
 use serde::Serialize;
@@ -126,12 +126,16 @@ async fn look(client: &Client, location: Location, args: &RmArgs) -> Result<Step
 async fn referrers(client: &Client, location: &Location, subject: Digest) -> Result<Vec<Descriptor>, Failure> {
     let mut all: Vec<Descriptor> = Vec::new();
     let mut level = vec![subject];
+    let (registry, repository) = client.registry(location).await?;
     for _ in 0..MAX_DEPTH {
         let mut next = Vec::new();
         for digest in level {
             let found = client.referrers(location, &digest, None).await;
             for one in found.map_err(|error| Failure::at(error, location))? {
-                if one.digest != subject && all.iter().all(|known| known.digest != one.digest) {
+                if !refers(registry.as_ref(), &repository, one.digest, digest).await? {
+                    let (referrer, subject) = (one.digest.to_string(), digest.to_string());
+                    tracing::warn!(referrer, subject, "left alone: it is listed as a referrer and does not refer");
+                } else if one.digest != subject && all.iter().all(|known| known.digest != one.digest) {
                     next.push(one.digest);
                     all.push(one);
                 }
@@ -147,6 +151,23 @@ async fn referrers(client: &Client, location: &Location, subject: Digest) -> Res
         level = next;
     }
     Ok(all)
+}
+
+/// Whether a manifest says itself that it refers to `subject`: lists may be written by anyone who can push a tag.
+async fn refers(
+    registry: &dyn Registry,
+    repository: &Repository,
+    referrer: Digest,
+    subject: Digest,
+) -> Result<bool, Failure> {
+    match registry.manifest(repository, &referrer.into()).await {
+        Ok(manifest) => {
+            let outline = Outline::parse(&manifest.bytes).ok();
+            Ok(outline.and_then(|outline| outline.subject).is_some_and(|named| named.digest == subject))
+        }
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(source) => Err(Error::Registry { action: format!("reading the referrer {referrer}"), source }.into()),
+    }
 }
 
 async fn delete(client: &Client, step: &Step, with_referrers: bool) -> Result<(), Failure> {

@@ -68,6 +68,9 @@ pub(crate) fn check(settings: &Settings) -> Result<(), String> {
         let checked = registry::check_host(host).and_then(|()| registry.options().map(drop));
         checked.map_err(|problem| format!("registries.{host}: {problem}"))?;
     }
+    if settings.policies.as_ref().is_some_and(Vec::is_empty) {
+        return Err("policies: an empty list asks for nothing; leave the key out to say so".into());
+    }
     if settings.timeout.is_some_and(|timeout| timeout.0.is_zero() || timeout.seconds() > 86_400) {
         return Err("timeout: expected between 1 second and a day".into());
     }

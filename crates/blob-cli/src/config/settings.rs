@@ -51,8 +51,13 @@ pub(crate) struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) aliases: Option<BTreeMap<String, String>>,
     /// As in policy files.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "listed", skip_serializing_if = "Option::is_none")]
     pub(crate) policies: Option<Vec<PolicyRule>>,
+}
+
+/// A key without a value is no list: somebody meant to ask for something.
+fn listed<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Vec<PolicyRule>>, D::Error> {
+    Vec::deserialize(from).map(Some)
 }
 
 /// How files are stored.

@@ -95,7 +95,11 @@ fn policies_of_the_configuration_count_for_every_command() {
     let rule = "policies:\n  - match: /team/project\n    policy:\n      signature:\n        key:\n          path: team.pub\n          transparency_log: none\n";
     fs::write(config.join("config.yaml"), rule).unwrap();
     // A project's own file cannot take away what its user asks for.
-    fs::write(place.path(".blob.yaml"), "policies: []\n").unwrap();
+    for nothing in ["policies: []\n", "policies:\n", "require_signed: false\n"] {
+        fs::write(place.path(".blob.yaml"), nothing).unwrap();
+        run(&place, READS[0]).code(2);
+    }
+    fs::remove_file(place.path(".blob.yaml")).unwrap();
     let more = [
         "export --file out.tar HOST/team/project:v1",
         "find HOST/team/project:v1",
@@ -115,6 +119,13 @@ fn policies_of_the_configuration_count_for_every_command() {
     run(&place, "ls --no-default-policy HOST/team/project:v1").success();
     run(&place, "push -q HOST/other/project:v1 project").success();
     run(&place, "ls HOST/other/project:v1").success();
+    // Who asks for a verdict gets one, or nothing.
+    run(&place, "ls --verify HOST/other/project:v1").code(6);
+    run(&place, "ls --verify --no-default-policy HOST/other/project:v1").code(6);
+    fs::write(place.path("else.yaml"), rule).unwrap();
+    let text = stderr(&run(&place, "ls --policy else.yaml HOST/other/project:v1").code(2));
+    assert!(text.contains("has no rule for"), "{text}");
+    run(&place, "push --rekor-url http://localhost:1 HOST/a/b:v1 project").code(2);
 
     run(&place, "sign --key k.key HOST/team/project:v1").success();
     for read in &reads {
@@ -188,13 +199,14 @@ fn policy_files_decide_and_slips_in_them_are_found() {
         ("--policy slip.yaml", 2, "slip.yaml:3:5: signature.key: unknown field `pth`"),
         ("--policy slip.yaml", 2, "did you mean `path`?"),
         ("--policy empty.yaml", 2, "an empty policy would verify nothing"),
-        ("--policy other.yaml", 2, "no policy is for"),
+        ("--policy other.yaml", 2, "has no rule for"),
+        ("--policy signed.yaml --policy other.yaml", 2, "other.yaml has no rule for"),
     ] {
         let text = stderr(&verify(flags).code(code));
         assert!(text.contains(reason), "{flags}: {text}");
     }
-    let text = stderr(&run(&place, "cat --policy other.yaml HOST/team/project:v1 README.md").code(6));
-    assert!(text.contains("not verified"), "{text}");
+    let text = stderr(&run(&place, "cat --policy other.yaml HOST/team/project:v1 README.md").code(2));
+    assert!(text.contains("has no rule for"), "{text}");
     let checked = stdout(&run(&place, "policy check signed.yaml built.yaml other.yaml").success());
     assert!(checked.contains("signed.yaml: ok"), "{checked}");
     for (file, reason) in [("slip.yaml", "slip.yaml:3:5"), ("fail.yaml", "the rules failed")] {

@@ -290,7 +290,9 @@ impl Auth {
         let user = match field("grant_type") {
             "password" => {
                 let (user, password) = (field("username"), field("password"));
-                self.verify(user, password).await.then(|| user.to_owned()).ok_or_else(refused)?
+                // As Basic cannot have one either: the name would end somewhere else.
+                let verified = !user.contains(':') && self.verify(user, password).await;
+                verified.then(|| user.to_owned()).ok_or_else(refused)?
             }
             "refresh_token" => issuer.refreshes(field("refresh_token")).ok_or_else(refused)?,
             _ => {
