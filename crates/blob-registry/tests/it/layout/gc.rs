@@ -180,7 +180,7 @@ async fn collect_until_stopped(path: &Path) -> usize {
     while !path.join("stop").exists() {
         removed += layout.collect_garbage(&now()).await.unwrap().removed.len();
         // Somebody who pushes must get through between two rounds.
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     removed
 }
