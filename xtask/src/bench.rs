@@ -6,6 +6,7 @@
 mod create;
 mod extract;
 mod index;
+mod lines;
 mod measure;
 mod report;
 mod requests;
@@ -31,7 +32,7 @@ const DATA: &str = "BENCH_DATA";
 
 type Scenario = fn(&Bench) -> Result<Section, String>;
 
-const SCENARIOS: [(&str, Scenario); 11] = [
+const SCENARIOS: [(&str, Scenario); 13] = [
     ("P1", requests::cold_read),
     ("P2", requests::warm_read),
     ("P3", requests::unchanged_push),
@@ -43,6 +44,8 @@ const SCENARIOS: [(&str, Scenario); 11] = [
     ("P9", index::cache),
     ("P11", transfer::through_faults),
     ("blocks", requests::blocks),
+    ("crowds", lines::crowds),
+    ("lines", lines::lines),
 ];
 
 /// Runs the named scenarios, or all.

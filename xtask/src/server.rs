@@ -97,23 +97,15 @@ pub(crate) fn blob(release: bool) -> Result<PathBuf, String> {
 /// Builds one binary or example of the workspace (`("bin", "blob")`, `("example", "create")`) and says where it is.
 pub(crate) fn build(package: &str, (kind, name): (&str, &str), release: bool) -> Result<PathBuf, String> {
     let mut command = cargo();
-    let kind_option = format!("--{kind}");
-    command.current_dir(root()).args([
-        "build",
-        "--package",
-        package,
-        &kind_option,
-        name,
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    if (package, kind) == ("blob-registry", "example") {
-        // They show more with features that are off by default.
-        command.arg("--all-features");
-    }
+    command.current_dir(root()).arg("build");
     if release {
-        command.arg("--release");
+        // One selection for everything that is measured, so that dependencies are built once; examples show more with
+        // features that are off by default.
+        command.args(["--release", "--workspace", "--all-features"]);
+    } else {
+        command.args(["--package", package]);
     }
+    command.args([&format!("--{kind}"), name, "--message-format", "json-render-diagnostics"]);
     let messages = crate::process::output(&mut command)?;
     executable(&messages, kind, name).ok_or_else(|| format!("cargo did not say where it put `{name}`"))
 }

@@ -1,7 +1,7 @@
 //! The kit that every implementation of [`Registry`] runs: one function per clause of the contract.
 //!
 //! Clauses panic, naming what they expected. What an implementation may leave out ([`RegistryError::is_unsupported`])
-//! is not asked of it.
+//! is not asked of it; [`capabilities`] finds out what that is, so that a test can say what it should be.
 //!
 //! ```
 //! # mod example {
@@ -27,11 +27,13 @@ use crate::reference::{Repository, Tag};
 use crate::registry::{PageRequest, PushBlob, PushManifest, Registry};
 
 mod blobs;
+mod capabilities;
 mod lists;
 mod manifests;
 mod uploads;
 
 pub use blobs::*;
+pub use capabilities::*;
 pub use lists::*;
 pub use manifests::*;
 pub use uploads::*;

@@ -1,9 +1,11 @@
 //! An [`oci_client::Client`] that a program has configured, as a [`Registry`].
 //!
-//! What that client cannot do, this registry cannot do either: uploads in pieces, deletion, conditions on tags. It tells
-//! neither the size of a blob in front of a range (which costs a request more here) nor where a list of referrers goes
-//! on, so long lists may be cut by the registry without a word; and it reads a manifest whole before its size can be
-//! checked. Its errors name URLs with their queries; those are left out.
+//! What that client cannot do, this registry cannot do either: uploads in pieces, deletion, conditions on tags, tags of
+//! manifests whose digest is no SHA-256. It does not tell whether a list of referrers goes on, so they are listed only
+//! where the registry is [known to answer with all of them at once](OciClient::with_whole_referrers); and it does not
+//! write the lists that registries without the referrers API leave to their clients. It does not tell the size of a blob
+//! in front of a range, which costs a request more here, and reads a manifest whole before its size can be checked. Its
+//! errors name URLs with their queries; those are left out.
 //!
 //! ```
 //! use blob_registry::oci_client::OciClient;
@@ -63,13 +65,23 @@ pub struct OciClient {
     client: Client,
     host: String,
     auth: RegistryAuth,
+    whole_referrers: bool,
 }
 
 impl OciClient {
     /// The registry `host` (`host` or `host:port`) as `client` reaches it. The client keeps the first credentials that it
     /// is given for a host: `auth` counts for nothing where it has some already.
     pub fn new(client: Client, host: impl Into<String>, auth: RegistryAuth) -> Self {
-        Self { client, host: host.into(), auth }
+        Self { client, host: host.into(), auth, whole_referrers: false }
+    }
+
+    /// Says that the registry answers with all referrers of a manifest at once, so that they can be listed: the client
+    /// hides whether a list goes on, and what a registry keeps for another page would be lost without a word. Without
+    /// this, [`Registry::referrers`] is unsupported.
+    #[must_use]
+    pub fn with_whole_referrers(mut self, whole: bool) -> Self {
+        self.whole_referrers = whole;
+        self
     }
 
     /// The registry.
@@ -296,7 +308,9 @@ impl Registry for OciClient {
 
     async fn push_manifest(&self, repository: &Repository, manifest: PushManifest) -> Result<PushedManifest> {
         let action = format!("pushing manifest {}/{repository}@{}", self.host, manifest.digest);
-        if manifest.if_match.is_some() {
+        // A tag names the manifest by its SHA-256: it would point at something else.
+        let misnamed = !manifest.tags.is_empty() && !matches!(manifest.digest, Digest::Sha256(_));
+        if manifest.if_match.is_some() || misnamed {
             return Err(RegistryError::unsupported(action));
         }
         let size = manifest.bytes.len() as u64;
@@ -311,9 +325,8 @@ impl Registry for OciClient {
         let kind = HeaderValue::from_str(&manifest.media_type)
             .map_err(|_| RegistryError::detailed(&action, ErrorCode::ManifestInvalid, "its media type is unusable"))?;
         let mut names: Vec<_> = manifest.tags.iter().map(|tag| self.tagged(repository, tag)).collect();
-        // A tag names the manifest by its SHA-256; any other digest must be said.
-        if names.is_empty() || !matches!(manifest.digest, Digest::Sha256(_)) {
-            names.insert(0, self.digested(repository, &manifest.digest));
+        if names.is_empty() {
+            names.push(self.digested(repository, &manifest.digest));
         }
         for name in names {
             let pushed = self.client.push_manifest_raw(&name, manifest.bytes.clone(), kind.clone()).await;
@@ -351,6 +364,9 @@ impl Registry for OciClient {
         page: &PageRequest,
     ) -> Result<Page<Descriptor>> {
         let action = format!("listing the referrers of {}/{repository}@{subject}", self.host);
+        if !self.whole_referrers {
+            return Err(RegistryError::unsupported(action));
+        }
         self.introduce(repository, RegistryOperation::Pull, &action).await?;
         let found = self.client.pull_referrers(&self.digested(repository, subject), artifact_type).await;
         let found = found.map_err(|error| translate(&action, Object::Manifest, error))?;

@@ -82,7 +82,7 @@ impl Security {
 #[derive(Debug)]
 pub struct DockerRegistry {
     child: Child,
-    addr: SocketAddr,
+    port: Port,
     /// Kept for its `Drop`, which removes the storage.
     _storage: TempDir,
 }
@@ -104,14 +104,15 @@ impl DockerRegistry {
     #[must_use]
     pub fn start_with(security: &Security) -> Option<Self> {
         let program = find("docker-registry")?;
-        // Another process can take the port between the probe and the start.
+        // Somebody who does not claim ports can take it between the probe and the start.
         let started = (0..3).find_map(|_| Self::try_start(&program, security).ok());
         Some(started.expect("docker-registry is installed and should come up"))
     }
 
     fn try_start(program: &PathBuf, security: &Security) -> io::Result<Self> {
         let storage = TempDir::new()?;
-        let addr = free_port()?;
+        let port = Port::claim()?;
+        let addr = port.addr;
         let config = storage.path().join("config.yml");
         fs::write(
             &config,
@@ -131,7 +132,7 @@ impl DockerRegistry {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let mut registry = Self { child, addr, _storage: storage };
+        let mut registry = Self { child, port, _storage: storage };
         registry.wait_until_it_answers(security)?;
         Ok(registry)
     }
@@ -143,7 +144,7 @@ impl DockerRegistry {
                 return Err(io::Error::other(format!("docker-registry ended at once with {status}")));
             }
             let plain = *security == Security::default();
-            let up = if plain { answers(self.addr) } else { TcpStream::connect(self.addr).is_ok() };
+            let up = if plain { answers(self.addr()) } else { TcpStream::connect(self.addr()).is_ok() };
             if up {
                 return Ok(());
             }
@@ -155,7 +156,7 @@ impl DockerRegistry {
     /// Where it listens.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.port.addr
     }
 }
 
@@ -171,7 +172,7 @@ impl Drop for DockerRegistry {
 #[derive(Debug)]
 pub struct RedisServer {
     child: Child,
-    addr: SocketAddr,
+    port: Port,
 }
 
 impl RedisServer {
@@ -182,13 +183,14 @@ impl RedisServer {
     #[must_use]
     pub fn start() -> Option<Self> {
         let program = find("redis-server")?;
-        // Another process can take the port between the probe and the start.
+        // Somebody who does not claim ports can take it between the probe and the start.
         let started = (0..3).find_map(|_| Self::try_start(&program).ok());
         Some(started.expect("redis-server is installed and should come up"))
     }
 
     fn try_start(program: &PathBuf) -> io::Result<Self> {
-        let addr = free_port()?;
+        let port = Port::claim()?;
+        let addr = port.addr;
         let child = Command::new(program)
             .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port"])
             .arg(addr.port().to_string())
@@ -196,7 +198,7 @@ impl RedisServer {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let mut server = Self { child, addr };
+        let mut server = Self { child, port };
         let begin = Instant::now();
         while begin.elapsed() < START_LIMIT {
             if let Some(status) = server.child.try_wait()? {
@@ -213,7 +215,7 @@ impl RedisServer {
     /// Where it listens.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.port.addr
     }
 }
 
@@ -238,8 +240,51 @@ fn pongs(addr: SocketAddr) -> bool {
     ask().unwrap_or(false)
 }
 
-fn free_port() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+/// A port that this process has to itself until the value is dropped, for programs that cannot be told to choose one.
+#[derive(Debug)]
+struct Port {
+    addr: SocketAddr,
+    /// Nobody else who asks for a port here gets this one meanwhile.
+    _claim: Claim,
+}
+
+#[cfg(target_os = "linux")]
+type Claim = Option<std::os::unix::net::UnixListener>;
+#[cfg(not(target_os = "linux"))]
+type Claim = ();
+
+/// Ports that the system does not give to whoever asks for any, so that only a claim can stand in the way.
+const PORTS: std::ops::Range<u64> = 14_000..32_000;
+
+impl Port {
+    fn claim() -> io::Result<Self> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let mut random = u64::from(std::process::id()) << 32 ^ now.as_nanos() as u64;
+        for _ in 0..1000 {
+            let port = PORTS.start + crate::trees::splitmix(&mut random) % (PORTS.end - PORTS.start);
+            let port = u16::try_from(port).map_err(io::Error::other)?;
+            let Ok(claim) = claim(port) else { continue };
+            if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+                return Ok(Self { addr: listener.local_addr()?, _claim: claim });
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::AddrInUse, "no port is free"))
+    }
+}
+
+/// A name that only one process can have at a time, and that leaves nothing behind.
+#[cfg(target_os = "linux")]
+fn claim(port: u16) -> io::Result<Claim> {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+
+    let name = SocketAddr::from_abstract_name(format!("blob-testkit-port-{port}"))?;
+    UnixListener::bind_addr(&name).map(Some)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn claim(_: u16) -> io::Result<Claim> {
+    Ok(())
 }
 
 /// Whether `GET /v2/` is answered 200.
@@ -266,6 +311,15 @@ mod tests {
         assert!(answers(addr));
         drop(registry);
         assert!(!answers(addr), "it should be gone");
+    }
+
+    #[test]
+    fn a_port_is_claimed_once() {
+        let port = Port::claim().expect("a port");
+        assert!(claim(port.addr.port()).is_err() || cfg!(not(target_os = "linux")));
+        let number = port.addr.port();
+        drop(port);
+        assert!(claim(number).is_ok());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 pub use count::{Origin, Recorded, Summary};
-pub use fault::{Action, Faults, Rule};
+pub use fault::{Action, Faults, Latch, Rule};
 pub use gate::Gate;
 pub use shape::Shape;
 

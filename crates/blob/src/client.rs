@@ -5,7 +5,7 @@ mod hosts;
 mod limits;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use blob_core::Flights;
@@ -139,8 +139,8 @@ impl Client {
         self.0.spool_dir.as_ref()
     }
 
-    /// The registry that `location` is in, and the repository within it. This is also the way to everything that
-    /// registries can do and this facade does not.
+    /// The registry that `location` is in, and the repository within it, for reading: content may come from its mirrors.
+    /// This is also the way to everything that registries can do and this facade does not.
     ///
     /// # Errors
     /// [`Error::Registry`], for a layout that cannot be opened and a registry whose options cannot be used.
@@ -150,16 +150,29 @@ impl Client {
                 let host = self.0.hosts.get(reference.host()).await?;
                 Ok((host.registry, reference.repository().clone()))
             }
-            Location::Layout { dir, .. } => {
-                let opened = LayoutRegistry::open(dir.clone()).await;
-                let action = || format!("opening the layout {}", dir.display());
-                let layout = opened.map_err(|source| Error::Registry { action: action(), source })?;
-                Ok((Arc::new(layout), layout_repository()))
-            }
+            Location::Layout { dir, .. } => open_layout(dir).await,
         }
     }
 
-    /// As [`registry`](Self::registry), but a layout that does not exist is made.
+    /// As [`registry`](Self::registry), but without mirrors: for what is written or deleted, and for questions whose
+    /// answer decides about that. A mirror cannot say what the registry itself has.
+    ///
+    /// # Errors
+    /// As [`registry`](Self::registry).
+    pub async fn registry_without_mirrors(
+        &self,
+        location: &Location,
+    ) -> Result<(Arc<dyn Registry>, Repository), Error> {
+        match location {
+            Location::Registry(reference) => {
+                let host = self.0.hosts.get(reference.host()).await?;
+                Ok((host.client, reference.repository().clone()))
+            }
+            Location::Layout { dir, .. } => open_layout(dir).await,
+        }
+    }
+
+    /// As [`registry_without_mirrors`](Self::registry_without_mirrors), but a layout that does not exist is made.
     pub(crate) async fn registry_for_push(
         &self,
         location: &Location,
@@ -170,7 +183,6 @@ impl Client {
                 // One token for reading and writing, rather than one for each.
                 let host = self.0.hosts.get(reference.host()).await?;
                 host.client.will_push(reference.repository());
-                // A mirror cannot say what the registry itself has.
                 return Ok((host.client, reference.repository().clone()));
             }
         };
@@ -179,6 +191,13 @@ impl Client {
         let layout = opened.map_err(|source| Error::Registry { action: action(), source })?;
         Ok((Arc::new(layout), layout_repository()))
     }
+}
+
+async fn open_layout(dir: &Path) -> Result<(Arc<dyn Registry>, Repository), Error> {
+    let opened = LayoutRegistry::open(dir).await;
+    let action = || format!("opening the layout {}", dir.display());
+    let layout = opened.map_err(|source| Error::Registry { action: action(), source })?;
+    Ok((Arc::new(layout), layout_repository()))
 }
 
 /// A layout has one repository; what it is called does not matter.

@@ -117,7 +117,7 @@ impl Client {
                 let repository = crate::client::layout_repository();
                 (Arc::new(MemoryRegistry::new()) as _, repository)
             }
-            _ if dry_run => self.registry(to).await?,
+            _ if dry_run => self.registry_without_mirrors(to).await?,
             _ => self.registry_for_push(to).await?,
         };
         Ok(Place::new(registry, repository))

@@ -16,7 +16,7 @@ impl Client {
     pub async fn delete_tag(&self, location: &Location) -> Result<(), Error> {
         let needs = "tag";
         let tag = location.tag().ok_or_else(|| Error::Incomplete { location: location.to_string(), needs })?;
-        let (registry, repository) = self.registry(location).await?;
+        let (registry, repository) = self.registry_without_mirrors(location).await?;
         let deleted = registry.delete_tag(&repository, &tag).await;
         let action = || format!("deleting the tag {location}");
         deleted.map_err(|source| Error::Registry { action: action(), source })?;
@@ -30,7 +30,7 @@ impl Client {
     /// # Errors
     /// [`Error::Registry`].
     pub async fn delete_manifest(&self, location: &Location, digest: &Digest) -> Result<(), Error> {
-        let (registry, repository) = self.registry(location).await?;
+        let (registry, repository) = self.registry_without_mirrors(location).await?;
         let deleted = registry.delete_manifest(&repository, digest).await;
         let action = || format!("deleting the manifest {}", location.with_target(Target::Digest(*digest)));
         deleted.map_err(|source| Error::Registry { action: action(), source })?;
@@ -49,7 +49,7 @@ impl Client {
         digest: &Digest,
         artifact_type: Option<&str>,
     ) -> Result<Vec<Descriptor>, Error> {
-        let (registry, repository) = self.registry(location).await?;
+        let (registry, repository) = self.registry_without_mirrors(location).await?;
         crate::inspect::referrers(&registry, (&repository, digest), artifact_type, location).await
     }
 

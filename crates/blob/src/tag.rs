@@ -8,14 +8,15 @@ use crate::error::Error;
 use crate::location::Location;
 
 impl Client {
-    /// What a tag points at now: media type, digest, size. One request without a body.
+    /// What a tag points at now: media type, digest, size. One request without a body, to the registry itself: mirrors
+    /// are not asked.
     ///
     /// # Errors
     /// [`Error`]: not found, or the registry fails.
     pub async fn resolve(&self, location: &Location) -> Result<Descriptor, Error> {
         let needs = "tag or digest";
         let target = location.target().ok_or_else(|| Error::Incomplete { location: location.to_string(), needs })?;
-        let (registry, repository) = self.registry(location).await?;
+        let (registry, repository) = self.registry_without_mirrors(location).await?;
         let resolved = registry.resolve(&repository, &target).await;
         resolved.map_err(|source| Error::Registry { action: format!("resolving {location}"), source })
     }
@@ -28,7 +29,7 @@ impl Client {
     pub async fn tag(&self, source: &Location, tags: &[Tag]) -> Result<Descriptor, Error> {
         let needs = "tag or digest";
         let target = source.target().ok_or_else(|| Error::Incomplete { location: source.to_string(), needs })?;
-        let (registry, repository) = self.registry(source).await?;
+        let (registry, repository) = self.registry_without_mirrors(source).await?;
         let manifest = registry.manifest(&repository, &target).await;
         let action = || format!("reading the manifest of {source}");
         let manifest = manifest.map_err(|source| Error::Registry { action: action(), source })?;

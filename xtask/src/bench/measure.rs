@@ -73,13 +73,27 @@ pub(super) fn in_turns(contenders: &[Contender<'_>]) -> Result<Vec<Runs>, String
     Ok(results)
 }
 
-struct Run {
-    wall: f64,
-    cpu: f64,
-    peak: u64,
+/// One run.
+pub(super) struct Run {
+    /// Whether it ended well.
+    pub(super) success: bool,
+    /// Seconds.
+    pub(super) wall: f64,
+    /// Processor seconds.
+    pub(super) cpu: f64,
+    /// KiB.
+    pub(super) peak: u64,
 }
 
-fn measure(mut command: Command) -> Result<Run, String> {
+/// A run that has to end well.
+fn measure(command: Command) -> Result<Run, String> {
+    let name = shown(&command);
+    let run = attempt(command)?;
+    if run.success { Ok(run) } else { Err(format!("{name} failed")) }
+}
+
+/// A run that may fail.
+pub(super) fn attempt(mut command: Command) -> Result<Run, String> {
     let name = shown(&command);
     let cpu_before = cpu_of_children()?;
     let begin = Instant::now();
@@ -104,9 +118,9 @@ fn measure(mut command: Command) -> Result<Run, String> {
     });
     let status = status.map_err(|error| format!("waiting for {name}: {error}"))?;
     if !status.success() {
-        return Err(format!("{name} ended with {status}"));
+        eprintln!("   {name} ended with {status}");
     }
-    Ok(Run { wall, cpu: cpu_of_children()? - cpu_before, peak: peak.into_inner() })
+    Ok(Run { success: status.success(), wall, cpu: cpu_of_children()? - cpu_before, peak: peak.into_inner() })
 }
 
 /// Processor seconds of all children that were waited for, and theirs.
@@ -136,11 +150,11 @@ fn peak_of_tree(pid: u32) -> u64 {
     own + children.map(peak_of_tree).sum::<u64>()
 }
 
-fn median(sorted: &[f64]) -> f64 {
+pub(super) fn median(sorted: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn remove(path: &Path) -> Result<(), String> {
+pub(super) fn remove(path: &Path) -> Result<(), String> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(format!("{}: {error}", path.display())),

@@ -61,7 +61,7 @@ pub(super) fn blocks(bench: &Bench) -> Result<Section, String> {
     // Noise, so that there is as much to read as there are bytes.
     quietly(bench.shell("mkdir -p blocks && head -c 16M /dev/urandom > blocks/noise"))?;
     quietly(bench.blob(&["push", "-c", "none", &format!("{}/bench/blocks:v1", server.addr), "blocks"]))?;
-    let mut section = section(bench, "Requests with and without the block cache");
+    let mut section = section(bench, "blocks: requests with and without the block cache");
     section.circumstances = format!("16 MiB of noise, {} cores", super::cores());
     section.header = vec!["round trip", "work", "requests without", "with", "limit", "seconds without", "with"];
     for round_trip in ["0", "5", "50"] {
@@ -106,8 +106,35 @@ fn section(bench: &Bench, title: &str) -> Section {
 }
 
 pub(super) fn proxy(upstream: &str, options: &[&str]) -> Result<Server, String> {
-    let binary = build("blob-testkit", ("bin", "blob-testkit-proxy"), false)?;
+    let binary = build("blob-testkit", ("bin", "blob-testkit-proxy"), true)?;
     Server::start(Command::new(binary).args(["--upstream", upstream]).args(options).stderr(Stdio::inherit()))
+}
+
+/// What a proxy saw since it was asked last.
+pub(super) struct Traffic {
+    pub(super) requests: u64,
+    /// Requests for tokens among them.
+    pub(super) tokens: usize,
+    /// Body bytes towards the registry.
+    pub(super) up: u64,
+    /// Body bytes towards the client.
+    pub(super) down: u64,
+}
+
+impl Traffic {
+    pub(super) fn take(proxy: &mut Server) -> Result<Self, String> {
+        let log = proxy.ask("log", "requests=")?;
+        let summary = log.last().map(String::as_str).unwrap_or_default();
+        let value = |name| number(summary, name)?.parse().map_err(|_| format!("the proxy said {summary:?}"));
+        let tokens = log.iter().filter(|request| request.contains(" /token")).count();
+        Ok(Self { requests: value("requests")?, tokens, up: value("up")?, down: value("down")? })
+    }
+}
+
+/// The value of `name` in the proxy's summary.
+fn number(summary: &str, name: &str) -> Result<String, String> {
+    let found = summary.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    found.map(str::to_owned).ok_or_else(|| format!("the proxy said {summary:?}, without `{name}`"))
 }
 
 /// A file of ordinary size from the middle of the tree.
@@ -123,10 +150,7 @@ fn some_file(bench: &Bench) -> Result<String, String> {
 
 fn row(work: &str, log: &[String], limit: &str, command: &str) -> Result<Vec<String>, String> {
     let summary = log.last().map(String::as_str).unwrap_or_default();
-    let value = |name: &str| {
-        let found = summary.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-        found.map(str::to_owned).ok_or_else(|| format!("the proxy said {summary:?}, without `{name}`"))
-    };
+    let value = |name: &str| number(summary, name);
     Ok(vec![
         work.to_owned(),
         value("requests")?,

@@ -100,7 +100,8 @@ pub(crate) async fn run(args: CheckArgs, session: &Session) -> Result<(), Failur
     let client = session.client(&[&location])?;
     // Opening checks the manifest against its digest, and the index against the manifest.
     let archive = session.open(&client, &location, Caching { skip_cache: true }).await?;
-    let (registry, repository) = client.registry(&location).await?;
+    // A mirror may have what the registry lost.
+    let (registry, repository) = client.registry_without_mirrors(&location).await?;
     let data = archive.manifest().data().clone();
     let found = registry.stat_blob(&repository, &data.digest).await;
     let action = || format!("looking for the data of {location}");

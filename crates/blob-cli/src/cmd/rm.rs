@@ -126,7 +126,7 @@ async fn look(client: &Client, location: Location, args: &RmArgs) -> Result<Step
 async fn referrers(client: &Client, location: &Location, subject: Digest) -> Result<Vec<Descriptor>, Failure> {
     let mut all: Vec<Descriptor> = Vec::new();
     let mut level = vec![subject];
-    let (registry, repository) = client.registry(location).await?;
+    let (registry, repository) = client.registry_without_mirrors(location).await?;
     for _ in 0..MAX_DEPTH {
         let mut next = Vec::new();
         for digest in level {

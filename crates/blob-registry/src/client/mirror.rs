@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use blob_core::{ByteSource, ByteStream, Digest, FailureKind, SourceError, SourceId};
+use blob_core::{ByteSource, ByteStream, Digest, FailureKind, Hasher, SourceError, SourceId};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
@@ -160,9 +160,10 @@ impl Mirrored {
     }
 
     /// The stream of `reader`, which goes on at the registry where the mirror breaks off.
-    fn continued(&self, place: &Place, at: (&Repository, &Digest), reader: BlobReader) -> BlobReader {
+    fn continued(&self, place: &Place, at: (&Repository, &Digest), reader: BlobReader, whole: bool) -> BlobReader {
         let BlobReader { size, range, stream, ranged } = reader;
         let state = Continued {
+            hasher: whole.then(|| Hasher::new(at.1.algorithm())),
             place: place.clone(),
             registry: Arc::clone(&self.registry),
             repository: at.0.clone(),
@@ -187,6 +188,8 @@ struct Continued {
     left: Range<u64>,
     stream: ByteStream,
     at_mirror: bool,
+    /// Takes in everything, if that is the whole blob: its two ends come from different places.
+    hasher: Option<Hasher>,
 }
 
 impl Continued {
@@ -195,6 +198,7 @@ impl Continued {
             let error = match self.stream.next().await {
                 Some(Ok(bytes)) => {
                     self.left.start += bytes.len() as u64;
+                    self.check(&bytes)?;
                     return Ok(Some(bytes));
                 }
                 None => return Ok(None),
@@ -213,6 +217,22 @@ impl Continued {
             let id = SourceId::new(format!("{}@{}", self.repository, self.digest));
             self.stream = again.map_err(|error| error.into_source_error(id))?.stream;
         }
+    }
+
+    /// Whoever reads a whole blob learns of a wrong digest in place of the last chunk. What comes from one place alone was
+    /// checked there.
+    fn check(&mut self, bytes: &Bytes) -> Result<(), SourceError> {
+        let Some(hasher) = &mut self.hasher else { return Ok(()) };
+        hasher.update(bytes);
+        if self.at_mirror || !self.left.is_empty() {
+            return Ok(());
+        }
+        let got = self.hasher.take().map(Hasher::finish);
+        let Some(got) = got.filter(|got| *got != self.digest) else { return Ok(()) };
+        let action = format!("reading {}@{}, which a mirror began", self.repository, self.digest);
+        let error = RegistryError::DigestMismatch { action, expected: self.digest, got };
+        self.place.failed(&error);
+        Err(error.into_source_error(SourceId::from(self.digest)))
     }
 }
 
@@ -257,7 +277,7 @@ impl Registry for Mirrored {
     ) -> Result<BlobReader> {
         for place in self.awake() {
             match place.registry.read_blob(repository, digest, range.clone()).await {
-                Ok(reader) => return Ok(self.continued(place, (repository, digest), reader)),
+                Ok(reader) => return Ok(self.continued(place, (repository, digest), reader, range.is_none())),
                 // The caller's mistake is the same everywhere.
                 Err(error) if error.error_code() == ErrorCode::RangeInvalid => return Err(error),
                 Err(error) => place.failed(&error),

@@ -42,7 +42,8 @@ pub async fn unknown_repositories_are_not_found(registry: &dyn Registry, reposit
 pub async fn referrers_are_found(registry: &dyn Registry, repository: &Repository) {
     let subject = Descriptor::of(media_type::IMAGE_MANIFEST, b"a subject that is not there");
     let none = registry.referrers(repository, &subject.digest, None, &all()).await;
-    assert_eq!(none.expect("a subject may be unknown").items, []);
+    let Some(none) = supported(none) else { return };
+    assert_eq!(none.items, [], "a subject may be unknown");
     let mut signature = artifact(registry, repository, "signature").await;
     signature.artifact_type = Some("application/vnd.signature".into());
     signature.subject = Some(subject.clone());
@@ -83,7 +84,8 @@ pub async fn referrers_come_in_pages(registry: &dyn Registry, repository: &Repos
     for limit in [1, 2, 5, 100] {
         let (mut seen, mut request) = (Vec::new(), PageRequest::first().limit(limit));
         loop {
-            let page = registry.referrers(repository, &subject.digest, None, &request).await.expect("a list");
+            let page = registry.referrers(repository, &subject.digest, None, &request).await;
+            let Some(page) = supported(page) else { return };
             seen.extend(page.items.into_iter().map(|entry| entry.digest));
             assert!(seen.len() <= expected.len(), "pages do not repeat");
             let Some(next) = page.next else { break };
@@ -102,7 +104,7 @@ pub async fn deleted_referrers_are_not_found(registry: &dyn Registry, repository
     registry.push_manifest(repository, push.clone()).await.expect("a good manifest is taken");
     if supported(registry.delete_manifest(repository, &push.digest).await).is_some() {
         let found = registry.referrers(repository, &subject.digest, None, &all()).await;
-        assert_eq!(found.expect("a list").items, []);
+        assert_eq!(supported(found).map(|page| page.items).unwrap_or_default(), []);
     }
 }
 

@@ -18,6 +18,9 @@ use crate::registry::{PushBlob, PushedBlob};
 /// Smaller blobs are passed on while they come.
 const SPOOL_FROM: u64 = 32 << 20;
 
+/// How often a blob is fetched that other copies remove from under this one.
+const TRIES: u32 = 4;
+
 /// Whether `source` is worth a file: large, and not one already.
 pub(super) fn pays(source: &Arc<dyn ByteSource>) -> bool {
     source.size() >= SPOOL_FROM && source.local().is_none()
@@ -43,17 +46,50 @@ pub(super) async fn copy(
     let what = blob.digest.to_string();
     fetch.progress = options.progress.clone().map(|progress| (what.clone(), progress));
     let action = format!("copying blob {} by way of {}", blob.digest, path.display());
-    if !is_there(&action, path.clone(), blob.digest).await? {
-        download(from, blob, &path, &fetch).await?;
-    }
-    let (opened, id) = (path.clone(), SourceId::from(blob.digest));
-    let source = offload(&action, move || Ok(FileSource::open(&opened)?.with_id(id))).await?;
+    let source = fetched(from, blob, (&path, &fetch), &action).await?;
     let mut push = PushBlob::new(blob.digest, Arc::new(source));
     push.known_absent = true;
     push.progress = options.progress.clone().map(|progress| (what, progress));
     let pushed = to.registry.push_blob(&to.repository, push).await?;
-    offload(&action, move || fs::remove_file(path)).await?;
+    // Another copy of the same blob by way of the same directory may have been faster.
+    offload(&action, move || absent_is_fine(fs::remove_file(path))).await?;
     Ok(pushed)
+}
+
+/// The blob in its file, open: nobody can take it away any more.
+async fn fetched(
+    from: &Place,
+    blob: &Descriptor,
+    (path, fetch): (&Path, &DownloadOptions),
+    action: &str,
+) -> Result<FileSource, RegistryError> {
+    for _ in 0..TRIES {
+        if !is_there(action, path.to_owned(), blob.digest).await? {
+            download(from, blob, path, fetch).await?;
+        }
+        let (opened, id) = (path.to_owned(), SourceId::from(blob.digest));
+        let source = offload(action, move || match FileSource::open(&opened) {
+            Ok(source) => Ok(Some(source.with_id(id))),
+            // Another copy that was done with it removed it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        });
+        if let Some(source) = source.await? {
+            return Ok(source);
+        }
+    }
+    Err(RegistryError::Io {
+        action: action.to_owned(),
+        transient: true,
+        source: "other copies remove the file again and again".into(),
+    })
+}
+
+fn absent_is_fine(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// Whether an earlier attempt fetched the blob and got no further.

@@ -5,16 +5,22 @@
 //! state of the hash is kept only for bytes that were, all others are hashed anew, and wrong ones show in the digest.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use blob_core::{Digest, Hasher};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 /// A longer journal is none of ours.
 const MAX_BYTES: u64 = 4 << 20;
+
+/// How often a partial file is opened whose last owner gives it away meanwhile.
+const CLAIMS: u32 = 8;
 
 /// What is written down.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,23 +64,16 @@ impl Partial {
         let hex = digest.hex();
         if resume {
             let path = beside(target, &format!(".{}.partial", &hex[..16]))?;
-            let mut options = OpenOptions::new();
-            let file = options.read(true).write(true).create(true).truncate(false).open(&path)?;
-            match file.try_lock() {
-                Ok(()) => {
-                    let journal = beside(target, &format!(".{}.journal", &hex[..16]))?;
-                    let found = if file.metadata()?.len() == size { read(&journal, &digest, size) } else { None };
-                    let partial =
-                        Self { file, path, journal: Some(journal), digest, size, done: AtomicBool::new(false) };
-                    if found.is_none() {
-                        // A journal must never speak of another file than the one it was written for.
-                        partial.forget()?;
-                        partial.reserve()?;
-                    }
-                    return Ok((partial, found.unwrap_or(nothing)));
+            if let Some(file) = claim(&path)? {
+                let journal = beside(target, &format!(".{}.journal", &hex[..16]))?;
+                let found = if file.metadata()?.len() == size { read(&journal, &digest, size) } else { None };
+                let partial = Self { file, path, journal: Some(journal), digest, size, done: AtomicBool::new(false) };
+                if found.is_none() {
+                    // A journal must never speak of another file than the one it was written for.
+                    partial.forget()?;
+                    partial.reserve()?;
                 }
-                Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(error)) => tracing::debug!(%error, "no lock on a partial file"),
+                return Ok((partial, found.unwrap_or(nothing)));
             }
         }
         // Names of other attempts, alive or dead, are not touched.
@@ -101,7 +100,8 @@ impl Partial {
         let record = Record { version: 1, digest: self.digest, size: self.size, finished, hashed, state };
         let text = serde_json::to_vec(&record).map_err(io::Error::other)?;
         let fresh = journal.with_extension("journal-new");
-        fs::write(&fresh, text)?;
+        let mut options = OpenOptions::new();
+        no_link(options.write(true).create(true).truncate(true)).open(&fresh)?.write_all(&text)?;
         fs::rename(&fresh, journal)
     }
 
@@ -147,7 +147,7 @@ impl Partial {
         self.file.set_len(0)?;
         self.file.set_len(self.size)?;
         match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, self.size.max(1)) {
-            Err(error) if matches!(error, rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => Err(error.into()),
+            Err(error) if matches!(error, Errno::NOSPC | Errno::DQUOT) => Err(error.into()),
             // Not every file system can do this; then writing tells.
             _ => self.file.set_len(self.size),
         }
@@ -163,12 +163,55 @@ impl Drop for Partial {
     }
 }
 
+/// Opens the file at `path` for this process alone, making it where there is none. `None` if somebody else has it, or if
+/// what stands there is no ordinary file: whoever can write to the directory may have put a link there.
+fn claim(path: &Path) -> io::Result<Option<File>> {
+    for _ in 0..CLAIMS {
+        let mut options = OpenOptions::new();
+        let file = match no_link(options.read(true).write(true).create(true).truncate(false)).open(path) {
+            Ok(file) => file,
+            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::LOOP | Errno::ISDIR)) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!(%error, "no lock on a partial file");
+                return Ok(None);
+            }
+        }
+        let own = file.metadata()?;
+        if !own.is_file() {
+            return Ok(None);
+        }
+        // Whoever had the lock before may have given the file its final name: writing to it would change that.
+        match fs::symlink_metadata(path) {
+            Ok(named) if named.ino() == own.ino() && named.dev() == own.dev() => return Ok(Some(file)),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// `options` that open no link: what is at its end is not ours.
+fn no_link(options: &mut OpenOptions) -> &mut OpenOptions {
+    // Never waits for the other end of a pipe, either.
+    options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
+}
+
 /// What the journal says, if it is about this blob and makes sense.
 fn read(journal: &Path, digest: &Digest, size: u64) -> Option<Found> {
-    if fs::metadata(journal).ok()?.len() > MAX_BYTES {
+    let mut text = Vec::new();
+    no_link(OpenOptions::new().read(true)).open(journal).ok()?.take(MAX_BYTES + 1).read_to_end(&mut text).ok()?;
+    if text.len() as u64 > MAX_BYTES {
         return None;
     }
-    let record: Record = serde_json::from_slice(&fs::read(journal).ok()?).ok()?;
+    let record: Record = serde_json::from_slice(&text).ok()?;
     let ours = record.version == 1 && record.digest == *digest && record.size == size;
     let finished: Vec<_> = record.finished.iter().map(|&(start, end)| start..end).collect();
     let ordered = finished.windows(2).all(|pair| pair[0].end <= pair[1].start);
@@ -256,6 +299,53 @@ mod tests {
         partial.finish(&target, true).unwrap();
         assert_eq!(names(dir.path()), ["data"]);
         assert_eq!(fs::metadata(&target).unwrap().len(), 10);
+    }
+
+    #[test]
+    fn links_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, victim) = (dir.path().join("data"), dir.path().join("victim"));
+        let digest = Digest::sha256_of(b"0123456789");
+        let name = |kind: &str| dir.path().join(format!(".data.{}.{kind}", &digest.hex()[..16]));
+        fs::write(&victim, "precious").unwrap();
+        for kind in ["partial", "journal-new"] {
+            std::os::unix::fs::symlink(&victim, name(kind)).unwrap();
+            let (partial, found) = Partial::open(&target, digest, 10, true).unwrap();
+            assert!(found.finished.is_empty());
+            partial.file.write_all_at(b"0123456789", 0).unwrap();
+            let (saved, resumable) = (partial.save(&[0..4, 6..7], 0, &[]), partial.is_resumable());
+            assert_eq!(resumable, kind != "partial", "a file of its own is not taken up");
+            assert_eq!(saved.is_err(), resumable, "{saved:?}");
+            assert_eq!(fs::read(&victim).unwrap(), b"precious", "{kind}");
+            partial.discard();
+            fs::remove_file(name(kind)).unwrap();
+        }
+        std::os::unix::fs::symlink(&victim, name("journal")).unwrap();
+        drop(Partial::open(&target, digest, 10, true).unwrap());
+        assert!(victim.exists());
+    }
+
+    #[test]
+    fn a_file_that_got_its_final_name_meanwhile_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, digest) = (dir.path().join("data"), Digest::sha256_of(b"0123456789"));
+        let failed = std::sync::atomic::AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let (partial, _) = Partial::open(&target, digest, 10, true).unwrap();
+                        partial.file.write_all_at(b"0123456789", 0).unwrap();
+                        partial.finish(&target, false).unwrap();
+                        // Whoever opened the file under its other name would have emptied it by now.
+                        if fs::read(&target).unwrap() != b"0123456789" {
+                            failed.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(failed.into_inner(), 0);
     }
 
     #[test]

@@ -26,8 +26,12 @@ pub(super) fn translate(action: &str, object: Object, error: OciDistributionErro
             let (code, words) = of_envelope(&envelope, object);
             coded(code, words, None)
         }
-        OciDistributionError::ServerError { code, .. } => {
-            coded(ErrorCode::from_status(code, object), Some(format!("status {code}")), Some(code))
+        OciDistributionError::ServerError { code, message, .. } => {
+            // Where the client does not look for the registry's codes, it hands out the text that holds them.
+            let envelope = serde_json::from_str::<OciEnvelope>(&message).ok();
+            let (said, words) = envelope.map_or((ErrorCode::Unknown, None), |told| of_envelope(&told, object));
+            let meant = if said == ErrorCode::Unknown { ErrorCode::from_status(code, object) } else { said };
+            coded(meant, words.or_else(|| Some(format!("status {code}"))), Some(code))
         }
         OciDistributionError::UnauthorizedError { .. } => coded(ErrorCode::Unauthorized, None, Some(401)),
         OciDistributionError::AuthenticationFailure(words) => {
@@ -150,6 +154,17 @@ mod tests {
         ] {
             let error = OciDistributionError::RegistryError { envelope: envelope(name), url: String::new() };
             assert_eq!(translate("x", Object::Blob, error).error_code(), expected, "{name}");
+        }
+        let raw = |code: u16, message: &str| {
+            let (url, message) = (String::new(), message.to_owned());
+            translate("x", Object::Manifest, OciDistributionError::ServerError { code, url, message })
+        };
+        let said = raw(404, r#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"a layer"}]}"#);
+        assert_eq!(said.error_code(), ErrorCode::ManifestBlobUnknown);
+        assert!(said.to_string().contains("a layer"), "{said}");
+        for unsaid in ["<html>", r#"{"errors":[]}"#, ""] {
+            assert_eq!(raw(404, unsaid).error_code(), ErrorCode::ManifestUnknown, "{unsaid}");
+            assert!(raw(503, unsaid).is_transient());
         }
     }
 }

@@ -31,3 +31,17 @@ mod layout_store {
         (Arc::new(store) as Arc<dyn Registry>, directory)
     });
 }
+
+#[tokio::test]
+async fn stores_can_do_everything() {
+    use std::sync::Arc;
+
+    use blob_registry::conformance::{Capability, capabilities, fresh_repository};
+    use blob_registry::{LayoutStore, MemoryRegistry, Registry};
+
+    let directory = tempfile::tempdir().unwrap();
+    let layout = LayoutStore::open(directory.path().join("store")).await.unwrap();
+    for registry in [Arc::new(MemoryRegistry::new()) as Arc<dyn Registry>, Arc::new(layout)] {
+        assert_eq!(capabilities(&*registry, &fresh_repository()).await, Capability::ALL.into());
+    }
+}

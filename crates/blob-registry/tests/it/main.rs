@@ -19,6 +19,8 @@ mod kind;
 mod kit;
 #[cfg(all(feature = "layout", feature = "memory"))]
 mod layout;
+#[cfg(all(feature = "client", feature = "oci-client", feature = "server", feature = "memory"))]
+mod oci_client;
 #[cfg(all(feature = "server", feature = "memory"))]
 mod server;
 #[cfg(feature = "memory")]

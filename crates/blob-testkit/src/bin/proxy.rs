@@ -21,6 +21,9 @@ options:
   --redirect-blobs    answer reads of blobs with a redirect to a second origin
   --refuse N          answer the first N starts of uploads and the first N reads of blobs with 429 and `Retry-After: 1`
   --cut N:BYTES       cut the first N bodies of each kind (sent to a session, read from a blob) after BYTES
+  --reset-mib N       cut bodies at random, one in N MiB on average, the same every time
+  --slow-manifests N  answer about manifests N milliseconds later
+  --storm N:M         answer every N-th request below /v2/ with 429 and `Retry-After: 1`, M times
 
 commands on standard input:
   take                print `requests=N up=B down=B` since the last take
@@ -40,7 +43,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut upstream = None;
     let (mut round_trip, mut megabits) = (Duration::ZERO, None);
-    let (mut gate, mut rules) = (Gate::default(), Vec::new());
+    let (mut gate, mut rules, mut resets) = (Gate::default(), Vec::new(), None);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} wants a value\n\n{USAGE}"));
@@ -66,6 +69,18 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
                 }
                 rules.push(Rule::first("/blobs/sha256:", Action::Cut(bytes)).method("GET").times(times));
             }
+            "--reset-mib" => resets = Some(value()?.parse::<u64>()? << 20),
+            "--slow-manifests" => {
+                let late = Action::Delay(Duration::from_millis(value()?.parse()?));
+                rules.push(Rule::every("/manifests/", late));
+            }
+            "--storm" => {
+                let value = value()?;
+                let (every, times) = value.split_once(':').ok_or_else(|| format!("{value} is not N:M"))?;
+                let (every, times): (u64, u64) = (every.parse()?, times.parse()?);
+                let refusal = || Action::status_with(429, "Retry-After", "1");
+                rules.extend((1..=times).map(|number| Rule::first("/v2/", refusal()).after(number * every)));
+            }
             "--help" | "-h" => {
                 print!("{USAGE}");
                 return Ok(());
@@ -75,7 +90,12 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     }
     let upstream = upstream.ok_or(USAGE)?;
     let shape = Shape { round_trip, bytes_per_second: megabits.map(|m| m * 125_000) };
-    let proxy = Proxy::start(upstream, ProxyOptions { shape, gate, faults: Faults::script(rules) })?;
+    let faults = Faults::script(rules);
+    let faults = match resets {
+        Some(mean) => faults.with_resets(1, mean),
+        None => faults,
+    };
+    let proxy = Proxy::start(upstream, ProxyOptions { shape, gate, faults })?;
     say(format_args!("listening on http://{}", proxy.addr()))?;
     for line in std::io::stdin().lock().lines() {
         let requests = match line?.trim() {

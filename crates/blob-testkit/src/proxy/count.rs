@@ -106,11 +106,18 @@ impl Live {
     }
 
     pub(super) fn add(&self, way: Way, bytes: u64) {
-        let counter = match way {
+        self.counter(way).fetch_add(bytes, Ordering::SeqCst);
+    }
+
+    pub(super) fn bytes(&self, way: Way) -> u64 {
+        self.counter(way).load(Ordering::SeqCst)
+    }
+
+    fn counter(&self, way: Way) -> &AtomicU64 {
+        match way {
             Way::Up => &self.up,
             Way::Down => &self.down,
-        };
-        counter.fetch_add(bytes, Ordering::SeqCst);
+        }
     }
 
     fn snapshot(&self) -> Recorded {

@@ -1,10 +1,12 @@
 //! Damaged answers: by script, or drawn from a seed.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
+use tokio::sync::watch;
 
 /// What happens to one answer. Positions count bytes of the answer's body from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +14,8 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 pub enum Action {
     /// The connection is cut after this many bytes.
     Cut(u64),
-    /// The connection is cut after this many bytes of the *request's* body went to the upstream; there is no answer.
+    /// The connection is cut after this many bytes of the *request's* body went to the upstream; there is no answer. A body
+    /// that does not reach them is left alone.
     CutUpload(u64),
     /// The upstream is not asked; this is answered instead.
     Answer {
@@ -31,7 +34,42 @@ pub enum Action {
     ShiftContentRange(i64),
     /// All bits of the byte at this position are inverted.
     Flip(u64),
+    /// The upstream is asked only when the latch is opened.
+    Hold(Latch),
+    /// The upstream is asked this much later.
+    Delay(Duration),
 }
+
+/// Holds requests back until a test opens it, for tests that want to know what happens meanwhile. Clones are the same latch.
+#[derive(Debug, Clone)]
+pub struct Latch(Arc<watch::Sender<bool>>);
+
+impl Latch {
+    /// A closed latch.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "a latch is made to be kept")]
+    pub fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(false)))
+    }
+
+    /// Lets everything through that waits, and all that comes.
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub(super) async fn opened(&self) {
+        // It cannot be dropped while somebody waits here.
+        let _ = self.0.subscribe().wait_for(|open| *open).await;
+    }
+}
+
+impl PartialEq for Latch {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Latch {}
 
 impl Action {
     /// An answer with a status and no body.
@@ -103,6 +141,14 @@ impl Rule {
 pub struct Faults {
     script: Mutex<Vec<(Rule, u64)>>,
     random: Option<Mutex<Random>>,
+    resets: Option<Mutex<Resets>>,
+}
+
+/// Connections that break at random, as they do on a bad line: the more often, the more bytes go over it.
+#[derive(Debug)]
+struct Resets {
+    state: u64,
+    mean_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -116,7 +162,7 @@ impl Faults {
     /// Applies the rules: for each request the first rule that matches and is due. Every matching rule counts it.
     #[must_use]
     pub fn script(rules: Vec<Rule>) -> Self {
-        Self { script: Mutex::new(rules.into_iter().map(|rule| (rule, 0)).collect()), random: None }
+        Self { script: Mutex::new(rules.into_iter().map(|rule| (rule, 0)).collect()), ..Self::default() }
     }
 
     /// Damages about one request in `one_in` with one of `actions`, drawn from `seed`.
@@ -125,12 +171,22 @@ impl Faults {
     #[must_use]
     pub fn seeded(seed: u64, one_in: u64, actions: Vec<Action>) -> Self {
         let random = Random { state: seed, one_in: one_in.max(1), actions };
-        Self { script: Mutex::default(), random: Some(Mutex::new(random)) }
+        Self { random: Some(Mutex::new(random)), ..Self::default() }
+    }
+
+    /// Cuts the bodies of requests and answers too, at places drawn from `seed`: one in `mean_bytes` bytes, on average.
+    #[must_use]
+    pub fn with_resets(self, seed: u64, mean_bytes: u64) -> Self {
+        Self { resets: Some(Mutex::new(Resets { state: seed, mean_bytes })), ..self }
     }
 
     /// What to do to this request, if anything.
     pub(super) fn next(&self, parts: &Parts) -> Option<Action> {
-        self.due(parts.method.as_str(), parts.uri.path())
+        let due = self.due(parts.method.as_str(), parts.uri.path());
+        due.or_else(|| {
+            let at = self.resets.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).draw();
+            Some(if parts.method == http::Method::GET { Action::Cut(at) } else { Action::CutUpload(at) })
+        })
     }
 
     fn due(&self, method: &str, path: &str) -> Option<Action> {
@@ -145,6 +201,16 @@ impl Faults {
             }
         }
         found.or_else(|| self.random.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner).draw())
+    }
+}
+
+impl Resets {
+    /// The bytes until the next break: without a memory, so that many short bodies break as often as one long one.
+    #[expect(clippy::cast_sign_loss, reason = "the logarithm of what is at most 1 is not above 0")]
+    fn draw(&mut self) -> u64 {
+        // The upper half of the bits, as a number above 0 and up to 1.
+        let chance = ((crate::trees::splitmix(&mut self.state) >> 32) + 1) as f64 / (1_u64 << 32) as f64;
+        (-chance.ln() * self.mean_bytes as f64) as u64
     }
 }
 
@@ -220,6 +286,18 @@ mod tests {
         assert_ne!(draw(7), draw(8));
         let hits = draw(7).iter().filter(|action| action.is_some()).count();
         assert!((30..110).contains(&hits), "about one in three of 200, got {hits}");
+    }
+
+    #[test]
+    fn resets_come_as_often_as_they_should() {
+        let draw = |seed| {
+            let mut resets = Resets { state: seed, mean_bytes: 1000 };
+            (0..2000).map(|_| resets.draw()).collect::<Vec<_>>()
+        };
+        assert_eq!(draw(7), draw(7));
+        let mean = draw(7).iter().sum::<u64>() / 2000;
+        assert!((900..1100).contains(&mean), "{mean}");
+        assert!(draw(8).iter().all(|&bytes| bytes < 30_000));
     }
 
     #[test]

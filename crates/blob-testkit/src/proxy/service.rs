@@ -62,6 +62,11 @@ impl Service {
         let live = self.log.record(origin, &parts);
         self.line.round_trip().await;
         let fault = self.faults.next(&parts);
+        match &fault {
+            Some(Action::Hold(latch)) => latch.opened().await,
+            Some(Action::Delay(time)) => tokio::time::sleep(*time).await,
+            _ => {}
+        }
         if let Some(Action::Answer { status, headers, body }) = &fault {
             return Ok(own(&live, made_up(*status, headers, body.clone())));
         }
@@ -77,8 +82,10 @@ impl Service {
         };
         let (up_live, up_service) = (Arc::clone(&live), Arc::clone(&self));
         let up = Pipe { body, way: Way::Up, live: up_live, service: up_service, fault: cut.clone(), sent: 0 };
+        let sent = Arc::clone(&live);
+        let reached = |cut: &Option<Action>| matches!(cut, Some(Action::Cut(at)) if sent.bytes(Way::Up) >= *at);
         match self.client.request(Request::from_parts(parts, up.into_body())).await {
-            Ok(_) | Err(_) if cut.is_some() => Err("the upload was cut by the fault script".into()),
+            Ok(_) | Err(_) if reached(&cut) => Err("the upload was cut by the fault script".into()),
             Ok(response) => Ok(self.pass_back(response, live, fault)),
             Err(error) => Ok(own(&live, bad_gateway(&error.into()))),
         }

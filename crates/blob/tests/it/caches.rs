@@ -6,8 +6,9 @@ use std::time::Duration;
 use blob::cache::{CacheOptions, MemoryBlockStore};
 use blob::core::ByteSourceExt as _;
 use blob::{Client, Layer, PullOptions, PushOptions};
-use blob_testkit::proxy::{ProxyOptions, Shape};
+use blob_testkit::proxy::{Action, Faults, Latch, ProxyOptions, Rule, Shape};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 
 use crate::support::{at, client, compare_pulled, keep_all, proxy, serve, tree};
 
@@ -107,19 +108,21 @@ async fn memory_alone_saves_requests_within_a_client() {
 async fn archives_of_one_client_read_a_file_once_at_a_time() {
     let (server, source) = (serve().await, tree(59, 3));
     client().push(&at(server.local_addr(), "v1"), source.path(), &PushOptions::default()).await.unwrap();
-    let proxy = proxy(
-        server.local_addr(),
-        ProxyOptions {
-            shape: Shape { round_trip: Duration::from_millis(50), ..Shape::default() },
-            ..ProxyOptions::default()
-        },
-    );
+    let latch = Latch::new();
+    let rules = vec![Rule::every("/blobs/", Action::Hold(latch.clone())).method("GET")];
+    let faults = ProxyOptions { faults: Faults::script(rules), ..ProxyOptions::default() };
+    let proxy = proxy(server.local_addr(), faults);
     let (client, location) = (client(), at(proxy.addr(), "v1"));
     let options = PullOptions::default();
     let archives = (0..4).map(|_| client.pull(&location, &options));
     let archives = futures_util::future::try_join_all(archives).await.unwrap();
     let _ = proxy.take();
-    let reads = (0..16).map(|number| archives[number % 4].read("run.sh"));
+    let mut reads: Vec<_> = (0..16).map(|number| Box::pin(archives[number % 4].read("run.sh"))).collect();
+    // All of them have begun before the first one gets its answer.
+    for read in &mut reads {
+        assert!(read.as_mut().now_or_never().is_none());
+    }
+    latch.open();
     futures_util::future::try_join_all(reads).await.unwrap();
     assert_eq!(proxy.take().len(), 1);
 }

@@ -6,6 +6,7 @@ mod caches;
 mod counts;
 mod errors;
 mod hostile;
+mod mirrors;
 mod policy;
 mod round_trip;
 mod support;

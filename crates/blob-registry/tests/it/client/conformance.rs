@@ -53,3 +53,21 @@ mod over_docker_registry {
         repositories_are_listed,
     }
 }
+
+#[tokio::test]
+async fn the_client_can_do_what_the_registry_can() {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use blob_registry::conformance::{Capability, capabilities, fresh_repository};
+    use blob_registry::{MemoryRegistry, Server};
+    use blob_testkit::peers::{DockerRegistry, require};
+
+    let server = Server::builder(Arc::new(MemoryRegistry::new())).bind("127.0.0.1:0").await.unwrap();
+    let ours = crate::client::client(server.local_addr());
+    assert_eq!(capabilities(&ours, &fresh_repository()).await, Capability::ALL.into());
+    let Some(docker) = require("docker-registry", DockerRegistry::start()) else { return };
+    let mut expected = BTreeSet::from(Capability::ALL);
+    expected.remove(&Capability::TagDeletion);
+    assert_eq!(capabilities(&crate::client::client(docker.addr()), &fresh_repository()).await, expected);
+}

@@ -109,8 +109,14 @@ impl ByteSource for Stuck {
 #[tokio::test]
 async fn a_push_that_is_dropped_or_fails_ends_its_session() {
     let sessions = Arc::new(Sessions::default());
-    let far = Arc::clone(&sessions);
-    let server = Script::start(move |seen| far.answer(seen)).await;
+    let (far, begun) = (Arc::clone(&sessions), Arc::new(AtomicBool::new(false)));
+    let body = Arc::clone(&begun);
+    // Who begins with the body knows the session that it belongs to.
+    let noticing = move |seen: &Seen| {
+        body.fetch_or(is_content(seen), Ordering::SeqCst);
+        None
+    };
+    let server = Script::early(noticing, move |seen| far.answer(seen)).await;
     let content = noise(500_000);
     let stuck = PushBlob::new(Digest::sha256_of(&content), Arc::new(Stuck(MemorySource::new(content.clone()))));
     let client = client(server.addr);
@@ -118,9 +124,7 @@ async fn a_push_that_is_dropped_or_fails_ends_its_session() {
         let client = client.clone();
         async move { client.push_blob(&repository(NAME), stuck).await }
     });
-    until("opening a session", || server.count("POST", "") == 1).await;
-    // The guard is there once the answer was taken in; a little later is as good.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    until("sending the body", || begun.load(Ordering::SeqCst)).await;
     pushing.abort();
     assert!(pushing.await.unwrap_err().is_cancelled());
     until("ending the session", || server.count("DELETE", "/0") == 1).await;

@@ -10,8 +10,8 @@ use blob_registry::client::{
     Admission, Credential, Mirror, Mirrored, RegistryClient, RegistryClientBuilder, RegistryOptions, Static,
 };
 use blob_registry::{
-    ErrorCode, ImageManifest, MemoryRegistry, PushBlob, PushManifest, Registry, RegistryExt as _, Repository, Server,
-    ServerHandle, media_type,
+    ErrorCode, ImageManifest, MemoryRegistry, PageRequest, PushBlob, PushManifest, Registry, RegistryExt as _,
+    Repository, Server, ServerHandle, media_type,
 };
 use blob_testkit::peers::{DockerRegistry, Security, require};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
@@ -235,4 +235,48 @@ async fn a_mirror_that_fails_is_done_without() {
         whole(registry.read_blob(&name, &digest, None).await.unwrap()).await.unwrap();
     }
     assert_eq!(mirrors[1].seen().len(), broken + 1);
+}
+
+#[tokio::test]
+async fn what_a_mirror_began_and_the_registry_ended_is_checked_as_a_whole() {
+    let (name, blob) = (repository(NAME), noise(50_000));
+    let digest = Digest::sha256_of(&blob);
+    let content = blob.clone();
+    let origin = Script::start(move |seen| Reply::content(seen, &content)).await;
+    // The bytes before the break are wrong; those behind it are right.
+    let mut forged = blob.clone();
+    forged[10_000] ^= 1;
+    let mirror = Script::start(move |_| Reply::new(200).body(forged.clone()).cut(20_000)).await;
+    let client = |addr| Arc::new(builder(addr).retry(RetryPolicy::never()).build().unwrap());
+    let place = Mirror::parse(&format!("http://{}/hub", mirror.addr)).unwrap();
+    let registry = Mirrored::new(client(origin.addr)).with(&place, client(mirror.addr));
+    let error = whole(registry.read_blob(&name, &digest, None).await.unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), blob_core::FailureKind::Integrity, "{error:?}");
+    // It told a lie, so it is passed over for a while.
+    assert!(whole(registry.read_blob(&name, &digest, None).await.unwrap()).await.unwrap() == blob);
+    assert_eq!(mirror.seen().len(), 1);
+}
+
+/// What is written, and what decides about that, never goes to a mirror.
+#[tokio::test]
+async fn pushes_and_deletions_never_ask_a_mirror() {
+    let origin = serve(Arc::new(MemoryRegistry::new())).await;
+    let mirror = Script::start(|_| Reply::new(200).header("Content-Length", 5).body("wrong")).await;
+    let registry = mirrored(origin.local_addr(), mirror.addr, true);
+    let (name, blob) = (repository(NAME), noise(100_000));
+    let digest = Digest::sha256_of(&blob);
+    registry.push_blob(&name, PushBlob::new(digest, Arc::new(MemorySource::new(blob)))).await.unwrap();
+    registry.start_upload(&name).await.unwrap().cancel().await.unwrap();
+    registry.mount_blob(&repository("team/copy"), &digest, Some(&name)).await.unwrap();
+    let config = PushBlob::new(Digest::sha256_of(b"{}"), Arc::new(MemorySource::new("{}")));
+    registry.push_blob(&name, config).await.unwrap();
+    let push = PushManifest::new(media_type::IMAGE_MANIFEST, manifest("1")).with_tags([tag("v1")]);
+    let pushed = registry.push_manifest(&name, push).await.unwrap();
+    registry.tags(&name, &PageRequest::first()).await.unwrap();
+    registry.referrers(&name, &pushed.digest, None, &PageRequest::first()).await.unwrap();
+    registry.repositories(&PageRequest::first()).await.unwrap();
+    registry.delete_tag(&name, &tag("v1")).await.unwrap();
+    registry.delete_manifest(&name, &pushed.digest).await.unwrap();
+    registry.delete_blob(&name, &digest).await.unwrap();
+    assert_eq!(mirror.log(), Vec::<String>::new());
 }
