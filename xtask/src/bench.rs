@@ -11,6 +11,7 @@ mod measure;
 mod report;
 mod requests;
 mod transfer;
+mod verify;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ const DATA: &str = "BENCH_DATA";
 
 type Scenario = fn(&Bench) -> Result<Section, String>;
 
-const SCENARIOS: [(&str, Scenario); 13] = [
+const SCENARIOS: [(&str, Scenario); 14] = [
     ("P1", requests::cold_read),
     ("P2", requests::warm_read),
     ("P3", requests::unchanged_push),
@@ -46,6 +47,7 @@ const SCENARIOS: [(&str, Scenario); 13] = [
     ("blocks", requests::blocks),
     ("crowds", lines::crowds),
     ("lines", lines::lines),
+    ("verify", verify::cost),
 ];
 
 /// Runs the named scenarios, or all.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use blob::policy::file::{PolicyContext, PolicyRule};
+use blob::policy::file::PolicyRule;
+use blob::policy::sigstore::TrustRoot;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use yaml_serde::Value;
@@ -12,7 +13,7 @@ use crate::alias::Aliases;
 use crate::args::Global;
 use crate::cache_flags::{CacheFlags, KINDS, LayerMax};
 use crate::error::Failure;
-use crate::trust::Rules;
+use crate::trust::{Rules, context};
 
 pub(crate) mod edit;
 mod file;
@@ -125,13 +126,22 @@ impl Config {
         Aliases::new(self.settings.aliases.clone().unwrap_or_default())
     }
 
-    /// What archives must meet.
-    pub(crate) fn rules(&self) -> Vec<Rules> {
-        let rules = |(dir, rules): &(PathBuf, Vec<PolicyRule>)| Rules {
-            rules: rules.clone(),
-            context: PolicyContext::within(dir),
-        };
+    /// What archives must meet; signatures are checked against `root`, or else the embedded one.
+    pub(crate) fn rules(&self, root: Option<&TrustRoot>) -> Vec<Rules> {
+        let rules =
+            |(dir, rules): &(PathBuf, Vec<PolicyRule>)| Rules { rules: rules.clone(), context: context(dir, root) };
         self.policies.iter().map(rules).collect()
+    }
+
+    /// Whether archives must meet anything.
+    pub(crate) fn has_rules(&self) -> bool {
+        self.policies.iter().any(|(_, rules)| !rules.is_empty())
+    }
+
+    /// The TUF repository that publishes the trust root, and the file that says how far it is believed.
+    pub(crate) fn tuf(&self) -> Option<(String, Option<PathBuf>)> {
+        let trust = self.settings.trust.as_ref()?;
+        Some((trust.tuf_url.clone()?, trust.tuf_root.clone().map(below_home)))
     }
 
     /// Fills in what nobody typed.

@@ -14,7 +14,7 @@ use crate::args::{Caching, Global};
 use crate::cache_place::CachePlace;
 use crate::config::Config;
 use crate::error::Failure;
-use crate::trust::{TrustArgs, WantedArgs, policy_set};
+use crate::trust::{RootArgs, Rules, TrustArgs, WantedArgs, policy_set};
 use crate::ui::output;
 use crate::ui::progress::Meter;
 use crate::ui::record;
@@ -112,27 +112,35 @@ impl Session {
         })
     }
 
-    /// A client for the registries of `locations`. Credentials are looked for only if there are any.
+    /// A client for the registries of `locations`. Credentials are looked for only if there are any. What opens archives
+    /// is [`reading`](Self::reading), and [`trusting`](Self::trusting).
     pub(crate) fn client(&self, locations: &[&Location]) -> Result<Client, Failure> {
-        self.trusting(locations, &WantedArgs::default())
+        self.judging(locations, &self.config.rules(None), false)
     }
 
     /// As [`client`](Self::client); archives must also satisfy what is `wanted` on the command line. The policies of the
     /// configuration count for every client, so that no command is a way around them.
-    pub(crate) fn trusting(&self, locations: &[&Location], wanted: &WantedArgs) -> Result<Client, Failure> {
-        self.demanding(locations, wanted, !wanted.is_empty())
+    pub(crate) async fn trusting(&self, locations: &[&Location], wanted: &WantedArgs) -> Result<Client, Failure> {
+        self.demanding(locations, wanted, !wanted.is_empty()).await
     }
 
     /// As [`trusting`](Self::trusting); with `verified`, what no policy admitted is not opened.
-    fn demanding(&self, locations: &[&Location], wanted: &WantedArgs, verified: bool) -> Result<Client, Failure> {
-        let mut rules = wanted.rules()?;
+    async fn demanding(&self, locations: &[&Location], wanted: &WantedArgs, verified: bool) -> Result<Client, Failure> {
+        // Nobody is asked for a trust root that nothing is verified by.
+        let root = if wanted.is_empty() { None } else { wanted.root.find(self).await? };
+        let mut rules = wanted.rules(root.as_ref())?;
         wanted.check_files(&rules, locations)?;
-        if !wanted.no_default_policy {
-            rules.extend(self.config.rules());
+        if !wanted.no_default_policy && self.config.has_rules() {
+            let root = if self.config.tuf().is_some() { RootArgs::default().find(self).await? } else { None };
+            rules.extend(self.config.rules(root.as_ref()));
         }
+        self.judging(locations, &rules, verified)
+    }
+
+    fn judging(&self, locations: &[&Location], rules: &[Rules], verified: bool) -> Result<Client, Failure> {
         let mut builder = self.builder_for(locations)?;
         if !rules.is_empty() {
-            builder = builder.policies_from(Arc::new(policy_set(&rules, locations)?));
+            builder = builder.policies_from(Arc::new(policy_set(rules, locations)?));
         }
         // Who asks for something, and gets no verdict about it, was not served.
         if verified {
@@ -142,12 +150,12 @@ impl Session {
     }
 
     /// As [`trusting`](Self::trusting), for commands that open archives.
-    pub(crate) fn reading(&self, locations: &[&Location], trust: &TrustArgs) -> Result<Client, Failure> {
-        if trust.verify && trust.wanted.is_empty() && self.config.rules().is_empty() {
+    pub(crate) async fn reading(&self, locations: &[&Location], trust: &TrustArgs) -> Result<Client, Failure> {
+        if trust.verify && trust.wanted.is_empty() && !self.config.has_rules() {
             let hint = "name the signer with --repo, --key, or --certificate-identity and its issuer, or pass --policy";
             return Err(Failure::usage("--verify without a policy: there is nothing to verify by").with_hint(hint));
         }
-        self.demanding(locations, &trust.wanted, trust.verify || !trust.wanted.is_empty())
+        self.demanding(locations, &trust.wanted, trust.is_given()).await
     }
 
     /// The password that was given, on standard input or in the environment.

@@ -12,7 +12,8 @@ use blob::policy::sigstore::TrustRoot;
 use clap::Args;
 
 use crate::error::{Failure, Kind};
-use crate::trust::read_root;
+use crate::session::Session;
+use crate::trust::{RootArgs, off_thread};
 
 /// Where people log in, unless the signing configuration says otherwise.
 const PUBLIC_ISSUER: &str = "https://oauth2.sigstore.dev/auth";
@@ -50,34 +51,34 @@ pub(crate) struct SigningArgs {
     #[arg(long, value_name = "FILE")]
     signing_config: Option<PathBuf>,
 
-    /// Believe the services as far as this trusted_root.json does, instead of that of the public-good instance.
-    #[arg(long, value_name = "FILE")]
-    trusted_root: Option<PathBuf>,
+    #[command(flatten)]
+    root: RootArgs,
 }
 
 impl SigningArgs {
     /// Whether something is said about signing without a key.
     pub(crate) fn is_given(&self) -> bool {
         let texts = [&self.identity_token, &self.fulcio_url, &self.rekor_url, &self.tsa_url];
-        texts.into_iter().any(Option::is_some) || self.signing_config.is_some() || self.trusted_root.is_some()
+        texts.into_iter().any(Option::is_some) || self.signing_config.is_some() || self.root.is_given()
     }
 
     /// Who signs.
-    pub(crate) async fn signer(&self) -> Result<Arc<dyn Signer>, Failure> {
+    pub(crate) async fn signer(&self, session: &Session) -> Result<Arc<dyn Signer>, Failure> {
         let services = self.services()?;
-        if let Some(path) = &self.key {
-            let signer = KeyedSigner::new(Arc::new(private_key(path)?));
+        if let Some(path) = self.key.clone() {
+            let key = off_thread(move || private_key(&path)).await?;
+            let signer = KeyedSigner::new(Arc::new(key));
             return Ok(Arc::new(match services {
-                Some(services) => signer.with_services(services, self.root()?),
+                Some(services) => signer.with_services(services, self.root(session).await?),
                 None => signer,
             }));
         }
         let services = match services {
             Some(services) => services,
-            None => Services::production().map_err(|error| Failure::from_chain(&error))?,
+            None => self.usual_services(session).await?,
         };
         let token = self.token(&services).await?;
-        let signer = KeylessSigner::new(services, self.root()?, Arc::new(token));
+        let signer = KeylessSigner::new(services, self.root(session).await?, Arc::new(token));
         Ok(Arc::new(signer.map_err(|error| Failure::from_chain(&error))?))
     }
 
@@ -104,9 +105,22 @@ impl SigningArgs {
         Ok(Some(services))
     }
 
-    fn root(&self) -> Result<TrustRoot, Failure> {
-        match &self.trusted_root {
-            Some(path) => read_root(path),
+    /// The services of the instance whose trust root counts.
+    async fn usual_services(&self, session: &Session) -> Result<Services, Failure> {
+        let Some(source) = self.root.source(session).await? else {
+            return Services::production().map_err(|error| Failure::from_chain(&error));
+        };
+        let config = source.signing_config().await.map_err(|error| {
+            let failure = Failure::from_chain(&error).of_kind(Kind::Network);
+            failure
+                .with_hint("name the services with --signing-config, or with --fulcio-url, --rekor-url and --tsa-url")
+        })?;
+        Services::from_signing_config(&config, None).map_err(|error| Failure::from_chain(&error))
+    }
+
+    async fn root(&self, session: &Session) -> Result<TrustRoot, Failure> {
+        match self.root.find(session).await? {
+            Some(root) => Ok(root),
             None => TrustRoot::production().map_err(|error| Failure::from_chain(&error)),
         }
     }
@@ -118,8 +132,8 @@ impl SigningArgs {
             failure.with_hint("name a private key with --key, or a token with --identity-token")
         };
         if let Some(given) = &self.identity_token {
-            let token = match given.strip_prefix('@') {
-                Some(path) => IdentityToken::from_file(Path::new(path)),
+            let token = match given.strip_prefix('@').map(PathBuf::from) {
+                Some(path) => off_thread(move || Ok(IdentityToken::from_file(&path))).await?,
                 None => IdentityToken::new(given),
             };
             return token.map_err(|error| refused(&error));
@@ -135,7 +149,8 @@ impl SigningArgs {
     }
 }
 
-/// Reads a private key; a password is asked for where one is needed and somebody is there.
+/// Reads a private key; a password is asked for where one is needed and somebody is there. Blocks, also for the time that
+/// makes passwords hard to guess.
 fn private_key(path: &Path) -> Result<LocalKey, Failure> {
     let given = std::env::var("BLOB_KEY_PASSWORD").ok();
     let read = LocalKey::from_file(path, given.as_deref().map(str::as_bytes));

@@ -1,6 +1,9 @@
 //! Which signatures and which provenance are asked for on the command line.
 
+mod root;
+
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +17,9 @@ use blob::policy::sigstore::TrustRoot;
 use clap::Args;
 
 use crate::error::Failure;
+use crate::session::Session;
+
+pub(crate) use root::{RootArgs, off_thread, read_root};
 
 /// Options of commands that read archives. What is given must all be met, and the policies of the configuration too.
 #[derive(Args, Clone, Debug, Default)]
@@ -25,6 +31,13 @@ pub(crate) struct TrustArgs {
 
     #[command(flatten)]
     pub(crate) wanted: WantedArgs,
+}
+
+impl TrustArgs {
+    /// Whether anything is to be verified that the configuration does not ask for.
+    pub(crate) fn is_given(&self) -> bool {
+        self.verify || !self.wanted.is_empty()
+    }
 }
 
 /// What is asked for.
@@ -91,9 +104,8 @@ pub(crate) struct WantedArgs {
     #[arg(long, requires = "repo")]
     pub(crate) provenance: bool,
 
-    /// Verify against this trusted_root.json instead of the public-good instance.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) trusted_root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) root: RootArgs,
 }
 
 /// Rules, and what their paths are relative to.
@@ -117,16 +129,9 @@ impl WantedArgs {
             || self.certificate_oidc_issuer_regexp.is_some()
     }
 
-    /// The trust root that was named, or else the embedded one; paths are relative to this directory.
-    pub(crate) fn context(&self) -> Result<PolicyContext, Failure> {
-        let context = PolicyContext::within(Path::new(""));
-        let Some(path) = &self.trusted_root else { return Ok(context) };
-        Ok(context.trusted_root(read_root(path)?))
-    }
-
-    /// What was asked for, as rules.
-    pub(crate) fn rules(&self) -> Result<Vec<Rules>, Failure> {
-        let context = self.context()?;
+    /// What was asked for, as rules; signatures are checked against `root`, or else the embedded one.
+    pub(crate) fn rules(&self, root: Option<&TrustRoot>) -> Result<Vec<Rules>, Failure> {
+        let context = context(Path::new(""), root);
         let mut all = Vec::new();
         let mut from_files = None;
         for path in &self.policy {
@@ -189,9 +194,14 @@ impl WantedArgs {
     }
 
     /// What was asked for, as policies for a reference of these spellings.
-    pub(crate) fn policies_for(&self, spellings: &[String]) -> Result<Vec<Arc<dyn Policy>>, Failure> {
+    pub(crate) async fn policies_for(
+        &self,
+        spellings: &[String],
+        session: &Session,
+    ) -> Result<Vec<Arc<dyn Policy>>, Failure> {
+        let root = self.root.find(session).await?;
         let mut set = PolicySet::new();
-        for Rules { rules, context } in self.rules()? {
+        for Rules { rules, context } in self.rules(root.as_ref())? {
             set.add_rules(&rules, &context, &[spellings.to_vec()]).map_err(refused)?;
         }
         Ok(set.policies_for(spellings))
@@ -268,9 +278,21 @@ fn absolute(mut spec: SignatureSpec, file: &Path) -> SignatureSpec {
     spec
 }
 
-/// Reads a trust root.
-pub(crate) fn read_root(path: &Path) -> Result<TrustRoot, Failure> {
-    TrustRoot::from_file(path).map_err(|error| Failure::from_chain(&error))
+/// Paths are relative to `dir`, and signatures are checked against `root`, or else the embedded one.
+pub(crate) fn context(dir: &Path, root: Option<&TrustRoot>) -> PolicyContext {
+    let context = PolicyContext::within(dir);
+    root.iter().fold(context, |context, root| context.trusted_root(Clone::clone(root)))
+}
+
+/// The content of a file of at most `limit` bytes; blocks.
+pub(crate) fn bounded(path: &Path, limit: u64, what: &str) -> Result<Vec<u8>, Failure> {
+    let failed = |error: std::io::Error| Failure::io(format!("reading {what} {}", path.display()), &error);
+    let mut bytes = Vec::new();
+    std::fs::File::open(path).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(Failure::usage(format!("{} has more than {limit} bytes", path.display())));
+    }
+    Ok(bytes)
 }
 
 /// The policies for `locations`, out of `all`.

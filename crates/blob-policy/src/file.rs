@@ -52,7 +52,8 @@ pub use error::PolicyFileError;
 pub use matching::{ReferencePattern, spellings};
 pub use set::PolicySet;
 pub use spec::{
-    GithubSpec, KeySpec, KeylessSpec, LogUse, PolicyRule, PolicySpec, ProvenanceSpec, RegoSpec, SignatureSpec,
+    EvidenceSpec, GithubSpec, KeySpec, KeylessSpec, LogUse, PolicyRule, PolicySpec, ProvenanceSpec, RegoSpec,
+    SignatureSpec,
 };
 
 /// The largest policy file, and the largest module or document that one names: 1 MiB.

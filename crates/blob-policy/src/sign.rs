@@ -24,6 +24,7 @@
 mod attach;
 mod bundle;
 mod cosign_key;
+mod equivalence;
 mod error;
 mod key;
 mod keyed;
@@ -36,6 +37,7 @@ mod token;
 
 pub use attach::{Attached, attach};
 pub use bundle::{SignedBundle, Signer};
+pub use equivalence::Equivalence;
 pub use error::{AttachError, KeyError, SignError};
 pub use key::{KeyKind, KeySigner};
 pub use keyed::KeyedSigner;

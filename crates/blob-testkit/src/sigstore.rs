@@ -9,6 +9,7 @@ mod http;
 mod keys;
 mod log;
 mod tsa;
+mod tuf;
 
 use std::fmt;
 use std::io;
@@ -26,6 +27,8 @@ use self::ca::CertificateAuthority;
 use self::keys::Key;
 use self::log::Log;
 use self::tsa::TimeStampAuthority;
+
+pub use self::tuf::{Files, Publisher};
 
 /// What goes wrong in an instance, from when it is set on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,6 +161,7 @@ struct State {
     v1: Log,
     v2: Log,
     tsa: TimeStampAuthority,
+    second_tsa: TimeStampAuthority,
     foreign_tsa: TimeStampAuthority,
     fault: Option<Fault>,
     asked: Vec<String>,
@@ -185,6 +189,7 @@ impl Instance {
             v1: Log::new(log::Version::V1),
             v2: Log::new(log::Version::V2),
             tsa: TimeStampAuthority::new("blob test time"),
+            second_tsa: TimeStampAuthority::new("second test time"),
             foreign_tsa: TimeStampAuthority::new("another time"),
             fault: None,
             asked: Vec::new(),
@@ -216,6 +221,12 @@ impl Instance {
     #[must_use]
     pub fn tsa_url(&self) -> String {
         format!("http://{}/api/v1/timestamp", self.addr)
+    }
+
+    /// The address of a second time-stamp authority, which signing configurations do not name.
+    #[must_use]
+    pub fn second_tsa_url(&self) -> String {
+        format!("http://{}/second/timestamp", self.addr)
     }
 
     /// Where it listens, for a request of any other kind: `GET /token` answers with a token, as GitHub does.
@@ -269,7 +280,10 @@ impl Instance {
             "tlogs": [log(self.rekor_url(), state.v1.key()), log(self.rekor2_url(), state.v2.key())],
             "certificateAuthorities": [authority(self.fulcio_url(), state.ca.chain())],
             "ctlogs": [log(format!("http://{}/ct", self.addr), &state.ct)],
-            "timestampAuthorities": [authority(self.tsa_url(), state.tsa.chain())],
+            "timestampAuthorities": [
+                authority(self.tsa_url(), state.tsa.chain()),
+                authority(self.second_tsa_url(), state.second_tsa.chain()),
+            ],
         })
         .to_string()
     }

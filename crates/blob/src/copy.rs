@@ -80,7 +80,7 @@ impl Client {
         let source = self.registry(from).await?;
         let source = Place::new(source.0, source.1);
         // Before a layout is made for what may not be let in.
-        if !self.policies_for(from, &PullOptions::default()).is_empty() || self.requires_verification() {
+        if !self.policies_for(from, &PullOptions::default()).await.is_empty() || self.requires_verification() {
             let admitted = self.fetch_with(from, &PullOptions { skip_cache: true, ..PullOptions::default() }).await?;
             target = (*admitted.manifest.digest()).into();
         }

@@ -214,7 +214,9 @@ impl Error {
             #[cfg(feature = "sign")]
             Self::Attach { source: blob_policy::sign::AttachError::Registry { source, .. }, .. } => of_registry(source),
             #[cfg(feature = "sign")]
-            Self::Sign { .. } | Self::Attach { .. } => ErrorKind::General,
+            Self::Sign { source, .. } => of_signing(source),
+            #[cfg(feature = "sign")]
+            Self::Attach { .. } => ErrorKind::General,
             Self::Evidence { source: EvidenceError::Registry { source, .. }, .. } => match of_registry(source) {
                 kind @ (ErrorKind::Authentication | ErrorKind::Network) => kind,
                 _ => ErrorKind::Verification,
@@ -299,6 +301,20 @@ impl Error {
             Self::Create { source: CreateError::TooManyFiles { .. }, .. }
                 | Self::Tar { source: TarError::TooMany { .. } }
         )
+    }
+}
+
+#[cfg(feature = "sign")]
+fn of_signing(error: &blob_policy::sign::SignError) -> ErrorKind {
+    use blob_policy::sign::{ServiceError, SignError};
+    match error {
+        SignError::Options(_) => ErrorKind::Usage,
+        SignError::Token(_) | SignError::Service { source: ServiceError::Status { status: 401 | 403, .. }, .. } => {
+            ErrorKind::Authentication
+        }
+        SignError::Service { source, .. } if source.is_transient() => ErrorKind::Network,
+        SignError::SelfCheck(_) => ErrorKind::Verification,
+        _ => ErrorKind::General,
     }
 }
 

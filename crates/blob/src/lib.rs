@@ -39,6 +39,7 @@ pub use sign::{SignOptions, SignWith, Signed};
 pub use trust::PolicySource;
 #[cfg(feature = "trust")]
 pub use trust::spellings;
+pub use verdicts::forget_verdicts;
 pub use verify::{Outcome, Verification, VerifyOptions};
 
 pub use blob_registry::client::{

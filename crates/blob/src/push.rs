@@ -24,6 +24,9 @@ use crate::error::Error;
 use crate::location::Location;
 use crate::tarball::spool_tar;
 
+/// How the time of creation is written.
+const CREATED_FORMAT: &str = "%Y-%m-%dT%H:%M:%SZ";
+
 /// How an archive is made and pushed.
 #[derive(Clone, Default)]
 #[non_exhaustive]
@@ -39,7 +42,7 @@ pub struct PushOptions {
     /// Repositories of the same registry that may hold the blobs: they are mounted from there.
     pub mount_from: Vec<Repository>,
     /// Sign the archive before a tag points at it: a tag then never names something unsigned. An unchanged archive is
-    /// signed too unless it is already.
+    /// signed too unless it is already, if its manifest is ours to the last byte; else it is pushed anew.
     #[cfg(feature = "sign")]
     pub sign: Option<crate::sign::SignWith>,
     /// Make the archive and ask the registry what it has, but change nothing: [`Pushed`] then says what would be.
@@ -280,9 +283,9 @@ impl Destination {
     ) -> Result<Pushed, Error> {
         let mut annotations = options.annotations.clone();
         let created = options.created.unwrap_or_else(Timestamp::now);
-        annotations.entry(CREATED.into()).or_insert_with(|| created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        annotations.entry(CREATED.into()).or_insert_with(|| created.strftime(CREATED_FORMAT).to_string());
         let manifest = ArchiveManifest::build(&payload.index, (payload.data_digest, payload.data.size()), annotations);
-        if let Some(old) = old.as_ref().filter(|old| old.same_but_for_created(&manifest)) {
+        if let Some(old) = old.as_ref().filter(|old| stands(old, &manifest, &payload, options)) {
             return self.unchanged(client, old.clone(), payload.report, options).await;
         }
 
@@ -387,6 +390,26 @@ impl Destination {
         let push = PushManifest::new(media_type::IMAGE_MANIFEST, manifest.as_bytes().clone()).with_tags(tags);
         self.registry.push_manifest(&self.repository, push).await.map(drop).map_err(|source| self.failed(source))
     }
+}
+
+/// Whether `old`, which the registry has, says what `new` says. To leave it alone, the same files and annotations are
+/// enough. What is signed is said by us, though: then it must be what we would have written, to the last byte, at the time
+/// that it states.
+fn stands(old: &ArchiveManifest, new: &ArchiveManifest, payload: &Payload, options: &PushOptions) -> bool {
+    if !old.same_but_for_created(new) {
+        return false;
+    }
+    #[cfg(feature = "sign")]
+    if options.sign.is_some() && old.as_bytes() != new.as_bytes() {
+        let Some(created) = old.created().map(|time| time.strftime(CREATED_FORMAT).to_string()) else { return false };
+        let mut annotations = new.annotations().clone();
+        annotations.insert(CREATED.into(), created);
+        let data = (payload.data_digest, payload.data.size());
+        return ArchiveManifest::build(&payload.index, data, annotations).as_bytes() == old.as_bytes();
+    }
+    #[cfg(not(feature = "sign"))]
+    let _ = (payload, options);
+    true
 }
 
 /// Passes events on, and breaks once the push was dropped.

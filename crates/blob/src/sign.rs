@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use blob_core::Digest;
 use blob_policy::EvidenceError;
-use blob_policy::sign::{Attached, SignedBundle, Signer, Statement, attach};
-use blob_policy::sigstore::{Claims, KeyRing, SigstoreLimits, Trust, TrustedKey};
+use blob_policy::sign::{Attached, Equivalence, SignedBundle, Signer, Statement, attach};
+use blob_policy::sigstore::{Claims, SigstoreLimits, Trust};
 use blob_registry::{Descriptor, Manifest, Registry, Repository};
 
 use crate::client::Client;
@@ -27,8 +27,8 @@ pub struct SignOptions {
     pub no_upload: bool,
     /// Sign even if an equivalent bundle is there.
     pub again: bool,
-    /// A bundle that verifies with this and says the same is equivalent. Without it that is a bundle by the signer's own
-    /// key, logged or not; signers with certificates then always sign.
+    /// A bundle that verifies with this and says the same is equivalent. Without it the signer says which are: those by its
+    /// key, or for its identity, with the log entries and the time-stamps that a new one would have.
     pub equivalent: Option<Trust>,
 }
 
@@ -65,7 +65,8 @@ impl SignWith {
 
 impl Client {
     /// Signs what is at `location`: an archive, or any other manifest. A tag is resolved once, and the digest is what is
-    /// signed; where no tag can be believed, name a digest. Signing again says the same, and changes nothing.
+    /// signed; where no tag can be believed, name a digest. Signing again with the same key, or as the same identity,
+    /// finds what is there and changes nothing.
     ///
     /// # Errors
     /// [`Error::Sign`], [`Error::Attach`], [`Error::Registry`].
@@ -153,21 +154,24 @@ impl Client {
         statement: Option<&Statement>,
         options: &SignOptions,
     ) -> Result<Option<Digest>, Error> {
-        let own = || {
-            let ring = KeyRing::new(vec![TrustedKey::new(signer.public_key()?.clone())])?;
-            Some(Trust::UnloggedKeys(Arc::new(ring)))
+        let wanted = match &options.equivalent {
+            Some(trust) => Some(Equivalence::verified_by(trust.clone())),
+            None => signer.equivalence().await.map_err(|source| {
+                let location = place.pinned().to_string();
+                Error::Sign { location, source }
+            })?,
         };
-        let Some(trust) = options.equivalent.clone().or_else(own) else { return Ok(None) };
+        let Some(equivalence) = wanted else { return Ok(None) };
         let (evidence, reference) = (place.evidence(self), place.location.to_string());
         let subject = place.subject(&evidence, &reference)?;
-        let claims = match Claims::of(&subject, &trust, &SigstoreLimits::default()).await {
+        let claims = match Claims::of(&subject, equivalence.trust(), &SigstoreLimits::default()).await {
             Ok(claims) => claims,
             // Too much to look through is no reason not to sign.
             Err(EvidenceError::Limit { .. }) => return Ok(None),
             Err(source) => return Err(Error::Evidence { location: place.pinned().to_string(), source }),
         };
         let wanted = statement.map(Statement::to_bytes);
-        let same = claims.verified.iter().find(|claim| {
+        let same = claims.verified.iter().filter(|claim| equivalence.is_same_signer(claim)).find(|claim| {
             let said = claim.verified().statement();
             said.map(blob_policy::sigstore::Statement::bytes) == wanted.as_ref()
         });

@@ -1,5 +1,8 @@
 //! Which policies an archive must satisfy, and the door that asks them.
 
+#[cfg(feature = "trust")]
+mod spelling;
+
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -18,9 +21,13 @@ use crate::location::Location;
 use crate::pull::PullOptions;
 use crate::verdicts::VerdictKey;
 
+#[cfg(feature = "trust")]
+pub use spelling::spellings;
+
 /// Says which policies an archive must satisfy, by where it is.
 pub trait PolicySource: Debug + Send + Sync {
-    /// The policies for `location`; all must admit. None at all means that nobody verifies what is there.
+    /// The policies for `location`; all must admit. None at all means that nobody verifies what is there. May look at the
+    /// file system when `location` is a layout.
     fn policies_for(&self, location: &Location) -> Vec<Arc<dyn Policy>>;
 }
 
@@ -28,15 +35,6 @@ pub trait PolicySource: Debug + Send + Sync {
 impl PolicySource for blob_policy::file::PolicySet {
     fn policies_for(&self, location: &Location) -> Vec<Arc<dyn Policy>> {
         Self::policies_for(self, &spellings(location))
-    }
-}
-
-/// Every way to write `location`, for the patterns of policy files.
-#[cfg(feature = "trust")]
-pub fn spellings(location: &Location) -> Vec<String> {
-    match location {
-        Location::Registry(reference) => blob_policy::file::spellings(reference),
-        Location::Layout { dir, .. } => vec![location.to_string(), format!("oci:{}", dir.display())],
     }
 }
 
@@ -70,12 +68,23 @@ impl Place<'_> {
 
 impl Client {
     /// The policies that an archive at `location` must satisfy.
-    pub(crate) fn policies_for(&self, location: &Location, options: &PullOptions) -> Vec<Arc<dyn Policy>> {
+    pub(crate) async fn policies_for(&self, location: &Location, options: &PullOptions) -> Vec<Arc<dyn Policy>> {
         if let Some(policy) = &options.policy {
             return vec![Arc::clone(policy)];
         }
-        let sources = self.policy_sources().iter().flat_map(|source| source.policies_for(location));
-        self.policies().iter().cloned().chain(sources).collect()
+        let ask = |client: &Self, location: &Location| {
+            let sources = client.policy_sources().iter().flat_map(|source| source.policies_for(location));
+            client.policies().iter().cloned().chain(sources).collect()
+        };
+        if location.reference().is_some() || self.policy_sources().is_empty() {
+            return ask(self, location);
+        }
+        // A path on disk is looked at, which may take its time.
+        let (client, location) = (self.clone(), location.clone());
+        match tokio::task::spawn_blocking(move || ask(&client, &location)).await {
+            Ok(policies) => policies,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
     }
 
     /// The door: policies decide, or it is recorded that none did. A verdict that was reached a moment ago holds.
@@ -89,7 +98,7 @@ impl Client {
             |source: ArchiveManifestError| Error::Manifest { location: place.location.to_string(), source };
         let (evidence, reference) = (place.evidence(self), place.location.to_string());
         let subject = place.subject(&evidence, &reference)?;
-        let Some(policy) = RequireAll::new(self.policies_for(place.location, options)) else {
+        let Some(policy) = RequireAll::new(self.policies_for(place.location, options).await) else {
             if self.requires_verification() {
                 return Err(Error::NotVerified { location: pinned() });
             }

@@ -21,6 +21,8 @@ pub(crate) const DEFAULT_TTL: Duration = Duration::from_mins(5);
 const MAX_REMEMBERED: usize = 1024;
 /// Bytes of a verdict on disk.
 const MAX_FILE_BYTES: u64 = 256 << 10;
+/// Verdicts in one of the 256 folders on disk: 4,096 in all.
+const MAX_IN_FOLDER: usize = 16;
 /// The directory below that of the cache.
 const DIR: &str = "verdicts-v1";
 
@@ -182,17 +184,40 @@ fn write(path: &Path, stored: &Stored, ttl: Duration) -> std::io::Result<()> {
     }
     let folder = path.parent().unwrap_or(path);
     std::fs::create_dir_all(folder)?;
-    for entry in std::fs::read_dir(folder)?.flatten() {
-        let written = entry.metadata().and_then(|data| data.modified());
-        if written.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ttl)) {
-            // Another process may have removed it already.
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
+    make_room(folder, ttl)?;
     // Temporary files are for their owner alone.
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(&bytes)?;
     file.persist(path).map(drop).map_err(|error| error.error)
+}
+
+/// Removes from a folder what holds no more, and the oldest where there is no room for one more.
+fn make_room(folder: &Path, ttl: Duration) -> std::io::Result<()> {
+    let written = |entry: &std::fs::DirEntry| entry.metadata().and_then(|data| data.modified());
+    let mut files: Vec<_> = std::fs::read_dir(folder)?
+        .flatten()
+        .map(|entry| (written(&entry).unwrap_or(SystemTime::UNIX_EPOCH), entry.path()))
+        .collect();
+    files.sort();
+    let too_many = (files.len() + 1).saturating_sub(MAX_IN_FOLDER);
+    for (at, (time, path)) in files.iter().enumerate() {
+        if at < too_many || time.elapsed().is_ok_and(|age| age > ttl) {
+            // Another process may have removed it already.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    Ok(())
+}
+
+/// Forgets the verdicts that are kept below `cache_dir`; blocks.
+///
+/// # Errors
+/// When something there cannot be removed.
+pub fn forget_verdicts(cache_dir: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(cache_dir.join(DIR)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -224,6 +249,29 @@ mod tests {
         assert!(late.find(&key(b"one")).await.is_none());
         late.keep(&key(b"two"), &report).await;
         assert!(other.find(&key(b"two")).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn there_are_only_so_many_and_all_can_be_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let verdicts = Verdicts::new(DEFAULT_TTL, Some(dir.path()));
+        let path = verdicts.path(&key(b"one")).unwrap();
+        let folder = path.parent().unwrap();
+        fs::create_dir_all(folder).unwrap();
+        for at in 0..40 {
+            let file = fs::File::create(folder.join(format!("{at:02}"))).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(100 - at)).unwrap();
+        }
+        verdicts.keep(&key(b"one"), &Report::admitted("p", "f")).await;
+        let mut kept: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        kept.sort();
+        assert_eq!(kept.len(), MAX_IN_FOLDER);
+        assert!(kept.contains(&path.file_name().unwrap().to_owned()) && kept.contains(&"39".into()), "{kept:?}");
+        assert!(!kept.contains(&"24".into()) && kept.contains(&"25".into()), "the oldest go: {kept:?}");
+        forget_verdicts(dir.path()).unwrap();
+        let other = Verdicts::new(DEFAULT_TTL, Some(dir.path()));
+        assert!(other.find(&key(b"one")).await.is_none());
+        forget_verdicts(dir.path()).unwrap();
     }
 
     #[tokio::test]

@@ -50,7 +50,7 @@ impl Client {
     pub async fn verify(&self, location: &Location, options: &VerifyOptions) -> Result<Verification, Error> {
         let mut pull = PullOptions { skip_cache: true, ..PullOptions::default() };
         pull.policy.clone_from(&options.policy);
-        let policies = self.policies_for(location, &pull);
+        let policies = self.policies_for(location, &pull).await;
         if policies.is_empty() {
             return Err(Error::NotVerified { location: location.to_string() });
         }

@@ -15,6 +15,7 @@ use crate::cache_flags::KINDS;
 use crate::cache_place::CachePlace;
 use crate::error::{Failure, Kind};
 use crate::session::Session;
+use crate::trust::off_thread;
 use crate::ui::escape::shown;
 use crate::ui::output;
 use crate::ui::size::{count, human};
@@ -219,6 +220,14 @@ async fn clear(cache: &CacheDir, kind: &str, force: bool, session: &Session) -> 
     }
     for (_, layer) in KINDS.iter().filter(|(name, _)| chosen.contains(name)) {
         admin(cache, *layer).clear().await.map_err(|error| failed(&error))?;
+    }
+    if kind == "all" {
+        // Verdicts of policies hold for minutes, and are no kind of their own.
+        let root = cache.root().to_owned();
+        off_thread(move || {
+            blob::forget_verdicts(&root).map_err(|error| Failure::io("removing the verdicts of policies", &error))
+        })
+        .await?;
     }
     let cleared = Emptied {
         cleared: chosen,

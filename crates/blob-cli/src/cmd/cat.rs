@@ -45,7 +45,7 @@ pub(crate) struct CatArgs {
 
 pub(crate) async fn run(args: CatArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
-    let client = session.reading(&[&location], &args.trust)?;
+    let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
     // All or nothing: a wrong path is noticed before the first byte is written.
     let mut paths = Vec::new();

@@ -15,6 +15,7 @@ use super::local;
 use crate::args::Caching;
 use crate::error::{Failure, Kind};
 use crate::session::Session;
+use crate::trust::TrustArgs;
 use crate::ui::escape::{PathText, shown};
 use crate::ui::size::{count, human};
 
@@ -50,6 +51,9 @@ pub(crate) struct CheckArgs {
     /// Compare modes and modification times of the directory as well.
     #[arg(short, long, requires = "dir")]
     metadata: bool,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 /// Which part of the files is read: `all` or `5%`, as a number up to 1.
@@ -97,7 +101,7 @@ struct Compared {
 
 pub(crate) async fn run(args: CheckArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
-    let client = session.client(&[&location])?;
+    let client = session.reading(&[&location], &args.trust).await?;
     // Opening checks the manifest against its digest, and the index against the manifest.
     let archive = session.open(&client, &location, Caching { skip_cache: true }).await?;
     // A mirror may have what the registry lost.

@@ -11,6 +11,7 @@ use super::tags::all_tags;
 use crate::error::Failure;
 use crate::plan;
 use crate::session::Session;
+use crate::trust::TrustArgs;
 use crate::ui::size::{count, human};
 
 const EXAMPLES: &str = "\
@@ -54,6 +55,9 @@ pub(crate) struct CopyArgs {
     /// Only say what would be copied.
     #[arg(long)]
     dry_run: bool,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 #[derive(Serialize)]
@@ -107,7 +111,7 @@ pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure
         let places: Vec<(Location, Location)> = tags.iter().map(at).collect();
         // Policies may be for single tags, which are known only now.
         let named: Vec<&Location> = places.iter().flat_map(|(from, to)| [from, to]).collect();
-        let client = session.client(&named)?;
+        let client = session.reading(&named, &args.trust).await?;
         for (from, to) in &places {
             copies.push(one(&client, (from, to), &options).await?);
         }
@@ -117,6 +121,7 @@ pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure
             (None, Some(tag)) if args.tag.is_empty() => to.with_target(Target::Tag(tag)),
             _ => to.clone(),
         };
+        let client = session.reading(&[&from, &to], &args.trust).await?;
         copies.push(one(&client, (&from, &to), &options).await?);
     }
     Session::log_traffic(&client);

@@ -120,7 +120,7 @@ pub(crate) async fn run(args: CpArgs, session: &Session) -> Result<(), Failure> 
         .map(|typed| CopySource::parse(typed, |reference| session.location(reference)))
         .collect::<Result<Vec<_>, _>>()?;
     let locations: Vec<&Location> = sources.iter().map(|source| &source.location).collect();
-    let client = session.reading(&locations, &args.trust)?;
+    let client = session.reading(&locations, &args.trust).await?;
     let mut batches: Vec<Batch> = Vec::new();
     for source in &sources {
         let path = source.path.clone();

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use blob::Location;
 use blob::core::ArchiveIndex;
 use blob::core::index::{Changes, Difference, diff};
+use blob::{Client, Location};
 use clap::Args;
 use serde::Serialize;
 
@@ -15,6 +15,7 @@ use crate::args::{Caching, Format};
 use crate::error::{Failure, Kind};
 use crate::filter::{Filter, Patterns};
 use crate::session::Session;
+use crate::trust::TrustArgs;
 use crate::ui::escape::{PathText, shown};
 use crate::ui::json;
 use crate::ui::size::{count, human};
@@ -73,6 +74,9 @@ pub(crate) struct DiffArgs {
 
     #[command(flatten)]
     caching: Caching,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 #[derive(Serialize)]
@@ -138,7 +142,10 @@ async fn compare(args: DiffArgs, session: &Session) -> Result<(), Failure> {
     if args.null && session.options.output.is_json() {
         return Err(Failure::usage("-z writes paths, and --output json a document"));
     }
-    let (from, to) = (side(&args.from, &args, session).await?, side(&args.to, &args, session).await?);
+    let client = client(&args, session).await?;
+    let from = side(&args.from, &client, &args, session).await?;
+    let to = side(&args.to, &client, &args, session).await?;
+    Session::log_traffic(&client);
     let prefix = args.prefix.as_deref().map(|prefix| blob::core::path::normalize(prefix.as_bytes()));
     if let (Some(prefix), Some(typed)) = (&prefix, &args.prefix)
         && from.index.lookup(prefix).is_none()
@@ -166,7 +173,18 @@ async fn compare(args: DiffArgs, session: &Session) -> Result<(), Failure> {
     if report.identical { Ok(()) } else { Err(Failure::new(Kind::Different, "there are differences")) }
 }
 
-async fn side(typed: &str, args: &DiffArgs, session: &Session) -> Result<Side, Failure> {
+/// A client for the archives that are compared; directories need none.
+async fn client(args: &DiffArgs, session: &Session) -> Result<Client, Failure> {
+    let archives = [&args.from, &args.to].into_iter().filter(|typed| !local::is_directory(typed));
+    let locations: Vec<Location> = archives.map(|typed| session.location(typed)).collect::<Result<_, _>>()?;
+    if locations.is_empty() && args.trust.is_given() {
+        let failure = Failure::usage("trust options, and two directories: nobody signed those");
+        return Err(failure.with_hint("an archive is named as HOST/REPOSITORY:TAG or oci:DIR:TAG"));
+    }
+    session.reading(&locations.iter().collect::<Vec<_>>(), &args.trust).await
+}
+
+async fn side(typed: &str, client: &Client, args: &DiffArgs, session: &Session) -> Result<Side, Failure> {
     if local::is_directory(typed) {
         let (index, report) = local::index_of(typed.as_ref(), !args.no_ignore, session).await?;
         let left_out = report.special.count + report.skipped_names.count;
@@ -177,9 +195,7 @@ async fn side(typed: &str, args: &DiffArgs, session: &Session) -> Result<Side, F
         return Ok(Side { name: typed.to_owned(), index: Arc::new(index), left_out });
     }
     let location: Location = session.location(typed)?;
-    let client = session.client(&[&location])?;
-    let archive = session.open(&client, &location, args.caching).await?;
-    Session::log_traffic(&client);
+    let archive = session.open(client, &location, args.caching).await?;
     Ok(Side { name: location.to_string(), index: Arc::clone(archive.index()), left_out: 0 })
 }
 

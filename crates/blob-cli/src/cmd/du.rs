@@ -12,6 +12,7 @@ use crate::args::{Caching, Format};
 use crate::error::Failure;
 use crate::filter::{Filter, Patterns};
 use crate::session::Session;
+use crate::trust::TrustArgs;
 use crate::ui::escape::{PathText, shown};
 use crate::ui::json;
 use crate::ui::size::human;
@@ -64,6 +65,9 @@ pub(crate) struct DuArgs {
     #[command(flatten)]
     caching: Caching,
 
+    #[command(flatten)]
+    trust: TrustArgs,
+
     /// Print help.
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
@@ -89,7 +93,7 @@ struct Sum {
 
 pub(crate) async fn run(args: DuArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
-    let client = session.client(&[&location])?;
+    let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
     Session::log_traffic(&client);
     let index = archive.index();

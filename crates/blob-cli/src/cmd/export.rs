@@ -15,6 +15,7 @@ use crate::args::Caching;
 use crate::error::{Failure, Kind};
 use crate::filter::Patterns;
 use crate::session::Session;
+use crate::trust::TrustArgs;
 use crate::ui::escape::shown;
 use crate::ui::size::{count, human};
 
@@ -53,6 +54,9 @@ pub(crate) struct ExportArgs {
 
     #[command(flatten)]
     caching: Caching,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 #[derive(Serialize)]
@@ -73,7 +77,7 @@ pub(crate) async fn run(args: ExportArgs, session: &Session) -> Result<(), Failu
         refuse_terminal()?;
     }
     let location = session.location(&args.reference)?;
-    let client = session.client(&[&location])?;
+    let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
     let nodes = nodes(&archive, &args.paths, &args.patterns)?;
     if let Some(file) = file {

@@ -12,6 +12,7 @@ use crate::args::{Caching, Format};
 use crate::error::Failure;
 use crate::filter::Patterns;
 use crate::session::Session;
+use crate::trust::TrustArgs;
 use crate::ui::json;
 use crate::ui::size;
 use crate::ui::table::{Align, Cell, Table};
@@ -82,6 +83,9 @@ pub(crate) struct FindArgs {
 
     #[command(flatten)]
     caching: Caching,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -182,7 +186,7 @@ impl Conditions<'_> {
 
 pub(crate) async fn run(args: FindArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
-    let client = session.client(&[&location])?;
+    let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
     Session::log_traffic(&client);
     let index = archive.index();

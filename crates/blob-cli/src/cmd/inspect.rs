@@ -101,7 +101,7 @@ struct Referrer {
 
 pub(crate) async fn run(args: InspectArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
-    let client = session.reading(&[&location], &args.trust)?;
+    let client = session.reading(&[&location], &args.trust).await?;
     let inspected = client.inspect(&location, &session.pull_options(args.caching)).await;
     let inspected = inspected.map_err(|error| Failure::at(error, &location))?;
     note_verification(&location, inspected.manifest().is_verified());
@@ -111,7 +111,7 @@ pub(crate) async fn run(args: InspectArgs, session: &Session) -> Result<(), Fail
         None
     };
     let signers = match referrers {
-        Some(_) => Some(signers::signers(&inspected, &args.trust.wanted, &location).await?),
+        Some(_) => Some(signers::signers(&inspected, &args.trust.wanted, &location, session).await?),
         None => None,
     };
     let mut report = report(args.reference, &inspected, referrers, signers);

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::error::Failure;
 use crate::session::Session;
+use crate::trust::off_thread;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,19 +41,24 @@ pub(crate) async fn run(args: KeyPairArgs, session: &Session) -> Result<(), Fail
         PathBuf::from(name)
     };
     let (private, public) = (file(".key"), file(".pub"));
-    let password = password()?;
-    let key = LocalKey::generate(KeyKind::EcdsaP256).map_err(|error| Failure::from_chain(&error))?;
-    let encrypted = key.to_encrypted_pem(password.as_bytes()).map_err(|error| Failure::from_chain(&error))?;
-    write(&private, encrypted.as_bytes(), 0o600)?;
-    write(&public, key.public_key().to_pem().as_bytes(), 0o644)?;
-    let report = Report {
-        private_key: private.display().to_string(),
-        public_key: public.display().to_string(),
-        id: key.public_key().id().to_owned(),
-    };
+    let report = off_thread(move || make(&private, &public)).await?;
     session
         .report(&report, || format!("Private key: {}\nPublic key: {}\n", report.private_key, report.public_key))
         .await
+}
+
+/// Makes the two files. Blocks: somebody may be asked for a password, and encrypting with it takes time on purpose.
+fn make(private: &Path, public: &Path) -> Result<Report, Failure> {
+    let password = password()?;
+    let key = LocalKey::generate(KeyKind::EcdsaP256).map_err(|error| Failure::from_chain(&error))?;
+    let encrypted = key.to_encrypted_pem(password.as_bytes()).map_err(|error| Failure::from_chain(&error))?;
+    write(private, encrypted.as_bytes(), 0o600)?;
+    write(public, key.public_key().to_pem().as_bytes(), 0o644)?;
+    Ok(Report {
+        private_key: private.display().to_string(),
+        public_key: public.display().to_string(),
+        id: key.public_key().id().to_owned(),
+    })
 }
 
 /// The password of the new key, typed twice unless it is in the environment.

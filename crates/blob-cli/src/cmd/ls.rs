@@ -105,7 +105,7 @@ struct Row<'a> {
 
 pub(crate) async fn run(args: LsArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
-    let client = session.reading(&[&location], &args.trust)?;
+    let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
     let typed = path::normalize(args.path.as_bytes());
     let found = archive.index().lookup(&typed);

@@ -38,7 +38,7 @@ pub(crate) async fn run(args: OpenArgs, session: &Session) -> Result<(), Failure
         return Err(Failure::usage("open needs a terminal on standard input and output").with_hint(hint));
     }
     let location = session.location(&args.reference)?;
-    let client = session.reading(&[&location], &args.trust)?;
+    let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
     session.meter.clear();
     browse::run(archive, client.clone(), session.style.colored).await?;

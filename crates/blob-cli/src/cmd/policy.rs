@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::verify::{Judged, Report as Verdict, text as verdict_text};
 use crate::error::{Failure, Kind};
 use crate::session::Session;
-use crate::trust::{WantedArgs, refused};
+use crate::trust::{RootArgs, WantedArgs, context, refused};
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -94,8 +94,8 @@ pub(crate) async fn run(args: PolicyArgs, session: &Session) -> Result<(), Failu
 }
 
 async fn check(args: CheckArgs, session: &Session) -> Result<(), Failure> {
-    let wanted = WantedArgs { trusted_root: args.trusted_root, ..WantedArgs::default() };
-    let context = wanted.context()?;
+    let root = RootArgs::of_file(args.trusted_root).find(session).await?;
+    let context = context(Path::new(""), root.as_ref());
     let manifest = bytes::Bytes::from_static(br#"{"schemaVersion":2,"layers":[]}"#);
     let descriptor = Descriptor::of(blob::registry::media_type::IMAGE_MANIFEST, &manifest);
     let subject = Subject::new(&descriptor, &manifest, &NoEvidence).map_err(|error| Failure::from_chain(&error))?;
@@ -151,7 +151,7 @@ async fn test(args: TestArgs, session: &Session) -> Result<(), Failure> {
         Some(typed) => blob::spellings(&session.location(typed)?),
         None => Vec::new(),
     };
-    let policies = args.wanted.policies_for(&spellings)?;
+    let policies = args.wanted.policies_for(&spellings, session).await?;
     if policies.is_empty() {
         let message = "no policy applies: there is nothing to judge the manifest by";
         return Err(Failure::usage(message).with_hint("policy files with `match` need --reference"));

@@ -166,7 +166,7 @@ struct Report {
 pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
     check_dest(&args.dest)?;
-    let client = session.reading(&[&location], &args.trust)?;
+    let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
     let selection = match &args.prefix {
         None => Selection::everything(),

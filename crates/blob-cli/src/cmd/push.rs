@@ -211,7 +211,7 @@ pub(crate) async fn run(args: PushArgs, session: &Session) -> Result<(), Failure
         return Err(failure.with_hint("pass --sign, or --key with a private key"));
     }
     if args.sign || args.signing.key.is_some() {
-        options.sign = Some(SignWith::new(args.signing.signer().await?));
+        options.sign = Some(SignWith::new(args.signing.signer(session).await?));
     }
     let client = session.client_for_push(&location, args.spool_dir.as_deref())?;
     let pushed = match input {

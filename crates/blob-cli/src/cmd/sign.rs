@@ -124,7 +124,7 @@ impl PublishArgs {
 
 pub(crate) async fn sign(args: SignArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
-    let signer = args.signing.signer().await?;
+    let signer = args.signing.signer(session).await?;
     let client = session.client(&[&location])?;
     let mut options = args.publish.options();
     options.message = args.message;
@@ -138,7 +138,7 @@ pub(crate) async fn attest(args: AttestArgs, session: &Session) -> Result<(), Fa
     let location = session.location(&args.reference)?;
     let predicate = predicate(&args.predicate)?;
     let named = TYPES.iter().find(|(name, _)| *name == args.r#type).map(|(_, uri)| *uri);
-    let signer = args.signing.signer().await?;
+    let signer = args.signing.signer(session).await?;
     let client = session.client(&[&location])?;
     let kind = named.unwrap_or(&args.r#type);
     let made = client.attest(&location, signer.as_ref(), kind, predicate, &args.publish.options()).await;

@@ -12,6 +12,7 @@ use crate::args::Caching;
 use crate::args::Format;
 use crate::error::Failure;
 use crate::session::Session;
+use crate::trust::TrustArgs;
 use crate::ui::escape::shown;
 use crate::ui::json;
 use crate::ui::size::human;
@@ -38,6 +39,9 @@ pub(crate) struct StatArgs {
 
     #[command(flatten)]
     caching: Caching,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 #[derive(Serialize)]
@@ -71,7 +75,7 @@ struct Stored {
 
 pub(crate) async fn run(args: StatArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
-    let client = session.client(&[&location])?;
+    let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
     Session::log_traffic(&client);
     let mut entries = Vec::new();

@@ -53,7 +53,7 @@ pub(crate) struct TreeArgs {
 
 pub(crate) async fn run(args: TreeArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
-    let client = session.reading(&[&location], &args.trust)?;
+    let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
     let typed = path::normalize(args.path.as_bytes());
     let root = match archive.index().lookup(&typed) {

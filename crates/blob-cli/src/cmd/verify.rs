@@ -98,7 +98,7 @@ impl Judged {
 
 pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
-    let client = session.trusting(&[&location], &args.wanted)?;
+    let client = session.trusting(&[&location], &args.wanted).await?;
     let mut options = VerifyOptions::default();
     if !args.bundle.is_empty() {
         let bundles = BundleEvidence::read(&args.bundle).map_err(|error| Failure::from_chain(&error))?;

@@ -197,6 +197,22 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     Key::new("aliases.*", Kind::Text, "", "What a name stands for: see [aliases](cli.md#aliases).").in_projects(),
     Key::new(
+        "trust.tuf_url",
+        Kind::Text,
+        "",
+        "The TUF repository of the trust root that signatures are checked by, instead of the built-in one.",
+    )
+    .variable("BLOB_TUF_URL")
+    .flag("--tuf-url"),
+    Key::new(
+        "trust.tuf_root",
+        Kind::Text,
+        "",
+        "The `root.json` by which that repository is believed; `~/` is the home directory.",
+    )
+    .variable("BLOB_TUF_ROOT")
+    .flag("--tuf-root"),
+    Key::new(
         "policies",
         Kind::Rules,
         "",

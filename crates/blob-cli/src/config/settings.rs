@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) registries: Option<BTreeMap<String, RegistrySettings>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) aliases: Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trust: Option<TrustSettings>,
     /// As in policy files.
     #[serde(deserialize_with = "listed", skip_serializing_if = "Option::is_none")]
     pub(crate) policies: Option<Vec<PolicyRule>>,
@@ -58,6 +60,16 @@ pub(crate) struct Settings {
 /// A key without a value is no list: somebody meant to ask for something.
 fn listed<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Vec<PolicyRule>>, D::Error> {
     Vec::deserialize(from).map(Some)
+}
+
+/// Whom signatures are checked by.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TrustSettings {
+    #[serde(alias = "tuf-url", skip_serializing_if = "Option::is_none")]
+    pub(crate) tuf_url: Option<String>,
+    #[serde(alias = "tuf-root", skip_serializing_if = "Option::is_none")]
+    pub(crate) tuf_root: Option<PathBuf>,
 }
 
 /// How files are stored.

@@ -7,12 +7,16 @@
 //! `console,fails`. Blocks fenced with `console,norun` are for readers alone.
 //!
 //! A page is one session of `bash` in an empty directory with an empty home. `localhost:5000` is a `blob serve` of its
-//! own. What a page needs and does not show stands in comments: `<!-- run: mkdir project -->`.
+//! own. What a page needs and does not show stands in comments: `<!-- run: mkdir project -->`. A page with the comment
+//! `<!-- sigstore: … -->` has services for signing of its own: `trusted_root.json` and `signing_config.json` name them, and
+//! `token` is an identity token for ann@example.com of https://accounts.google.com.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use blob_testkit::sigstore::{Instance, Person};
 
 use crate::support::{BLOB, Place};
 
@@ -119,6 +123,7 @@ fn run(name: &str, page: &str) -> String {
     let place = Place::with_server();
     let work = place.path("page");
     fs::create_dir(&work).unwrap();
+    let _instance = page.lines().any(|line| line.starts_with("<!-- sigstore: ")).then(|| sigstore(&work));
     let mut script = String::new();
     for step in &steps {
         let command = step.command.replace(SERVER, place.host());
@@ -160,6 +165,20 @@ fn run(name: &str, page: &str) -> String {
         printed = after;
     }
     problems
+}
+
+/// Services for signing, and the files that name them.
+fn sigstore(work: &Path) -> Instance {
+    let instance = Instance::start().unwrap();
+    let token = Person::email("https://accounts.google.com", "ann@example.com").token();
+    for (name, content) in [
+        ("trusted_root.json", instance.trusted_root()),
+        ("signing_config.json", instance.signing_config(true)),
+        ("token", token),
+    ] {
+        fs::write(work.join(name), content).unwrap();
+    }
+    instance
 }
 
 /// The pages: those of the book and the README.

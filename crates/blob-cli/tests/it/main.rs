@@ -11,6 +11,7 @@ mod docs;
 mod errors;
 mod help;
 mod json;
+mod keyless;
 mod login;
 mod move_around;
 #[cfg(feature = "tui")]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use blob_testkit::proxy::{Proxy, ProxyHandle, ProxyOptions};
 use serde_json::Value;
 
 use crate::support::{Place, stderr, stdout};
@@ -100,16 +101,7 @@ fn policies_of_the_configuration_count_for_every_command() {
         run(&place, READS[0]).code(2);
     }
     fs::remove_file(place.path(".blob.yaml")).unwrap();
-    let more = [
-        "export --file out.tar HOST/team/project:v1",
-        "find HOST/team/project:v1",
-        "du HOST/team/project:v1",
-        "stat HOST/team/project:v1 README.md",
-        "check HOST/team/project:v1",
-        "diff HOST/team/project:v1 project",
-        "copy HOST/team/project:v1 oci:copied:v1",
-    ];
-    let reads: Vec<&str> = READS.into_iter().chain(more).collect();
+    let reads: Vec<&str> = READS.into_iter().chain(MORE).collect();
     for read in &reads {
         let refused = run(&place, read).code(6);
         assert!(stderr(&refused).contains("no signature found"), "{read}: {}", stderr(&refused));
@@ -334,4 +326,184 @@ fn bundles_are_verified_as_the_conformance_suite_asks() {
 fn digest_of(path: &Path) -> String {
     let output = std::process::Command::new("sha256sum").arg(path).output().unwrap();
     format!("sha256:{}", String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap())
+}
+
+/// What reads archives and takes the flags of trust, besides `READS`.
+const MORE: [&str; 8] = [
+    "export --file out.tar HOST/team/project:v1",
+    "find HOST/team/project:v1",
+    "du HOST/team/project:v1",
+    "stat HOST/team/project:v1 README.md",
+    "check HOST/team/project:v1",
+    "check --read-data HOST/team/project:v1",
+    "diff HOST/team/project:v1 project",
+    "copy HOST/team/project:v1 oci:copied:v1",
+];
+
+/// The place with a proxy that counts in front of its server, and the digest of the data of the archive.
+fn watched() -> (Place, ProxyHandle, String) {
+    let place = place();
+    let proxy = Proxy::start(place.host().parse().unwrap(), ProxyOptions::default()).unwrap();
+    let inspected = stdout(&run(&place, "-o json inspect HOST/team/project:v1").success());
+    let inspected: Value = serde_json::from_str(&inspected).unwrap();
+    let digest = inspected["digest"].as_str().unwrap();
+    run(&place, &format!("copy HOST/team/project@{digest} oci:peek:v1")).success();
+    let manifest = fs::read(place.path(format!("peek/blobs/{}", digest.replace(':', "/")))).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    let data = manifest["layers"][1]["digest"].as_str().unwrap().to_owned();
+    fs::remove_dir_all(place.path("peek")).unwrap();
+    (place, proxy, data)
+}
+
+#[test]
+fn every_command_that_reads_refuses_before_it_asks_for_data() {
+    let (place, proxy, data) = watched();
+    keys(&place, "other");
+    run(&place, "sign --key other.key HOST/team/project:v1").success();
+    let through = |line: &str| line.replace("HOST", &proxy.addr().to_string());
+    for read in READS.iter().chain(&MORE) {
+        for (flags, reason) in
+            [("--key k.pub --insecure-ignore-tlog", "does not verify"), ("--repo acme/app", "made with a managed key")]
+        {
+            drop(proxy.take());
+            let refused = run(&place, &through(&format!("{read} --no-cache {flags}"))).code(6);
+            assert!(stderr(&refused).contains(reason), "{read}: {}", stderr(&refused));
+            assert_eq!(stdout(&refused), "", "{read}");
+            let asked = proxy.take();
+            assert!(!asked.is_empty() && !asked.iter().any(|seen| seen.path.contains(&data)), "{read}: {asked:?}");
+        }
+    }
+    for written in ["out", "out.tar", "copied"] {
+        assert!(!place.path(written).exists(), "{written}");
+    }
+    // What is asked for without anybody to ask is a mistake everywhere.
+    for read in READS.iter().chain(&MORE).filter(|read| !read.starts_with("verify")) {
+        let text = stderr(&run(&place, &format!("{read} --verify")).code(2));
+        assert!(text.contains("--verify without a policy"), "{read}: {text}");
+    }
+    let text = stderr(&run(&place, "diff --key k.pub project project").code(2));
+    assert!(text.contains("two directories"), "{text}");
+    for read in &MORE {
+        let read = run(&place, &format!("{read} --key other.pub --insecure-ignore-tlog")).success();
+        assert_eq!(stderr(&read), "");
+    }
+}
+
+#[test]
+fn both_sides_of_a_comparison_are_verified() {
+    let place = place();
+    run(&place, "push -q HOST/team/unsigned:v1 project").success();
+    run(&place, "sign --key k.key HOST/team/project:v1").success();
+    let by_key = "--key k.pub --insecure-ignore-tlog";
+    for (from, to) in [("project:v1", "unsigned:v1"), ("unsigned:v1", "project:v1")] {
+        let line = format!("diff {by_key} HOST/team/{from} HOST/team/{to}");
+        assert!(stderr(&run(&place, &line).code(6)).contains("no signature found"), "{line}");
+    }
+    run(&place, &format!("diff {by_key} HOST/team/project:v1 HOST/team/project:v1")).success();
+}
+
+/// Writes rules to the configuration of the place; the key is `k.pub`.
+fn configure(place: &Place, rules: &str) {
+    let config = place.path("home/.config/blob");
+    fs::create_dir_all(&config).unwrap();
+    fs::copy(place.path("k.pub"), config.join("k.pub")).unwrap();
+    fs::write(config.join("config.yaml"), rules).unwrap();
+}
+
+const BY_K: &str = "policy: {signature: {key: {path: k.pub, transparency_log: none}}}";
+
+#[test]
+fn a_copy_of_all_tags_heeds_rules_for_single_tags() {
+    let place = place();
+    for tag in ["v2", "v3"] {
+        run(&place, &format!("push -q --annotation tag={tag} HOST/team/project:{tag} project")).success();
+    }
+    configure(&place, &format!("policies:\n  - match: team/project:v2$\n    {BY_K}\n"));
+    let refused = run(&place, "copy --all-tags HOST/team/project oci:all").code(6);
+    assert!(stderr(&refused).contains("no signature found"), "{}", stderr(&refused));
+    let held: Value = serde_json::from_slice(&fs::read(place.path("all/index.json")).unwrap()).unwrap();
+    let tags: Vec<_> = held["manifests"].as_array().unwrap().iter().collect();
+    assert!(tags.iter().all(|held| held["annotations"]["org.opencontainers.image.ref.name"] != "v2"), "{tags:?}");
+    run(&place, "copy HOST/team/project:v3 oci:one").success();
+    run(&place, "sign --key k.key HOST/team/project:v2").success();
+    let copied = stdout(&run(&place, "copy --all-tags HOST/team/project oci:all").success());
+    assert!(copied.contains("Tagged: v2"), "{copied}");
+    // And flags for each of them.
+    let refused = run(&place, "copy --all-tags --key k.pub --insecure-ignore-tlog HOST/team/project oci:more").code(6);
+    assert!(stderr(&refused).contains("no signature found"), "{}", stderr(&refused));
+    assert!(!place.path("more").exists());
+}
+
+#[test]
+fn another_spelling_of_the_host_is_no_way_around_a_rule() {
+    let place = place();
+    let (_, port) = place.host().split_once(':').unwrap();
+    configure(&place, &format!("policies:\n  - match: ^localhost:{port}/\n    {BY_K}\n"));
+    for host in ["localhost", "LOCALhost", "LocalHost"] {
+        let refused = run(&place, &format!("--plain-http ls {host}:{port}/team/project:v1")).code(6);
+        assert!(stderr(&refused).contains("no signature found"), "{host}: {}", stderr(&refused));
+    }
+    // Another name of this machine is another host, and has rules of its own.
+    run(&place, "ls HOST/team/project:v1").success();
+}
+
+#[test]
+fn an_empty_variable_does_not_switch_off_what_files_demand() {
+    let place = place();
+    let config = place.path("home/.config/blob");
+    fs::create_dir_all(&config).unwrap();
+    fs::write(config.join("config.yaml"), "require_signed: true\n").unwrap();
+    let ls = |value: Option<&str>| {
+        let mut command = place.command("ls HOST/team/project:v1");
+        command.envs(value.map(|value| ("BLOB_REQUIRE_SIGNED", value)));
+        place.assert(&mut command)
+    };
+    for value in [None, Some(""), Some("true"), Some("1")] {
+        let text = stderr(&ls(value).code(6));
+        assert!(text.contains("no policy") || text.contains("not verified"), "{value:?}: {text}");
+    }
+    // Who runs the command may say otherwise, but has to say it.
+    ls(Some("false")).success();
+}
+
+#[test]
+fn a_rule_for_a_layout_holds_however_its_path_is_typed() {
+    let place = Place::laid_out();
+    keys(&place, "k");
+    let real = fs::canonicalize(place.root.path()).unwrap();
+    std::os::unix::fs::symlink("layout", place.path("link")).unwrap();
+    std::os::unix::fs::symlink(&real, place.path("here")).unwrap();
+    configure(&place, &format!("policies:\n  - match: ^oci:{}/layout(:|@|$)\n    {BY_K}\n", real.display()));
+    let typed = [
+        "layout".to_owned(),
+        "./layout".to_owned(),
+        "project/../layout".to_owned(),
+        "link".to_owned(),
+        "here/layout".to_owned(),
+        "here/link/".to_owned(),
+        format!("{}/layout", real.display()),
+    ];
+    for path in &typed {
+        let refused = run(&place, &format!("ls oci:{path}:v1")).code(6);
+        assert!(stderr(&refused).contains("no signature found"), "{path}: {}", stderr(&refused));
+    }
+    run(&place, "copy --no-default-policy oci:layout:v1 oci:layout2:v1").success();
+    run(&place, "ls oci:layout2:v1").success();
+    run(&place, "sign --key k.key oci:link:v1").success();
+    for path in &typed {
+        run(&place, &format!("ls oci:{path}:v1")).success();
+    }
+}
+
+#[test]
+fn verdicts_are_forgotten_with_the_cache() {
+    let place = place();
+    run(&place, "sign --key k.key HOST/team/project:v1").success();
+    run(&place, "ls --key k.pub --insecure-ignore-tlog HOST/team/project:v1").success();
+    let verdicts = || place.listing("home/.cache/blob").into_iter().any(|name| name.starts_with("verdicts-v1/"));
+    assert!(verdicts());
+    run(&place, "cache clear -q --force manifests").success();
+    assert!(verdicts());
+    run(&place, "cache clear -q --force").success();
+    assert!(!verdicts());
 }

@@ -263,12 +263,12 @@ fn provenance_signers(
         builder.and_then(|rest| Some(rest.split_once('@')?.0)).filter(|path| path.contains("/.github/workflows/"));
     let repository = spec.repository.as_deref().filter(|text| !text.contains("://"));
     if let Some(repository) = repository {
-        return github_signer(repository, builder).map(|identity| Signers::Certificates(vec![identity]));
+        return github_signer(repository, builder).map(Signers::one);
     }
     if let Some(workflow) = builder {
         let san = Pattern::glob(&format!("https://github.com/{workflow}@**")).map_err(unusable)?;
         let identity = NamedIdentity::new(san, Pattern::exact(GITHUB_ISSUER)).uri();
-        return Ok(Signers::Certificates(vec![identity.into()]));
+        return Ok(Signers::one(identity.into()));
     }
     if let Some(named) = signature {
         return Signers::read(named, sources);

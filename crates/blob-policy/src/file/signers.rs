@@ -5,19 +5,25 @@ use std::sync::Arc;
 
 use super::build::Sources;
 use super::error::PolicyFileError;
-use super::spec::{GithubSpec, KeySpec, KeylessSpec, LogUse, SignatureSpec};
+use super::spec::{EvidenceSpec, GithubSpec, KeySpec, KeylessSpec, LogUse, SignatureSpec};
 use crate::policy::Policy;
 use crate::sigstore::{
     ClaimRule, Identity, KeyPolicy, KeyRing, NamedIdentity, Pattern, PolicySetupError, PublicKey, SigstorePolicy,
-    Trust, TrustedKey,
+    Thresholds, Trust, TrustedKey,
 };
 
 /// The issuer of GitHub Actions' identities.
 pub(super) const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
 
-/// Those whose signatures count.
+/// Those whose signatures count, and who else must vouch for them.
 #[derive(Clone)]
-pub(super) enum Signers {
+pub(super) struct Signers {
+    who: Who,
+    evidence: Option<Thresholds>,
+}
+
+#[derive(Clone)]
+enum Who {
     Certificates(Vec<Identity>),
     Keys(Vec<TrustedKey>, LogUse),
 }
@@ -26,20 +32,26 @@ impl Signers {
     /// Who `spec` names; keys are read.
     pub(super) fn read(spec: &SignatureSpec, sources: &mut Sources<'_>) -> Result<Self, PolicyFileError> {
         spec.check().map_err(PolicyFileError::Meaning)?;
+        let evidence = spec.evidence.map(EvidenceSpec::thresholds);
         if let Some(first) = spec.keys.first() {
             let keys: Result<Vec<_>, _> = spec.keys.iter().map(|key| trusted_key(key, sources)).collect();
-            return Ok(Self::Keys(keys?, first.transparency_log));
+            return Ok(Self { who: Who::Keys(keys?, first.transparency_log), evidence });
         }
         let named = spec.keyless.iter().map(named);
         let workflows = spec.github.iter().map(github);
-        Ok(Self::Certificates(named.chain(workflows).collect::<Result<_, _>>()?))
+        Ok(Self { who: Who::Certificates(named.chain(workflows).collect::<Result<_, _>>()?), evidence })
+    }
+
+    /// The holder of certificates whom `identity` names.
+    pub(super) fn one(identity: Identity) -> Self {
+        Self { who: Who::Certificates(vec![identity]), evidence: None }
     }
 
     /// Who they are, for people.
     pub(super) fn describe(&self) -> String {
-        match self {
-            Self::Certificates(identities) => join(identities.iter().map(ToString::to_string)),
-            Self::Keys(keys, _) => join(keys.iter().map(|key| format!("the key {:.16}", key.key.id()))),
+        match &self.who {
+            Who::Certificates(identities) => join(identities.iter().map(ToString::to_string)),
+            Who::Keys(keys, _) => join(keys.iter().map(|key| format!("the key {:.16}", key.key.id()))),
         }
     }
 
@@ -52,16 +64,18 @@ impl Signers {
     ) -> Result<Arc<dyn Policy>, PolicyFileError> {
         let unusable = |source: PolicySetupError| PolicyFileError::unusable("the signers cannot be used", source);
         let threshold = threshold.unwrap_or(1);
-        Ok(match self {
-            Self::Certificates(identities) => {
+        Ok(match self.who {
+            Who::Certificates(identities) => {
                 let policy = SigstorePolicy::new(sources.root()?, identities).map_err(unusable)?;
+                let policy = self.evidence.into_iter().fold(policy, SigstorePolicy::evidence);
                 let policy = policy.threshold(threshold).map_err(unusable)?;
                 Arc::new(rule.into_iter().fold(policy, SigstorePolicy::rule))
             }
-            Self::Keys(keys, log) => {
-                let policy = match log {
-                    LogUse::Required => KeyPolicy::logged(sources.root()?, keys),
-                    LogUse::None => KeyPolicy::without_transparency_log(keys),
+            Who::Keys(keys, log) => {
+                let policy = match (log, self.evidence) {
+                    (LogUse::Required, None) => KeyPolicy::logged(sources.root()?, keys),
+                    (LogUse::Required, Some(evidence)) => KeyPolicy::with_evidence(sources.root()?, keys, evidence),
+                    (LogUse::None, _) => KeyPolicy::without_transparency_log(keys),
                 };
                 let policy = policy.and_then(|policy| policy.threshold(threshold)).map_err(unusable)?;
                 Arc::new(rule.into_iter().fold(policy, KeyPolicy::rule))
@@ -73,12 +87,21 @@ impl Signers {
     pub(super) fn trust(self, sources: &mut Sources<'_>) -> Result<(Trust, Vec<Identity>), PolicyFileError> {
         let ring = |keys| KeyRing::new(keys).map(Arc::new).ok_or(PolicySetupError::Keys);
         let unusable = |source: PolicySetupError| PolicyFileError::unusable("the signers cannot be used", source);
-        Ok(match self {
-            Self::Certificates(identities) => (Trust::Certificates(sources.root()?), identities),
-            Self::Keys(keys, LogUse::Required) => {
-                (Trust::LoggedKeys(sources.root()?, ring(keys).map_err(unusable)?), Vec::new())
+        // The usual kinds of trust have names of their own: what was verified for one policy serves the others too.
+        Ok(match (self.who, self.evidence) {
+            (Who::Certificates(identities), None) => (Trust::Certificates(sources.root()?), identities),
+            (Who::Certificates(identities), Some(evidence)) => {
+                (Trust::CertificatesAt(sources.root()?, evidence), identities)
             }
-            Self::Keys(keys, LogUse::None) => (Trust::UnloggedKeys(ring(keys).map_err(unusable)?), Vec::new()),
+            (Who::Keys(keys, LogUse::Required), evidence) => {
+                let (root, ring) = (sources.root()?, ring(keys).map_err(unusable)?);
+                let trust = match evidence {
+                    None => Trust::LoggedKeys(root, ring),
+                    Some(evidence) => Trust::KeysAt(root, ring, evidence),
+                };
+                (trust, Vec::new())
+            }
+            (Who::Keys(keys, LogUse::None), _) => (Trust::UnloggedKeys(ring(keys).map_err(unusable)?), Vec::new()),
         })
     }
 }

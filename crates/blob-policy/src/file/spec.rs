@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::list::{given, glob, globs, one_or_many, regex, text};
 use super::matching::ReferencePattern;
+use crate::sigstore::Thresholds;
+
+/// The most logs, and the most time-stamp authorities, that can be asked for: a bundle has no more.
+const MAX_WITNESSES: usize = 8;
 
 /// A policy and the references that it is for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,6 +90,47 @@ pub struct SignatureSpec {
     /// How many of them must have signed; 1 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<usize>,
+    /// Who else must vouch for each signature; a transparency log by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<EvidenceSpec>,
+}
+
+/// Which logs and authorities must vouch for a signature; what is left out is as by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename = "evidence")]
+pub struct EvidenceSpec {
+    /// Different transparency logs that have it: 1 by default.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub log_entries: Option<usize>,
+    /// Different time-stamp authorities that stamped it: 0 by default.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub time_stamps: Option<usize>,
+    /// Whether the certificate must be in a certificate transparency log: it must, by default.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub certificate_transparency: Option<bool>,
+}
+
+impl EvidenceSpec {
+    /// As verification takes it.
+    pub(super) fn thresholds(self) -> Thresholds {
+        let usual = Thresholds::default();
+        Thresholds {
+            log_entries: self.log_entries.unwrap_or(usual.log_entries),
+            certificate_transparency: self.certificate_transparency.unwrap_or(usual.certificate_transparency),
+            time_stamps: self.time_stamps.unwrap_or(usual.time_stamps),
+        }
+    }
+
+    fn check(self) -> Result<(), String> {
+        let Thresholds { log_entries, time_stamps, .. } = self.thresholds();
+        if log_entries == 0 && time_stamps == 0 {
+            return Err("the evidence asks for no log and no time-stamp: nothing would say when it was signed".into());
+        }
+        if log_entries.max(time_stamps) > MAX_WITNESSES {
+            return Err(format!("the evidence asks for more than {MAX_WITNESSES} logs or time-stamps"));
+        }
+        Ok(())
+    }
 }
 
 /// A holder of a certificate, by name and issuer; both must match.
@@ -239,6 +284,8 @@ struct SignatureWritten {
     key: Vec<KeySpec>,
     #[serde(default, deserialize_with = "given")]
     threshold: Option<usize>,
+    #[serde(default, deserialize_with = "given")]
+    evidence: Option<EvidenceSpec>,
     #[serde(default, deserialize_with = "text")]
     issuer: Option<String>,
     #[serde(default, deserialize_with = "regex")]
@@ -253,8 +300,17 @@ impl TryFrom<SignatureWritten> for SignatureSpec {
     type Error = String;
 
     fn try_from(written: SignatureWritten) -> Result<Self, String> {
-        let SignatureWritten { mut keyless, github, key, threshold, issuer, issuer_regex, subject, subject_regex } =
-            written;
+        let SignatureWritten {
+            mut keyless,
+            github,
+            key,
+            threshold,
+            evidence,
+            issuer,
+            issuer_regex,
+            subject,
+            subject_regex,
+        } = written;
         if issuer.is_some() || issuer_regex.is_some() || subject.is_some() || subject_regex.is_some() {
             if !keyless.is_empty() {
                 return Err("a signer stands in `signature` itself or below `keyless`, not in both".into());
@@ -262,7 +318,7 @@ impl TryFrom<SignatureWritten> for SignatureSpec {
             let (identity, identity_regex) = (subject, subject_regex);
             keyless.push(KeylessSpec { issuer, issuer_regex, identity, identity_regex, ..KeylessSpec::default() });
         }
-        let spec = Self { keyless, github, keys: key, threshold };
+        let spec = Self { keyless, github, keys: key, threshold, evidence };
         spec.check()?;
         Ok(spec)
     }
@@ -281,6 +337,16 @@ impl SignatureSpec {
         }
         if self.keys.iter().any(|key| key.transparency_log != self.keys[0].transparency_log) {
             return Err("all keys of a signature need the same transparency_log".into());
+        }
+        let unlogged = self.keys.iter().any(|key| key.transparency_log == LogUse::None);
+        match self.evidence {
+            Some(_) if unlogged => {
+                return Err(
+                    "`evidence` and `transparency_log: none` exclude each other: nobody vouches for such keys".into()
+                );
+            }
+            Some(evidence) => evidence.check()?,
+            None => {}
         }
         self.keyless.iter().try_for_each(KeylessSpec::check)
     }

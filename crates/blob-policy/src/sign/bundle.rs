@@ -8,9 +8,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 use sigstore_types::SignatureContent;
 
+use super::equivalence::Equivalence;
 use super::error::SignError;
 use super::statement::Statement;
-use crate::sigstore::{Bundle, BundleError, PublicKey};
+use crate::sigstore::{Bundle, BundleError};
 
 /// Makes bundles: with a key, or with a certificate for an identity.
 ///
@@ -33,9 +34,13 @@ pub trait Signer: fmt::Debug + Send + Sync {
     /// [`SignError`].
     async fn sign_message(&self, message: &Bytes) -> Result<SignedBundle, SignError>;
 
-    /// The key that its bundles verify with; `None` for a signer with certificates.
-    fn public_key(&self) -> Option<&PublicKey> {
-        None
+    /// Which bundles are as good as one that it would make now; `None` if that cannot be told, and by default. Who signs
+    /// again then finds them, and adds nothing.
+    ///
+    /// # Errors
+    /// [`SignError::Token`] when nobody says who would sign.
+    async fn equivalence(&self) -> Result<Option<Equivalence>, SignError> {
+        Ok(None)
     }
 }
 

@@ -15,12 +15,13 @@ use sigstore_types::{
 };
 
 use super::bundle::{SignedBundle, Signer};
+use super::equivalence::Equivalence;
 use super::error::SignError;
 use super::key::{KeyKind, KeySigner};
 use super::services::{Services, Verifier};
 use super::statement::Statement;
 use crate::sigstore::{
-    Artifact, Bundle, PublicKey, Thresholds, TrustRoot, verify_with_key_at, verify_with_key_without_log,
+    Artifact, Bundle, KeyRing, Trust, TrustRoot, TrustedKey, verify_with_key_at, verify_with_key_without_log,
 };
 
 /// The media type of a statement in an envelope.
@@ -67,12 +68,7 @@ impl KeyedSigner {
         let checked = match &self.witnesses {
             None => verify_with_key_without_log(public, &bundle, artifact),
             Some((services, root)) => {
-                let thresholds = Thresholds {
-                    log_entries: usize::from(services.has_log()),
-                    time_stamp: services.has_time_stamps(),
-                    ..Thresholds::default()
-                };
-                verify_with_key_at(root, &thresholds, public, &bundle, artifact)
+                verify_with_key_at(root, &services.least_evidence(root), public, &bundle, artifact)
             }
         };
         checked.map_err(SignError::SelfCheck)?;
@@ -108,8 +104,14 @@ impl Signer for KeyedSigner {
         self.finish(SignatureContent::MessageSignature(signed), Artifact::Content(message), Some(digest)).await
     }
 
-    fn public_key(&self) -> Option<&PublicKey> {
-        Some(self.key.public_key())
+    async fn equivalence(&self) -> Result<Option<Equivalence>, SignError> {
+        let key = TrustedKey::new(self.key.public_key().clone());
+        let Some(ring) = KeyRing::new(vec![key]).map(Arc::new) else { return Ok(None) };
+        let trust = match &self.witnesses {
+            None => Trust::UnloggedKeys(ring),
+            Some((services, root)) => Trust::KeysAt(root.clone(), ring, services.evidence(root)),
+        };
+        Ok(Some(Equivalence::verified_by(trust)))
     }
 }
 

@@ -9,6 +9,7 @@ use sigstore_types::SignatureContent;
 use sigstore_types::bundle::{CertificateContent, VerificationMaterial, VerificationMaterialContent};
 
 use super::bundle::{SignedBundle, Signer};
+use super::equivalence::Equivalence;
 use super::error::SignError;
 use super::key::{KeyKind, KeySigner};
 use super::keyed::{envelope, message_signature, printed};
@@ -16,7 +17,7 @@ use super::local::LocalKey;
 use super::services::{Services, Verifier, certificate};
 use super::statement::Statement;
 use super::token::TokenSource;
-use crate::sigstore::{Artifact, Thresholds, TrustRoot, verify_with_certificate_at};
+use crate::sigstore::{Artifact, Trust, TrustRoot, verify_with_certificate_at};
 
 /// Signs as whoever the identity token is for: each time with a new key that is thrown away at once, and with a
 /// certificate of the authority that lasts for minutes. Logs and time-stamps say that the signature was made in them.
@@ -77,17 +78,9 @@ impl KeylessSigner {
         let material = VerificationMaterial::new(material);
         let material = self.services.witness(&http, material, &content, &verifier).await?;
         let (bytes, bundle) = printed(material, content)?;
-        verify_with_certificate_at(&self.root, &self.thresholds(), &bundle, artifact).map_err(SignError::SelfCheck)?;
+        let least = self.services.least_evidence(&self.root);
+        verify_with_certificate_at(&self.root, &least, &bundle, artifact).map_err(SignError::SelfCheck)?;
         SignedBundle::read(bytes).map_err(SignError::SelfCheck)
-    }
-
-    /// What the services can give: who asks for more will say so.
-    fn thresholds(&self) -> Thresholds {
-        Thresholds {
-            log_entries: usize::from(self.services.has_log()),
-            certificate_transparency: self.root.has_certificate_transparency(),
-            time_stamp: self.services.has_time_stamps(),
-        }
     }
 }
 
@@ -111,5 +104,11 @@ impl Signer for KeylessSigner {
 
     async fn sign_message(&self, message: &Bytes) -> Result<SignedBundle, SignError> {
         self.make(What::Message(message)).await
+    }
+
+    async fn equivalence(&self) -> Result<Option<Equivalence>, SignError> {
+        let token = self.tokens.token().await.map_err(SignError::Token)?;
+        let trust = Trust::CertificatesAt(self.root.clone(), self.services.evidence(&self.root));
+        Ok(token.holder().map(|holder| Equivalence::held_by(trust, holder.clone())))
     }
 }

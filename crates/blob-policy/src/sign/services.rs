@@ -20,6 +20,7 @@ pub use self::http::{MAX_ANSWER_BYTES, ServiceError};
 pub(super) use self::rekor::Verifier;
 use super::error::SignError;
 use super::key::KeyKind;
+use crate::sigstore::{Thresholds, TrustRoot};
 
 /// The most logs, and the most time-stamp authorities, of one signature.
 const MAX_EACH: usize = 8;
@@ -148,6 +149,21 @@ impl Services {
     /// Whether there is an authority for certificates.
     pub fn has_certificate_authority(&self) -> bool {
         self.fulcio.is_some()
+    }
+
+    /// The evidence that a signature has at the least, for the check of a bundle that was just made: two addresses may be
+    /// those of one log.
+    pub(super) fn least_evidence(&self, root: &TrustRoot) -> Thresholds {
+        Thresholds {
+            log_entries: usize::from(self.has_log()),
+            certificate_transparency: root.has_certificate_transparency(),
+            time_stamps: usize::from(self.has_time_stamps()),
+        }
+    }
+
+    /// The evidence that a signature gets: from every log, and from every authority.
+    pub(super) fn evidence(&self, root: &TrustRoot) -> Thresholds {
+        Thresholds { log_entries: self.logs.len(), time_stamps: self.stamps.len(), ..self.least_evidence(root) }
     }
 
     pub(super) fn fulcio(&self) -> Result<&Url, SignError> {

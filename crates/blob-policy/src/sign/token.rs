@@ -1,6 +1,7 @@
 //! Identity tokens (OpenID Connect): who signs, as somebody vouches for it.
 
 mod ambient;
+mod holder;
 
 use std::error::Error;
 use std::fmt;
@@ -18,6 +19,7 @@ use sigstore_sign::oidc::{DefaultAuthCallback, OAuthClient, OAuthConfig};
 use zeroize::Zeroizing;
 
 pub use self::ambient::{AmbientToken, Variables};
+pub(super) use self::holder::Holder;
 use super::services::{Http, ServiceError, Services};
 
 /// The largest token that is read: 64 KiB.
@@ -33,6 +35,7 @@ pub struct IdentityToken {
     identity: String,
     issuer: String,
     expires: Timestamp,
+    holder: Option<Holder>,
 }
 
 /// There is no token.
@@ -124,7 +127,8 @@ impl IdentityToken {
         if expires <= Timestamp::now() {
             return Err(TokenError::Expired { at: expires });
         }
-        Ok(Self { secret: Zeroizing::new(token.into()), identity, issuer: claims.iss, expires })
+        let holder = Holder::read(&payload);
+        Ok(Self { secret: Zeroizing::new(token.into()), identity, issuer: claims.iss, expires, holder })
     }
 
     /// Reads the file at `path`, such as a projected token of Kubernetes; blocks.
@@ -168,6 +172,11 @@ impl IdentityToken {
     /// Until when it counts.
     pub fn expires(&self) -> Timestamp {
         self.expires
+    }
+
+    /// What a certificate for it will say, if that is known.
+    pub(super) fn holder(&self) -> Option<&Holder> {
+        self.holder.as_ref()
     }
 
     pub(super) fn expose(&self) -> &str {

@@ -36,6 +36,14 @@ pub enum BundleError {
     /// No time-stamp authority says when it was made, which was asked for.
     #[error("the bundle has no time-stamp of an authority")]
     NoTimeStamp,
+    /// Fewer time-stamp authorities say when it was made than were asked for.
+    #[error("the bundle has time-stamps of {got} authorities, of {wanted}")]
+    TimeStamps {
+        /// Authorities asked for.
+        wanted: usize,
+        /// Authorities that stamped it.
+        got: usize,
+    },
     /// The digest's algorithm cannot be verified without the artifact.
     #[error("{0} cannot be verified without the artifact itself")]
     Algorithm(Digest),

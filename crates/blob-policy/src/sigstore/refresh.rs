@@ -6,12 +6,16 @@
 
 use std::error::Error;
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sigstore_trust_root::{SigningConfig, SigstoreInstance, TrustedRoot, TufBootstrap, TufConfig, reqwest};
 
 use super::trust::{TrustRoot, TrustRootError};
+
+/// The file in the cache directory whose time is that of the last news.
+const NOTE: &str = "refreshed";
 
 /// A TUF repository that publishes a trust root, and where to keep what was fetched.
 #[derive(Clone)]
@@ -20,6 +24,7 @@ pub struct TrustRootSource {
     config: TufConfig,
     cache: Option<PathBuf>,
     timeout: Duration,
+    max_age: Duration,
 }
 
 /// A trust root, and how it was had.
@@ -43,13 +48,21 @@ impl TrustRootSource {
         Self::of("GitHub's instance", SigstoreInstance::GitHub.tuf_config())
     }
 
+    /// The instance among those above whose repository is at `url`.
+    pub fn well_known(url: &str) -> Option<Self> {
+        let known: [(SigstoreInstance, fn() -> Self); 2] =
+            [(SigstoreInstance::PublicGood, Self::production), (SigstoreInstance::GitHub, Self::github)];
+        let same = |instance: SigstoreInstance| instance.tuf_url().trim_end_matches('/') == url.trim_end_matches('/');
+        known.into_iter().find(|(instance, _)| same(*instance)).map(|(_, source)| source())
+    }
+
     /// The repository at `url`, trusted as far as this `root.json` of it says.
     pub fn custom(url: &str, root_json: &[u8]) -> Self {
         Self::of(url, TufConfig::custom(url, TufBootstrap::trusted(root_json)))
     }
 
     fn of(name: &str, config: TufConfig) -> Self {
-        Self { name: name.into(), config, cache: None, timeout: Duration::from_secs(30) }
+        Self { name: name.into(), config, cache: None, timeout: Duration::from_secs(30), max_age: Duration::ZERO }
     }
 
     /// Keeps what was fetched below `directory`, which is this repository's alone.
@@ -66,6 +79,14 @@ impl TrustRootSource {
         self
     }
 
+    /// Asks for news only if the last ones are older than this; by default it always does. Needs a cache directory, and
+    /// whoever can write there can hold back news as one can who blocks the network.
+    #[must_use]
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = age;
+        self
+    }
+
     /// The newest trust root. When it cannot be had, and for whatever reason, the last known one of the cache, as long as
     /// its metadata has not expired; [`Refreshed::stale`] then says why. An attacker who blocks the network can so hold
     /// back news for as long as the repository lets its time-stamp live: about a week, for the public-good instance.
@@ -73,11 +94,20 @@ impl TrustRootSource {
     /// # Errors
     /// [`TrustRootError::Refresh`] when there is neither.
     pub async fn refresh(&self) -> Result<Refreshed, TrustRootError> {
+        if self.is_fresh().await
+            && let Ok(root) = self.offline().await
+        {
+            return Ok(Refreshed { root, stale: None });
+        }
         match self.newest().await {
-            Ok(root) => Ok(Refreshed { root, stale: None }),
+            Ok(root) => {
+                self.note().await;
+                Ok(Refreshed { root, stale: None })
+            }
             Err(error) => match self.offline().await {
                 Ok(root) => {
-                    tracing::warn!(repository = self.name, %error, "using the last known trust root");
+                    let cause = error.source().map(ToString::to_string);
+                    tracing::warn!(cause, "using the last known trust root: {error}");
                     Ok(Refreshed { root, stale: Some(error) })
                 }
                 Err(_) => Err(error),
@@ -111,6 +141,26 @@ impl TrustRootSource {
             },
         };
         serde_json::to_vec(&config).map_err(|source| self.failed(source))
+    }
+
+    /// Whether the last news are recent. A time in the future is none.
+    async fn is_fresh(&self) -> bool {
+        let Some(note) = self.note_file() else { return false };
+        let noted = tokio::task::spawn_blocking(move || fs::metadata(note).and_then(|data| data.modified()));
+        let age = noted.await.ok().and_then(Result::ok).and_then(|noted| noted.elapsed().ok());
+        age.is_some_and(|age| age < self.max_age)
+    }
+
+    /// Writes down that there were news now. Where that cannot be done, the next one asks again.
+    async fn note(&self) {
+        let Some(note) = self.note_file() else { return };
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || fs::write(note, b"")).await {
+            tracing::debug!(%error, "when the trust root was refreshed cannot be written down");
+        }
+    }
+
+    fn note_file(&self) -> Option<PathBuf> {
+        Some(self.cache.as_ref().filter(|_| !self.max_age.is_zero())?.join(NOTE))
     }
 
     async fn newest(&self) -> Result<TrustRoot, TrustRootError> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use blob_core::Digest;
 use sigstore_trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot};
+use sigstore_tsa::TsaAuthority;
 use sigstore_verify::Verifier;
 
 /// The largest trust root that is read: 4 MiB.
@@ -20,6 +21,7 @@ pub struct TrustRoot {
     verifier: Arc<Verifier>,
     digest: Digest,
     stamps_time: bool,
+    authorities: Arc<[TsaAuthority]>,
     has_transparency: bool,
 }
 
@@ -75,8 +77,9 @@ impl TrustRoot {
         let root = TrustedRoot::from_json(text).map_err(malformed)?;
         let verifier = Arc::new(Verifier::new(&root).map_err(malformed)?);
         let stamps_time = !root.timestamp_authorities.is_empty();
+        let authorities = root.tsa_authorities().into();
         let has_transparency = !root.ctlogs.is_empty();
-        Ok(Self { verifier, digest: Digest::sha256_of(bytes), stamps_time, has_transparency })
+        Ok(Self { verifier, digest: Digest::sha256_of(bytes), stamps_time, authorities, has_transparency })
     }
 
     /// Reads the file at `path`; blocks.
@@ -104,6 +107,11 @@ impl TrustRoot {
     /// Whether there is any time-stamp authority in it.
     pub(super) fn stamps_time(&self) -> bool {
         self.stamps_time
+    }
+
+    /// The time-stamp authorities whose time has begun.
+    pub(super) fn time_stamp_authorities(&self) -> &[TsaAuthority] {
+        &self.authorities
     }
 
     pub(super) fn verifier(&self) -> &Verifier {

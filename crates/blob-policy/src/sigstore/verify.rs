@@ -6,6 +6,7 @@ use blob_core::{Algorithm, Digest};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Deserialize;
+use sigstore_tsa::{TsaAuthority, verify_timestamp_for_authority};
 use sigstore_types::bundle::TimestampVerificationData;
 use sigstore_types::{DerPublicKey, DsseEnvelope, Sha256Hash, SignatureContent};
 use sigstore_verify::{PublicKeyVerificationPolicy, VerificationPolicy, VerificationResult};
@@ -157,13 +158,14 @@ pub struct Thresholds {
     pub log_entries: usize,
     /// Whether the certificate must be in a certificate transparency log: it must, by default.
     pub certificate_transparency: bool,
-    /// Whether a time-stamp authority must have stamped it: it need not, by default.
-    pub time_stamp: bool,
+    /// Time-stamp authorities (RFC 3161) that stamped it, each below another root certificate: 0 by default. Where no
+    /// log entry is asked for and there is none, one is needed all the same.
+    pub time_stamps: usize,
 }
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { log_entries: 1, certificate_transparency: true, time_stamp: false }
+        Self { log_entries: 1, certificate_transparency: true, time_stamps: 0 }
     }
 }
 
@@ -171,7 +173,7 @@ impl Thresholds {
     /// For instances that publish nothing, as GitHub's for private repositories: a time-stamp, and no log. Somebody must
     /// always say when it was signed.
     pub fn private() -> Self {
-        Self { log_entries: 0, certificate_transparency: false, time_stamp: true }
+        Self { log_entries: 0, certificate_transparency: false, time_stamps: 1 }
     }
 }
 
@@ -211,9 +213,7 @@ pub fn verify_with_certificate_at(
         policy = policy.skip_tlog_unsafe();
     }
     let result = root.verifier().verify(artifact.checkable()?, &bundle.0, &policy).map_err(not_verified)?;
-    if thresholds.time_stamp && stamps(root, bundle) == 0 {
-        return Err(BundleError::NoTimeStamp);
-    }
+    require_time_stamps(root, bundle, thresholds.time_stamps)?;
     let transparent = result.sct_verified() || !thresholds.certificate_transparency;
     let complete = result.certificate_verified() && transparent && result.tlog_verified() == logged;
     let signer = result.certificate().filter(|_| complete).and_then(CertificateSigner::read);
@@ -263,9 +263,7 @@ pub fn verify_with_key_at(
     if result.tlog_verified() != logged {
         return Err(BundleError::NoLogEntry);
     }
-    if (thresholds.time_stamp || !logged) && stamps(root, bundle) == 0 {
-        return Err(BundleError::NoTimeStamp);
-    }
+    require_time_stamps(root, bundle, thresholds.time_stamps.max(usize::from(!logged)))?;
     finish(bundle, artifact, Signer::Key { id: key.id.clone() }, &result)
 }
 
@@ -285,10 +283,28 @@ fn require_log_entries(bundle: &Bundle, thresholds: &Thresholds) -> Result<(), B
     }
 }
 
-/// How many stamps there are. Verification refuses those that are wrong, if the root knows any authority.
-fn stamps(root: &TrustRoot, bundle: &Bundle) -> usize {
+/// Each authority counts once, however many stamps are by it. Those below one root are one: the same people run them, or
+/// the same authority before and after its certificate was renewed.
+fn require_time_stamps(root: &TrustRoot, bundle: &Bundle, wanted: usize) -> Result<(), BundleError> {
+    if wanted == 0 {
+        return Ok(());
+    }
+    let signature = match &bundle.0.content {
+        SignatureContent::MessageSignature(message) => &message.signature,
+        SignatureContent::DsseEnvelope(envelope) => &envelope.signature.sig,
+        _ => return Err(BundleError::Malformed("unknown kind of content".into())),
+    };
     let stamps = &bundle.0.verification_material.timestamp_verification_data.rfc3161_timestamps;
-    if root.stamps_time() { stamps.len() } else { 0 }
+    let by = |authority: &&TsaAuthority| {
+        stamps.iter().any(|stamp| verify_timestamp_for_authority(&stamp.signed_timestamp, signature, authority).is_ok())
+    };
+    let roots: BTreeSet<&[u8]> =
+        root.time_stamp_authorities().iter().filter(by).map(|authority| authority.root.as_bytes()).collect();
+    match roots.len() {
+        got if got >= wanted => Ok(()),
+        0 if wanted == 1 => Err(BundleError::NoTimeStamp),
+        got => Err(BundleError::TimeStamps { wanted, got }),
+    }
 }
 
 pub(super) fn not_verified(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> BundleError {

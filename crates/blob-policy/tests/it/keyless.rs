@@ -214,7 +214,7 @@ async fn failing_services_are_named_and_end_in_time() {
         (Fault::Status(302), long, "status 302"),
         (Fault::Huge, long, "more than 1048576 bytes"),
         (Fault::Junk, long, "not understood"),
-        (Fault::Hang, Duration::from_millis(300), "does not answer"),
+        (Fault::Hang, Duration::from_secs(1), "does not answer"),
     ] {
         instance.set(Some(fault));
         match ask(timeout).sign(&statement).await {
@@ -280,11 +280,48 @@ async fn two_logs_are_two_entries() {
     let signed = signer.sign_message(&about.bytes).await.unwrap();
     let bundle = Bundle::parse(signed.bytes()).unwrap();
     let mut two = Thresholds::default();
-    (two.log_entries, two.time_stamp) = (2, true);
+    (two.log_entries, two.time_stamps) = (2, 1);
     verify_with_certificate_at(&root(&instance), &two, &bundle, Artifact::Content(&about.bytes)).unwrap();
     two.log_entries = 3;
     let three = verify_with_certificate_at(&root(&instance), &two, &bundle, Artifact::Content(&about.bytes));
     assert!(matches!(three, Err(BundleError::LogEntries { wanted: 3, got: 2 })));
+}
+
+#[tokio::test]
+async fn two_authorities_are_two_stamps_and_one_is_never_two() {
+    let (instance, about) = (instance(), Shelf::new());
+    let sign = async |urls: &[String]| {
+        let none = services(&instance, LogVersion::V1);
+        // The configuration names the first authority.
+        let all = urls.iter().fold(none, |services, url| services.time_stamp_authority(url).unwrap());
+        let token = Arc::new(IdentityToken::new(&ann().token()).unwrap());
+        let signer = KeylessSigner::new(all, root(&instance), token).unwrap();
+        let signed = signer.sign(&Statement::signature(about.descriptor.digest)).await.unwrap();
+        Bundle::parse(signed.bytes()).unwrap()
+    };
+    let asked = |time_stamps| {
+        let mut thresholds = Thresholds::default();
+        thresholds.time_stamps = time_stamps;
+        thresholds
+    };
+    let (two, three) = (asked(2), asked(3));
+    let artifact = Artifact::Content(&about.bytes);
+    let verify = |bundle: &Bundle| verify_with_certificate_at(&root(&instance), &two, bundle, artifact);
+    verify(&sign(&[instance.second_tsa_url()]).await).unwrap();
+    for urls in [vec![], vec![instance.tsa_url()]] {
+        let refused = verify(&sign(&urls).await);
+        assert!(matches!(refused, Err(BundleError::TimeStamps { wanted: 2, got: 1 })), "{refused:?}");
+    }
+    // With keys it is the same.
+    let key = key(KeyKind::EcdsaP256);
+    let services = services(&instance, LogVersion::V1).time_stamp_authority(&instance.second_tsa_url()).unwrap();
+    let signer = KeyedSigner::new(key.clone()).with_services(services, root(&instance));
+    let signed = signer.sign(&Statement::signature(about.descriptor.digest)).await.unwrap();
+    attached(&about, &signed).await;
+    let trusted = || vec![TrustedKey::new(key.public_key().clone())];
+    about.judge(&KeyPolicy::with_evidence(root(&instance), trusted(), two).unwrap()).await.unwrap();
+    let refused = about.judge(&KeyPolicy::with_evidence(root(&instance), trusted(), three).unwrap()).await;
+    assert!(rejected(refused).contains("time-stamps of 2 authorities, of 3"));
 }
 
 #[tokio::test]

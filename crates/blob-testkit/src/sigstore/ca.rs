@@ -158,9 +158,14 @@ fn pem(text: &str) -> Option<Vec<u8>> {
 }
 
 pub(super) fn certificate_pem(der: &[u8]) -> String {
+    pem_of("CERTIFICATE", der)
+}
+
+/// A block of this kind.
+pub(super) fn pem_of(kind: &str, der: &[u8]) -> String {
     let body = BASE64_STANDARD.encode(der).into_bytes();
     let lines: Vec<_> = body.chunks(64).map(String::from_utf8_lossy).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+    format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", lines.join("\n"))
 }
 
 /// A certificate for who the claims name. It is made twice: what the first says is what the transparency log signs.

@@ -105,6 +105,10 @@ fn route(state: &mut State, parts: &http::request::Parts, path: &str, body: &[u8
                 None => reply(400, "text/plain", "not a request"),
             }
         }
+        (&Method::POST, "/second/timestamp") => match state.second_tsa.answer(body, fault) {
+            Some(stamp) => reply(201, "application/timestamp-reply", stamp),
+            None => reply(400, "text/plain", "not a request"),
+        },
         (&Method::GET, "/token") => token(parts),
         _ => reply(404, "application/json", r#"{"code":404,"message":"no such service"}"#),
     }

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use blob::core::{ByteSource, Digest, MemorySource};
 use blob::policy::file::{PolicyContext, PolicyFile, PolicySet};
-use blob::policy::sign::{KeyKind, KeySigner, LocalKey};
+use blob::policy::sign::{KeyKind, KeySigner, LocalKey, Statement};
 use blob::policy::sigstore::{BUNDLE_ARTIFACT_TYPE, COSIGN_SIGN_PREDICATE};
 use blob::registry::memory::MemoryRegistry;
 use blob::registry::server::{Server, ServerHandle};
@@ -335,6 +335,19 @@ refused! {
         bundle.as_object_mut().unwrap().remove("mediaType");
         b.attach(bundle.to_string().as_bytes()).await;
     }, "malformed";
+    a_forged_member_in_another_case: KEY, |b| {
+        let honest = dsse(&b.key, IN_TOTO, &statement(&b.digest, "p", json!({}))).await;
+        let forged = dsse(&b.other, IN_TOTO, &statement(&b.digest, COSIGN_SIGN_PREDICATE, json!({}))).await;
+        let mut bundle = wrap(("dsseEnvelope", honest));
+        bundle["DSSEEnvelope"] = forged;
+        b.attach(bundle.to_string().as_bytes()).await;
+    }, "is not a signature";
+    a_forged_member_said_twice: KEY, |b| {
+        let honest = dsse(&b.key, IN_TOTO, &statement(&b.digest, "p", json!({}))).await;
+        let forged = dsse(&b.other, IN_TOTO, &statement(&b.digest, COSIGN_SIGN_PREDICATE, json!({}))).await;
+        let text = wrap(("dsseEnvelope", honest)).to_string();
+        b.attach(text.replacen('{', &format!("{{\"dsseEnvelope\":{forged},"), 1).as_bytes()).await;
+    }, "malformed";
     junk_for_a_bundle: KEY, |b| { b.attach(b"\xff junk").await; }, "malformed";
     an_attestation_for_a_signature: KEY, |b| { b.claim("https://spdx.dev/Document", json!({})).await; }, "is not a signature";
     provenance_for_a_signature: KEY, |b| { b.provenance(&[]).await; }, "is not a signature";
@@ -509,6 +522,11 @@ refused! {
         let mut said: Value = serde_json::from_slice(&statement(&b.digest, "p", json!({}))).unwrap();
         said["signature"] = json!({"issuer": "https://accounts.google.com"});
         b.attach(&envelope(&b.key, said.to_string().as_bytes()).await).await;
+    }, "do not allow";
+    an_older_release_under_a_new_tag: RULES, |b| {
+        b.rules("allow if { some a in input.attestations; a.subject[_].annotations.release == \"2.0\" }");
+        let statement = Statement::signature(b.digest).annotation("release", "1.0");
+        b.attach(&envelope(&b.key, &statement.to_bytes()).await).await;
     }, "do not allow";
     rules_while_evidence_is_withheld: RULES, |b| {
         b.rules("allow := true");

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use blob::policy::sign::KeyedSigner;
+use async_trait::async_trait;
+use blob::policy::sign::{KeyedSigner, SignError, SignedBundle, Signer, Statement};
 use blob::policy::{BundleEvidence, Evidence};
-use blob::registry::PageRequest;
-use blob::{Client, PullOptions, PushOptions, SignOptions, SignWith, VerifyOptions};
+use blob::registry::{PageRequest, PushManifest, Tag, media_type};
+use blob::{Client, Location, PullOptions, PushOptions, SignOptions, SignWith, VerifyOptions};
 use blob_testkit::proxy::ProxyOptions;
+use bytes::Bytes;
 use serde_json::json;
 
 use crate::bypass::{Bench, chain};
@@ -133,4 +135,112 @@ async fn verifying_reports_every_policy_and_takes_evidence_from_files() {
     assert!(!half.is_admitted() && half.into_error().unwrap().is_policy_violation());
     let nothing = client().verify(&bench.location(), &verify).await.map(drop).unwrap_err();
     assert!(nothing.is_policy_violation());
+}
+
+/// Signs with a key, once somebody else has pointed the tag at something else.
+#[derive(Debug)]
+struct Overtaken {
+    signer: KeyedSigner,
+    location: Location,
+    theirs: tempfile::TempDir,
+}
+
+#[async_trait]
+impl Signer for Overtaken {
+    async fn sign(&self, statement: &Statement) -> Result<SignedBundle, SignError> {
+        client().push(&self.location, self.theirs.path(), &PushOptions::default()).await.unwrap();
+        self.signer.sign(statement).await
+    }
+
+    async fn sign_message(&self, message: &Bytes) -> Result<SignedBundle, SignError> {
+        self.signer.sign_message(message).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_moves_while_somebody_signs_moves_no_signature() {
+    let (server, ours) = (serve().await, tree(74, 3));
+    let (bench, location) = (Bench::new().await, at(server.local_addr(), "v1"));
+    let overtaken = |seed| Overtaken {
+        signer: KeyedSigner::new(bench.key.clone()),
+        location: location.clone(),
+        theirs: tree(seed, 2),
+    };
+    let judged = Client::builder().policies_from(bench.set(KEY)).build().unwrap();
+    // Between push and signature: what was pushed is signed, and the tag is pointed at that.
+    let mut options = PushOptions::default();
+    options.sign = Some(SignWith::new(Arc::new(overtaken(75))));
+    let pushed = client().push(&location, ours.path(), &options).await.unwrap();
+    assert_eq!(pushed.signed.as_ref().unwrap().subject.digest, *pushed.digest());
+    assert_eq!(judged.fetch(&location).await.unwrap().digest(), pushed.digest());
+    // While a tag is signed: what it named when it was asked is signed, and said to be.
+    let signed = client().sign(&location, &overtaken(76), &SignOptions::default()).await.unwrap();
+    assert_eq!(signed.subject.digest, *pushed.digest());
+    let error = judged.fetch(&location).await.map(drop).unwrap_err();
+    assert!(chain(&error).contains("no signature found"), "{}", chain(&error));
+}
+
+/// The registry holds the same files and annotations, in a manifest that says one thing more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_wrote_is_not_signed_for_being_alike() {
+    let (server, files) = (serve().await, tree(77, 3));
+    let (bench, location) = (Bench::new().await, at(server.local_addr(), "v1"));
+    let mut options = PushOptions::default();
+    let honest = client().push(&location, files.path(), &options).await.unwrap();
+    let (registry, repository) = client().registry(&location).await.unwrap();
+    let document: serde_json::Value = serde_json::from_slice(honest.manifest.as_bytes()).unwrap();
+    let changes: [(&str, serde_json::Value); 5] = [
+        ("/layers/0/annotations", json!({"note": "run me"})),
+        ("/layers/1/urls", json!(["https://evil.example/data"])),
+        ("/config/annotations", json!({"note": "run me"})),
+        (
+            "/subject",
+            json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": bench.digest.to_string(), "size": 7}),
+        ),
+        ("/annotations/org.opencontainers.image.created", json!("2024-01-15 10:30:00+00:00[Etc/UTC]")),
+    ];
+    for (pointer, value) in changes {
+        let mut changed = document.clone();
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        changed.pointer_mut(parent).unwrap()[name] = value;
+        let push = PushManifest::new(media_type::IMAGE_MANIFEST, changed.to_string());
+        let theirs = registry.push_manifest(&repository, push.with_tags([Tag::new("v1").unwrap()])).await.unwrap();
+        // Nothing is to be done for who only pushes: files and annotations are the same.
+        options.sign = None;
+        assert!(client().push(&location, files.path(), &options).await.unwrap().unchanged, "{pointer}");
+        options.sign = Some(SignWith::new(Arc::new(KeyedSigner::new(bench.key.clone()))));
+        let signed = client().push(&location, files.path(), &options).await.unwrap();
+        assert!(!signed.unchanged && *signed.digest() != theirs.digest, "{pointer}");
+        let judged = Client::builder().policies_from(bench.set(KEY)).build().unwrap();
+        judged.fetch(&location).await.unwrap();
+        judged.fetch(&location.with_target(theirs.digest.into())).await.map(drop).unwrap_err();
+        // Ours, made earlier, is signed as it is.
+        assert!(client().push(&location, files.path(), &options).await.unwrap().unchanged, "{pointer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_believes_no_remembered_tag() {
+    let (server, old, new) = (serve().await, tree(78, 2), tree(79, 2));
+    let (bench, location) = (Bench::new().await, at(server.local_addr(), "v1"));
+    let cache = tempfile::tempdir().unwrap();
+    let remembering = Client::builder().cache_dir(cache.path()).build().unwrap();
+    let first = remembering.push(&location, old.path(), &PushOptions::default()).await.unwrap();
+    // Another machine moves the tag; this one remembers where it pointed.
+    let second = client().push(&location, new.path(), &PushOptions::default()).await.unwrap();
+    assert_eq!(remembering.fetch(&location).await.unwrap().digest(), first.digest());
+    let signer = KeyedSigner::new(bench.key.clone());
+    let signed = remembering.sign(&location, &signer, &SignOptions::default()).await.unwrap();
+    assert_eq!(signed.subject.digest, *second.digest());
+}
+
+/// What was signed with annotations is admitted where rules want them; otherwise it is the test of a refusal that lies.
+#[tokio::test(flavor = "multi_thread")]
+async fn annotations_under_a_signature_are_seen_by_rules() {
+    let bench = Bench::new().await;
+    bench.rules("allow if { some a in input.attestations; a.subject[_].annotations.release == \"2.0\" }");
+    let mut options = SignOptions::default();
+    options.annotations.insert("release".into(), "2.0".into());
+    client().sign(&bench.location(), &KeyedSigner::new(bench.key.clone()), &options).await.unwrap();
+    bench.admitted("rego: {modules: rules.rego, signer: {key: {path: key.pub, transparency_log: none}}}").await;
 }

@@ -8,7 +8,8 @@ use blob::{Inspection, Location};
 use serde::Serialize;
 
 use crate::error::Failure;
-use crate::trust::{WantedArgs, read_root};
+use crate::session::Session;
+use crate::trust::WantedArgs;
 
 /// One bundle.
 #[derive(Serialize)]
@@ -52,9 +53,10 @@ pub(super) async fn signers(
     inspected: &Inspection,
     wanted: &WantedArgs,
     location: &Location,
+    session: &Session,
 ) -> Result<Vec<Signed>, Failure> {
-    let root = match &wanted.trusted_root {
-        Some(path) => read_root(path)?,
+    let root = match wanted.root.find(session).await? {
+        Some(root) => root,
         None => TrustRoot::production().map_err(|error| Failure::from_chain(&error))?,
     };
     let mut trusts = vec![Trust::Certificates(root)];
