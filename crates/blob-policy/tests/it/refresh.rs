@@ -1,5 +1,6 @@
 //! Trust roots from a TUF repository on loopback, from its cache, and from neither.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use blob_policy::sigstore::{TrustRootError, TrustRootSource};
@@ -36,7 +37,7 @@ async fn the_newest_is_fetched_and_the_last_known_is_kept() {
     // Nobody answers, an older version is served, another key signed, bytes are changed: the last known stays.
     let good = files.change(|files| files.clone());
     let damage: [&dyn Fn(); 4] = [
-        &|| files.change(|files| files.clear()),
+        &|| files.change(BTreeMap::clear),
         &|| publish(&publisher, &files, &one.trusted_root(), 1, FAR),
         &|| publish(&Publisher::new(), &files, &one.trusted_root(), 3, FAR),
         &|| files.change(|files| files.get_mut("timestamp.json").unwrap()[40] ^= 1),
@@ -69,7 +70,7 @@ async fn the_services_are_fetched_too() {
     for _ in 0..2 {
         let fetched = source.signing_config().await.unwrap();
         assert_eq!(Services::from_signing_config(&fetched, None).unwrap(), expect);
-        files.change(|files| files.clear());
+        files.change(BTreeMap::clear);
     }
 }
 
@@ -82,7 +83,7 @@ async fn what_expired_or_was_changed_in_the_cache_is_not_used() {
     is_refused(&source.refresh().await);
     publish(&publisher, &files, &instance.trusted_root(), 2, FAR);
     source.refresh().await.unwrap();
-    files.change(|files| files.clear());
+    files.change(BTreeMap::clear);
     source.refresh().await.unwrap();
     // Whoever writes to the cache cannot make a trust root of it.
     let mut changed = 0;
