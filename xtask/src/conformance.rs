@@ -1,13 +1,23 @@
 //! `cargo xtask conformance`: the distribution specification, requirement by requirement, against any registry.
 
+use std::path::Path;
+
 use crate::Outcome;
 use crate::process::{cargo, run as run_command, shown};
 use crate::workspace::root;
 
-const USAGE: &str = "usage: cargo xtask conformance [URL [--user NAME] [--sha512]]";
+mod official;
 
-/// Runs the tests of `crates/blob-registry/tests/it/spec`, against our server in process or against the one at a URL.
+const USAGE: &str = "usage: cargo xtask conformance [URL [--user NAME] [--sha512] | --official PROGRAM]";
+
+/// Runs the tests of `crates/blob-registry/tests/it/spec`, against our server in process or against the one at a URL;
+/// or the official program against our server.
 pub(crate) fn run(args: &[String]) -> Outcome {
+    if let [option, program] = args
+        && option == "--official"
+    {
+        return official::run(Path::new(program));
+    }
     let mut tests = cargo();
     tests.current_dir(root());
     tests.args(["test", "-p", "blob-registry", "--all-features", "--test", "it", "--", "spec::"]);

@@ -31,6 +31,8 @@ tasks:
   conformance [URL [--user NAME] [--sha512]]
                    run the requirements of the distribution specification against our server, or against the registry
                    at URL; the password is in BLOB_SPEC_PASSWORD
+  conformance --official PROGRAM
+                   run the official conformance program, which you have built, against `blob serve` of every kind
   interop          let sigstore-python and sigstore-js verify our bundles, and verify theirs; installs them
   sweep [NAME …]   run the long forms of tests: cache-faults, cache-million, cache-processes
   tidy             check the rules that the compiler does not know

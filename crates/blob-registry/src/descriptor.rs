@@ -15,6 +15,10 @@ pub mod media_type {
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
     /// A Docker manifest list.
     pub const DOCKER_MANIFEST_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+    /// A Docker manifest of the first schema, without signatures: still in old registries.
+    pub const DOCKER_MANIFEST_1: &str = "application/vnd.docker.distribution.manifest.v1+json";
+    /// The same with signatures.
+    pub const DOCKER_MANIFEST_1_SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     /// The empty descriptor: the two bytes `{}`.
     pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
     /// Bytes of no stated kind.
@@ -27,7 +31,15 @@ pub mod media_type {
 
     /// Whether `media_type` is that of a manifest or index, as opposed to a blob.
     pub fn is_manifest(media_type: &str) -> bool {
-        matches!(media_type, IMAGE_MANIFEST | IMAGE_INDEX | DOCKER_MANIFEST | DOCKER_MANIFEST_LIST)
+        matches!(
+            media_type,
+            IMAGE_MANIFEST
+                | IMAGE_INDEX
+                | DOCKER_MANIFEST
+                | DOCKER_MANIFEST_LIST
+                | DOCKER_MANIFEST_1
+                | DOCKER_MANIFEST_1_SIGNED
+        )
     }
 }
 

@@ -90,6 +90,13 @@ impl LayoutRegistry {
         .await
     }
 
+    /// Takes manifests whose blobs are not here, or refuses them, which is the default. Counts for this handle and
+    /// clones of it.
+    #[must_use]
+    pub fn with_sparse(self, sparse: bool) -> Self {
+        Self { places: self.places.with_sparse(sparse) }
+    }
+
     /// The directory.
     pub fn directory(&self) -> &Path {
         match &self.places {
@@ -146,6 +153,13 @@ impl LayoutStore {
             Ok(Self { places: Places::Many(Beneath::new(root)) })
         })
         .await
+    }
+
+    /// Takes manifests whose blobs are not here, or refuses them, which is the default. Counts for this handle and
+    /// clones of it.
+    #[must_use]
+    pub fn with_sparse(self, sparse: bool) -> Self {
+        Self { places: self.places.with_sparse(sparse) }
     }
 
     /// Removes what no listed manifest needs, repository by repository, as [`LayoutRegistry::collect_garbage`] does.

@@ -4,8 +4,9 @@
 //! an index, a `mediaType` that contradicts the one it came under. Writing prints compact JSON with the members in the
 //! order of the Go image-spec types and with Go's escapes, so equal manifests have equal digests in both worlds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
+use blob_core::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::descriptor::{Descriptor, media_type};
@@ -172,6 +173,9 @@ pub struct Outline {
     pub artifact_type: Option<String>,
     /// Blobs: configuration, layers, and the blobs of older artifact manifests.
     pub blobs: Vec<Descriptor>,
+    /// The layers of a Docker manifest of the first schema (`fsLayers`), which does not say how large they are. An
+    /// empty layer occurs many times in one image; each digest is here once. Its `history` names no content.
+    pub fs_layers: Vec<Digest>,
     /// Manifests of an index.
     pub manifests: Vec<Descriptor>,
     /// The subject.
@@ -188,6 +192,11 @@ impl Outline {
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
+        struct FsLayer {
+            blob_sum: Digest,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
         struct Loose {
             media_type: Option<String>,
             artifact_type: Option<String>,
@@ -198,6 +207,8 @@ impl Outline {
             #[serde(default)]
             blobs: Vec<Descriptor>,
             #[serde(default)]
+            fs_layers: Vec<FsLayer>,
+            #[serde(default)]
             manifests: Vec<Descriptor>,
             subject: Option<Descriptor>,
             #[serde(default)]
@@ -205,16 +216,19 @@ impl Outline {
         }
         let value = strict::parse(bytes)?;
         let has = |name: &str| value.get(name).is_some();
-        if has("manifests") && (has("layers") || has("config")) {
+        if has("manifests") && (has("layers") || has("config") || has("fsLayers")) {
             let detail = "it has the members of an image manifest and of an image index".into();
             return Err(ManifestError::Kind { expected: "a manifest", detail });
         }
         let loose: Loose = serde_json::from_value(value)?;
+        let mut seen = HashSet::new();
+        let fs_layers = loose.fs_layers.into_iter().map(|layer| layer.blob_sum);
         let of_config = loose.config.as_ref().map(|config| config.media_type.clone());
         Ok(Self {
             media_type: loose.media_type,
             artifact_type: loose.artifact_type.or(of_config),
             blobs: loose.config.into_iter().chain(loose.layers).chain(loose.blobs).collect(),
+            fs_layers: fs_layers.filter(|layer| seen.insert(*layer)).collect(),
             manifests: loose.manifests,
             subject: loose.subject,
             annotations: loose.annotations,
@@ -247,7 +261,6 @@ fn check_kind(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use blob_core::Digest;
 
     /// The reference vector of the format: a Go program prints these very bytes.
     const VECTOR: &str = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"application/vnd.meigma.blob.v1","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[{"mediaType":"application/vnd.meigma.blob.index.v1+flatbuffers","digest":"sha256:1bc04b5291c26a46d918139138b992d2de976d6851d0893b0476b85bfbdfc6e6","size":5},{"mediaType":"application/vnd.meigma.blob.data.v1","digest":"sha256:3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7","size":4}],"annotations":{"org.opencontainers.image.created":"2024-01-15T10:30:00Z"}}"#;

@@ -48,6 +48,7 @@ use upload::{MemoryUpload, Sessions};
 #[derive(Clone, Default)]
 pub struct MemoryRegistry {
     state: Arc<Mutex<State>>,
+    sparse: bool,
 }
 
 #[derive(Default)]
@@ -74,6 +75,14 @@ impl MemoryRegistry {
     /// An empty registry.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Takes manifests whose blobs are not here, or refuses them, which is the default. Counts for this handle of the
+    /// registry and clones of it.
+    #[must_use]
+    pub fn with_sparse(mut self, sparse: bool) -> Self {
+        self.sparse = sparse;
+        self
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -236,7 +245,7 @@ impl Registry for MemoryRegistry {
         let empty = Contents::default();
         let mut state = self.lock();
         let contents = state.repositories.get(repository).unwrap_or(&empty);
-        for needed in store::needed(&outline) {
+        for needed in store::needed(&outline, self.sparse) {
             if !contents.blobs.contains_key(&needed) {
                 return Err(store::missing(repository, &manifest.digest, &needed));
             }

@@ -2,6 +2,21 @@
 //!
 //! It speaks the OCI distribution specification 1.1 (and what its main branch adds: upload cancel, several tags in one
 //! push, digest headers) over HTTP/1.1 and HTTP/2, with TLS (feature `tls`) or without.
+//!
+//! Each answer is an event of level INFO under the target `blob_registry::access`, when its last byte is out, and one of
+//! level TRACE under `blob_registry::metrics`, for those who count:
+//!
+//! | field | |
+//! |---|---|
+//! | `monotonic_counter.blob_registry_requests` | 1 |
+//! | `monotonic_counter.blob_registry_received_bytes` | bytes of the request's body |
+//! | `monotonic_counter.blob_registry_sent_bytes` | bytes of the answer's body |
+//! | `histogram.blob_registry_request_seconds` | from the head of the request to the last byte of the answer |
+//! | `method`, `route`, `status` | `route` is `blob`, `upload`, `manifest`, `tags`, `referrers`, `catalog`, `token`, `base` or `none` |
+//!
+//! Connections are counted there by `monotonic_counter.blob_registry_connections` when they open, and by
+//! `counter.blob_registry_open_connections`, which is 1 when one opens and -1 when it ends. The names of the fields are
+//! those that the metrics layer of `tracing-opentelemetry` takes.
 
 use std::fmt;
 use std::io;
@@ -28,6 +43,7 @@ mod body;
 mod connect;
 mod log;
 mod manifests;
+mod metrics;
 mod query;
 mod range;
 mod rate;
@@ -253,7 +269,7 @@ async fn answer_logged(app: &App, peer: SocketAddr, request: Request<Incoming>) 
     };
     let version = HeaderName::from_static("docker-distribution-api-version");
     response.headers_mut().insert(version, HeaderValue::from_static("registry/2.0"));
-    entry.follow(response)
+    entry.follow(response, body.received())
 }
 
 async fn answer(
@@ -265,6 +281,7 @@ async fn answer(
     let (method, headers) = (&parts.method, &parts.headers);
     let query = Query::parse(parts.uri.query());
     let route = Route::parse(parts.uri.path())?;
+    entry.is_about(route.kind());
     if route == Route::Token {
         let issued = match &app.auth {
             Some(auth) => auth.issue(method, headers, &query, body).await,

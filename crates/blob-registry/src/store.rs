@@ -48,9 +48,12 @@ pub(crate) fn check_manifest(repository: impl fmt::Display, manifest: &PushManif
 }
 
 /// The blobs that `outline` names and that must be there. The subject need not, nor need layers that may not be
-/// distributed, nor the manifests of an index: indexes with some of their platforms elsewhere are common.
-pub(crate) fn needed(outline: &Outline) -> impl Iterator<Item = Digest> + '_ {
-    outline.blobs.iter().filter(|blob| !media_type::is_foreign(&blob.media_type)).map(|blob| blob.digest)
+/// distributed, nor the manifests of an index: indexes with some of their platforms elsewhere are common. A `sparse`
+/// store needs none.
+pub(crate) fn needed(outline: &Outline, sparse: bool) -> impl Iterator<Item = Digest> + '_ {
+    let here = outline.blobs.iter().filter(move |blob| !sparse && !media_type::is_foreign(&blob.media_type));
+    let older = outline.fs_layers.iter().filter(move |_| !sparse);
+    here.map(|blob| blob.digest).chain(older.copied())
 }
 
 /// The refusal of a manifest that names what is not there.

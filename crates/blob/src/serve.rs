@@ -181,7 +181,7 @@ pub async fn open(config: &ServeConfig) -> Result<Arc<dyn Registry>, ServeError>
 fn compose(config: &ServeConfig, store: Option<LayoutStore>) -> Result<Arc<dyn Registry>, ServeError> {
     let mut registry: Arc<dyn Registry> = match store {
         Some(store) => Arc::new(store),
-        None => Arc::new(MemoryRegistry::new()),
+        None => Arc::new(MemoryRegistry::new().with_sparse(config.sparse)),
     };
     if !config.upstream.is_empty() {
         let mut members = vec![registry];
@@ -212,7 +212,7 @@ async fn store(config: &ServeConfig) -> Result<Option<LayoutStore>, ServeError> 
     let Some(directory) = &config.directory else { return Ok(None) };
     let store = LayoutStore::open(directory).await;
     let storage = |source| ServeError::Storage { directory: directory.display().to_string(), source };
-    Ok(Some(store.map_err(storage)?))
+    Ok(Some(store.map_err(storage)?.with_sparse(config.sparse)))
 }
 
 fn remote(upstream: &UpstreamConfig) -> Result<Arc<dyn Registry>, ServeError> {

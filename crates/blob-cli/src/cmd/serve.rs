@@ -51,6 +51,10 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     immutable_tags: bool,
 
+    /// Take manifests whose blobs are not here, as a mirror of a part does.
+    #[arg(long)]
+    sparse: bool,
+
     /// Speak TLS with this certificate chain, in PEM form.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -117,6 +121,7 @@ fn config(args: ServeArgs) -> Result<ServeConfig, Failure> {
     config.directory = args.root.or(config.directory);
     config.read_only |= args.read_only;
     config.immutable_tags |= args.immutable_tags;
+    config.sparse |= args.sparse;
     if let (Some(certificate), Some(key)) = (args.tls_cert, args.tls_key) {
         config.tls = Some(TlsConfig { certificate, key, client_ca: args.tls_client_ca });
     }

@@ -27,7 +27,7 @@ pub(super) struct Node {
     outline: Outline,
     /// Whether the destination has it.
     pub(super) existing: bool,
-    /// What the index lists that is no manifest.
+    /// What the index lists that is no manifest, and layers whose size the manifest does not say.
     listed_blobs: Vec<Descriptor>,
 }
 
@@ -187,6 +187,10 @@ async fn look_at(
 
 impl Found {
     async fn children(&mut self, from: &Place) -> Result<(), RegistryError> {
+        for layer in &self.node.outline.fs_layers {
+            let size = from.registry.stat_blob(&from.repository, layer).await?;
+            self.node.listed_blobs.push(Descriptor::new(media_type::OCTET_STREAM, *layer, size));
+        }
         for child in &self.node.outline.manifests {
             if media_type::is_manifest(&child.media_type) {
                 self.next.push(child.digest);

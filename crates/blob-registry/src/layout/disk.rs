@@ -47,6 +47,7 @@ const MAX_NESTED: usize = 10_000;
 pub(super) struct Layout {
     root: Arc<Path>,
     memo: Arc<Memo>,
+    sparse: bool,
 }
 
 impl Layout {
@@ -56,7 +57,17 @@ impl Layout {
 
     /// The same, with what is remembered of it.
     pub(super) fn remembered(root: impl Into<PathBuf>, memo: Arc<Memo>) -> Self {
-        Self { root: root.into().into(), memo }
+        Self { root: root.into().into(), memo, sparse: false }
+    }
+
+    /// The same, taking manifests without their blobs or refusing them.
+    pub(super) fn with_sparse(self, sparse: bool) -> Self {
+        Self { sparse, ..self }
+    }
+
+    /// Whether manifests may come without their blobs.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.sparse
     }
 
     /// What is remembered of it.

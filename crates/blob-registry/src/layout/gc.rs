@@ -300,7 +300,7 @@ impl Marker<'_> {
                 }
             };
             let named = Named {
-                blobs: outline.blobs.iter().map(|blob| blob.digest).collect(),
+                blobs: outline.blobs.iter().map(|blob| blob.digest).chain(outline.fs_layers).collect(),
                 manifests: outline
                     .manifests
                     .iter()

@@ -45,11 +45,12 @@ pub(super) enum Places {
 pub(super) struct Beneath {
     pub(super) root: Arc<Path>,
     memos: Arc<Mutex<HashMap<Repository, Arc<Memo>>>>,
+    sparse: bool,
 }
 
 impl Beneath {
     pub(super) fn new(root: Arc<Path>) -> Self {
-        Self { root, memos: Arc::default() }
+        Self { root, memos: Arc::default(), sparse: false }
     }
 
     fn layout(&self, repository: &Repository) -> Layout {
@@ -61,11 +62,19 @@ impl Beneath {
             }
             Arc::clone(memos.entry(repository.clone()).or_default())
         };
-        Layout::remembered(self.root.join(repository.as_str()).join(LAYOUT), memo)
+        Layout::remembered(self.root.join(repository.as_str()).join(LAYOUT), memo).with_sparse(self.sparse)
     }
 }
 
 impl Places {
+    /// The same, taking manifests without their blobs or refusing them.
+    pub(super) fn with_sparse(self, sparse: bool) -> Self {
+        match self {
+            Self::One(layout) => Self::One(layout.with_sparse(sparse)),
+            Self::Many(beneath) => Self::Many(Beneath { sparse, ..beneath }),
+        }
+    }
+
     /// The layout of `repository`.
     pub(super) fn layout(&self, repository: &Repository) -> Layout {
         match self {
@@ -192,7 +201,7 @@ fn push_manifest(
 ) -> Result<(), RegistryError> {
     layout.create()?;
     layout.update(|index| {
-        for digest in store::needed(outline) {
+        for digest in store::needed(outline, layout.is_sparse()) {
             if layout.stat(&digest)?.is_none() {
                 return Err(store::missing(repository, &manifest.digest, &digest));
             }

@@ -28,7 +28,7 @@ pub use rules::{Action, Rule, Who};
 
 use passwords::InMemory;
 use rules::Rights;
-use tokens::{Issuer, Scope, Wish};
+use tokens::{Issuer, Scope, Standing, Wish};
 
 /// Largest body of a token request in bytes.
 const MAX_FORM: u64 = 64 << 10;
@@ -275,7 +275,7 @@ impl Auth {
             None => return Err(refused()),
         };
         check_service(issuer, query)?;
-        let offline = query.first("offline_token") == Some("true");
+        let offline = self.offline(query.first("offline_token") == Some("true"), user.as_deref()).await;
         let wish = Wish { user, scopes: query.all("scope").collect(), offline };
         Ok(issuer.issue(wish, &self.rights)?)
     }
@@ -294,15 +294,41 @@ impl Auth {
                 let verified = !user.contains(':') && self.verify(user, password).await;
                 verified.then(|| user.to_owned()).ok_or_else(refused)?
             }
-            "refresh_token" => issuer.refreshes(field("refresh_token")).ok_or_else(refused)?,
+            "refresh_token" => self.refreshed(issuer, field("refresh_token")).await.ok_or_else(refused)?,
             _ => {
                 let message = "grant_type is neither password nor refresh_token";
                 return Err(Fault::plain(400, ErrorCode::Unsupported, message));
             }
         };
-        let offline = field("access_type") == "offline";
+        let offline = self.offline(field("access_type") == "offline", Some(&user)).await;
         let wish = Wish { user: Some(user), scopes: form.all("scope").collect(), offline };
         Ok(issuer.issue(wish, &self.rights)?)
+    }
+
+    /// What a refresh token for `user` is tied to, if one is `wanted`.
+    async fn offline(&self, wanted: bool, user: Option<&str>) -> Option<Standing> {
+        match user {
+            Some(user) if wanted => Some(self.standing(user).await),
+            _ => None,
+        }
+    }
+
+    /// The user of a refresh token, if their password is still the one that the token was issued for.
+    async fn refreshed(&self, issuer: &Issuer, token: &str) -> Option<String> {
+        let refresh = issuer.refresh(token)?;
+        if self.standing(&refresh.user).await == refresh.standing {
+            return Some(refresh.user);
+        }
+        issuer.revoke(token);
+        None
+    }
+
+    async fn standing(&self, user: &str) -> Standing {
+        let mut standing = vec![self.in_memory.standing(user)];
+        for passwords in &self.passwords {
+            standing.push(passwords.standing(user).await);
+        }
+        standing
     }
 
     /// The user whose Basic credentials `value` holds, if they are right.

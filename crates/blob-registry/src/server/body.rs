@@ -27,17 +27,23 @@ pub(super) struct RequestBody {
     idle: Duration,
     /// Met after the piece that was handed out before it.
     pending: Option<Fault>,
+    received: u64,
 }
 
 impl RequestBody {
     /// `inner`, whose frames may be `idle` apart.
     pub(super) fn new(inner: Incoming, idle: Duration) -> Self {
-        Self { inner, idle, pending: None }
+        Self { inner, idle, pending: None, received: 0 }
     }
 
     /// How many bytes the client announced.
     pub(super) fn announced(&self) -> Option<u64> {
         self.inner.size_hint().exact()
+    }
+
+    /// How many bytes have come.
+    pub(super) fn received(&self) -> u64 {
+        self.received
     }
 
     /// The next piece, about 1 MiB or the rest; `None` at the end. What came before a failure is handed out before it.
@@ -107,6 +113,7 @@ impl RequestBody {
                     if let Ok(data) = frame.into_data()
                         && !data.is_empty()
                     {
+                        self.received += data.len() as u64;
                         return Ok(Some(data));
                     }
                 }

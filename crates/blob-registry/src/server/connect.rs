@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::metrics::Connected;
 #[cfg(feature = "tls")]
 use super::tls::{self, Tls};
 use super::{App, answer_logged, stall};
@@ -72,7 +73,13 @@ pub(super) async fn accept(listener: TcpListener, app: Arc<App>, doors: Doors, m
         };
         match accepted {
             (Ok(place), Ok((stream, peer))) => {
-                let connection = Connection { peer, app: Arc::clone(&app), watcher: graceful.watcher(), place };
+                let connection = Connection {
+                    peer,
+                    app: Arc::clone(&app),
+                    watcher: graceful.watcher(),
+                    place,
+                    counted: Connected::new(),
+                };
                 connections.spawn(connection.open(stream, doors.clone()));
             }
             (_, Err(error)) => {
@@ -98,6 +105,7 @@ struct Connection {
     watcher: Watcher,
     /// One of those that the limit counts.
     place: OwnedSemaphorePermit,
+    counted: Connected,
 }
 
 impl Connection {
@@ -121,7 +129,7 @@ impl Connection {
 
     /// Serves HTTP.
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let Self { peer, app, watcher, place } = self;
+        let Self { peer, app, watcher, place, counted } = self;
         let limits = app.limits.clone();
         let io = TokioIo::new(stall::Watched::new(stream, limits.header_timeout, limits.idle_timeout));
         let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -137,7 +145,7 @@ impl Connection {
         if let Err(error) = watcher.watch(connection).await {
             tracing::debug!(%error, "a connection ended badly");
         }
-        drop(place);
+        drop((place, counted));
     }
 }
 

@@ -1,4 +1,4 @@
-//! The access log: one event per answer, when its last byte is out or given up.
+//! The access log: one event per answer, when its last byte is out or given up. It is counted then, too.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -10,6 +10,7 @@ use http::{Method, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::answer::{Body, BoxError};
+use super::metrics::Answered;
 
 /// A line of the log that is not finished.
 pub(super) struct Entry {
@@ -18,6 +19,10 @@ pub(super) struct Entry {
     path: String,
     /// Who sent it, if that was found out.
     user: Option<String>,
+    /// The kind of its route; `none` for a path that is none.
+    route: &'static str,
+    /// Bytes of its body that came.
+    received: u64,
     begun: Instant,
 }
 
@@ -28,7 +33,8 @@ impl Entry {
         if let Some(at) = path.rfind("/blobs/uploads/") {
             path.truncate(at + "/blobs/uploads/".len());
         }
-        Self { peer, method: method.clone(), path, user: None, begun: Instant::now() }
+        let begun = Instant::now();
+        Self { peer, method: method.clone(), path, user: None, route: "none", received: 0, begun }
     }
 
     /// Says who sent the request.
@@ -36,8 +42,14 @@ impl Entry {
         self.user = user.map(str::to_owned);
     }
 
-    /// Writes the line when `response` is out.
-    pub(super) fn follow(self, response: Response<Body>) -> Response<Logged> {
+    /// Says what the request was about.
+    pub(super) fn is_about(&mut self, route: &'static str) {
+        self.route = route;
+    }
+
+    /// Writes the line when `response`, to a request with a body of `received` bytes, is out.
+    pub(super) fn follow(mut self, response: Response<Body>, received: u64) -> Response<Logged> {
+        self.received = received;
         let status = response.status().as_u16();
         let length = response.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         // Answers to HEAD announce what they do not bring.
@@ -81,6 +93,9 @@ impl HttpBody for Logged {
 
 impl Drop for Logged {
     fn drop(&mut self) {
+        let time = self.entry.begun.elapsed();
+        let Entry { method, route, received, .. } = &self.entry;
+        Answered { method, route, status: self.status, received: *received, sent: self.sent, time }.count();
         tracing::info!(
             target: "blob_registry::access",
             peer = %self.entry.peer,
@@ -90,7 +105,7 @@ impl Drop for Logged {
             status = self.status,
             bytes = self.sent,
             whole = self.expected.is_none_or(|expected| expected == self.sent),
-            micros = self.entry.begun.elapsed().as_micros() as u64,
+            micros = time.as_micros() as u64,
             "request"
         );
     }

@@ -17,7 +17,7 @@ pub(super) enum Wanted {
 }
 
 /// Reads the `Range` header against content of `size` bytes with the entity tag `etag`. Malformed headers, other units,
-/// several ranges and a failed `If-Range` all mean the whole.
+/// several ranges and a failed `If-Range` all mean the whole; a range that ends before it begins means no bytes.
 pub(super) fn wanted(headers: &HeaderMap, etag: &str, size: u64) -> Wanted {
     let mut ranges = headers.get_all(header::RANGE).iter();
     let (Some(range), None) = (ranges.next().and_then(|value| value.to_str().ok()), ranges.next()) else {
@@ -42,10 +42,9 @@ fn parse(range: &str, size: u64) -> Option<Wanted> {
     }
     let first = number(first)?;
     let last = if last.is_empty() { u64::MAX } else { number(last)? };
-    if last < first {
-        return None;
-    }
-    if first >= size {
+    // RFC 9110 lets a server ignore or refuse a range that ends before it begins. No bytes can be meant by it, and
+    // whoever asks for such a range does not want the whole blob.
+    if last < first || first >= size {
         return Some(Wanted::Unsatisfiable);
     }
     Some(Wanted::Part(first..last.saturating_add(1).min(size)))
@@ -101,7 +100,8 @@ mod tests {
             ("bytes=-0", 10, Unsatisfiable),
             ("bytes=0-", 0, Unsatisfiable),
             ("bytes=-1", 0, Unsatisfiable),
-            ("bytes=5-2", 10, Whole),
+            ("bytes=5-2", 10, Unsatisfiable),
+            ("bytes=500-0", 2048, Unsatisfiable),
             ("bytes=a-b", 10, Whole),
             ("bytes=+1-2", 10, Whole),
             ("bytes=-", 10, Whole),

@@ -61,6 +61,20 @@ impl Route {
         }
     }
 
+    /// What kind of route it is, in one word.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Base => "base",
+            Self::Catalog => "catalog",
+            Self::Token => "token",
+            Self::Blob(..) => "blob",
+            Self::Uploads(_) | Self::Upload(..) => "upload",
+            Self::Manifest(..) => "manifest",
+            Self::Tags(_) => "tags",
+            Self::Referrers(..) => "referrers",
+        }
+    }
+
     /// The repository, if the route is within one.
     pub(super) fn repository(&self) -> Option<&Repository> {
         match self {

@@ -263,3 +263,17 @@ async fn the_first_failure_ends_it() {
     assert_eq!(*seen.lock().unwrap(), [Digest::sha256_of(b"{}").to_string()]);
     assert!(!has(&destination, &graph.index).await);
 }
+
+#[tokio::test]
+async fn layers_of_the_first_schema_of_docker_are_copied() {
+    let (from, to) = (place(MemoryRegistry::new(), "old/image"), place(MemoryRegistry::new(), "new/image"));
+    put(&*from.registry, "old/image", "a layer of old").await;
+    let layer = Digest::sha256_of(b"a layer of old");
+    let image = format!(r#"{{"schemaVersion":1,"fsLayers":[{{"blobSum":"{layer}"}},{{"blobSum":"{layer}"}}]}}"#);
+    let push = PushManifest::new(media_type::DOCKER_MANIFEST_1, image.into_bytes()).with_tags([tag("v1")]);
+    from.registry.push_manifest(&from.repository, push.clone()).await.unwrap();
+    let report = copy(&from, &tag("v1").into(), &to, &CopyOptions::default()).await.unwrap();
+    assert_eq!((report.manifests_copied, report.blobs_copied), (1, 1));
+    assert!(has(&to, &push).await);
+    assert_eq!(to.registry.stat_blob(&to.repository, &layer).await.unwrap(), 14);
+}

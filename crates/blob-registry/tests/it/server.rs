@@ -15,6 +15,8 @@ mod htpasswd;
 mod lists;
 mod log;
 mod manifests;
+#[cfg(feature = "layout")]
+mod sparse;
 #[cfg(feature = "tls")]
 mod tls;
 mod uploads;

@@ -19,6 +19,8 @@ pub struct ServeConfig {
     pub read_only: bool,
     /// Set each tag once and delete nothing.
     pub immutable_tags: bool,
+    /// Take manifests whose blobs are not here.
+    pub sparse: bool,
     /// Serve what is below this name, as if it were the root.
     pub prefix: Option<String>,
     /// Registries that are asked for what is not here, in this order.
@@ -46,6 +48,7 @@ impl Default for ServeConfig {
             directory: None,
             read_only: false,
             immutable_tags: false,
+            sparse: false,
             prefix: None,
             upstream: Vec::new(),
             reads: Reads::default(),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
-use blob_core::Hasher;
+use blob_core::{Digest, Hasher};
 use tokio::sync::Semaphore;
 
 use super::passwords::Passwords;
@@ -132,6 +132,16 @@ impl Passwords for Htpasswd {
             verified
         });
         verified.await.unwrap_or(false)
+    }
+
+    async fn standing(&self, user: &str) -> Option<Digest> {
+        let (state, user) = (Arc::clone(&self.state), user.to_owned());
+        let found = tokio::task::spawn_blocking(move || {
+            state.reload();
+            let inner = state.lock();
+            inner.users.get(&user).map(|hash| Digest::sha256_of(format!("{}:{user}:{hash}", state.key).as_bytes()))
+        });
+        found.await.ok().flatten()
     }
 }
 

@@ -11,18 +11,26 @@ pub trait Passwords: fmt::Debug + Send + Sync {
     /// Whether `user` has this password. It should take the same time whether the user is unknown or the password is
     /// wrong, and must not block the thread. A service that cannot answer answers no, and logs why.
     async fn verify(&self, user: &str, password: &str) -> bool;
+
+    /// Something that changes when the password of `user` does, and is gone with the user: refresh tokens hold no longer
+    /// than it stays the same. `None`, which is the default, also if that cannot be told: such users get none. It is
+    /// compared only, and must not tell the password to whoever sees it.
+    async fn standing(&self, user: &str) -> Option<Digest> {
+        let _ = user;
+        None
+    }
 }
 
 /// Users in memory.
 #[derive(Default)]
 pub(super) struct InMemory {
-    /// Digests of `name:password`: comparing digests takes the same time wherever they differ.
-    credentials: Vec<Digest>,
+    /// Names, and digests of `name:password`: comparing digests takes the same time wherever they differ.
+    credentials: Vec<(String, Digest)>,
 }
 
 impl InMemory {
     pub(super) fn add(&mut self, user: &str, password: &str) {
-        self.credentials.push(digest(user, password));
+        self.credentials.push((user.to_owned(), digest(user, password)));
     }
 
     pub(super) fn len(&self) -> usize {
@@ -35,7 +43,12 @@ impl InMemory {
         let equal = |own: &Digest| {
             own.as_bytes().iter().zip(given.as_bytes()).fold(0_u8, |sum, (one, other)| sum | (one ^ other)) == 0
         };
-        self.credentials.iter().fold(false, |found, own| equal(own) | found)
+        self.credentials.iter().fold(false, |found, (_, own)| equal(own) | found)
+    }
+
+    /// As [`Passwords::standing`].
+    pub(super) fn standing(&self, user: &str) -> Option<Digest> {
+        self.credentials.iter().find(|(name, _)| name == user).map(|(_, digest)| *digest)
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use blob_core::Digest;
 use http::Response;
 use serde_json::json;
 
@@ -79,12 +80,41 @@ pub(super) struct Grant {
     expires: Instant,
 }
 
+/// What a refresh token stands for.
+#[derive(Clone)]
+pub(super) struct Refresh {
+    pub(super) user: String,
+    /// The user's standing with everybody who knows passwords, when the token was issued.
+    pub(super) standing: Standing,
+    expires: Instant,
+}
+
+/// What each of those who know passwords says of a user.
+pub(super) type Standing = Vec<Option<Digest>>;
+
+/// Something that is remembered until then.
+trait Expires {
+    fn expires(&self) -> Instant;
+}
+
+impl Expires for Grant {
+    fn expires(&self) -> Instant {
+        self.expires
+    }
+}
+
+impl Expires for Refresh {
+    fn expires(&self) -> Instant {
+        self.expires
+    }
+}
+
 /// What somebody asks the issuer for.
 pub(super) struct Wish<'a> {
     pub(super) user: Option<String>,
     pub(super) scopes: Vec<&'a str>,
-    /// A refresh token too.
-    pub(super) offline: bool,
+    /// A refresh token too, for as long as the user has this standing.
+    pub(super) offline: Option<Standing>,
 }
 
 /// Issues tokens and remembers them.
@@ -92,7 +122,7 @@ pub(super) struct Issuer {
     pub(super) service: String,
     pub(super) lifetime: Duration,
     issued: Mutex<HashMap<String, Grant>>,
-    refresh: Mutex<HashMap<String, Grant>>,
+    refresh: Mutex<HashMap<String, Refresh>>,
 }
 
 impl Issuer {
@@ -105,9 +135,14 @@ impl Issuer {
         live(&lock(&self.issued), token)
     }
 
-    /// Who a refresh token belongs to.
-    pub(super) fn refreshes(&self, token: &str) -> Option<String> {
-        live(&lock(&self.refresh), token)?.user
+    /// Who a refresh token belongs to, unless it has expired. Whether it still counts is for the caller to find out.
+    pub(super) fn refresh(&self, token: &str) -> Option<Refresh> {
+        live(&lock(&self.refresh), token)
+    }
+
+    /// Takes a refresh token back.
+    pub(super) fn revoke(&self, token: &str) {
+        lock(&self.refresh).remove(token);
     }
 
     /// Makes a token for what was asked for and is allowed.
@@ -117,10 +152,12 @@ impl Issuer {
         let scopes: Vec<Scope> = asked.filter_map(|scope| scope.cut(rights, user.as_deref())).collect();
         let granted: Vec<String> = scopes.iter().map(ToString::to_string).collect();
         let now = Instant::now();
-        let refresh = match &user {
-            Some(_) if offline => {
-                let grant = Grant { user: user.clone(), scopes: Vec::new(), expires: now + REFRESH };
-                Some(remember(&mut lock(&self.refresh), grant, now)?)
+        let refresh = match (&user, offline) {
+            // Nobody could tell when such a token should end.
+            (_, Some(standing)) if standing.iter().all(Option::is_none) => None,
+            (Some(user), Some(standing)) => {
+                let refresh = Refresh { user: user.clone(), standing, expires: now + REFRESH };
+                Some(remember(&mut lock(&self.refresh), refresh, now)?)
             }
             _ => None,
         };
@@ -143,22 +180,22 @@ impl Issuer {
     }
 }
 
-fn lock(grants: &Mutex<HashMap<String, Grant>>) -> MutexGuard<'_, HashMap<String, Grant>> {
+fn lock<T>(grants: &Mutex<HashMap<String, T>>) -> MutexGuard<'_, HashMap<String, T>> {
     // Changes are single insertions and removals: the map is whole even if a thread panicked.
     grants.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn live(grants: &HashMap<String, Grant>, token: &str) -> Option<Grant> {
-    grants.get(token).filter(|grant| grant.expires > Instant::now()).cloned()
+fn live<T: Expires + Clone>(grants: &HashMap<String, T>, token: &str) -> Option<T> {
+    grants.get(token).filter(|grant| grant.expires() > Instant::now()).cloned()
 }
 
-fn remember(grants: &mut HashMap<String, Grant>, grant: Grant, now: Instant) -> Result<String, RegistryError> {
+fn remember<T: Expires>(grants: &mut HashMap<String, T>, grant: T, now: Instant) -> Result<String, RegistryError> {
     let token = token::random()?;
     if grants.len() >= MAX_TOKENS {
-        grants.retain(|_, grant| grant.expires > now);
+        grants.retain(|_, grant| grant.expires() > now);
     }
     if grants.len() >= MAX_TOKENS
-        && let Some(first) = grants.iter().min_by_key(|(_, grant)| grant.expires).map(|(token, _)| token.clone())
+        && let Some(first) = grants.iter().min_by_key(|(_, grant)| grant.expires()).map(|(token, _)| token.clone())
     {
         grants.remove(&first);
     }

@@ -221,3 +221,31 @@ async fn no_manifest_loses_its_blobs_while_another_process_collects() {
     }
     assert_eq!(layout.tags(&repository(), &PageRequest::first()).await.unwrap().items, [tag("latest")]);
 }
+
+#[tokio::test]
+async fn layers_of_the_first_schema_of_docker_stay() {
+    let (_directory, _path, layout) = layout().await;
+    let (layer, orphan) = (put(&layout, b"a layer of old").await, put(&layout, b"orphan").await);
+    let image = format!(r#"{{"schemaVersion":1,"name":"any/name","fsLayers":[{{"blobSum":"{layer}"}}]}}"#);
+    let push = PushManifest::new(media_type::DOCKER_MANIFEST_1_SIGNED, image.into_bytes()).with_tags([tag("v1")]);
+    layout.push_manifest(&repository(), push).await.unwrap();
+    let report = layout.collect_garbage(&now()).await.unwrap();
+    assert_eq!((removed(&report), report.kept), (vec![orphan], 2));
+    assert!(is_there(&layout, &layer).await);
+}
+
+#[tokio::test]
+async fn a_sparse_layout_is_collected_around_what_is_missing() {
+    let (_directory, _path, layout) = layout().await;
+    let here = put(&layout, b"{}").await;
+    let absent = vec![Descriptor::of("application/vnd.test.layer", b"absent")];
+    let manifest = ImageManifest::artifact("application/vnd.test", absent).to_bytes();
+    let push = PushManifest::new(media_type::IMAGE_MANIFEST, manifest).with_tags([tag("v1")]);
+    let refused = layout.push_manifest(&repository(), push.clone()).await.unwrap_err();
+    assert_eq!(refused.error_code(), ErrorCode::ManifestBlobUnknown);
+    let layout = layout.with_sparse(true);
+    let digest = layout.push_manifest(&repository(), push).await.unwrap().digest;
+    let orphan = put(&layout, b"orphan").await;
+    assert_eq!(removed(&layout.collect_garbage(&now()).await.unwrap()), [orphan]);
+    assert!(is_there(&layout, &here).await && is_there(&layout, &digest).await);
+}

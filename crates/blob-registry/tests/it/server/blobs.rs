@@ -30,7 +30,6 @@ async fn ranges_are_exact() {
         (vec![("Range", "bytes=8-100")], 206, Some("bytes 8-9/10"), "89"),
         (vec![("Range", "bytes=0-0")], 206, Some("bytes 0-0/10"), "0"),
         (vec![("Range", "bytes=0-1,4-5")], 200, None, "0123456789"),
-        (vec![("Range", "bytes=4-2")], 200, None, "0123456789"),
         (vec![("Range", "bytes=2-4"), ("If-Range", &etag)], 206, Some("bytes 2-4/10"), "234"),
         (vec![("Range", "bytes=2-4"), ("If-Range", "\"other\"")], 200, None, "0123456789"),
         (vec![("If-None-Match", &etag)], 304, None, ""),
@@ -42,9 +41,11 @@ async fn ranges_are_exact() {
         assert_eq!(answer.header("content-range"), content_range, "{headers:?}");
         assert_eq!(String::from_utf8(answer.body).unwrap(), body, "{headers:?}");
     }
-    let answer = wire.send("GET", &path, &[("Range", "bytes=10-")], b"").await;
-    assert_eq!((answer.status, answer.header("content-range")), (416, Some("bytes */10")));
-    assert_eq!(answer.code(), "RANGE_INVALID");
+    for nothing in ["bytes=10-", "bytes=4-2"] {
+        let answer = wire.send("GET", &path, &[("Range", nothing)], b"").await;
+        assert_eq!((answer.status, answer.header("content-range")), (416, Some("bytes */10")), "{nothing}");
+        assert_eq!(answer.code(), "RANGE_INVALID");
+    }
 }
 
 #[tokio::test]

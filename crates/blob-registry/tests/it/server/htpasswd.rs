@@ -1,6 +1,7 @@
 //! Users in an htpasswd file.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,9 +17,17 @@ fn line(user: &str, password: &str) -> String {
     format!("{user}:{}\n", bcrypt::hash(password, 4).unwrap().replace("$2b$", "$2y$"))
 }
 
-async fn status(wire: Wire, credentials: &str) -> u16 {
+async fn ask(wire: Wire, path: &str, credentials: &str) -> u16 {
     let authorization = format!("Basic {}", STANDARD.encode(credentials));
-    wire.send("GET", "/v2/", &[("Authorization", &authorization)], b"").await.status
+    wire.send("GET", path, &[("Authorization", &authorization)], b"").await.status
+}
+
+async fn status(wire: Wire, credentials: &str) -> u16 {
+    ask(wire, "/v2/", credentials).await
+}
+
+async fn token(wire: Wire, credentials: &str) -> u16 {
+    ask(wire, "/token?service=test", credentials).await
 }
 
 #[tokio::test]
@@ -39,6 +48,48 @@ async fn its_users_are_known_and_others_are_not() {
     }
 }
 
+/// Sets the content of a file that is watched.
+fn change(path: &Path, content: &str, seconds: u64) {
+    fs::write(path, content).unwrap();
+    let later = SystemTime::now() + Duration::from_secs(seconds);
+    fs::File::options().write(true).open(path).unwrap().set_modified(later).unwrap();
+}
+
+#[tokio::test]
+async fn a_refresh_token_ends_with_its_user_and_with_its_password() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("htpasswd");
+    let (ann, bob) = (line("ann", "a"), line("bob", "b"));
+    fs::write(&path, format!("{ann}{bob}")).unwrap();
+    let auth = Auth::bearer("test").passwords(Htpasswd::open(&path).unwrap());
+    let server = Server::builder(Arc::new(MemoryRegistry::new())).auth(auth).bind("127.0.0.1:0").await.unwrap();
+    let wire = Wire(server.local_addr());
+    let form = async |text: String| {
+        let typed = [("Content-Type", "application/x-www-form-urlencoded")];
+        wire.send("POST", "/token", &typed, text.as_bytes()).await
+    };
+    let refresh = async |user: &str, password: &str| {
+        let asked = format!("grant_type=password&username={user}&password={password}&access_type=offline");
+        form(asked).await.json()["refresh_token"].as_str().unwrap().to_owned()
+    };
+    let use_it = async |token: &str| form(format!("grant_type=refresh_token&refresh_token={token}")).await.status;
+    let (of_ann, of_bob) = (refresh("ann", "a").await, refresh("bob", "b").await);
+    assert_eq!((use_it(&of_ann).await, use_it(&of_bob).await), (200, 200));
+    // A comment and another user change nothing for those who stay as they were.
+    let changed = format!("# now\n{ann}{}{}", line("bob", "new"), line("eve", "e"));
+    // What was taken back does not come back with the password.
+    let without_ann = format!("{bob}{}", line("eve", "other"));
+    for (content, eve, expected) in [(changed, "eve:e", (200, 401)), (without_ann, "eve:other", (401, 401))] {
+        change(&path, &content, 10 + content.len() as u64);
+        let begun = std::time::Instant::now();
+        while token(wire, eve).await != 200 {
+            assert!(begun.elapsed() < Duration::from_secs(30), "the file is not read again");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!((use_it(&of_ann).await, use_it(&of_bob).await), expected, "{content}");
+    }
+}
+
 #[tokio::test]
 async fn a_changed_file_is_read_again_and_a_broken_one_is_not_used() {
     let place = tempfile::tempdir().unwrap();
@@ -48,11 +99,7 @@ async fn a_changed_file_is_read_again_and_a_broken_one_is_not_used() {
     let server = Server::builder(Arc::new(MemoryRegistry::new())).auth(auth).bind("127.0.0.1:0").await.unwrap();
     let wire = Wire(server.local_addr());
     assert_eq!(status(wire, "ann:old").await, 200);
-    let change = |content: &str, seconds: u64| {
-        fs::write(&path, content).unwrap();
-        let later = SystemTime::now() + Duration::from_secs(seconds);
-        fs::File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
-    };
+    let change = |content: &str, seconds: u64| change(&path, content, seconds);
     change(&line("ann", "new"), 10);
     let begun = std::time::Instant::now();
     while status(wire, "ann:new").await != 200 {

@@ -1,4 +1,4 @@
-//! What the access log says, and what it keeps to itself.
+//! What the access log says, what it keeps to itself, and what is counted.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -73,4 +73,41 @@ async fn the_access_log_tells_no_secrets() {
     for secret in ["secret", "YW5u", id] {
         assert!(!all.contains(secret), "{secret} is in the log:\n{all}");
     }
+}
+
+#[tokio::test]
+async fn requests_bytes_and_connections_are_counted() {
+    let kept = Kept::default();
+    let _guard = tracing::subscriber::set_default(kept.clone());
+    let registry = MemoryRegistry::new();
+    let server = Server::builder(Arc::new(registry.clone())).bind("127.0.0.1:0").await.unwrap();
+    let wire = Wire(server.local_addr());
+    let path = format!("/v2/a/blobs/{}", blob(&registry, "a", b"0123456789").await);
+    wire.get(&path).await;
+    wire.send("HEAD", &path, &[], b"").await;
+    let session = wire.send("POST", "/v2/a/blobs/uploads/", &[], b"").await;
+    wire.send("PATCH", session.header("location").unwrap(), &[], b"seven b").await;
+    wire.send("GET", "/v2/a/blobs/sha256:x", &[], b"").await;
+    wire.send("BREW", "/nowhere/a-name-of-mine", &[], b"").await;
+    server.shutdown().await;
+    let log = kept.0.lock().unwrap().clone();
+    let counted: Vec<&String> = log.iter().filter(|line| line.starts_with("blob_registry::metrics")).collect();
+    let requests: Vec<&&String> = counted.iter().filter(|line| line.contains("blob_registry_requests=1")).collect();
+    let received = "monotonic_counter.blob_registry_received_bytes";
+    let sent = "monotonic_counter.blob_registry_sent_bytes";
+    for (request, parts) in requests.iter().zip([
+        &[format!("{sent}=10 "), " method=\"GET\" route=\"blob\" status=200".to_owned()][..],
+        &[format!("{sent}=0 "), " method=\"HEAD\" route=\"blob\" status=200".to_owned()],
+        &[format!("{received}=0 "), " method=\"POST\" route=\"upload\" status=202".to_owned()],
+        &[format!("{received}=7 "), " method=\"PATCH\" route=\"upload\" status=202".to_owned()],
+        &[" method=\"GET\" route=\"none\" status=400".to_owned()],
+        &[" method=\"other\" route=\"none\" status=404".to_owned()],
+    ]) {
+        assert!(parts.iter().all(|part| request.contains(part)), "{parts:?} in {request}");
+        assert!(request.contains("histogram.blob_registry_request_seconds="), "{request}");
+    }
+    let lines = |part: &str| counted.iter().filter(|line| line.contains(part)).count();
+    let opened = lines("monotonic_counter.blob_registry_connections=1 counter.blob_registry_open_connections=1");
+    assert_eq!((requests.len(), opened, lines("counter.blob_registry_open_connections=-1")), (6, 6, 6), "{counted:#?}");
+    assert!(!counted.iter().any(|line| line.contains("a-name-of-mine") || line.contains("sha256")), "{counted:#?}");
 }

@@ -1,7 +1,9 @@
 //! What a registry must be able to hold: every kind of manifest, and manifests with what it does not know.
 
 use blob_registry::Descriptor;
-use blob_registry::media_type::{DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, EMPTY, IMAGE_INDEX, IMAGE_MANIFEST};
+use blob_registry::media_type::{
+    DOCKER_MANIFEST, DOCKER_MANIFEST_1, DOCKER_MANIFEST_LIST, EMPTY, IMAGE_INDEX, IMAGE_MANIFEST,
+};
 use serde_json::{Value, json};
 
 use super::site::{Site, each, fresh, index};
@@ -139,6 +141,34 @@ async fn manifests_of_docker() {
         let child = site.descriptor(DOCKER_MANIFEST, image.to_string().as_bytes());
         let list = json!({ "schemaVersion": 2, "mediaType": DOCKER_MANIFEST_LIST, "manifests": [child] });
         holds(site, &name, DOCKER_MANIFEST_LIST, &list).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn manifests_of_the_first_schema_of_docker_need_their_layers() {
+    each(async |site| {
+        if !site.ours {
+            // Newer registries may refuse that schema altogether.
+            return;
+        }
+        let name = fresh();
+        let layer = site.put(&name, b"a layer of old").await;
+        let image = |layer: &str| {
+            json!({
+                "schemaVersion": 1, "name": name, "tag": "v1", "architecture": "amd64",
+                "fsLayers": [{ "blobSum": layer }, { "blobSum": layer }],
+                "history": [{ "v1Compatibility": "{\"id\":\"b\",\"parent\":\"a\"}" }, { "v1Compatibility": "{\"id\":\"a\"}" }],
+            })
+        };
+        holds(site, &name, DOCKER_MANIFEST_1, &image(&layer.to_string())).await;
+        let absent = image(&site.digest(b"absent").to_string()).to_string();
+        let path = format!("/v2/{name}/manifests/{}", site.digest(absent.as_bytes()));
+        let headers = [("Content-Type", DOCKER_MANIFEST_1)];
+        site.send("PUT", &path, &headers, absent.as_bytes()).await.is(&[404]).says(&["MANIFEST_BLOB_UNKNOWN"]);
+        let broken = image("sha256:x").to_string();
+        let path = format!("/v2/{name}/manifests/{}", site.digest(broken.as_bytes()));
+        site.send("PUT", &path, &headers, broken.as_bytes()).await.is(&[400]).says(&["MANIFEST_INVALID"]);
     })
     .await;
 }
