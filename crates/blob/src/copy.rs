@@ -81,8 +81,17 @@ impl Client {
         let source = Place::new(source.0, source.1);
         // Before a layout is made for what may not be let in.
         if !self.policies_for(from, &PullOptions::default()).await.is_empty() || self.requires_verification() {
-            let admitted = self.fetch_with(from, &PullOptions { skip_cache: true, ..PullOptions::default() }).await?;
-            target = (*admitted.manifest.digest()).into();
+            let options = PullOptions { skip_cache: true, ..PullOptions::default() };
+            let (registry, repository, manifest) = self.manifest_with(from, &options).await?;
+            let place = crate::trust::Place {
+                location: from,
+                registry: &registry,
+                repository: &repository,
+                manifest: &manifest,
+            };
+            self.admit_any(&place, &options).await?;
+            // What was judged is copied, wherever the tag points by then.
+            target = manifest.descriptor.digest.into();
         }
         let destination = self.destination(to, options.dry_run).await?;
         let mut copied = Copied { report: None, tags: Vec::new(), kept_tags: Vec::new() };

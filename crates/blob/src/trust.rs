@@ -9,10 +9,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use blob_core::Digest;
 use blob_policy::{
-    AdmitError, Evidence, Policy, PolicyError, RegistryEvidence, Report, RequireAll, Subject, Trusted, admit,
-    admit_without_verification,
+    AdmitError, Evidence, FromManifest, Policy, PolicyError, RegistryEvidence, Report, RequireAll, Subject, Trusted,
+    admit, admit_without_verification,
 };
-use blob_registry::{Manifest, Registry, Repository};
+use blob_registry::{Manifest, Outline, Registry, Repository};
 
 use crate::archive_manifest::{ArchiveManifest, ArchiveManifestError};
 use crate::client::Client;
@@ -93,16 +93,31 @@ impl Client {
         place: &Place<'_>,
         options: &PullOptions,
     ) -> Result<Trusted<ArchiveManifest>, Error> {
+        self.admit_as(place, options, |location, source| Error::Manifest { location, source }).await
+    }
+
+    /// The same door for what need not be an archive.
+    pub(crate) async fn admit_any(&self, place: &Place<'_>, options: &PullOptions) -> Result<Trusted<Outline>, Error> {
+        let unreadable =
+            |location, source| Error::Manifest { location, source: ArchiveManifestError::Manifest(source) };
+        self.admit_as(place, options, unreadable).await
+    }
+
+    async fn admit_as<T: FromManifest>(
+        &self,
+        place: &Place<'_>,
+        options: &PullOptions,
+        unreadable: fn(String, T::Error) -> Error,
+    ) -> Result<Trusted<T>, Error> {
         let pinned = || place.pinned().to_string();
-        let not_archive =
-            |source: ArchiveManifestError| Error::Manifest { location: place.location.to_string(), source };
+        let not_that = |source: T::Error| unreadable(place.location.to_string(), source);
         let (evidence, reference) = (place.evidence(self), place.location.to_string());
         let subject = place.subject(&evidence, &reference)?;
         let Some(policy) = RequireAll::new(self.policies_for(place.location, options).await) else {
             if self.requires_verification() {
                 return Err(Error::NotVerified { location: pinned() });
             }
-            return admit_without_verification(&subject).map_err(not_archive);
+            return admit_without_verification(&subject).map_err(not_that);
         };
         let key = policy.fingerprint().map(|policy| VerdictKey {
             manifest: place.manifest.descriptor.digest,
@@ -110,7 +125,7 @@ impl Client {
             reference: reference.clone(),
         });
         let refused = |error| match error {
-            AdmitError::Manifest(source) => not_archive(source),
+            AdmitError::Manifest(source) => not_that(source),
             AdmitError::Policy(source) => Error::Policy { location: pinned(), source },
             other => Error::Options(other.to_string()),
         };
@@ -120,7 +135,7 @@ impl Client {
             let known = Known { report, fingerprint: key.policy };
             return admit(&known, &subject).await.map_err(refused);
         }
-        let trusted: Trusted<ArchiveManifest> = admit(&policy, &subject).await.map_err(refused)?;
+        let trusted: Trusted<T> = admit(&policy, &subject).await.map_err(refused)?;
         if let (Some(key), Some(report)) = (&key, trusted.report()) {
             self.verdicts().keep(key, report).await;
         }

@@ -85,6 +85,9 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
     #[cfg(not(unix))]
     let _ = mode;
-    let mut file = options.open(path).map_err(failed)?;
+    let mut file = options.open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => failed(error).with_hint("a key is never overwritten: choose another NAME"),
+        _ => failed(error),
+    })?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)
 }

@@ -87,6 +87,7 @@ fn source(url: &str, root: Option<&Path>, cache: Option<&CachePlace>) -> Result<
     let source = match root {
         Some(path) => {
             let bytes = crate::trust::bounded(path, MAX_ROOT_BYTES, "the TUF root")?;
+            check_metadata(path, &bytes)?;
             name.extend(&bytes);
             TrustRootSource::custom(url, &bytes)
         }
@@ -101,6 +102,21 @@ fn source(url: &str, root: Option<&Path>, cache: Option<&CachePlace>) -> Result<
         Some(place) => source.cache_dir(&place.dir.join(DIR).join(Digest::sha256_of(&name).hex())).max_age(MAX_AGE),
         None => source,
     })
+}
+
+/// A file of another kind is noticed before anybody is asked. Whether its keys are any good is found out with what they
+/// signed.
+fn check_metadata(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let read: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
+    match read.as_ref().and_then(|read| read.pointer("/signed/_type")?.as_str()) {
+        Some("root") => Ok(()),
+        _ => {
+            let failure = Failure::usage(format!("{} is not the root.json of a TUF repository", path.display()));
+            Err(failure.with_hint(
+                "it is a JSON document whose `signed` has the `_type` root; a trusted_root.json goes to --trusted-root",
+            ))
+        }
+    }
 }
 
 /// Reads a trust root.

@@ -180,6 +180,42 @@ fn a_workflow_signs_what_it_pushes_and_is_verified_by_what_it_built() {
 }
 
 #[test]
+fn a_workflow_attests_how_it_built_and_both_must_agree() {
+    let desk = Desk::new();
+    let attest = |repository: &str| {
+        let predicate = serde_json::json!({
+            "buildDefinition": {"externalParameters": {"workflow": {
+                "repository": format!("https://github.com/{repository}"),
+                "ref": "refs/heads/main",
+                "path": ".github/workflows/release.yml",
+            }}},
+            "runDetails": {"builder": {"id": "https://github.com/acme/app/.github/workflows/release.yml@refs/heads/main"}},
+        });
+        fs::write(desk.place.path("build.json"), predicate.to_string()).unwrap();
+        let line = format!(
+            "attest --type slsaprovenance1 --predicate build.json --signing-config v2.json --trusted-root root.json {REF}"
+        );
+        stdout(&desk.in_github(&line).success())
+    };
+    let verify = |flags: &str| desk.run(&format!("verify --trusted-root root.json --repo acme/app {flags} {REF}"));
+    // The predicate says one thing, the certificate another.
+    attest("evil/app");
+    let refused = stderr(&verify("--provenance").code(6));
+    assert!(refused.contains("https://github.com/evil/app"), "{refused}");
+    attest("acme/app");
+    verify("--provenance").success();
+    verify("--provenance --branches main --workflow release.yml").success();
+    for (flags, reason) in [
+        ("--provenance --branches release/*", "refs/heads/main"),
+        ("--provenance --workflow other.yml", "release.yml"),
+        ("", "is not a signature"),
+    ] {
+        let refused = stderr(&verify(flags).code(6));
+        assert!(refused.contains(reason), "{flags}: {refused}");
+    }
+}
+
+#[test]
 fn tokens_are_taken_from_flags_files_and_the_environment() {
     let desk = Desk::new();
     let token = desk.token(&ann());
@@ -407,6 +443,7 @@ fn the_trust_root_and_the_services_come_from_a_tuf_repository() {
         ("--tuf-root tuf.json".to_owned(), "--tuf-url"),
         ("--tuf-url nonsense --tuf-root tuf.json".to_owned(), "is not the URL"),
         (format!("--tuf-url {url} --tuf-root missing.json"), "missing.json"),
+        (format!("--tuf-url {url} --tuf-root root.json"), "a trusted_root.json goes to --trusted-root"),
         (format!("{tuf} --trusted-root root.json"), "cannot be used with"),
     ] {
         let failed = desk.run(&format!("verify {ANN} {flags} {REF}"));

@@ -507,3 +507,18 @@ fn verdicts_are_forgotten_with_the_cache() {
     run(&place, "cache clear -q --force").success();
     assert!(!verdicts());
 }
+
+#[test]
+fn what_is_no_archive_is_copied_if_it_is_signed() {
+    let place = place();
+    // A signature is an artifact that is no archive.
+    run(&place, "sign --key k.key HOST/team/project:v1").success();
+    let listed = stdout(&run(&place, "-o json referrers HOST/team/project:v1").success());
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let other = format!("HOST/team/project@{}", listed["referrers"][0]["digest"].as_str().unwrap());
+    let copy = format!("copy --key k.pub --insecure-ignore-tlog {other} oci:other:v1");
+    assert!(stderr(&run(&place, &copy).code(6)).contains("no signature found"));
+    assert!(!place.path("other").exists());
+    run(&place, &format!("sign --key k.key {other}")).success();
+    run(&place, &copy).success();
+}
