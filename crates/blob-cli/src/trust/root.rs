@@ -108,15 +108,11 @@ fn source(url: &str, root: Option<&Path>, cache: Option<&CachePlace>) -> Result<
 /// signed.
 fn check_metadata(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let read: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
-    match read.as_ref().and_then(|read| read.pointer("/signed/_type")?.as_str()) {
-        Some("root") => Ok(()),
-        _ => {
-            let failure = Failure::usage(format!("{} is not the root.json of a TUF repository", path.display()));
-            Err(failure.with_hint(
-                "it is a JSON document whose `signed` has the `_type` root; a trusted_root.json goes to --trusted-root",
-            ))
-        }
+    if read.as_ref().and_then(|read| read.pointer("/signed/_type")?.as_str()) == Some("root") {
+        return Ok(());
     }
+    let failure = Failure::usage(format!("{} is not the root.json of a TUF repository", path.display()));
+    Err(failure.with_hint("its `signed` has the `_type` root; a trusted_root.json goes to --trusted-root"))
 }
 
 /// Reads a trust root.
