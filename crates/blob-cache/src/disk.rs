@@ -6,7 +6,7 @@ mod writer;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -30,6 +30,8 @@ const SERVED_FROM_MEMORY: u64 = 1 << 20;
 const MAPPED_ABOVE: u64 = 64 << 20;
 /// Entries up to this size that lie in memory are checked again in place: 64 KiB take some 30 microseconds.
 const CHECKED_IN_PLACE: u64 = 64 * 1024;
+/// From 1 MiB on, the pages of a buffer are asked for at once: touched one by one, they take longer than reading does.
+const LARGE: usize = 1 << 20;
 
 /// A content-addressed cache in a directory.
 ///
@@ -109,22 +111,51 @@ impl DiskCache {
             return Ok(Some(hit));
         }
         let path = self.path(digest);
+        let Some((file, meta)) = self.open_entry(&path)? else { return Ok(None) };
         let failed = |error| disk("reading the cache entry", &path, error);
-        let (file, meta) = match open_regular(&path) {
-            Ok(Some(opened)) => opened,
-            Ok(None) => {
-                self.shared.heal(self.bucket, &path, 0, "not a regular file");
-                return Ok(None);
-            }
-            Err(error) if is_absent(&error) => return Ok(None),
-            Err(error) => return Err(failed(error)),
-        };
         let hit = self.check(digest, file, &meta).map_err(failed)?;
         if hit.is_none() {
             self.shared.checked.invalidate(&(self.bucket, *digest));
             self.shared.heal(self.bucket, &path, meta.len(), "its digest differs");
         }
         Ok(hit)
+    }
+
+    fn open_entry(&self, path: &Path) -> Result<Option<(File, Metadata)>, CacheError> {
+        match open_regular(path) {
+            Ok(Some(opened)) => Ok(Some(opened)),
+            Ok(None) => {
+                self.shared.heal(self.bucket, path, 0, "not a regular file");
+                Ok(None)
+            }
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(disk("reading the cache entry", path, error)),
+        }
+    }
+
+    /// What the cache holds under `digest`, whole and **not hashed**, for those who can do something else with the bytes
+    /// while they hash them: they have to, before anybody else sees what they made of them, and [`remove`](Cache::remove)
+    /// what is wrong. An entry above `max_bytes` is reported as absent; one above 64 MiB is mapped rather than read.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the disk refuses.
+    pub async fn read_unverified(&self, digest: &Digest, max_bytes: u64) -> Result<Option<Bytes>, CacheError> {
+        let (this, digest) = (self.clone(), *digest);
+        blocking::run(move || this.whole(&digest, max_bytes)).await
+    }
+
+    fn whole(&self, digest: &Digest, max_bytes: u64) -> Result<Option<Bytes>, CacheError> {
+        let path = self.path(digest);
+        let Some((file, meta)) = self.open_entry(&path)?.filter(|(_, meta)| meta.len() <= max_bytes) else {
+            return Ok(None);
+        };
+        let bytes = if meta.len() > MAPPED_ABOVE { map::entry(&file, &meta) } else { Ok(None) };
+        let bytes = match bytes {
+            Ok(None) => read_whole(&file, meta.len()),
+            done => done,
+        };
+        touch(&file, &meta);
+        bytes.map_err(|error| disk("reading the cache entry", &path, error))
     }
 
     /// Hashes the open `file`; `None` when its digest is another one.
@@ -181,12 +212,18 @@ impl DiskCache {
 
 /// The `size` bytes of `file`; `None` if it is shorter.
 fn read_whole(file: &File, size: u64) -> io::Result<Option<Bytes>> {
-    let mut bytes = vec![0; size as usize];
-    match file.read_exact_at(&mut bytes, 0) {
-        Ok(()) => Ok(Some(bytes.into())),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+    let size = size as usize;
+    let read = |bytes: &mut [u8]| match file.read_exact_at(bytes, 0) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
+    };
+    if size < LARGE {
+        let mut bytes = vec![0; size];
+        return Ok(read(&mut bytes)?.then(|| bytes.into()));
     }
+    let mut bytes = map::memory(size)?;
+    Ok(read(&mut bytes)?.then(|| Bytes::from_owner(bytes)))
 }
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! Files as memory: the one place of this crate that needs `unsafe`.
+//! Files as memory, and memory for files: the one place of this crate that needs `unsafe`.
 //!
 //! A large archive index that is read to memory stays there as long as the archive is open, once for each process.
 //! Mapped, its pages belong to the system, which shares them and takes them back when memory is short.
@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 
 use bytes::Bytes;
+use memmap2::MmapMut;
 
 /// Maps the whole of `file`, an entry of the cache that `meta` describes. `None` when somebody else may write to it, so
 /// that it has to be read instead.
@@ -26,6 +27,15 @@ pub(crate) fn entry(file: &File, meta: &Metadata) -> io::Result<Option<Bytes>> {
     // SAFETY: nobody writes to the file or cuts it while it is mapped: see the documentation of this function.
     let map = unsafe { memmap2::Mmap::map(file)? };
     Ok(Some(Bytes::from_owner(map)))
+}
+
+/// Memory of `size` bytes, all zero, in large pages where the system has them.
+pub(crate) fn memory(size: usize) -> io::Result<MmapMut> {
+    let memory = MmapMut::map_anon(size)?;
+    #[cfg(target_os = "linux")]
+    // A wish: without large pages everything is the same, but slower.
+    let _ = memory.advise(memmap2::Advice::HugePage);
+    Ok(memory)
 }
 
 #[cfg(test)]

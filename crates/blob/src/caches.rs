@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use blob_cache::{BlockCache, BlockOptions, BlockStore, CacheDir, Patient, TagCache, TagEntry};
+use blob_cache::{BlockCache, BlockOptions, BlockStore, CacheDir, DiskCache, Patient, TagCache, TagEntry};
 use blob_core::{ByteSource, ByteSourceExt as _, Cache, Digest, SourceError, Turn, Turns};
 use blob_registry::Reference;
 use bytes::Bytes;
@@ -28,14 +28,37 @@ pub(crate) struct Caches {
 #[derive(Clone, Debug)]
 pub(crate) struct Keeper {
     cache: Arc<dyn Cache>,
-    /// Whether every hit was hashed by the cache, which is ours: then it is not hashed again.
-    checks: bool,
+    /// The same cache, if it is ours: it can leave the hashing to us, and its hits need not be hashed again.
+    ours: Option<DiskCache>,
 }
 
 impl Keeper {
     /// A cache of somebody else's.
     pub(crate) fn other(cache: Arc<dyn Cache>) -> Self {
-        Self { cache, checks: false }
+        Self { cache, ours: None }
+    }
+
+    /// One of our own.
+    fn ours(cache: DiskCache) -> Self {
+        Self { cache: Arc::new(cache.clone()), ours: Some(cache) }
+    }
+
+    /// A hit of at most `limit` bytes. What cannot be read is dropped.
+    async fn get(&self, digest: &Digest, limit: u64) -> Option<Bytes> {
+        let found = match self.cache.get(digest).await {
+            Ok(found) => found.filter(|source| source.size() <= limit)?,
+            Err(error) => return warn("reading", &error),
+        };
+        match found.read(0..found.size()).await {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                warn::<()>("reading", &error);
+                if let Err(error) = self.cache.remove(digest).await {
+                    warn::<()>("dropping a damaged entry", &error);
+                }
+                None
+            }
+        }
     }
 }
 
@@ -54,8 +77,8 @@ impl Caches {
     /// Every layer that is not set yet, from `dir`.
     pub(crate) fn fill_from(&mut self, dir: &CacheDir) {
         self.contents.get_or_insert_with(|| Arc::new(dir.contents()));
-        self.manifests.get_or_insert_with(|| Keeper { cache: Arc::new(dir.manifests()), checks: true });
-        self.indexes.get_or_insert_with(|| Keeper { cache: Arc::new(dir.indexes()), checks: true });
+        self.manifests.get_or_insert_with(|| Keeper::ours(dir.manifests()));
+        self.indexes.get_or_insert_with(|| Keeper::ours(dir.indexes()));
         self.blocks.get_or_insert_with(|| Arc::new(dir.blocks()));
         self.tags.get_or_insert_with(|| Arc::new(dir.tags()));
         self.turns = Some(Arc::new(dir.clone()));
@@ -63,7 +86,7 @@ impl Caches {
 
     /// The turn to fetch the index with `digest`, if indexes are shared with other processes.
     pub(crate) async fn index_turn(&self, digest: &Digest) -> Option<Turn> {
-        self.indexes.as_ref().filter(|keeper| keeper.checks)?;
+        self.indexes.as_ref().filter(|keeper| keeper.ours.is_some())?;
         Some(self.turns.as_ref()?.turn(&(*digest).into()).await)
     }
 
@@ -109,24 +132,31 @@ fn tag_key(reference: &Reference) -> Option<String> {
     Some(format!("{}/{}:{tag}", reference.host(), reference.repository()))
 }
 
-/// The content with `digest` from `cache`, if it is there, whole and at most `limit` bytes.
+/// The content with `digest` from `keeper`, if it is there, whole and at most `limit` bytes.
 pub(crate) async fn load(keeper: Option<&Keeper>, digest: &Digest, limit: u64) -> Option<Bytes> {
-    let Keeper { cache, checks } = keeper?;
-    let found = match cache.get(digest).await {
-        Ok(found) => found.filter(|source| source.size() <= limit)?,
-        Err(error) => return warn("reading", &error),
-    };
-    match found.read(0..found.size()).await {
-        Ok(bytes) if *checks || digest.matches(&bytes) => return Some(bytes),
-        Ok(_) => tracing::warn!(%digest, "the cache held something else; fetching it again"),
-        Err(error) => {
-            warn::<()>("reading", &error);
-        }
+    let keeper = keeper?;
+    let bytes = keeper.get(digest, limit).await?;
+    if keeper.ours.is_some() || digest.matches(&bytes) {
+        return Some(bytes);
     }
-    if let Err(error) = cache.remove(digest).await {
+    drop_damaged(keeper, digest).await;
+    None
+}
+
+/// What `keeper` has under `digest`, of at most `limit` bytes, and **not hashed**: see [`drop_damaged`].
+pub(crate) async fn load_unverified(keeper: &Keeper, digest: &Digest, limit: u64) -> Option<Bytes> {
+    match &keeper.ours {
+        Some(cache) => cache.read_unverified(digest, limit).await.unwrap_or_else(|error| warn("reading", &error)),
+        None => keeper.get(digest, limit).await,
+    }
+}
+
+/// Removes what turned out not to have `digest`, and says so.
+pub(crate) async fn drop_damaged(keeper: &Keeper, digest: &Digest) {
+    tracing::warn!(%digest, "the cache held something else; fetching it again");
+    if let Err(error) = keeper.cache.remove(digest).await {
         warn::<()>("dropping a damaged entry", &error);
     }
-    None
 }
 
 /// Fetches the content with `digest` from `source` into the cache, chunk by chunk. `false` when the cache does not take
@@ -140,7 +170,7 @@ pub(crate) async fn fill(
     source: &dyn ByteSource,
 ) -> Result<bool, SourceError> {
     // The memory of somebody else is memory, too.
-    let Some(Keeper { cache, .. }) = keeper.filter(|keeper| keeper.checks) else { return Ok(false) };
+    let Some(Keeper { cache, .. }) = keeper.filter(|keeper| keeper.ours.is_some()) else { return Ok(false) };
     let mut writer = match cache.begin(digest, source.size()).await {
         Ok(Some(writer)) => writer,
         Ok(None) => return Ok(false),

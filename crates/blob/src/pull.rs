@@ -3,8 +3,9 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use blob_core::index::{IndexError, IndexLimits};
-use blob_core::{ArchiveIndex, ByteSource, ByteSourceExt as _, Event, NoProgress, Progress, ReadLimits, ReadOptions};
+use blob_core::{
+    ArchiveIndex, ByteSource, ByteSourceExt as _, Digest, Event, NoProgress, Progress, ReadLimits, ReadOptions,
+};
 use blob_policy::{Policy, Trusted};
 use blob_registry::{
     BlobSource, Descriptor, MAX_MANIFEST_BYTES, Manifest, Outline, Registry, RegistryError, Repository, Target,
@@ -12,9 +13,10 @@ use blob_registry::{
 use bytes::Bytes;
 
 use crate::archive_manifest::ArchiveManifest;
-use crate::caches::{fill, load, store};
+use crate::caches::{Keeper, drop_damaged, fill, load, load_unverified, store};
 use crate::client::Client;
 use crate::error::Error;
+use crate::indexes::{parse, parse_and_hash};
 use crate::location::Location;
 use crate::trust::Place;
 
@@ -204,24 +206,23 @@ impl Client {
         options: &PullOptions,
     ) -> Result<ArchiveIndex, Error> {
         let layer = fetched.manifest.index();
-        let limit = self.limits().max_index_bytes;
         let action = || format!("reading the index of {location}");
         let cache = self.caches().indexes.as_ref().filter(|_| location.reference().is_some());
         let readable = cache.filter(|_| !self.skips_cache(options));
         if let Some(embedded) = fetched.manifest.embedded_index() {
             return self.parse(location, embedded.clone()).await;
         }
-        if let Some(cached) = load(readable, &layer.digest, limit).await {
-            return self.parse(location, cached).await;
+        if let Some(cached) = self.cached_index(location, readable, &layer.digest).await {
+            return cached;
         }
         if self.is_offline() && location.reference().is_some() {
             return Err(offline(location, "index"));
         }
         let turn = if readable.is_some() { self.caches().index_turn(&layer.digest).await } else { None };
         if turn.as_ref().is_some_and(|turn| turn.waited)
-            && let Some(cached) = load(readable, &layer.digest, limit).await
+            && let Some(cached) = self.cached_index(location, readable, &layer.digest).await
         {
-            return self.parse(location, cached).await;
+            return cached;
         }
         note(options, "index");
         let (registry, repository) = (Arc::clone(&fetched.registry), fetched.repository.clone());
@@ -229,20 +230,34 @@ impl Client {
         let failed = |source| Error::Source { action: action(), source };
         if layer.size > LARGE_INDEX
             && fill(readable, &layer.digest, &source).await.map_err(failed)?
-            && let Some(cached) = load(readable, &layer.digest, limit).await
+            && let Some(cached) = self.cached_index(location, readable, &layer.digest).await
         {
-            return self.parse(location, cached).await;
+            return cached;
         }
         let bytes = source.read(0..layer.size).await.map_err(failed)?;
-        let got = blob_core::Digest::sha256_of(&bytes);
-        if got != layer.digest {
+        let Some(parsed) = parse_and_hash(bytes.clone(), layer.digest, self.limits().index()).await else {
+            let got = Digest::sha256_of(&bytes);
             let source = RegistryError::DigestMismatch { action: "its index".into(), expected: layer.digest, got };
             return Err(Error::Registry { action: format!("opening {location}"), source });
-        }
+        };
         store(cache, &layer.digest, &bytes).await;
-        // The others find it in the cache while it is parsed here.
         drop(turn);
-        self.parse(location, bytes).await
+        parsed.map_err(|source| Error::Index { location: location.to_string(), source })
+    }
+
+    /// The index that `keeper` has under `digest`; `None` if it has none, or something else, which is dropped then.
+    async fn cached_index(
+        &self,
+        location: &Location,
+        keeper: Option<&Keeper>,
+        digest: &Digest,
+    ) -> Option<Result<ArchiveIndex, Error>> {
+        let bytes = load_unverified(keeper?, digest, self.limits().max_index_bytes).await?;
+        let Some(parsed) = parse_and_hash(bytes, *digest, self.limits().index()).await else {
+            drop_damaged(keeper?, digest).await;
+            return None;
+        };
+        Some(parsed.map_err(|source| Error::Index { location: location.to_string(), source }))
     }
 
     async fn parse(&self, location: &Location, bytes: Bytes) -> Result<ArchiveIndex, Error> {
@@ -277,15 +292,6 @@ impl Client {
         let location = location.clone();
         Ok(Archive { inner, manifest: Arc::new(manifest), location })
     }
-}
-
-/// Parses an index; a large one on a thread of its own, since that takes a while.
-async fn parse(bytes: Bytes, limits: IndexLimits) -> Result<ArchiveIndex, IndexError> {
-    if bytes.len() <= 256 << 10 {
-        return ArchiveIndex::parse(bytes, &limits);
-    }
-    let parsed = tokio::task::spawn_blocking(move || ArchiveIndex::parse(bytes, &limits)).await;
-    parsed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 fn offline(location: &Location, missing: &'static str) -> Error {

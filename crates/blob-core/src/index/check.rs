@@ -27,7 +27,11 @@ const MAX_PATH: usize = 65_535;
 const MAX_DEPTH: usize = 4096;
 
 /// From this many nodes on, a second thread pays.
-const PARALLEL: usize = 100_000;
+const PARALLEL: usize = 20_000;
+
+/// How many layouts of entries are remembered. There is one for every set of fields that differ from their defaults: a few
+/// in an archive.
+const LAYOUTS: usize = 8;
 
 /// Longer targets cannot exist on the systems that archives come from.
 const MAX_TARGET: usize = 4095;
@@ -44,7 +48,7 @@ impl ArchiveIndex {
         if bytes.len() as u64 > max_bytes {
             return Err(IndexError::TooLarge { got: bytes.len() as u64, unit: "bytes", limit: max_bytes });
         }
-        let mut check = Check { buffer: &bytes, nodes: Vec::new(), summary: Summary::default() };
+        let mut check = Check { buffer: &bytes, nodes: Vec::new(), summary: Summary::default(), layouts: Vec::new() };
         check.head_and_tables(limits.max_entries)?;
         let files = check.nodes.iter().filter(|node| node.kind() == Kind::File).count();
         let Check { mut nodes, mut summary, .. } = check;
@@ -186,6 +190,8 @@ struct Check<'a> {
     buffer: &'a [u8],
     nodes: Vec<Slot>,
     summary: Summary,
+    /// Those of the entries before, at most [`LAYOUTS`].
+    layouts: Vec<Layout>,
 }
 
 impl<'a> Check<'a> {
@@ -240,25 +246,31 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
+    fn layout(&mut self, entry: Table<'a>) -> Result<Layout, IndexError> {
+        let vtable = entry.vtable();
+        if let Some(known) = self.layouts.iter().find(|known| Some(known.vtable) == vtable) {
+            return Ok(*known);
+        }
+        if self.layouts.len() == LAYOUTS {
+            self.layouts.clear();
+        }
+        let layout = Layout::of(entry)?;
+        self.layouts.push(layout);
+        Ok(layout)
+    }
+
     fn entry(&mut self, table: Table<'a>) -> Result<(), IndexError> {
-        use slot::entry::{COMPRESSION, DATA_OFFSET, DATA_SIZE, HASH, MTIME_NS, ORIGINAL_SIZE};
-        let path = Self::path(table, slot::entry::PATH)?;
-        for field in [DATA_OFFSET, DATA_SIZE, ORIGINAL_SIZE, MTIME_NS] {
-            table.check_field(field, 8)?;
-        }
-        for field in [slot::entry::MODE, slot::entry::UID, slot::entry::GID] {
-            table.check_field(field, 4)?;
-        }
-        table.check_field(COMPRESSION, 1)?;
-        table.check_vector(HASH, 1)?;
+        let layout = self.layout(table)?;
+        let (at, path) = Self::path(table, layout.path)?;
         let fail = |problem| Err(IndexError::Entry { path: path.into(), problem });
-        match table.bytes(HASH).map(<[u8]>::len) {
+        match table.bytes_at(layout.hash)?.map(|(_, hash)| hash.len()) {
             Some(32) => {}
             Some(length) => return fail(format!("its hash has {length} bytes instead of 32")),
             None => return fail("it has no hash".into()),
         }
-        let (offset, stored, original) = (table.u64(DATA_OFFSET), table.u64(DATA_SIZE), table.u64(ORIGINAL_SIZE));
-        match table.i8(COMPRESSION) {
+        let number = |offset| u64::from_le_bytes(table.at(offset));
+        let (offset, stored, original) = (number(layout.data_offset), number(layout.stored), number(layout.original));
+        match i8::from_le_bytes(table.at(layout.compression)) {
             0 if stored != original => {
                 return fail(format!("{stored} bytes are stored as they are, but its size is {original}"));
             }
@@ -272,12 +284,12 @@ impl<'a> Check<'a> {
         summary.data_end = summary.data_end.max(end);
         summary.original_bytes = summary.original_bytes.saturating_add(original);
         summary.stored_bytes = summary.stored_bytes.saturating_add(stored);
-        self.push(Kind::File, table, slot::entry::PATH, path);
+        self.nodes.push(Slot::new(Kind::File, table.position(), at, path.len()));
         Ok(())
     }
 
     fn symlink(&mut self, table: Table<'a>) -> Result<(), IndexError> {
-        let path = Self::path(table, slot::symlink::PATH)?;
+        let (at, path) = Self::path(table, table.offset(slot::symlink::PATH, 4)?)?;
         table.check_field(slot::symlink::MTIME_NS, 8)?;
         table.check_vector(slot::symlink::TARGET, 1)?;
         let target = table.bytes(slot::symlink::TARGET).unwrap_or_default();
@@ -285,33 +297,61 @@ impl<'a> Check<'a> {
             let problem = format!("its target is empty, longer than {MAX_TARGET} bytes or holds a NUL byte");
             return Err(IndexError::Entry { path: path.into(), problem });
         }
-        self.push(Kind::Symlink, table, slot::symlink::PATH, path);
+        self.nodes.push(Slot::new(Kind::Symlink, table.position(), at, path.len()));
         Ok(())
     }
 
     fn empty_dir(&mut self, table: Table<'a>) -> Result<(), IndexError> {
-        let path = Self::path(table, slot::empty_dir::PATH)?;
+        let (at, path) = Self::path(table, table.offset(slot::empty_dir::PATH, 4)?)?;
         table.check_field(slot::empty_dir::MODE, 4)?;
         table.check_field(slot::empty_dir::MTIME_NS, 8)?;
-        self.push(Kind::EmptyDir, table, slot::empty_dir::PATH, path);
+        self.nodes.push(Slot::new(Kind::EmptyDir, table.position(), at, path.len()));
         Ok(())
     }
 
-    fn path(table: Table<'a>, field: u16) -> Result<&'a [u8], IndexError> {
-        table.check_vector(field, 1)?;
-        let path = table.bytes(field).unwrap_or_default();
+    /// The path that the field at `offset` names, and where it begins.
+    fn path(table: Table<'a>, offset: usize) -> Result<(u32, &'a [u8]), IndexError> {
+        let (at, path) = table.bytes_at(offset)?.unwrap_or_default();
         if path.len() > MAX_PATH {
             return Err(malformed("a path is longer than 65,535 bytes", table.position() as usize));
         }
-        if path.split(|&byte| byte == b'/').nth(MAX_DEPTH).is_some() {
+        // Every element but the first has a slash before it.
+        if path.len() > MAX_DEPTH && path.split(|&byte| byte == b'/').nth(MAX_DEPTH).is_some() {
             return Err(malformed("a path has more than 4,096 elements", table.position() as usize));
         }
         path::check(path).map_err(|problem| PathError { path: path.into(), problem })?;
-        Ok(path)
+        Ok((at, path))
     }
+}
 
-    fn push(&mut self, kind: Kind, table: Table<'a>, field: u16, path: &[u8]) {
-        let position = table.bytes_position(field).unwrap_or_default();
-        self.nodes.push(Slot::new(kind, table.position(), position, path.len()));
+/// Where the fields of the entries that share a vtable stand, as [`Table::offset`] gives it.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    vtable: usize,
+    path: usize,
+    hash: usize,
+    data_offset: usize,
+    stored: usize,
+    original: usize,
+    compression: usize,
+}
+
+impl Layout {
+    /// The layout of `entry`, every field of which lies in its table.
+    fn of(entry: Table<'_>) -> Result<Self, IndexError> {
+        use slot::entry::{COMPRESSION, DATA_OFFSET, DATA_SIZE, GID, HASH, MODE, MTIME_NS, ORIGINAL_SIZE, PATH, UID};
+        for (field, size) in [(MODE, 4), (UID, 4), (GID, 4), (MTIME_NS, 8)] {
+            entry.check_field(field, size)?;
+        }
+        let vtable = entry.vtable().ok_or_else(|| malformed("a vtable lies before the index", 0))?;
+        Ok(Self {
+            vtable,
+            path: entry.offset(PATH, 4)?,
+            hash: entry.offset(HASH, 4)?,
+            data_offset: entry.offset(DATA_OFFSET, 8)?,
+            stored: entry.offset(DATA_SIZE, 8)?,
+            original: entry.offset(ORIGINAL_SIZE, 8)?,
+            compression: entry.offset(COMPRESSION, 1)?,
+        })
     }
 }

@@ -69,11 +69,16 @@ impl<'a> Table<'a> {
         self.position
     }
 
+    /// Where its vtable stands. Whether fields lie in their table is the same for all tables that share one.
+    pub(super) fn vtable(self) -> Option<usize> {
+        let position = self.position as usize;
+        step_back(position, i32::from_le_bytes(read(self.buffer, position)?))
+    }
+
     /// Where field `slot` of `size` bytes stands, or `None` when it is absent.
     fn field(self, slot: u16, size: usize) -> Option<usize> {
         let position = self.position as usize;
-        let back = i32::from_le_bytes(read(self.buffer, position)?);
-        let vtable = step_back(position, back)?;
+        let vtable = self.vtable()?;
         let header: [u8; 4] = read(self.buffer, vtable)?;
         let vtable_size = u16::from_le_bytes([header[0], header[1]]) as usize;
         let table_size = u16::from_le_bytes([header[2], header[3]]) as usize;
@@ -92,6 +97,34 @@ impl<'a> Table<'a> {
             return Err(malformed("a field leaves its table", self.position as usize));
         }
         Ok(())
+    }
+
+    /// How far behind the table's start field `slot` of `size` bytes stands, 0 when it is absent. All tables with the same
+    /// [`vtable`](Self::vtable) agree; one that names a place outside the table is refused.
+    pub(super) fn offset(self, slot: u16, size: usize) -> Result<usize, IndexError> {
+        self.check_field(slot, size)?;
+        Ok(self.field(slot, size).map_or(0, |at| at - self.position as usize))
+    }
+
+    /// The `N` bytes at an [`offset`](Self::offset), or zeros when the field is absent.
+    pub(super) fn at<const N: usize>(self, offset: usize) -> [u8; N] {
+        let present = if offset == 0 { None } else { read(self.buffer, self.position as usize + offset) };
+        present.unwrap_or([0; N])
+    }
+
+    /// Where the vector of bytes that the field at an [`offset`](Self::offset) names begins, and what it holds; `None` when
+    /// the field is absent.
+    pub(super) fn bytes_at(self, offset: usize) -> Result<Option<(u32, &'a [u8])>, IndexError> {
+        if offset == 0 {
+            return Ok(None);
+        }
+        let bytes = || {
+            let vector = follow(self.buffer, self.position as usize + offset)?;
+            let length = u32::from_le_bytes(read(self.buffer, vector)?) as usize;
+            let bytes = self.buffer.get(vector + 4..)?.get(..length)?;
+            Some((u32::try_from(vector + 4).ok()?, bytes))
+        };
+        bytes().map(Some).ok_or_else(|| malformed("a vector leaves the index", self.position as usize))
     }
 
     pub(crate) fn u64(self, slot: u16) -> u64 {
@@ -114,11 +147,6 @@ impl<'a> Table<'a> {
     pub(crate) fn bytes(self, slot: u16) -> Option<&'a [u8]> {
         let (start, length) = self.vector_at(slot)?;
         self.buffer.get(start..start.checked_add(length)?)
-    }
-
-    /// Where the bytes that [`bytes`](Self::bytes) gives stand.
-    pub(super) fn bytes_position(self, slot: u16) -> Option<u32> {
-        u32::try_from(self.vector_at(slot)?.0).ok()
     }
 
     /// Refuses a vector that is present but not wholly within the buffer.
