@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blob::cache::{CacheOptions, MemoryBlockStore};
-use blob::core::ByteSourceExt as _;
+use blob::core::{ArchivePath, ByteSourceExt as _, IndexBuilder, MemorySource, NewSymlink};
 use blob::{Client, Layer, PullOptions, PushOptions};
 use blob_testkit::proxy::{Action, Faults, Latch, ProxyOptions, Rule, Shape};
 use bytes::Bytes;
@@ -368,4 +368,54 @@ async fn an_index_that_was_checked_is_not_checked_again() {
     options.skip_cache = true;
     let third = client.pull(&location, &options).await.unwrap();
     assert!(!Arc::ptr_eq(first.index(), third.index()));
+}
+
+/// An archive whose index is larger than 64 MiB: 17,500 links with the longest targets there may be.
+fn with_a_large_index() -> blob::core::Archive {
+    let mut builder = IndexBuilder::new();
+    for number in 0..17_500 {
+        let path = ArchivePath::new(format!("links/{number:05}")).unwrap();
+        builder.symlink(NewSymlink { path, target: vec![b'x'; 4095], mtime_ns: 0 });
+    }
+    let index = builder.finish(0, &blob::core::Digest::sha256_of(b"")).unwrap();
+    assert!(index.as_bytes().len() > 64 << 20);
+    let data = Arc::new(MemorySource::new(Bytes::new()));
+    blob::core::Archive::open(Arc::new(index), data, blob::core::ReadOptions::default()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_index_is_mapped_from_the_cache_and_fetched_again_when_damaged() {
+    let (server, dir) = (serve().await, tempfile::tempdir().unwrap());
+    let location = at(server.local_addr(), "large");
+    client().push_archive(&location, &with_a_large_index(), &PushOptions::default()).await.unwrap();
+    let proxy = proxy(server.local_addr(), ProxyOptions::default());
+    let location = at(proxy.addr(), "large");
+    let index_requests = async || {
+        // A client of its own, so that nothing comes out of the memory of another one.
+        let archive = cached(dir.path()).pull(&location, &PullOptions::default()).await.unwrap();
+        assert_eq!(archive.index().root().symlinks().count(), 17_500);
+        if cfg!(target_os = "linux") {
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            let path = dir.path().join("indexes-v1");
+            assert!(maps.contains(path.to_str().unwrap()), "the index is not mapped:\n{maps}");
+        }
+        drop(archive);
+        proxy.take().iter().filter(|request| request.path.contains("/blobs/")).count()
+    };
+    assert!(index_requests().await > 0);
+    assert_eq!(index_requests().await, 0);
+
+    // The cache's file is replaced, never written to, so what is mapped stays what it is.
+    let held = cached(dir.path()).pull(&location, &PullOptions::default()).await.unwrap();
+    let digest = client().fetch(&location).await.unwrap().index().digest.hex();
+    let file = dir.path().join("indexes-v1/sha256").join(&digest[..2]).join(&digest);
+    let mut damaged = std::fs::read(&file).unwrap();
+    damaged[1 << 20] ^= 1;
+    let other = dir.path().join("other");
+    std::fs::write(&other, damaged).unwrap();
+    std::fs::rename(&other, &file).unwrap();
+    let _ = proxy.take();
+    assert!(index_requests().await > 0, "a damaged index was believed");
+    assert_eq!(index_requests().await, 0, "it was not stored anew");
+    assert_eq!(held.index().root().symlinks().count(), 17_500);
 }
