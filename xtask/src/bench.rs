@@ -10,6 +10,7 @@ mod lines;
 mod measure;
 mod report;
 mod requests;
+mod start;
 mod transfer;
 mod verify;
 
@@ -33,7 +34,7 @@ const DATA: &str = "BENCH_DATA";
 
 type Scenario = fn(&Bench) -> Result<Section, String>;
 
-const SCENARIOS: [(&str, Scenario); 14] = [
+const SCENARIOS: [(&str, Scenario); 15] = [
     ("P1", requests::cold_read),
     ("P2", requests::warm_read),
     ("P3", requests::unchanged_push),
@@ -48,6 +49,7 @@ const SCENARIOS: [(&str, Scenario); 14] = [
     ("crowds", lines::crowds),
     ("lines", lines::lines),
     ("verify", verify::cost),
+    ("start", start::run),
 ];
 
 /// Runs the named scenarios, or all.
