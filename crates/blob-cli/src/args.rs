@@ -33,7 +33,7 @@ References:
 
 Exit codes:
   0 done   1 failed   2 wrong usage   3 not found   4 authentication   5 network
-  6 verification   7 content does not match its hash   130 interrupted   143 terminated";
+  6 verification   7 content does not match its hash   8 done in part   130 interrupted   143 terminated";
 
 /// Store directories as archives in OCI registries, and read single files of them without fetching the rest.
 #[derive(Debug, Parser)]
@@ -85,6 +85,7 @@ pub(crate) enum Command {
     #[command(visible_alias = "completions")]
     Completion(cmd::completion::CompletionArgs),
     Man(cmd::man::ManArgs),
+    Schema(cmd::schema::SchemaArgs),
     Version(cmd::version::VersionArgs),
 }
 

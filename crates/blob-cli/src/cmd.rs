@@ -25,11 +25,12 @@ mod node;
 #[cfg(feature = "tui")]
 pub(crate) mod open;
 pub(crate) mod policy;
-mod preview;
+pub(crate) mod preview;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod referrers;
 pub(crate) mod rm;
+pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod sign;
 pub(crate) mod stat;
@@ -84,6 +85,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Result<(), Failu
         Command::Config(args) => config::run(args, session).await,
         Command::Completion(args) => completion::run(args, session).await,
         Command::Man(args) => man::run(args, session).await,
+        Command::Schema(args) => schema::run(args, session).await,
         Command::Version(args) => version::run(args, session).await,
     }
 }

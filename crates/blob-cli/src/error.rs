@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Network,
     Verification,
     HashMismatch,
+    /// Some of what was asked for was done, and then something failed.
+    Partial,
     Interrupted,
     Terminated,
     /// What was compared is not the same, as `diff` says by its exit code.
@@ -39,7 +41,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Kind, name in JSON, exit code.
-    const TABLE: [(Self, &'static str, u8); 12] = [
+    const TABLE: [(Self, &'static str, u8); 13] = [
         (Self::General, "general", 1),
         (Self::Usage, "usage", 2),
         (Self::NotFound, "not_found", 3),
@@ -47,6 +49,7 @@ impl Kind {
         (Self::Network, "network", 5),
         (Self::Verification, "verification", 6),
         (Self::HashMismatch, "hash_mismatch", 7),
+        (Self::Partial, "partial", 8),
         (Self::Interrupted, "interrupted", 130),
         (Self::Terminated, "terminated", 143),
         (Self::Different, "different", 1),
@@ -81,6 +84,8 @@ pub(crate) struct Failure {
     /// The place that the command was about.
     reference: Option<String>,
     hint: Option<String>,
+    /// The place whose tag is not there.
+    absent: Option<Box<Location>>,
 }
 
 /// Paths that are listed to people.
@@ -132,6 +137,7 @@ impl Failure {
             path_count: 0,
             reference: None,
             hint: None,
+            absent: None,
         }
     }
 
@@ -153,6 +159,13 @@ impl Failure {
     /// The same, of another kind.
     pub(crate) fn of_kind(self, kind: Kind) -> Self {
         Self { kind, ..self }
+    }
+
+    /// The same, when some of what was asked for is done already, as `done` says. What a policy refuses stays a refusal.
+    pub(crate) fn after(self, done: impl Into<String>) -> Self {
+        let kind = if self.kind == Kind::Verification { self.kind } else { Kind::Partial };
+        let causes = std::iter::once(self.message).chain(self.causes).collect();
+        Self { kind, message: done.into(), causes, ..self }
     }
 
     /// What is configured makes no sense.
@@ -182,6 +195,11 @@ impl Failure {
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint.get_or_insert_with(|| hint.into());
         self
+    }
+
+    /// The place whose tag is not there, if that is what failed: others of its repository may be like it.
+    pub(crate) fn absent(&self) -> Option<&Location> {
+        self.absent.as_deref()
     }
 
     /// What may help.
@@ -217,6 +235,8 @@ impl Failure {
             failure.message = format!("{}: {location}", missing.what());
             failure.causes = vec![cause];
             failure.hint = location.reference().map(|reference| missing.hint(reference));
+            let is_tag = missing == Missing::Archive && location.tag().is_some();
+            failure.absent = is_tag.then(|| Box::new(location.clone()));
         }
         if let (true, Some(reference)) = (unauthorized, location.reference()) {
             let host = reference.host();
@@ -227,7 +247,15 @@ impl Failure {
 
     /// As [`at`](Self::at), for an operation between two places: a missing archive is the first one's.
     pub(crate) fn between(error: Error, from: &Location, to: &Location) -> Self {
-        if error.is_unauthorized() { Self::from(error) } else { Self::at(error, if from == to { to } else { from }) }
+        // Which of two registries refuses is in the causes alone.
+        let host = |place: &Location| place.reference().map(|reference| reference.host().to_owned());
+        let place = match (host(from), host(to)) {
+            (None, Some(_)) if error.is_unauthorized() => to,
+            (Some(source), Some(dest)) if error.is_unauthorized() && source != dest => return Self::from(error),
+            _ if from == to => to,
+            _ => from,
+        };
+        Self::at(error, place)
     }
 
     /// For commands whose exit code 1 says that there is a difference.
@@ -244,7 +272,7 @@ impl Failure {
     /// The message and its causes, joined, safe to print to a terminal.
     pub(crate) fn sentence(&self) -> String {
         let whole = std::iter::once(&self.message).chain(&self.causes).map(String::as_str).collect::<Vec<_>>();
-        shown(&whole.join(": "))
+        shown(&without_passwords(&whole.join(": ")))
     }
 
     /// What is printed to standard error.
@@ -258,41 +286,77 @@ impl Failure {
             let _ = writeln!(text, "  and {} more", self.path_count - listed);
         }
         if let Some(hint) = &self.hint {
-            let _ = writeln!(text, "hint: {}", shown(hint));
+            let _ = writeln!(text, "hint: {}", shown(&without_passwords(hint)));
         }
         text
     }
 
     /// The same for programs, on one line.
     pub(crate) fn json(&self) -> String {
-        #[derive(Serialize)]
-        struct Said<'a> {
-            code: u8,
-            kind: &'static str,
-            message: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            reference: Option<&'a str>,
-            causes: &'a [String],
-            #[serde(skip_serializing_if = "<[_]>::is_empty")]
-            paths: &'a [PathText],
-            #[serde(skip_serializing_if = "Option::is_none")]
-            hint: Option<&'a str>,
-        }
-        #[derive(Serialize)]
-        struct Whole<'a> {
-            error: Said<'a>,
-        }
         let said = Said {
             code: self.kind.exit_code(),
             kind: self.kind.name(),
-            message: &self.message,
+            message: without_passwords(&self.message),
             reference: self.reference.as_deref(),
-            causes: &self.causes,
+            causes: self.causes.iter().map(|cause| without_passwords(cause)).collect(),
             paths: &self.paths,
-            hint: self.hint.as_deref(),
+            hint: self.hint.as_deref().map(without_passwords),
         };
-        crate::ui::json::line(&Whole { error: said })
+        crate::ui::json::record(&Whole { error: said })
     }
+}
+
+/// An error for programs.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Whole<'a> {
+    /// What went wrong.
+    error: Said<'a>,
+}
+
+/// What went wrong.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Said<'a> {
+    /// The exit code.
+    code: u8,
+    /// The name of the exit code, as `not_found`.
+    kind: &'static str,
+    /// What was being done, to what, and what came of it.
+    message: String,
+    /// The place that the command was about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<&'a str>,
+    /// Why, outermost first.
+    causes: Vec<String>,
+    /// Files that it is about; perhaps only the first of them.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    paths: &'a [PathText],
+    /// What may help.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    vec![crate::schemas::document::<Whole<'_>>("error")]
+}
+
+/// `text` without the passwords of addresses: `ann:secret@host` becomes `ann:***@host`. Somebody may type one where it does
+/// not belong, and errors repeat what was typed.
+fn without_passwords(text: &str) -> String {
+    let (mut safe, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, behind)) = rest.split_once('@') {
+        let word =
+            before.rfind(|letter: char| letter.is_whitespace() || "/\"'`(=".contains(letter)).map_or(0, |at| at + 1);
+        let is_digest = ["sha256:", "sha512:"].iter().any(|algorithm| behind.starts_with(algorithm));
+        match before[word..].find(':') {
+            Some(colon) if !is_digest => safe.extend([&before[..=word + colon], "***@"]),
+            _ => safe.extend([before, "@"]),
+        }
+        rest = behind;
+    }
+    safe + rest
 }
 
 /// Escapes what could control a terminal.
@@ -425,6 +489,10 @@ fn hint_from_causes(error: &Error) -> Option<String> {
             Some("use --plain-http if the registry does not speak HTTPS and the network is trusted".into())
         }
         HttpError::Timeout { .. } => Some("allow more time with --timeout".into()),
+        HttpError::Connect { target, .. } => {
+            let host = target.split_once("://").map_or(&**target, |(_, rest)| rest).split('/').next()?;
+            Some(format!("`blob doctor {host}` finds out what is in the way"))
+        }
         _ => None,
     }
 }
@@ -491,6 +559,21 @@ mod tests {
         let expected = "error: archive not found: localhost:5000/a/b:v1: MANIFEST_UNKNOWN: no such tag\n\
                         hint: `blob tags localhost:5000/a/b` lists the tags\n";
         assert_eq!(Failure::at(error, &location).text(), expected);
+    }
+
+    #[test]
+    fn passwords_that_were_typed_are_not_repeated() {
+        for (text, expected) in [
+            ("\"https://ann:secret@h/r:t\": leave out the scheme", "\"https://ann:***@h/r:t\": leave out the scheme"),
+            ("ann:secret@h/r:t", "ann:***@h/r:t"),
+            ("a ann:se:cret@h and b:c@h", "a ann:***@h and b:***@h"),
+            ("h:5000/r:t@sha256:00", "h:5000/r:t@sha256:00"),
+            ("alias:v1@sha512:00", "alias:v1@sha512:00"),
+            ("ann@example.com: x", "ann@example.com: x"),
+            ("@", "@"),
+        ] {
+            assert_eq!(without_passwords(text), expected);
+        }
     }
 
     #[test]

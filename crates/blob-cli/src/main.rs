@@ -13,6 +13,7 @@ mod error;
 mod filter;
 mod log;
 mod plan;
+mod schemas;
 mod session;
 mod signals;
 mod signing;
@@ -65,7 +66,9 @@ fn configure(cli: &mut Cli, matches: &ArgMatches) -> Result<Config, Failure> {
     config.apply(matches, &mut cli.global);
     let tolerant = match &cli.command {
         Command::Config(args) => args.is_tolerant(),
-        Command::Version(_) | Command::Completion(_) | Command::Man(_) | Command::Doctor(_) => true,
+        Command::Version(_) | Command::Completion(_) | Command::Man(_) | Command::Doctor(_) | Command::Schema(_) => {
+            true
+        }
         _ => false,
     };
     match config.problems.first() {
@@ -92,7 +95,7 @@ fn start(cli: Cli, config: Config, flags: Vec<String>) -> Result<(), Failure> {
         tokio::select! {
             biased;
             kind = signals.next() => Err(Failure::new(kind, kind.name())),
-            result = cmd::run(cli.command, &session) => result,
+            result = run(cli.command, &session) => result,
         }
     });
     let interrupted = matches!(&result, Err(failure) if matches!(failure.kind, Kind::Interrupted | Kind::Terminated));
@@ -103,6 +106,14 @@ fn start(cli: Cli, config: Config, flags: Vec<String>) -> Result<(), Failure> {
     // A thread may still wait for a terminal or a pipe that nobody reads.
     runtime.shutdown_background();
     result
+}
+
+/// Runs a command; a tag that is not there may be like one that is.
+async fn run(command: Command, session: &Session) -> Result<(), Failure> {
+    match cmd::run(command, session).await {
+        Err(failure) => Err(session.with_near_tag(failure).await),
+        done => done,
+    }
 }
 
 /// Commands that move much data get all cores; the others one thread, which starts faster.

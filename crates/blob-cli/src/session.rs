@@ -7,6 +7,7 @@ use std::time::Duration;
 use blob::cache::CacheDir;
 use blob::http::RetryPolicy;
 use blob::registry::client::DockerConfig;
+use blob::registry::{PageRequest, Tag};
 use blob::{Archive, Client, ClientBuilder, Error, Limits, Location, PullOptions, RegistryOptions};
 
 use crate::alias::{Aliases, Wanted};
@@ -15,11 +16,13 @@ use crate::cache_place::CachePlace;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::trust::{RootArgs, Rules, TrustArgs, WantedArgs, policy_set};
+use crate::ui::near::nearest;
 use crate::ui::output;
 use crate::ui::progress::Meter;
 use crate::ui::record;
 use crate::ui::style::Style;
 use crate::ui::template::Template;
+use crate::ui::traffic::Traffic;
 
 /// A command that runs.
 pub(crate) struct Session {
@@ -265,6 +268,22 @@ impl Session {
         }
     }
 
+    /// `failure` with the tag that was probably meant, if it is about one that is not there. Costs a request.
+    pub(crate) async fn with_near_tag(&self, failure: Failure) -> Failure {
+        let Some((location, tag)) = failure.absent().and_then(|location| Some((location.clone(), location.tag()?)))
+        else {
+            return failure;
+        };
+        let Ok(client) = self.client(&[&location]) else { return failure };
+        let Ok(listed) = client.tags(&location, &PageRequest::first()).await else { return failure };
+        let near = nearest(tag.as_str(), listed.items.iter().map(Tag::as_str));
+        let all = failure.hint().map_or_else(String::new, |hint| format!(" {hint}"));
+        match near {
+            Some(near) => failure.without_hint().with_hint(format!("did you mean the tag {near}?{all}")),
+            None => failure,
+        }
+    }
+
     /// Options for opening archives.
     pub(crate) fn pull_options(&self, caching: Caching) -> PullOptions {
         let mut options = PullOptions::default();
@@ -326,13 +345,14 @@ impl Session {
     }
 
     /// `N requests, X of Y bytes` on standard error, as `--stats` asks: what came over the network, and how large the
-    /// data of the archive is.
+    /// data of the archive is; then what the cache saved.
     pub(crate) fn print_stats(&self, client: &Client, archive: &Archive) {
         self.meter.clear();
         let traffic = client.traffic();
         let requests = crate::ui::size::count(traffic.requests, "request");
         let data = archive.manifest().data().size;
-        output::complain(&format!("{requests}, {} of {data} bytes\n", traffic.received));
+        let cached = Traffic::of(client, [archive]).cached().map_or_else(String::new, |cached| format!(", {cached}"));
+        output::complain(&format!("{requests}, {} of {data} bytes{cached}\n", traffic.received));
     }
 }
 

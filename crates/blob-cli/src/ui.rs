@@ -14,4 +14,5 @@ pub(crate) mod style;
 pub(crate) mod table;
 pub(crate) mod template;
 pub(crate) mod time;
+pub(crate) mod traffic;
 pub(crate) mod tree;

@@ -3,6 +3,8 @@
 //! A cache never fails an operation: what it cannot give is fetched, what it cannot keep is not kept, and a warning
 //! says so. Whatever comes out of one is hashed before it is used.
 
+mod counted;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,9 @@ use blob_core::{ByteSource, ByteSourceExt as _, Cache, Digest, SourceError, Turn
 use blob_registry::Reference;
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
+
+pub use counted::CacheUse;
+use counted::{Counted, Counter};
 
 /// The layers; each may be absent.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +27,8 @@ pub(crate) struct Caches {
     pub(crate) tags: Option<Arc<dyn TagCache>>,
     /// Who fetches what the directory lacks.
     pub(crate) turns: Option<Arc<dyn Turns>>,
+    /// What they gave.
+    counter: Counter,
 }
 
 /// A cache of what is used as a whole.
@@ -82,6 +89,22 @@ impl Caches {
         self.blocks.get_or_insert_with(|| Arc::new(dir.blocks()));
         self.tags.get_or_insert_with(|| Arc::new(dir.tags()));
         self.turns = Some(Arc::new(dir.clone()));
+    }
+
+    /// Counts from now on what the layers give.
+    pub(crate) fn count(&mut self) {
+        let counter = &self.counter;
+        let counted = |cache: Arc<dyn Cache>| Arc::new(Counted::new(cache, counter)) as Arc<dyn Cache>;
+        self.contents = self.contents.take().map(counted);
+        for keeper in [&mut self.manifests, &mut self.indexes].into_iter().flatten() {
+            keeper.cache = counted(Arc::clone(&keeper.cache));
+        }
+        self.blocks = self.blocks.take().map(|store| Arc::new(Counted::new(store, counter)) as Arc<dyn BlockStore>);
+    }
+
+    /// What they gave so far.
+    pub(crate) fn used(&self) -> CacheUse {
+        self.counter.read()
     }
 
     /// The turn to fetch the index with `digest`, if indexes are shared with other processes.

@@ -15,7 +15,7 @@ use blob_registry::client::Admission;
 use blob_registry::layout::LayoutRegistry;
 use blob_registry::{Registry, Repository};
 
-use crate::caches::Caches;
+use crate::caches::{CacheUse, Caches};
 use crate::error::Error;
 use crate::indexes::Indexes;
 use crate::location::Location;
@@ -84,6 +84,11 @@ impl Client {
     /// What this client and its clones have sent and received so far.
     pub fn traffic(&self) -> Traffic {
         self.0.hosts.traffic()
+    }
+
+    /// What the caches of this client and its clones gave so far, and thus need not be fetched.
+    pub fn cache_use(&self) -> CacheUse {
+        self.0.caches.used()
     }
 
     /// Asks the registry `host` for nothing but to be let in with the credentials of this client.

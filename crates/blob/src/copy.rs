@@ -93,6 +93,10 @@ impl Client {
             // What was judged is copied, wherever the tag points by then.
             target = manifest.descriptor.digest.into();
         }
+        // Nor for what is not there.
+        if matches!(to, Location::Layout { dir, .. } if is_absent(dir)) {
+            source.registry.resolve(&source.repository, &target).await.map_err(failed)?;
+        }
         let destination = self.destination(to, options.dry_run).await?;
         let mut copied = Copied { report: None, tags: Vec::new(), kept_tags: Vec::new() };
         for tag in to.tag().iter().chain(&options.tags) {

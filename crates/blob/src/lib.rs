@@ -27,6 +27,7 @@ pub use archive_manifest::{
     ARTIFACT_TYPE, ArchiveManifest, ArchiveManifestError, CREATED, DATA_MEDIA_TYPE, INDEX_MEDIA_TYPE,
     MAX_EMBEDDED_INDEX,
 };
+pub use caches::CacheUse;
 pub use client::{Client, ClientBuilder, Layer, Limits};
 pub use copy::{Copied, CopyOptions};
 pub use error::{Error, ErrorKind};

@@ -11,7 +11,7 @@ use crate::config::edit::{self, Edit};
 use crate::config::place::Layer;
 use crate::error::Failure;
 use crate::session::Session;
-use crate::ui::escape::shown;
+use crate::ui::escape::{exact, shown};
 use crate::ui::json;
 use crate::ui::table::{Align, Cell, Table};
 
@@ -56,10 +56,15 @@ enum Action {
     List,
 }
 
+/// A name that was made, changed or removed.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Changed<'a> {
+    /// `created`, `updated` or `removed`.
     action: &'static str,
+    /// The name.
     name: &'a str,
+    /// What the name means.
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
     target: Option<&'a str>,
 }
@@ -107,16 +112,25 @@ fn unknown(name: &str, session: &Session) -> Failure {
     }
 }
 
+/// All names.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Names<'a> {
+    /// What each name means.
+    aliases: BTreeMap<&'a str, &'a str>,
+}
+
+/// One name.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Name<'a> {
+    /// The name.
+    name: &'a str,
+    /// What it means.
+    r#ref: &'a str,
+}
+
 async fn list(session: &Session) -> Result<(), Failure> {
-    #[derive(Serialize)]
-    struct Names<'a> {
-        aliases: BTreeMap<&'a str, &'a str>,
-    }
-    #[derive(Serialize)]
-    struct Name<'a> {
-        name: &'a str,
-        r#ref: &'a str,
-    }
     let aliases = session.config.aliases();
     let text = match session.options.output {
         Format::Json => json::document(&Names { aliases: aliases.iter().collect() }),
@@ -125,7 +139,7 @@ async fn list(session: &Session) -> Result<(), Failure> {
         Format::Table | Format::Plain => {
             let mut table = Table::new(vec![("NAME", Align::Left), ("REFERENCE", Align::Left)]);
             for (name, target) in aliases.iter() {
-                table.row(vec![Cell::new(shown(name.as_bytes())), Cell::new(shown(target.as_bytes()))]);
+                table.row(vec![Cell::new(exact(name.as_bytes())), Cell::new(exact(target.as_bytes()))]);
             }
             if session.options.output == Format::Table { table.aligned(true) } else { table.tabbed() }
         }
@@ -143,4 +157,15 @@ fn text(aliases: &[(&str, &str)]) -> String {
         let _ = writeln!(text, "{name:width$}  -> {}", shown(target.as_bytes()));
     }
     text
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::{document, line};
+    vec![
+        document::<Changed<'_>>("alias-add"),
+        document::<Changed<'_>>("alias-rm"),
+        document::<Names<'_>>("alias-list"),
+        line::<Name<'_>>("alias-list-line"),
+    ]
 }

@@ -1,5 +1,6 @@
 //! `blob cache`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -8,7 +9,6 @@ use blob::cache::{CacheAdmin, CacheDir, layout};
 use blob::core::CacheError;
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use serde_json::{Map, Value};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::cache_flags::KINDS;
@@ -108,24 +108,41 @@ fn failed(error: &CacheError) -> Failure {
     Failure::new(Kind::General, format!("{error}{cause}"))
 }
 
+/// How full the cache is.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Status {
+    /// The directory of the cache.
     root: String,
+    /// The kinds of entries.
     caches: Vec<Kept>,
+    /// Bytes of all entries.
     total_size: u64,
+    /// The same for people.
     total_size_human: String,
+    /// Entries.
     total_files: u64,
+    /// The most bytes that it may hold.
     max_size: u64,
 }
 
+/// One kind of entries.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Kept {
+    /// `content`, `blocks`, `refs`, `manifests` or `indexes`.
     name: &'static str,
+    /// Their directory.
     path: String,
+    /// Whether commands use them.
     enabled: bool,
+    /// Bytes.
     size: u64,
+    /// The size for people.
     size_human: String,
+    /// Entries.
     files: u64,
+    /// The most bytes that it may hold.
     max_size: u64,
 }
 
@@ -170,16 +187,21 @@ async fn status(cache: &CacheDir, session: &Session) -> Result<(), Failure> {
     session.report(&status, text).await
 }
 
+/// Where the cache is.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Paths {
+    /// The directory of the cache.
+    root: String,
+    /// The directories of the kinds of entries.
+    paths: BTreeMap<&'static str, String>,
+}
+
 async fn path(dir: &std::path::Path, session: &Session) -> Result<(), Failure> {
-    #[derive(Serialize)]
-    struct Paths {
-        root: String,
-        paths: Map<String, Value>,
-    }
     let below = |name: &str| dir.join(name).display().to_string();
     let paths = Paths {
         root: PathBuf::from(dir).display().to_string(),
-        paths: KINDS.iter().map(|(name, layer)| ((*name).to_owned(), below(directory(*layer)).into())).collect(),
+        paths: KINDS.iter().map(|(name, layer)| (*name, below(directory(*layer)))).collect(),
     };
     let text = || {
         let mut text = format!("Cache directory: {}\n\n", shown(paths.root.as_bytes()));
@@ -192,11 +214,17 @@ async fn path(dir: &std::path::Path, session: &Session) -> Result<(), Failure> {
     session.report(&paths, text).await
 }
 
+/// What was cleared.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Emptied {
+    /// The kinds of entries that were cleared.
     cleared: Vec<&'static str>,
+    /// Bytes that were freed.
     total_size_cleared: u64,
+    /// The same for people.
     total_size_human: String,
+    /// Entries that were dropped.
     total_files_cleared: u64,
 }
 
@@ -252,27 +280,40 @@ async fn confirmed(kind: &str, size: u64, files: u64, session: &Session) -> Resu
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
+/// What was read and checked.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Checked {
+    /// Entries that were read.
+    checked: u64,
+    /// Entries that were damaged, and dropped.
+    dropped: u64,
+}
+
 async fn verify(cache: &CacheDir, session: &Session) -> Result<(), Failure> {
-    #[derive(Serialize)]
-    struct Checked {
-        checked: u64,
-        dropped: u64,
-    }
     let verified = cache.verify().await.map_err(|error| failed(&error))?;
     let checked = Checked { checked: verified.checked, dropped: verified.dropped };
     let text = || format!("Checked {} entries: {} damaged and dropped\n", checked.checked, checked.dropped);
     session.report(&checked, text).await
 }
 
+/// What was dropped, and what stays.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Pruned {
+    /// Bytes that were freed.
+    freed: u64,
+    /// The same for people.
+    freed_human: String,
+    /// Bytes that stay.
+    total_size: u64,
+    /// The same for people.
+    total_size_human: String,
+    /// Entries that stay.
+    total_files: u64,
+}
+
 async fn prune(cache: &CacheDir, max: Option<u64>, session: &Session) -> Result<(), Failure> {
-    #[derive(Serialize)]
-    struct Pruned {
-        freed: u64,
-        freed_human: String,
-        total_size: u64,
-        total_size_human: String,
-        total_files: u64,
-    }
     let freed =
         cache.prune(max.unwrap_or(session.options.cache.options().max_bytes)).await.map_err(|error| failed(&error))?;
     let usage = cache.usage().await.map_err(|error| failed(&error))?;
@@ -285,4 +326,16 @@ async fn prune(cache: &CacheDir, max: Option<u64>, session: &Session) -> Result<
     };
     let left = || format!("{} ({})", pruned.total_size_human, count(pruned.total_files, "file"));
     session.report(&pruned, || format!("Freed {}\n  Left: {}\n", pruned.freed_human, left())).await
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![
+        document::<Status>("cache-status"),
+        document::<Emptied>("cache-clear"),
+        document::<Paths>("cache-path"),
+        document::<Checked>("cache-verify"),
+        document::<Pruned>("cache-prune"),
+    ]
 }

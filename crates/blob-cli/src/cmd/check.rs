@@ -66,36 +66,58 @@ fn portion(typed: &str) -> Result<f64, String> {
     if percent > 0.0 && percent <= 100.0 { Ok(percent / 100.0) } else { Err(wrong()) }
 }
 
+/// How an archive was found.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report {
+    /// The place, as it was typed or as its alias resolved.
     r#ref: String,
+    /// The digest of the manifest.
     digest: String,
+    /// Whether a policy admitted it.
     verified: bool,
+    /// Files in the index.
     files: usize,
+    /// Bytes of the data.
     data_size: u64,
+    /// Files that were read and compared with their digests.
     read_files: u64,
+    /// Their bytes.
     read_size: u64,
+    /// Whether nothing was damaged.
     whole: bool,
+    /// What was damaged, the first 1000.
     damaged: Vec<Damage>,
+    /// How a directory compares.
     #[serde(skip_serializing_if = "Option::is_none")]
     directory: Option<Compared>,
 }
 
+/// A damaged file.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Damage {
     #[serde(flatten)]
     path: PathText,
+    /// What is wrong with it.
     problem: String,
     #[serde(skip)]
     raw: Vec<u8>,
 }
 
+/// A directory held against the archive.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Compared {
+    /// The directory.
     path: String,
+    /// Whether it holds what the archive does.
     identical: bool,
+    /// What only the archive has.
     missing: Vec<PathText>,
+    /// What only the directory has.
     extra: Vec<PathText>,
+    /// What differs.
     changed: Vec<PathText>,
 }
 
@@ -254,6 +276,12 @@ fn text(report: &Report, read: Option<f64>) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<Report>("check")]
 }
 
 #[cfg(test)]

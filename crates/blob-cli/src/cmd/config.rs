@@ -144,13 +144,19 @@ fn key(typed: &str) -> Result<(Vec<String>, &'static Key), Failure> {
     })
 }
 
+/// The value of a key.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Got {
+    /// The key, elements separated by dots.
+    key: String,
+    /// The value.
+    value: serde_json::Value,
+    /// Where the value is from.
+    origin: show::Origin,
+}
+
 async fn get(typed: &str, session: &Session) -> Result<(), Failure> {
-    #[derive(Serialize)]
-    struct Got {
-        key: String,
-        value: serde_json::Value,
-        origin: show::Origin,
-    }
     let (path, key) = key(typed)?;
     let found = show::effective(session).into_iter().find(|shown| shown.path == path);
     let Some(found) = found.filter(|found| !found.value.is_null()) else {
@@ -166,12 +172,18 @@ async fn get(typed: &str, session: &Session) -> Result<(), Failure> {
     session.print(crate::ui::record::render(format, &got, text)).await
 }
 
+/// A key that was set or unset.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Changed<'a> {
+    /// `created`, `updated` or `removed`.
     action: &'static str,
+    /// The key, elements separated by dots.
     key: String,
+    /// The new value, as it was typed; hidden if it may be a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<&'a str>,
+    /// The file that was edited.
     file: String,
 }
 
@@ -181,6 +193,7 @@ async fn set(typed: &str, value: &str, scope: Scope, session: &Session) -> Resul
     let edit = Edit::Set(config::typed(key.kind, value));
     let existed = edit::apply(&file, scope.project, &path, &edit)?;
     let action = if existed { "updated" } else { "created" };
+    let value = if show::is_secret(&path, Some(value)) { show::HIDDEN } else { value };
     let changed = Changed { action, key: keys::join(&path), value: Some(value), file: file.display().to_string() };
     let text = || format!("Set {} to {} in {}\n", changed.key, shown(value.as_bytes()), shown(changed.file.as_bytes()));
     session.report(&changed, text).await
@@ -196,23 +209,33 @@ async fn unset(typed: &str, scope: Scope, session: &Session) -> Result<(), Failu
     session.report(&changed, || format!("Unset {} in {}\n", changed.key, shown(changed.file.as_bytes()))).await
 }
 
+/// Where a file is.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Place {
+    /// The file.
+    path: String,
+    /// Whether it exists.
+    exists: bool,
+}
+
 async fn path(path: &Path, session: &Session) -> Result<(), Failure> {
-    #[derive(Serialize)]
-    struct Place {
-        path: String,
-        exists: bool,
-    }
     let place = Place { path: path.display().to_string(), exists: path.exists() };
     let text = || format!("{}\n", place.path);
     session.print(crate::ui::record::render(session.options.output, &place, text)).await
 }
 
+/// Files that can be used.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Valid {
+    /// Always true; what is wrong is an error.
+    valid: bool,
+    /// The files that exist.
+    files: Vec<String>,
+}
+
 async fn validate(config: &Config, session: &Session) -> Result<(), Failure> {
-    #[derive(Serialize)]
-    struct Valid {
-        valid: bool,
-        files: Vec<String>,
-    }
     if let Some(problem) = config.problems.first() {
         return Err(problem.clone());
     }
@@ -225,4 +248,19 @@ async fn validate(config: &Config, session: &Session) -> Result<(), Failure> {
         files => files.iter().map(|file| shown(file.as_bytes()) + " is valid\n").collect(),
     };
     session.report(&valid, text).await
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::{document, line};
+    vec![
+        document::<Got>("config-get"),
+        document::<Changed<'_>>("config-set"),
+        document::<Changed<'_>>("config-unset"),
+        document::<open::Edited>("config-edit"),
+        document::<Place>("config-path"),
+        document::<Valid>("config-validate"),
+        document::<show::Document>("config-show"),
+        line::<show::Line<'_>>("config-show-line"),
+    ]
 }

@@ -60,30 +60,51 @@ pub(crate) struct CopyArgs {
     trust: TrustArgs,
 }
 
+/// What was copied.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report {
+    /// Where from.
     source: String,
+    /// Where to.
     destination: String,
+    /// Whether this only says what would be done.
     dry_run: bool,
+    /// One for each tag or manifest.
     copies: Vec<Done>,
+    /// Manifests that were sent.
     manifests_copied: u64,
+    /// Blobs that were sent.
     blobs_copied: u64,
+    /// Bytes that were sent.
     bytes: u64,
 }
 
+/// One manifest with what belongs to it.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Done {
+    /// Where from.
     source: String,
+    /// Its digest; none if it was left alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<String>,
+    /// Tags that point at it now.
     tags: Vec<String>,
+    /// Tags that existed and were left alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     kept_tags: Vec<String>,
+    /// Manifests that were sent.
     manifests_copied: u64,
+    /// Manifests that were there.
     manifests_existing: u64,
+    /// Blobs that were sent.
     blobs_copied: u64,
+    /// Blobs that were there.
     blobs_existing: u64,
+    /// Blobs that the registry took from another repository.
     blobs_mounted: u64,
+    /// Bytes that were sent.
     bytes: u64,
 }
 
@@ -103,7 +124,7 @@ pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure
     options.dry_run = args.dry_run;
     options.tags.clone_from(&args.tag);
     options.progress = Some(session.meter.watcher());
-    let mut copies = Vec::new();
+    let (mut copies, mut failed) = (Vec::new(), None);
     if args.all_tags {
         let tags = all_tags(&client, &from, &PageRequest::first()).await?;
         let at =
@@ -113,7 +134,15 @@ pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure
         let named: Vec<&Location> = places.iter().flat_map(|(from, to)| [from, to]).collect();
         let client = session.reading(&named, &args.trust).await?;
         for (from, to) in &places {
-            copies.push(one(&client, (from, to), &options).await?);
+            match one(&client, (from, to), &options).await {
+                Ok(done) => copies.push(done),
+                Err(failure) if copies.is_empty() => return Err(failure),
+                Err(failure) => {
+                    let (done, all) = (copies.len(), count(places.len() as u64, "tag"));
+                    failed = Some(failure.after(format!("copied {done} of {all}")));
+                    break;
+                }
+            }
         }
     } else {
         // A destination without a tag of its own gets that of the source.
@@ -137,9 +166,11 @@ pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure
     };
     if session.options.quiet && !session.options.output.is_json() {
         let digests = report.copies.iter().filter_map(|done| done.digest.clone());
-        return session.print(digests.map(|digest| digest + "\n").collect::<String>()).await;
+        session.print(digests.map(|digest| digest + "\n").collect::<String>()).await?;
+    } else {
+        session.report(&report, || text(&report)).await?;
     }
-    session.report(&report, || text(&report)).await
+    failed.map_or(Ok(()), Err)
 }
 
 async fn one(client: &Client, (from, to): (&Location, &Location), options: &CopyOptions) -> Result<Done, Failure> {
@@ -186,4 +217,10 @@ fn text(report: &Report) -> String {
         let _ = writeln!(text, "Nothing to copy: {} has no tags", report.source);
     }
     text
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<Report>("copy")]
 }

@@ -19,6 +19,7 @@ use crate::session::Session;
 use crate::trust::TrustArgs;
 use crate::ui::escape::shown;
 use crate::ui::size::human;
+use crate::ui::traffic::Traffic;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -80,20 +81,35 @@ pub(crate) struct CpArgs {
     trust: TrustArgs,
 }
 
+/// What was copied.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report {
+    /// What was named.
     sources: Vec<Source>,
+    /// The directory or file that was written to, absolute.
     destination: String,
+    /// Files.
     file_count: u64,
+    /// Bytes of the files, uncompressed.
     total_size: u64,
+    /// The size for people.
     size_human: String,
+    /// Symbolic links.
     symlink_count: u64,
+    /// Files and links that were there already and equal.
     kept_count: u64,
+    /// What was fetched, and what the cache saved.
+    traffic: Traffic,
 }
 
+/// A path in an archive.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Source {
+    /// The archive.
     r#ref: String,
+    /// The path, with a slash before it.
     path: String,
 }
 
@@ -152,8 +168,9 @@ pub(crate) async fn run(args: CpArgs, session: &Session) -> Result<(), Failure> 
         size_human: human(copied.bytes),
         symlink_count: copied.symlinks,
         kept_count: copied.kept,
+        traffic: Traffic::of(&client, batches.iter().map(|batch| &batch.archive)),
     };
-    session.report(&report, || text(&sources, &copied, &report.destination)).await
+    session.report(&report, || text(&sources, &copied, &report)).await
 }
 
 /// Checks sources against the destination, and finds out what the destination is.
@@ -275,21 +292,34 @@ async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Sessio
             return Err(pull::exist(&differing, differing.len() as u64));
         }
     }
-    for batch in batches {
+    for (done, batch) in batches.iter().enumerate() {
         let copied = batch.archive.extract(selection(batch, &args.patterns)?, &args.dest, &options).await;
-        pull::add(&mut sum, &copied.map_err(refused)?);
+        let copied = copied.map_err(|error| match (refused(error), done) {
+            (failure, 0) => failure,
+            (failure, _) => failure.after(format!("copied from {done} of {} archives", batches.len())),
+        });
+        pull::add(&mut sum, &copied?);
     }
     Ok(sum)
 }
 
-fn text(sources: &[CopySource], copied: &ExtractReport, destination: &str) -> String {
+fn text(sources: &[CopySource], copied: &ExtractReport, report: &Report) -> String {
     let mut text = format!("Copied {}\n", pull::summary(copied));
     for source in sources {
         let _ = writeln!(text, "  {}", shown(source.shown().as_bytes()));
     }
-    let _ = writeln!(text, "  → {}", shown(destination.as_bytes()));
+    let _ = writeln!(text, "  → {}", shown(report.destination.as_bytes()));
     if copied.kept > 0 {
         let _ = writeln!(text, "  Kept: {} equal already", copied.kept);
     }
+    if let Some(fetched) = report.traffic.text() {
+        let _ = writeln!(text, "  Fetched: {fetched}");
+    }
     text
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<Report>("cp")]
 }

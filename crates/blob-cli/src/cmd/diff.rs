@@ -16,7 +16,7 @@ use crate::error::{Failure, Kind};
 use crate::filter::{Filter, Patterns};
 use crate::session::Session;
 use crate::trust::TrustArgs;
-use crate::ui::escape::{PathText, shown};
+use crate::ui::escape::{PathText, exact};
 use crate::ui::json;
 use crate::ui::size::{count, human};
 use crate::ui::table::{Align, Cell, Table};
@@ -79,16 +79,22 @@ pub(crate) struct DiffArgs {
     trust: TrustArgs,
 }
 
+/// How two sides differ.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report {
+    /// The side that was.
     from: String,
+    /// The side that is.
     to: String,
+    /// Whether there is no difference.
     identical: bool,
     #[serde(flatten)]
     sums: Sums,
     /// Names at a directory that no archive can hold, which were not compared.
     #[serde(skip_serializing_if = "is_zero")]
     not_compared: u64,
+    /// One for each path that differs.
     differences: Vec<Told>,
 }
 
@@ -98,25 +104,39 @@ fn is_zero(number: &u64) -> bool {
 }
 
 #[derive(Clone, Copy, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Sums {
+    /// Paths that only the second side has.
     added: u64,
+    /// Bytes of them.
     added_size: u64,
+    /// Paths that only the first side has.
     removed: u64,
+    /// Bytes of them.
     removed_size: u64,
+    /// Paths that differ.
     changed: u64,
+    /// Bytes of them on the first side.
     changed_size_before: u64,
+    /// Bytes of them on the second side.
     changed_size_after: u64,
 }
 
+/// One path that differs.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Told {
+    /// `added`, `removed` or `changed`.
     change: &'static str,
     #[serde(flatten)]
     path: PathText,
+    /// What changed: `type`, `content`, `mode`, `mod_time`.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     changes: Vec<&'static str>,
+    /// What was recorded on the first side.
     #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<Facts>,
+    /// What is recorded on the second side.
     #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<Facts>,
     #[serde(skip)]
@@ -302,9 +322,9 @@ fn render(args: &DiffArgs, session: &Session, report: &Report) -> Vec<u8> {
     let mut table = Table::new(vec![("", Align::Left), ("PATH", Align::Left)]);
     let (mut names, mut lines) = (String::new(), String::new());
     for told in &report.differences {
-        names += &(shown(&told.raw) + "\n");
-        let _ = writeln!(lines, "{} {}", told.letter, shown(&told.raw));
-        table.row(vec![Cell::new(told.letter.to_string()), Cell::new(shown(&told.raw))]);
+        names += &(exact(&told.raw) + "\n");
+        let _ = writeln!(lines, "{} {}", told.letter, exact(&told.raw));
+        table.row(vec![Cell::new(told.letter.to_string()), Cell::new(exact(&told.raw))]);
     }
     match output {
         _ if args.name_only => names.into_bytes(),
@@ -312,4 +332,10 @@ fn render(args: &DiffArgs, session: &Session, report: &Report) -> Vec<u8> {
         Format::Table => table.aligned(true).into_bytes(),
         _ => lines.into_bytes(),
     }
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::{document, line};
+    vec![document::<Report>("diff"), line::<Told>("diff-line")]
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::args::Format;
 use crate::error::{Failure, Kind};
 use crate::session::Session;
-use crate::ui::escape::shown;
+use crate::ui::escape::{exact, shown};
 use crate::ui::json;
 use crate::ui::size::count;
 use crate::ui::table::{Align, Cell, Table};
@@ -34,6 +34,7 @@ pub(crate) struct DoctorArgs {
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 enum Status {
     Ok,
@@ -46,10 +47,15 @@ enum Status {
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Check {
+    /// What was looked at.
     name: &'static str,
+    /// How it came out.
     status: Status,
+    /// What was found.
     detail: String,
+    /// What may help.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
     #[serde(skip)]
@@ -74,7 +80,8 @@ impl Check {
     }
 
     fn failed(name: &'static str, failure: &Failure) -> Self {
-        let hint = failure.hint().map(str::to_owned);
+        // Who asks the doctor needs not be sent there.
+        let hint = failure.hint().filter(|hint| !hint.starts_with("`blob doctor")).map(str::to_owned);
         Self { hint, kind: failure.kind, ..Self::new(name, Status::Failed, failure.sentence()) }
     }
 
@@ -87,11 +94,16 @@ impl Check {
     }
 }
 
+/// What was looked at.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report<'a> {
+    /// What was asked about.
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<&'a str>,
+    /// Whether no check failed.
     healthy: bool,
+    /// The checks, in their order.
     checks: &'a [Check],
 }
 
@@ -176,7 +188,7 @@ fn cache(session: &Session) -> Check {
 fn table(checks: &[Check]) -> Table {
     let mut table = Table::new(vec![("CHECK", Align::Left), ("STATUS", Align::Left), ("DETAIL", Align::Left)]);
     for check in checks {
-        let detail = shown(check.detail.as_bytes());
+        let detail = exact(check.detail.as_bytes());
         table.row([check.name.to_owned(), word(check.status).to_owned(), detail].map(Cell::new).into());
     }
     table
@@ -200,4 +212,10 @@ fn text(checks: &[Check]) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::{document, line};
+    vec![document::<Report<'_>>("doctor"), line::<Check>("doctor-line")]
 }

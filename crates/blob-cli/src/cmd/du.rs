@@ -13,7 +13,7 @@ use crate::error::Failure;
 use crate::filter::{Filter, Patterns};
 use crate::session::Session;
 use crate::trust::TrustArgs;
-use crate::ui::escape::{PathText, shown};
+use crate::ui::escape::{PathText, exact};
 use crate::ui::json;
 use crate::ui::size::human;
 use crate::ui::table::{Align, Cell, Table};
@@ -73,19 +73,29 @@ pub(crate) struct DuArgs {
     help: Option<bool>,
 }
 
+/// Sizes of directories.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report {
+    /// The place, as it was typed or as its alias resolved.
     r#ref: String,
+    /// Directories, those that are deeper first, and files where they were asked for.
     entries: Vec<Sum>,
 }
 
+/// The size of one thing.
 #[derive(Clone, Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Sum {
     #[serde(flatten)]
     path: PathText,
+    /// Whether it is a directory.
     is_dir: bool,
+    /// Bytes of its files, uncompressed.
     size: u64,
+    /// Bytes in the data; content that several files have counts once.
     stored_size: u64,
+    /// Files.
     file_count: u64,
     #[serde(skip)]
     raw: Vec<u8>,
@@ -211,10 +221,16 @@ fn table(entries: &[Sum], args: &DuArgs) -> Table {
     let mut table = Table::new(vec![("SIZE", Align::Right), ("PATH", Align::Left)]);
     for entry in entries {
         let size = if args.stored { entry.stored_size } else { entry.size };
-        let name = if entry.raw.is_empty() { ".".into() } else { shown(&entry.raw) };
+        let name = if entry.raw.is_empty() { ".".into() } else { exact(&entry.raw) };
         let slash = if entry.is_dir { "/" } else { "" };
         let size = if args.human { human(size) } else { size.to_string() };
         table.row(vec![Cell::new(size), Cell::new(name + slash)]);
     }
     table
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::{document, line};
+    vec![document::<Report>("du"), line::<Sum>("du-line")]
 }

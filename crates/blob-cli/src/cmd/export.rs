@@ -18,6 +18,7 @@ use crate::session::Session;
 use crate::trust::TrustArgs;
 use crate::ui::escape::shown;
 use crate::ui::size::{count, human};
+use crate::ui::traffic::Traffic;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -59,16 +60,28 @@ pub(crate) struct ExportArgs {
     trust: TrustArgs,
 }
 
+/// What was exported to a file.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report {
+    /// The place, as it was typed or as its alias resolved.
     r#ref: String,
+    /// The digest of the manifest.
     digest: String,
+    /// The file that was written.
     file: String,
+    /// Files.
     file_count: u64,
+    /// Symbolic links.
     symlink_count: u64,
+    /// Empty directories.
     empty_dir_count: u64,
+    /// Bytes of the files, uncompressed.
     total_size: u64,
+    /// Bytes of the tar stream.
     tar_size: u64,
+    /// What was fetched, and what the cache saved.
+    traffic: Traffic,
 }
 
 pub(crate) async fn run(args: ExportArgs, session: &Session) -> Result<(), Failure> {
@@ -91,6 +104,7 @@ pub(crate) async fn run(args: ExportArgs, session: &Session) -> Result<(), Failu
             empty_dir_count: exported.empty_dirs,
             total_size: exported.content_bytes,
             tar_size: exported.bytes,
+            traffic: Traffic::of(&client, [&archive]),
         };
         session.report(&report, || text(&report)).await?;
     } else {
@@ -184,5 +198,14 @@ fn text(report: &Report) -> String {
             let _ = writeln!(text, "  And {}", count(number, what));
         }
     }
+    if let Some(fetched) = report.traffic.text() {
+        let _ = writeln!(text, "  Fetched: {fetched}");
+    }
     text
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<Report>("export")]
 }

@@ -142,10 +142,15 @@ fn moment(typed: &str) -> Result<i64, String> {
     nanoseconds.ok_or_else(|| format!("{typed:?} is no time: expected 2026-01-31 or 2026-01-31T12:00:00Z"))
 }
 
+/// What was found.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report {
+    /// The place, as it was typed or as its alias resolved.
     r#ref: String,
+    /// How many were found.
     count: usize,
+    /// What was found, by path.
     entries: Vec<Facts>,
 }
 
@@ -239,6 +244,12 @@ fn render(args: &FindArgs, session: &Session, reference: String, found: &[Node<'
         }
     }
     if output == Format::Plain { table.tabbed() } else { table.aligned(output == Format::Table) }.into_bytes()
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::{document, line};
+    vec![document::<Report>("find"), line::<Facts>("find-line")]
 }
 
 #[cfg(test)]

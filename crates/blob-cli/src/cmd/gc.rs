@@ -57,20 +57,33 @@ fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(unit).map(Duration::from_secs).ok_or_else(invalid)
 }
 
+/// What was removed.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Collected {
+    /// Whether this only says what would be done.
     dry_run: bool,
+    /// Blobs that were removed.
     removed: Vec<Removed>,
+    /// Bytes that were freed.
     freed: u64,
+    /// The same for people.
     freed_human: String,
+    /// Blobs that are needed.
     kept: usize,
+    /// Blobs that are too young to go.
     young: usize,
+    /// Unfinished uploads that were given up.
     leftovers: usize,
 }
 
+/// A blob that was removed.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Removed {
+    /// Its digest.
     digest: String,
+    /// Bytes.
     size: u64,
 }
 
@@ -115,6 +128,12 @@ fn text(report: &GcReport, dry_run: bool) -> String {
         let _ = writeln!(text, "  Given up: {}", count(report.leftovers as u64, "unfinished upload"));
     }
     text
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<Collected>("gc")]
 }
 
 #[cfg(test)]

@@ -48,53 +48,88 @@ pub(crate) struct InspectArgs {
     trust: TrustArgs,
 }
 
+/// What an archive is.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report {
+    /// The place, as it was typed or as its alias resolved.
     r#ref: String,
+    /// What an alias resolved to.
     #[serde(skip_serializing_if = "Option::is_none")]
     resolved_ref: Option<String>,
+    /// The digest of the manifest.
     digest: String,
+    /// The artifact type of archives.
     artifact_type: &'static str,
+    /// Whether a policy admitted it.
     verified: bool,
+    /// When it was made, as it says itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<String>,
+    /// Files.
     files: usize,
+    /// Symbolic links.
     symlinks: usize,
+    /// Empty directories.
     empty_dirs: usize,
+    /// How large it is.
     size: Size,
+    /// How its files are stored.
     compression: String,
+    /// The blob that lists the files.
     index: Blob,
+    /// The blob that holds them.
     data: Blob,
+    /// Referrers that are Sigstore bundles.
     #[serde(skip_serializing_if = "Option::is_none")]
     signatures: Option<Vec<Referrer>>,
+    /// Referrers that are attestations.
     #[serde(skip_serializing_if = "Option::is_none")]
     attestations: Option<Vec<Referrer>>,
+    /// Who signed, verified or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     signers: Option<Vec<Signed>>,
+    /// Everything that refers to it, as the registry lists it.
     #[serde(skip_serializing_if = "Option::is_none")]
     referrers: Option<Vec<Referrer>>,
+    /// Annotations of the manifest.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, String>,
 }
 
+/// Sizes in bytes.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Size {
+    /// Bytes as they are stored.
     compressed: u64,
+    /// Bytes of the files.
     uncompressed: u64,
+    /// The first divided by the second.
     ratio: f64,
 }
 
+/// A blob.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Blob {
+    /// Its digest.
     digest: String,
+    /// Bytes.
     size: u64,
 }
 
+/// What refers to the archive.
 #[derive(Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Referrer {
+    /// Its digest.
     digest: String,
+    /// The artifact type, else the media type.
     artifact_type: String,
+    /// Bytes.
     size: u64,
+    /// Annotations of the descriptor.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, String>,
 }
@@ -216,4 +251,10 @@ fn text(report: &Report) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<Report>("inspect")]
 }

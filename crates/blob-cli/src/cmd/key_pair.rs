@@ -27,10 +27,15 @@ pub(crate) struct KeyPairArgs {
     name: PathBuf,
 }
 
+/// A key pair that was made.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report {
+    /// The file with the private key.
     private_key: String,
+    /// The file with the public key.
     public_key: String,
+    /// The identifier of the public key.
     id: String,
 }
 
@@ -90,4 +95,10 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
         _ => failed(error),
     })?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<Report>("generate-key-pair")]
 }

@@ -51,22 +51,32 @@ pub(crate) struct LogoutArgs {
     registry: String,
 }
 
+/// A login that is kept.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct LoggedIn {
+    /// The registry, HOST or HOST:PORT.
     registry: String,
+    /// The user; none for identity tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     username: Option<String>,
     /// Whether the registry let the credential in; false if it lets everyone in, or was not asked.
     verified: bool,
+    /// The file that keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<PathBuf>,
+    /// The credential helper that keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
     helper: Option<String>,
 }
 
+/// A login that is forgotten.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct LoggedOut {
+    /// The registry, HOST or HOST:PORT.
     registry: String,
+    /// Whether there was one.
     removed: bool,
 }
 
@@ -177,6 +187,12 @@ async fn credential(args: &LoginArgs, session: &Session) -> Result<(Option<Strin
         return Err(Failure::usage("a login needs a user and a password, neither of them empty"));
     }
     Ok((Some(user.clone()), Credential::basic(user, password)))
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<LoggedIn>("login"), document::<LoggedOut>("logout")]
 }
 
 #[cfg(test)]

@@ -201,31 +201,47 @@ fn table(args: &LsArgs, rows: &[Row<'_>], style: Style, long: bool, times: Optio
     table
 }
 
+/// What a directory holds.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Listing<'a> {
+    /// The place, as it was typed or as its alias resolved.
     r#ref: &'a str,
     #[serde(flatten)]
     path: PathText,
+    /// What it holds, in the order that was asked for.
     entries: Vec<Listed<'a>>,
 }
 
+/// One thing in a directory.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Listed<'a> {
+    /// Its name; the whole path in recursive lists.
     name: String,
     #[serde(flatten)]
     path: PathText,
+    /// Whether it is a directory.
     is_dir: bool,
+    /// `file`, `directory` or `symlink`.
     r#type: &'a str,
+    /// Kind and permissions, as `-rw-r--r--`.
     mode: String,
+    /// Bytes; of a link those of its target, of a directory 0.
     size: u64,
+    /// The size for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     size_human: Option<String>,
+    /// The digest of the content of a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<String>,
+    /// The first digits of the digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     digest_short: Option<String>,
+    /// The modification time, RFC 3339; archives record none for directories that hold something.
     #[serde(skip_serializing_if = "Option::is_none")]
     mod_time: Option<String>,
+    /// What a symbolic link points at.
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<String>,
 }
@@ -249,4 +265,10 @@ fn listed<'a>(args: &LsArgs, row: &Row<'_>) -> Listed<'a> {
         mod_time: node::mtime_ns(&row.node).map(time::rfc3339),
         target: node::target(&row.node),
     }
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::{document, line};
+    vec![document::<Listing<'_>>("ls"), line::<Listed<'_>>("ls-line")]
 }

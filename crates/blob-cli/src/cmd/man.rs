@@ -26,9 +26,13 @@ pub(crate) struct ManArgs {
     dir: Option<PathBuf>,
 }
 
+/// Manual pages that were written.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Written {
+    /// Where they are.
     directory: String,
+    /// How many there are.
     pages: u64,
 }
 
@@ -63,4 +67,10 @@ fn write_all(command: &Command, name: &str, dir: &Path) -> std::io::Result<u64> 
         written += write_all(below, &format!("{name}-{}", below.get_name()), dir)?;
     }
     Ok(written)
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<Written>("man")]
 }

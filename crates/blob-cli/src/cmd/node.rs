@@ -3,7 +3,7 @@
 use blob::core::{Digest, Node};
 use serde::Serialize;
 
-use crate::ui::escape::{PathText, shown};
+use crate::ui::escape::{PathText, exact};
 use crate::ui::mode;
 use crate::ui::style::Style;
 use crate::ui::table::Cell;
@@ -59,7 +59,7 @@ pub(super) fn target(node: &Node<'_>) -> Option<String> {
 
 /// `name`, with a slash behind directories, painted by kind.
 pub(super) fn cell(name: &[u8], node: &Node<'_>, style: Style) -> Cell {
-    let name = shown(name);
+    let name = exact(name);
     match node {
         Node::Directory(_) | Node::EmptyDir(_) => Cell::painted(&format!("{name}/"), |name| style.directory(name)),
         Node::Symlink(_) => Cell::painted(&name, |name| style.link(name)),
@@ -75,16 +75,23 @@ pub(super) fn short_digest(digest: Digest) -> String {
 
 /// Everything that is recorded about one thing, for programs.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Facts {
     #[serde(flatten)]
     pub(super) path: PathText,
+    /// `file`, `directory` or `symlink`.
     pub(super) r#type: &'static str,
+    /// Kind and permissions, as `-rw-r--r--`.
     pub(super) mode: String,
+    /// Bytes; of a link those of its target, of a directory 0 unless it says otherwise.
     pub(super) size: u64,
+    /// The modification time, RFC 3339; archives record none for directories that hold something.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) mod_time: Option<String>,
+    /// The digest of the content of a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) digest: Option<String>,
+    /// What a symbolic link points at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) target: Option<String>,
 }

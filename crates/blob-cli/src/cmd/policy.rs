@@ -74,15 +74,23 @@ struct TestArgs {
     wanted: WantedArgs,
 }
 
+/// A policy file.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Checked {
+    /// The file.
     file: String,
+    /// How many rules it has.
     rules: usize,
+    /// The policies that they amount to.
     policies: Vec<String>,
 }
 
+/// Policy files that can be used.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct CheckReport {
+    /// The files.
     files: Vec<Checked>,
 }
 
@@ -177,4 +185,10 @@ async fn test(args: TestArgs, session: &Session) -> Result<(), Failure> {
     };
     session.report(&report, || verdict_text(&report, true)).await?;
     if verified { Ok(()) } else { Err(Failure::new(Kind::Verification, "the policies refuse the manifest")) }
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<CheckReport>("policy-check"), document::<Verdict>("policy-test")]
 }

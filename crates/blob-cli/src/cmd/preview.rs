@@ -8,34 +8,50 @@ use serde::Serialize;
 use crate::args::Format;
 use crate::error::{Failure, Kind};
 use crate::session::Session;
-use crate::ui::escape::{PathText, shown};
+use crate::ui::escape::{PathText, exact};
 use crate::ui::json;
 use crate::ui::size::human;
 use crate::ui::table::{Align, Cell, Table};
 
 /// A plan.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Preview {
+    /// The place, as it was typed or as its alias resolved.
     r#ref: String,
+    /// The directory or file that was written to, absolute.
     destination: String,
+    /// Always true: nothing was done.
     dry_run: bool,
+    /// What would be made.
     create_count: u64,
+    /// What would be replaced.
     replace_count: u64,
+    /// What is there and equal.
     keep_count: u64,
+    /// What is there and would be left alone.
     skip_count: u64,
+    /// What differs, so that nothing would be written.
     refuse_count: u64,
+    /// What would be deleted.
     delete_count: u64,
     /// Bytes of the files that would be written.
     write_size: u64,
+    /// One for each path.
     actions: Vec<Step>,
 }
 
+/// What would be done about one path.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Step {
+    /// `create`, `replace`, `keep`, `skip`, `refuse` or `delete`.
     action: &'static str,
     #[serde(flatten)]
     path: PathText,
+    /// Where it is or would be.
     target: String,
+    /// Bytes.
     size: u64,
     #[serde(skip)]
     sign: char,
@@ -93,7 +109,7 @@ impl Preview {
         let done = self.actions.iter().filter(|step| step.sign != '=');
         let mut text = String::new();
         for step in done {
-            let _ = writeln!(text, "{} {}", step.sign, shown(&step.raw));
+            let _ = writeln!(text, "{} {}", step.sign, exact(&step.raw));
         }
         if !quiet {
             let parts = [
@@ -118,7 +134,7 @@ impl Preview {
     fn table(&self) -> Table {
         let mut table = Table::new(vec![("ACTION", Align::Left), ("SIZE", Align::Right), ("PATH", Align::Left)]);
         for step in &self.actions {
-            table.row(vec![Cell::new(step.action), Cell::new(step.size.to_string()), Cell::new(shown(&step.raw))]);
+            table.row(vec![Cell::new(step.action), Cell::new(step.size.to_string()), Cell::new(exact(&step.raw))]);
         }
         table
     }
@@ -140,4 +156,10 @@ fn step(planned: &Planned) -> Step {
         sign,
         raw: planned.path.to_vec(),
     }
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::{document, line};
+    vec![document::<Preview>("plan"), line::<Step>("plan-line")]
 }

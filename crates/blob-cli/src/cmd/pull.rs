@@ -18,6 +18,7 @@ use crate::session::Session;
 use crate::trust::TrustArgs;
 use crate::ui::escape::shown;
 use crate::ui::size::{count, human};
+use crate::ui::traffic::Traffic;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -142,25 +143,43 @@ pub(super) enum Overwrite {
     Never,
 }
 
+/// What was extracted.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report {
+    /// The archive, as it was typed.
     r#ref: String,
+    /// What an alias resolved to.
     #[serde(skip_serializing_if = "Option::is_none")]
     resolved_ref: Option<String>,
+    /// The digest of the manifest.
     digest: String,
+    /// The directory or file that was written to, absolute.
     destination: String,
+    /// Files that were written.
     file_count: u64,
+    /// Their bytes.
     total_size: u64,
+    /// The same for people.
     total_size_human: String,
+    /// Symbolic links that were made.
     symlink_count: u64,
+    /// Files and links that were there already and equal.
     kept_count: u64,
+    /// Files whose content came from the cache.
     cached_count: u64,
+    /// Files that are hard links to the cache.
     linked_count: u64,
+    /// Files that differ and were left alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     skipped_count: Option<u64>,
+    /// What was deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     deleted_count: Option<u64>,
+    /// Whether a policy admitted it.
     verified: bool,
+    /// What was fetched, and what the cache saved.
+    traffic: Traffic,
 }
 
 pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure> {
@@ -227,6 +246,7 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
         skipped_count: (extracted.skipped > 0).then_some(extracted.skipped),
         deleted_count: args.delete.then_some(deleted),
         verified: archive.manifest().is_verified(),
+        traffic: Traffic::of(&client, [&archive]),
     };
     session.report(&report, || text(&report)).await?;
     if args.stats {
@@ -317,6 +337,9 @@ fn text(report: &Report) -> String {
             let _ = writeln!(text, "  {label}: {number}");
         }
     }
+    if let Some(fetched) = report.traffic.text() {
+        let _ = writeln!(text, "  Fetched: {fetched}");
+    }
     text
 }
 
@@ -335,4 +358,10 @@ pub(super) fn summary(report: &ExtractReport) -> String {
         let _ = write!(text, " and {}", count(report.symlinks, "link"));
     }
     text
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<Report>("pull")]
 }

@@ -141,51 +141,86 @@ pub(crate) struct PushArgs {
     signing: SigningArgs,
 }
 
+/// What was pushed.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report<'a> {
+    /// The place, as it was typed or as its alias resolved.
     r#ref: String,
+    /// `success`, or `dry_run`.
     status: &'static str,
+    /// Whether this only says what would be done.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
+    /// The digest of the manifest.
     digest: String,
+    /// The place with the digest, which never means anything else.
     digest_ref: String,
+    /// Further tags.
     tags: Vec<&'a str>,
+    /// Whether the tag pointed at the same archive already.
     unchanged: bool,
+    /// Bytes that were sent.
     uploaded_bytes: u64,
+    /// The blob that lists the files.
     index: Part,
+    /// The blob that holds them.
     data: Part,
+    /// True if it was signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     signed: Option<bool>,
+    /// The manifest that carries the signature.
     #[serde(skip_serializing_if = "Option::is_none")]
     signature_digest: Option<String>,
     #[serde(flatten)]
     contents: Option<Contents>,
 }
 
+/// A blob.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Part {
+    /// Its digest.
     digest: String,
+    /// Bytes.
     size: u64,
+    /// `uploaded`, `mounted` or `existing`.
     outcome: &'static str,
 }
 
+/// What is in the archive.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Contents {
+    /// Files.
     file_count: u64,
+    /// Symbolic links.
     symlink_count: u64,
+    /// Empty directories.
     empty_dir_count: u64,
+    /// Bytes of the files, uncompressed.
     total_size: u64,
+    /// Bytes as they are stored.
     stored_size: u64,
+    /// Files whose content another file has too.
     deduplicated_files: u64,
+    /// Bytes that were not stored again.
     deduplicated_size: u64,
+    /// What was left out.
     left_out: LeftOut,
 }
 
+/// How much was left out.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct LeftOut {
+    /// Sockets, devices and pipes.
     special_files: u64,
+    /// Names that an archive cannot hold.
     names: u64,
+    /// Symbolic links.
     symlinks: u64,
+    /// Empty directories.
     empty_dirs: u64,
     /// The first of the special files and names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -475,6 +510,12 @@ fn plural(number: u64, what: &str) -> String {
         Some(before) => format!("{number} {before}director{}", if number == 1 { "y" } else { "ies" }),
         None => count(number, what),
     }
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<Report<'_>>("push")]
 }
 
 #[cfg(test)]

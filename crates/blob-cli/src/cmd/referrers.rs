@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::args::Format;
 use crate::error::{Failure, Kind};
 use crate::session::Session;
-use crate::ui::escape::shown;
+use crate::ui::escape::exact;
 use crate::ui::json;
 use crate::ui::table::{Align, Cell, Table};
 
@@ -45,21 +45,34 @@ pub(crate) struct ReferrersArgs {
     kind: Option<String>,
 }
 
+/// What refers to a manifest.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report {
+    /// The place, as it was typed or as its alias resolved.
     r#ref: String,
+    /// The digest of the manifest.
     digest: String,
+    /// As the registry lists them.
     referrers: Vec<Referrer>,
 }
 
+/// One that refers.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Referrer {
+    /// Its digest.
     digest: String,
+    /// The artifact type, else the media type.
     artifact_type: String,
+    /// The media type of the manifest.
     media_type: String,
+    /// Bytes of the manifest.
     size: u64,
+    /// Annotations of the descriptor.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, String>,
+    /// What refers to it in turn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     referrers: Vec<Referrer>,
 }
@@ -75,11 +88,12 @@ pub(crate) async fn run(args: ReferrersArgs, session: &Session) -> Result<(), Fa
     let report = Report { r#ref: location.to_string(), digest: root.digest.to_string(), referrers };
     let output = session.options.output;
     let text = match output {
-        _ if output.is_json() => json::document(&report),
+        Format::Jsonl => report.referrers.iter().map(json::line).collect(),
+        Format::Json => json::document(&report),
         Format::Plain => table(&report).tabbed(),
         Format::Table => table(&report).aligned(true),
-        _ if args.tree => tree(&report),
-        _ => table(&report).aligned(false),
+        Format::Text if args.tree => tree(&report),
+        Format::Text => table(&report).aligned(false),
     };
     session.print(text).await
 }
@@ -127,7 +141,7 @@ fn table(report: &Report) -> Table {
     let mut table = Table::new(vec![("DIGEST", Align::Left), ("SIZE", Align::Right), ("TYPE", Align::Left)]);
     let mut open: Vec<&Referrer> = report.referrers.iter().rev().collect();
     while let Some(one) = open.pop() {
-        let kind = shown(one.artifact_type.as_bytes());
+        let kind = exact(one.artifact_type.as_bytes());
         table.row(vec![Cell::new(&one.digest), Cell::new(one.size.to_string()), Cell::new(kind)]);
         open.extend(one.referrers.iter().rev());
     }
@@ -145,7 +159,13 @@ fn branches(referrers: &[Referrer], indent: &str, text: &mut String) {
     for (at, one) in referrers.iter().enumerate() {
         let last = at + 1 == referrers.len();
         let (branch, below) = if last { ("└── ", "    ") } else { ("├── ", "│   ") };
-        let _ = writeln!(text, "{indent}{branch}{}  {}", one.digest, shown(one.artifact_type.as_bytes()));
+        let _ = writeln!(text, "{indent}{branch}{}  {}", one.digest, exact(one.artifact_type.as_bytes()));
         branches(&one.referrers, &format!("{indent}{below}"), text);
     }
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::{document, line};
+    vec![document::<Report>("referrers"), line::<Referrer>("referrers-line")]
 }

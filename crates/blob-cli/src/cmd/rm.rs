@@ -49,16 +49,25 @@ pub(crate) struct RmArgs {
     dry_run: bool,
 }
 
+/// What was deleted.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report {
+    /// Whether this only says what would be done.
     dry_run: bool,
+    /// One for each reference.
     deleted: Vec<Deleted>,
 }
 
+/// A tag or a manifest.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Deleted {
+    /// The place, as it was typed or as its alias resolved.
     r#ref: String,
+    /// `tag` or `manifest`.
     kind: &'static str,
+    /// The digest of the manifest.
     digest: String,
     /// What refers to a deleted manifest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -68,9 +77,13 @@ struct Deleted {
     with_referrers: Option<bool>,
 }
 
+/// What refers to a deleted manifest.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Referrer {
+    /// Its digest.
     digest: String,
+    /// The artifact type, else the media type.
     artifact_type: String,
 }
 
@@ -98,21 +111,31 @@ pub(crate) async fn run(args: RmArgs, session: &Session) -> Result<(), Failure> 
     for location in locations {
         steps.push(look(&client, location, &args).await?);
     }
-    let report = report(&steps, &args);
+    let mut whole = report(&steps, &args);
+    let mut failed = None;
     if !args.dry_run {
         if !args.yes {
             session.meter.clear();
-            if !ask::confirmed(&question(&report)).await? {
+            if !ask::confirmed(&question(&whole)).await? {
                 crate::ui::output::complain("Canceled.\n");
                 return Ok(());
             }
         }
-        for step in &steps {
-            delete(&client, step, args.referrers).await?;
+        for (done, step) in steps.iter().enumerate() {
+            if let Err(failure) = delete(&client, step, args.referrers).await {
+                if done == 0 {
+                    return Err(failure);
+                }
+                // What is gone is gone, and is told as such.
+                whole.deleted.truncate(done);
+                failed = Some(failure.after(format!("deleted {done} of {}", count(steps.len() as u64, "reference"))));
+                break;
+            }
         }
     }
     Session::log_traffic(&client);
-    session.report(&report, || text(&report)).await
+    session.report(&whole, || text(&whole)).await?;
+    failed.map_or(Ok(()), Err)
 }
 
 async fn look(client: &Client, location: Location, args: &RmArgs) -> Result<Step, Failure> {
@@ -253,4 +276,10 @@ fn text(report: &Report) -> String {
         }
     }
     shown_lines(&text)
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<Report>("rm")]
 }

@@ -80,8 +80,11 @@ pub(crate) struct ServeArgs {
     tokens: bool,
 }
 
+/// A line that says that requests are answered.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Listening {
+    /// Where.
     url: String,
 }
 
@@ -163,4 +166,10 @@ fn failure(error: &ServeError) -> Failure {
         cause = error.source();
     }
     Failure::new(kind, text)
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::line;
+    vec![line::<Listening>("serve")]
 }

@@ -100,13 +100,20 @@ struct PublishArgs {
     again: bool,
 }
 
+/// What was signed.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report {
+    /// The place, as it was typed or as its alias resolved.
     r#ref: String,
+    /// The digest that was signed.
     digest: String,
+    /// `signed`, or `unchanged` if an equivalent signature was there.
     status: &'static str,
+    /// The manifest that carries the signature.
     #[serde(skip_serializing_if = "Option::is_none")]
     signature_digest: Option<String>,
+    /// The type of the predicate, where the statement has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     predicate_type: Option<String>,
 }
@@ -190,4 +197,10 @@ fn text(verb: &str, report: &Report) -> String {
         text.extend(["Signature: ", signature, "\n"]);
     }
     text
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<Report>("sign"), document::<Report>("attest")]
 }

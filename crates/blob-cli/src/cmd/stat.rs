@@ -13,7 +13,7 @@ use crate::args::Format;
 use crate::error::Failure;
 use crate::session::Session;
 use crate::trust::TrustArgs;
-use crate::ui::escape::shown;
+use crate::ui::escape::exact;
 use crate::ui::json;
 use crate::ui::size::human;
 use crate::ui::table::{Align, Cell, Table};
@@ -44,18 +44,25 @@ pub(crate) struct StatArgs {
     trust: TrustArgs,
 }
 
+/// What is recorded.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report {
+    /// The place, as it was typed or as its alias resolved.
     r#ref: String,
+    /// One for each.
     entries: Vec<Stat>,
 }
 
+/// One thing of an archive; the size of a directory is that of its files.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Stat {
     #[serde(flatten)]
     facts: Facts,
     #[serde(flatten)]
     stored: Option<Stored>,
+    /// Files in a directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     file_count: Option<usize>,
     #[serde(skip)]
@@ -64,12 +71,18 @@ struct Stat {
 
 /// What is known about files alone.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Stored {
+    /// `none` or `zstd`.
     compression: String,
+    /// Bytes in the data of the archive.
     #[serde(rename = "stored_size")]
     size: u64,
+    /// Where they begin in it.
     data_offset: u64,
+    /// The number of the owner.
     uid: u32,
+    /// The number of the group.
     gid: u32,
 }
 
@@ -116,7 +129,7 @@ fn stat(found: &Node<'_>) -> Stat {
 fn text(stat: &Stat) -> String {
     let mut text = String::new();
     let mut line = |label: &str, value: &str| {
-        let _ = writeln!(text, "{:<14}{}", format!("{label}:"), shown(value.as_bytes()));
+        let _ = writeln!(text, "{:<14}{}", format!("{label}:"), exact(value.as_bytes()));
     };
     let facts = &stat.facts;
     line("Path", &format!("/{}", String::from_utf8_lossy(&stat.raw)));
@@ -153,9 +166,15 @@ fn table(entries: &[Stat]) -> Table {
             stored,
             facts.mod_time.clone().unwrap_or_default(),
             facts.digest.clone().unwrap_or_default(),
-            shown(&entry.raw),
+            exact(&entry.raw),
         ];
         table.row(cells.into_iter().map(Cell::new).collect());
     }
     table
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::{document, line};
+    vec![document::<Report>("stat"), line::<Stat>("stat-line")]
 }

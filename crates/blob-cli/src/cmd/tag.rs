@@ -26,14 +26,22 @@ pub(crate) struct TagArgs {
     tags: Vec<String>,
 }
 
+/// Tags that were set.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report {
+    /// What they point at, as it was typed.
     src_ref: String,
+    /// What an alias resolved to.
     #[serde(skip_serializing_if = "Option::is_none")]
     resolved_src_ref: Option<String>,
+    /// The first tag.
     dst_ref: String,
+    /// All tags.
     dst_refs: Vec<String>,
+    /// The digest of the manifest.
     digest: String,
+    /// `success`.
     status: &'static str,
 }
 
@@ -68,4 +76,10 @@ fn text(report: &Report) -> String {
     let resolved =
         report.resolved_src_ref.as_ref().map(|resolved| format!("  Resolved: {resolved}\n")).unwrap_or_default();
     format!("Tagged {tagged}\nSource: {}\n{resolved}Digest: {}\n", report.src_ref, report.digest)
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<Report>("tag")]
 }

@@ -46,26 +46,60 @@ fn glob(typed: &str) -> Result<Glob, String> {
     Glob::new(typed).map_err(|error| error.to_string())
 }
 
+/// The tags of a repository.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report {
+    /// The repository.
     repository: String,
+    /// The tags.
     tags: Vec<String>,
+    /// What they point at, if that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     digests: Option<Vec<Resolved>>,
 }
 
+/// What a tag points at.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Resolved {
+    /// The tag.
     tag: String,
+    /// The digest of the manifest.
     digest: String,
+    /// The media type of the manifest.
     media_type: String,
+    /// Bytes of the manifest.
     size: u64,
 }
 
-/// A tag for programs that read lines.
+/// A tag for programs that read lines, with what it points at if that was asked for.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Line<'a> {
+    /// The tag.
     tag: &'a str,
+    /// The digest of the manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<&'a str>,
+    /// The media type of the manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    media_type: Option<&'a str>,
+    /// Bytes of the manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+}
+
+fn lines(tags: &[String], resolved: Option<&[Resolved]>) -> String {
+    let bare = |tag: &String| json::line(&Line { tag, digest: None, media_type: None, size: None });
+    let whole = |one: &Resolved| {
+        let Resolved { tag, digest, media_type, size } = one;
+        json::line(&Line { tag, digest: Some(digest), media_type: Some(media_type), size: Some(*size) })
+    };
+    match resolved {
+        None => tags.iter().map(bare).collect(),
+        Some(resolved) => resolved.iter().map(whole).collect(),
+    }
 }
 
 pub(crate) async fn run(args: TagsArgs, session: &Session) -> Result<(), Failure> {
@@ -80,9 +114,9 @@ pub(crate) async fn run(args: TagsArgs, session: &Session) -> Result<(), Failure
     Session::log_traffic(&client);
     let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
     let output = session.options.output;
-    let text = if output == Format::Jsonl && resolved.is_none() {
-        tags.iter().map(|tag| json::line(&Line { tag })).collect()
-    } else if output.is_json() {
+    let text = if output == Format::Jsonl {
+        lines(&tags, resolved.as_deref())
+    } else if output == Format::Json {
         json::document(&Report { repository: location.to_string(), tags, digests: resolved })
     } else {
         let table = table(&tags, resolved.as_deref());
@@ -131,4 +165,10 @@ async fn resolve(client: &Client, location: &Location, tags: &[Tag]) -> Result<V
         Ok(Resolved { tag: tag.to_string(), digest: digest.to_string(), media_type, size })
     };
     stream::iter(tags.iter().cloned()).map(one).buffered(AT_A_TIME).try_collect().await
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::{document, line};
+    vec![document::<Report>("tags"), line::<Line<'_>>("tags-line")]
 }

@@ -126,3 +126,51 @@ fn empty(args: &TreeArgs, session: &Session, reference: &str) -> String {
         }
     }
 }
+
+/// What [`document`] writes, for its schema.
+#[cfg(test)]
+#[derive(schemars::JsonSchema)]
+#[allow(dead_code, reason = "the document is written by hand, since trees may be too deep to recurse")]
+struct Document {
+    /// The place, as it was typed or as its alias resolved.
+    r#ref: String,
+    /// The directory; empty for the root.
+    path: String,
+    /// The directory with what is in it.
+    root: Branch,
+    /// Directories below it.
+    directory_count: u64,
+    /// Files below it.
+    file_count: u64,
+    /// Symbolic links below it.
+    symlink_count: u64,
+}
+
+/// A file, link or directory.
+#[cfg(test)]
+#[derive(serde::Serialize, schemars::JsonSchema)]
+struct Branch {
+    /// Its name; `.` for the root.
+    name: String,
+    #[serde(flatten)]
+    path: PathText,
+    /// Whether it is a directory.
+    is_dir: bool,
+    /// `file`, `directory` or `symlink`.
+    r#type: String,
+    /// Bytes of a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    /// What a symbolic link points at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    /// What a directory holds, as far as it is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    children: Option<Vec<Branch>>,
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<Document>("tree")]
+}

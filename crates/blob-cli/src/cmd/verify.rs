@@ -47,20 +47,31 @@ pub(crate) struct VerifyArgs {
 
 /// What became of a verification, for programs.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Report {
+    /// The place, as it was typed or as its alias resolved.
     pub(super) r#ref: String,
+    /// The digest of the manifest.
     pub(super) digest: String,
+    /// Whether all policies admitted it.
     pub(super) verified: bool,
+    /// `verified` or `refused`.
     pub(super) status: &'static str,
+    /// How many policies were asked.
     pub(super) policies_applied: usize,
+    /// What each of them said.
     pub(super) policies: Vec<Judged>,
 }
 
 /// What one policy said.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Judged {
+    /// The policy.
     policy: String,
+    /// `admitted`, `rejected` or `cannot_tell`.
     verdict: &'static str,
+    /// What spoke for it.
     findings: Vec<String>,
     /// What was looked at and does not count.
     refused: Vec<String>,
@@ -151,4 +162,10 @@ pub(super) fn text(report: &Report, explain: bool) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<Report>("verify")]
 }

@@ -53,11 +53,17 @@ pub(crate) struct VerifyBundleArgs {
     trusted_root: Option<PathBuf>,
 }
 
+/// A bundle that verifies.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report {
+    /// Always true; what does not verify is an error.
     verified: bool,
+    /// Who signed.
     signer: String,
+    /// When, as logs and time-stamp authorities say.
     times: Vec<String>,
+    /// The type of the predicate, where the statement has one.
     predicate_type: Option<String>,
 }
 
@@ -155,4 +161,10 @@ fn read(path: &Path, limit: u64, what: &str) -> Result<Vec<u8>, Failure> {
         return Err(Failure::usage(format!("{} has more than {limit} bytes", path.display())));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<Report>("verify-bundle")]
 }

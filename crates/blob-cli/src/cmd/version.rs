@@ -14,14 +14,20 @@ pub(crate) struct VersionArgs {
     short: bool,
 }
 
+/// What was built.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Built {
+    /// The version.
     version: &'static str,
     /// The commit that was built, where the build was told.
     #[serde(skip_serializing_if = "Option::is_none")]
     commit: Option<&'static str>,
+    /// The target triple.
     target: &'static str,
+    /// `debug` or `release`.
     profile: &'static str,
+    /// Optional parts that are in it.
     features: Vec<&'static str>,
 }
 
@@ -41,4 +47,10 @@ pub(crate) async fn run(args: VersionArgs, session: &Session) -> Result<(), Fail
         format!("blob {}\n{commit}  target: {}\n", version.version, version.target)
     };
     session.print(crate::ui::record::render(session.options.output, &version, text)).await
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    use crate::schemas::document;
+    vec![document::<Built>("version")]
 }

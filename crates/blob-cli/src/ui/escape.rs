@@ -16,8 +16,11 @@ pub(crate) fn exact(name: &[u8]) -> String {
 
 /// A path for programs: as text, and where it is not UTF-8 as Base64 too.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(crate) struct PathText {
+    /// The path; what is not UTF-8 is U+FFFD.
     pub(crate) path: String,
+    /// Its bytes in Base64, if they are not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) path_base64: Option<String>,
 }

@@ -134,21 +134,6 @@ impl Snapshot {
 
     /// One line for programs; `rate` is in bytes per second.
     fn json(&self, rate: u64) -> String {
-        #[derive(Serialize)]
-        struct Line {
-            progress: Told,
-        }
-        #[derive(Serialize)]
-        struct Told {
-            stage: &'static str,
-            bytes: u64,
-            bytes_total: u64,
-            files: u64,
-            files_total: u64,
-            bytes_per_second: u64,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            seconds_left: Option<u64>,
-        }
         let &Self { stage, bytes, bytes_total, files, files_total } = self;
         let seconds_left = (rate > 0).then(|| bytes_total.saturating_sub(bytes).div_ceil(rate));
         let told = Told { stage, bytes, bytes_total, files, files_total, bytes_per_second: rate, seconds_left };
@@ -172,6 +157,40 @@ impl Snapshot {
         }
         text
     }
+}
+
+/// A line of `--progress=json`.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Line {
+    /// How far it is.
+    progress: Told,
+}
+
+/// The numbers of a moment, since the command began.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Told {
+    /// `starting`, `scanning`, `archiving`, `uploading`, `fetching` or `extracting`.
+    stage: &'static str,
+    /// Bytes that are done in this stage.
+    bytes: u64,
+    /// Bytes that there are; 0 as long as that is not known.
+    bytes_total: u64,
+    /// Files that are done in this stage.
+    files: u64,
+    /// Files that there are; 0 as long as that is not known.
+    files_total: u64,
+    /// The rate of this stage; 0 as long as it cannot be told.
+    bytes_per_second: u64,
+    /// Seconds that are left at this rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds_left: Option<u64>,
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    vec![crate::schemas::line::<Line>("progress")]
 }
 
 /// How many characters the bar has.

@@ -124,10 +124,10 @@ pub(crate) fn paths(root: Directory<'_>, shape: Shape) -> String {
 
 /// A name with what tells its kind: `dir/`, `link -> target`.
 pub(crate) fn name(entry: &DirEntry<'_>, style: Style) -> String {
-    let name = shown(entry.name);
+    let name = exact(entry.name);
     match &entry.node {
         Node::Directory(_) | Node::EmptyDir(_) => style.directory(&format!("{name}/")),
-        Node::Symlink(link) => format!("{} -> {}", style.link(&name), shown(link.target())),
+        Node::Symlink(link) => format!("{} -> {}", style.link(&name), exact(link.target())),
         Node::File(file) if file.mode() & 0o111 != 0 => style.executable(&name),
         Node::File(_) => name,
     }

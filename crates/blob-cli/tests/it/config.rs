@@ -72,7 +72,7 @@ fn what_is_configured_counts() {
     place.run("push -c zstd oci:layout:zstd project").success();
     assert_eq!(json(&place, "inspect oci:layout:zstd")["compression"], "zstd");
     // Errors, too, are written as the configuration says.
-    assert!(stderr(&place.run("ls oci:layout:nothing").code(3)).starts_with("{\"error\":"));
+    assert!(stderr(&place.run("ls oci:layout:nothing").code(3)).starts_with("{\"schema_version\":1,\"error\":"));
 }
 
 #[test]

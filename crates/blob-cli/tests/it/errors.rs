@@ -137,7 +137,7 @@ fn data_blob(layout: &Path) -> PathBuf {
     blobs.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap()
 }
 
-fn flip(file: &Path, at: usize) {
+pub(crate) fn flip(file: &Path, at: usize) {
     let mut bytes = fs::read(file).unwrap();
     bytes[at] ^= 1;
     let permissions = fs::metadata(file).unwrap().permissions();

@@ -76,6 +76,7 @@ Commands:
   completion         Print what a shell needs to complete commands, options and aliases [alias:
                      completions]
   man                Write manual pages: the main one to standard output, or all to a directory
+  schema             Print the JSON Schema of what a command writes for programs
   version            Print the version, and what was built
   help               Print this message or the help of the given subcommand(s)
 
@@ -248,7 +249,8 @@ References:
 
 Exit codes:
   0 done   1 failed   2 wrong usage   3 not found   4 authentication   5 network
-  6 verification   7 content does not match its hash   130 interrupted   143 terminated
+  6 verification   7 content does not match its hash   8 done in part   130 interrupted   143
+  terminated
 
 "#]]);
 }

@@ -221,7 +221,14 @@ fn documents() {
   "kept_count": 0,
   "cached_count": 0,
   "linked_count": 0,
-  "verified": false
+  "verified": false,
+  "traffic": {
+    "requests": 1,
+    "received_bytes": 124,
+    "archive_bytes": 3304,
+    "cache_hits": 1,
+    "cached_bytes": 2108
+  }
 }
 
 "#]]);
@@ -239,7 +246,14 @@ fn documents() {
   "total_size": 16,
   "size_human": "16",
   "symlink_count": 0,
-  "kept_count": 0
+  "kept_count": 0,
+  "traffic": {
+    "requests": 0,
+    "received_bytes": 0,
+    "archive_bytes": 3304,
+    "cache_hits": 3,
+    "cached_bytes": 2124
+  }
 }
 
 "#]]);
@@ -280,17 +294,17 @@ fn every_document_has_its_version() {
 fn errors_are_documents_too() {
     let place = Place::pushed();
     place.run("-o json cat HOST/team/project:v1 config/app.yml").code(3).stdout_eq(str![]).stderr_eq(str![[r#"
-{"error":{"code":3,"kind":"not_found","message":"file not found: config/app.yml","causes":[],"hint":"did you mean config/app.yaml?"}}
+{"schema_version":1,"error":{"code":3,"kind":"not_found","message":"file not found: config/app.yml","causes":[],"hint":"did you mean config/app.yaml?"}}
 
 "#]]);
     place.run("-o json ls HOST/team/project:none").code(3).stdout_eq(str![]).stderr_eq(str![[r#"
-{"error":{"code":3,"kind":"not_found","message":"archive not found: [HOST]/team/project:none","reference":"[HOST]/team/project:none","causes":["MANIFEST_UNKNOWN[..]"],"hint":"`blob tags [HOST]/team/project` lists the tags"}}
+{"schema_version":1,"error":{"code":3,"kind":"not_found","message":"archive not found: [HOST]/team/project:none","reference":"[HOST]/team/project:none","causes":["MANIFEST_UNKNOWN[..]"],"hint":"`blob tags [HOST]/team/project` lists the tags"}}
 
 "#]]);
     std::fs::create_dir(place.path("out")).unwrap();
     std::fs::write(place.path("out/run.sh"), "other").unwrap();
     place.run("-o json pull HOST/team/project:v1 out").code(1).stderr_eq(str![[r#"
-{"error":{"code":1,"kind":"general","message":"1 file exists already and differs from the archive; nothing was written","causes":[],"paths":[{"path":"[ROOT]/out/run.sh"}],"hint":"pass --overwrite to replace them"}}
+{"schema_version":1,"error":{"code":1,"kind":"general","message":"1 file exists already and differs from the archive; nothing was written","causes":[],"paths":[{"path":"[ROOT]/out/run.sh"}],"hint":"pass --overwrite to replace them"}}
 
 "#]]);
     for line in ["-o json push", "push --output=json x", "-o json frob", "-o json ls not-a-reference"] {

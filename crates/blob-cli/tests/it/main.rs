@@ -5,20 +5,25 @@
 
 mod alias;
 mod cache;
+mod canary;
+mod classes;
 mod compare;
 mod config;
 mod docs;
 mod errors;
+mod faces;
 mod help;
 mod json;
 mod keyless;
 mod login;
 mod move_around;
+mod names;
 #[cfg(feature = "tui")]
 mod open;
 mod part;
 mod refused;
 mod scenarios;
+mod schema;
 mod serve;
 mod shell;
 mod signals;
@@ -26,5 +31,6 @@ mod streams;
 mod support;
 mod sync;
 mod tar;
+mod terminal;
 mod text;
 mod trust;

@@ -31,6 +31,16 @@ fn started(place: &Place, line: &str) -> (Killed, String) {
 }
 
 #[test]
+fn programs_are_told_where_it_listens() {
+    let place = Place::offline();
+    let mut command = place.command("serve --listen 127.0.0.1:0 -o json");
+    let mut child = Killed(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    crate::schema::check("serve", &line);
+}
+
+#[test]
 fn users_of_the_file_get_in_with_passwords_or_tokens() {
     let place = Place::offline();
     fs::write(place.path("htpasswd"), USERS).unwrap();

@@ -122,6 +122,7 @@ fn programs_are_told_about_progress() {
     let place = Place::offline();
     let pushed = place.run("--progress json push oci:layout:v1 project").success();
     let told = stderr(&pushed);
+    told.lines().for_each(|line| crate::schema::check("progress", line));
     let last: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
     assert!(last["progress"]["stage"].is_string() && last["progress"]["bytes"].is_u64(), "{told}");
 }

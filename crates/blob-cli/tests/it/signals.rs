@@ -40,6 +40,62 @@ fn an_interrupted_pull_leaves_nothing_behind() {
     assert_eq!(files(), before);
 }
 
+/// Commands that move data over `SLOW`.
+const MOVERS: [&str; 7] = [
+    "push -c none SLOW/a/new:v1 project",
+    "push -c none --from-tar SLOW/a/new:v1 project.tar",
+    "pull SLOW/a/b:v1 out",
+    "copy SLOW/a/b:v1 oci:copied:v1",
+    "copy HOST/a/b:v1 SLOW/a/copied:v1",
+    "export -f out.tar SLOW/a/b:v1",
+    "cp SLOW/a/b:v1:/large SLOW/a/b:v1:/docs out/",
+];
+
+/// Whether a file belongs to a layout that was begun: whole blobs stay, and no tag points at them.
+fn is_layout(file: &str) -> bool {
+    let unfinished = |dir: &str| file.starts_with(dir) && file != dir;
+    file.starts_with("copied/") && !unfinished("copied/.blob/tmp/") && !unfinished("copied/.blob/uploads/")
+}
+
+#[test]
+fn whatever_moves_data_can_be_interrupted_and_leaves_nothing() {
+    let place = Place::served();
+    fs::write(place.path("project/large"), vec![7; 1 << 20]).unwrap();
+    fs::create_dir(place.path("tmp")).unwrap();
+    place.run("push -q -c none HOST/a/b:v1 project").success();
+    place.run("export -f project.tar HOST/a/b:v1").success();
+    let files = || place.listing(".").into_iter().filter(|name| !name.starts_with("home/")).collect::<Vec<_>>();
+    let before = files();
+    for line in MOVERS {
+        for (name, code) in [("INT", 130), ("TERM", 143)] {
+            let mut options = ProxyOptions::default();
+            options.shape.bytes_per_second = Some(1 << 15);
+            let proxy = Proxy::start(place.host().parse().unwrap(), options).unwrap();
+            // Nothing is remembered from the run before.
+            let line = line.replace("SLOW", &proxy.addr().to_string());
+            let mut command = place.command(&format!("--no-cache {line} --quiet"));
+            command.env("TMPDIR", place.path("tmp")).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            // It is at work when more has come or gone than manifest and index have.
+            let moved = |proxy: &blob_testkit::proxy::ProxyHandle| {
+                let of_blobs = proxy.requests().into_iter().filter(|request| request.path.contains("/blobs/"));
+                of_blobs.map(|request| request.bytes_up.max(request.bytes_down)).max().unwrap_or_default()
+            };
+            eventually(&line, || moved(&proxy) > 1 << 13 || child.try_wait().unwrap().is_some());
+            signal(name, child.id());
+            assert_eq!(child.wait().unwrap().code(), Some(code), "{line}");
+            let mut now = files();
+            now.retain(|file| !is_layout(file));
+            assert_eq!(now, before, "{line}");
+            let _ = fs::remove_dir_all(place.path("copied"));
+        }
+    }
+    // No tag points at what was not pushed.
+    for repository in ["new", "copied"] {
+        place.run(&format!("ls HOST/a/{repository}:v1")).code(3);
+    }
+}
+
 #[test]
 fn a_writer_whose_reader_sleeps_can_be_interrupted() {
     let place = Place::offline();

@@ -30,6 +30,107 @@ fn a_reader_that_stops_is_no_error() {
     }
 }
 
+/// Everything that may write more than a pipe holds.
+const STREAMS: [&str; 14] = [
+    "cat oci:layout:v1 large",
+    "ls -R oci:layout:v1",
+    "ls -R -o json oci:layout:v1",
+    "ls -R -o jsonl oci:layout:v1",
+    "tree oci:layout:v1",
+    "find oci:layout:v1",
+    "du -a oci:layout:v1",
+    "diff oci:layout:v1 project",
+    "check oci:layout:v1 project",
+    "export oci:layout:v1",
+    "cp oci:layout:v1:/ -",
+    "cp oci:layout:v1:/large -",
+    "pull --dry-run oci:layout:v1 out",
+    "tags oci:layout",
+];
+
+#[test]
+fn every_stream_may_be_left_early() {
+    let place = Place::offline();
+    fs::write(place.path("project/large"), vec![7; 1 << 20]).unwrap();
+    for number in 0..2000 {
+        fs::write(place.path(format!("project/docs/{number}-{}", "x".repeat(100))), "").unwrap();
+    }
+    place.run("push -q oci:layout:v1 project").success();
+    for tag in 0..200 {
+        fs::write(place.path(format!("project/docs/{tag}-{}", "x".repeat(100))), "other").unwrap();
+    }
+    for stream in STREAMS {
+        // The reader is gone before the first byte, and after it.
+        for reader in ["true", "head -c1"] {
+            let script = format!("$BLOB {stream} | {reader} > first; echo \"${{PIPESTATUS[0]}}\"");
+            let output = piped(&place, &script);
+            assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{stream} | {reader}");
+            // What differs says so, if it came that far.
+            let code = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            let differs = stream.starts_with("diff") || stream.starts_with("check");
+            assert!(code == "0" || (differs && code == "1"), "{stream} | {reader}: {code}");
+            let first = fs::read(place.path("first")).unwrap();
+            assert_eq!(first.len(), usize::from(reader != "true"), "{stream} | {reader}");
+        }
+    }
+}
+
+#[test]
+fn quiet_swallows_no_data() {
+    let place = Place::laid_out();
+    place.run("push -q --reproducible --exclude docs oci:layout:v2 project").success();
+    place.assert(place.command("generate-key-pair k").env("BLOB_KEY_PASSWORD", "x")).success();
+    // What was asked for is data: it is written in quiet as otherwise.
+    for (line, code) in [
+        ("cat oci:layout:v1 README.md", 0),
+        ("ls oci:layout:v1", 0),
+        ("tree oci:layout:v1", 0),
+        ("inspect --referrers oci:layout:v1", 0),
+        ("tags oci:layout", 0),
+        ("referrers oci:layout:v1", 0),
+        ("find oci:layout:v1", 0),
+        ("du oci:layout:v1", 0),
+        ("stat oci:layout:v1 README.md", 0),
+        ("diff oci:layout:v1 oci:layout:v2", 1),
+        ("export oci:layout:v1", 0),
+        ("cp oci:layout:v1:/README.md -", 0),
+        ("alias list", 0),
+        ("config get output", 0),
+        ("config path", 0),
+        ("completion fish", 0),
+        ("man", 0),
+        ("schema tags", 0),
+        ("version", 0),
+        ("doctor", 0),
+    ] {
+        let run = |options: &str| place.run(&format!("{options}{line}")).code(code).get_output().stdout.clone();
+        let loud = run("");
+        assert!(!loud.is_empty() || line.starts_with("referrers"), "{line}");
+        assert_eq!(run("-q "), loud, "{line}");
+    }
+    // What only says that it is done is silent, but JSON that was asked for is data.
+    for (line, wanted) in [
+        ("pull --overwrite oci:layout:v1 out", ""),
+        ("cp -f oci:layout:v1:/docs copy", ""),
+        ("export -f out.tar oci:layout:v1", ""),
+        ("check oci:layout:v1", ""),
+        ("tag oci:layout:v1 again", ""),
+        ("gc --dry-run layout", ""),
+        ("cache status", ""),
+        ("push --reproducible oci:layout:v1 project", "oci:layout@sha256:"),
+        ("copy oci:layout:v1 oci:other", "sha256:"),
+    ] {
+        let quiet = stdout(&place.run(&format!("-q {line}")).success());
+        assert!(quiet.starts_with(wanted) && quiet.is_empty() == wanted.is_empty(), "{line}: {quiet}");
+        assert!(
+            stdout(&place.run(&format!("-q -o json {line}")).success()).starts_with("{\n  \"schema_version\""),
+            "{line}"
+        );
+    }
+    // A failure is said in quiet too.
+    assert!(stderr(&place.run("-q ls oci:layout:v3").code(3)).starts_with("error: "));
+}
+
 #[test]
 fn a_full_output_is_an_error() {
     let place = Place::laid_out();

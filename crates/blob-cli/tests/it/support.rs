@@ -35,6 +35,9 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// What stands for the server where there is none.
+    pub(crate) const NO_HOST: &'static str = "localhost:1";
+
     /// With nothing but the project.
     pub(crate) fn offline() -> Self {
         let root = tempfile::tempdir().unwrap();
@@ -95,7 +98,7 @@ impl Place {
     }
 
     pub(crate) fn host(&self) -> &str {
-        self.server.as_ref().map_or("localhost:1", |server| &server.addr)
+        self.server.as_ref().map_or(Self::NO_HOST, |server| &server.addr)
     }
 
     /// The command with the words of `line`, in which `HOST` is the server.

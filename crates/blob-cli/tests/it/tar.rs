@@ -59,6 +59,7 @@ Exported [HOST]/team/project:v1
   Size: 124 (8.5K as tar)
   And 1 link
   And 1 empty dir
+  Fetched: 124 of 3.2K in 1 request, 2.1K from the cache
 
 "#]]);
     let first = fs::read(place.path("out.tar")).unwrap();

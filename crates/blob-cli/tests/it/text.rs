@@ -99,6 +99,7 @@ Pulled [HOST]/team/project:v1
   Files: 7
   Size: 124
   Links: 1
+  Fetched: 124 of 3.2K in 1 request, 2.1K from the cache
 
 "#]]);
     assert_eq!(place.listing("out"), place.listing("project"));
@@ -109,6 +110,7 @@ Pulled [HOST]/team/project:v1
   Files: 1
   Size: 9
   Kept: 8 equal already
+  Fetched: nothing, 2.1K from the cache
 
 "#]]);
     fs::write(place.path("out/README.md"), "other").unwrap();
@@ -129,6 +131,7 @@ Pulled [HOST]/team/project:v1
   Size: 124
   Links: 1
   Kept: 1 equal already
+  Fetched: nothing, 2.2K from the cache
 
 "#]]);
     assert_eq!(fs::read_to_string(place.path("out/README.md")).unwrap(), "# Sample\n");
@@ -145,6 +148,7 @@ Pulled [HOST]/team/project:v1
   Destination: [ROOT]/out
   Files: 2
   Size: 16
+  Fetched: 124 of 3.2K in 1 request, 2.1K from the cache
 
 "#]]);
     assert_eq!(place.listing("out"), ["docs/", "docs/api/", "docs/api/reference.md", "docs/guide.md"]);
@@ -331,6 +335,7 @@ fn cp() {
 Copied 1 file(s) (56)
   [HOST]/team/project:v1:/config/app.yaml
   → [ROOT]/copied.yaml
+  Fetched: 124 of 3.2K in 1 request, 2.1K from the cache
 
 "#
     ]]);
@@ -341,6 +346,7 @@ Copied 3 file(s) (25)
   [HOST]/team/project:v1:/docs
   [HOST]/team/project:v1:/README.md
   → [ROOT]/out
+  Fetched: nothing, 2.2K from the cache
 
 "#]]);
     place.run("cp --flat HOST/team/project:v1:/docs flat").success();
@@ -376,6 +382,7 @@ Copied 3 file(s) (37)
   [HOST]/team/project:v1:/run.sh
   oci:layout:v1:/docs
   → [ROOT]/out
+  Fetched: 124 of 6.5K in 1 request, 2.1K from the cache
 
 "#]]);
 }

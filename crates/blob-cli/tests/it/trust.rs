@@ -312,7 +312,10 @@ fn bundles_are_verified_as_the_conformance_suite_asks() {
                     .arg("--certificate-oidc-issuer")
                     .arg(text(case.join("issuer")).unwrap_or_else(|| issuer.into()));
             }
-            let output = command.arg(&artifact).output().unwrap();
+            let output = command.arg(&artifact).args(["-o", "json"]).output().unwrap();
+            if output.status.success() {
+                crate::schema::check("verify-bundle", &String::from_utf8_lossy(&output.stdout));
+            }
             count += 1;
             if output.status.success() == name.ends_with("_fail") {
                 wrong.push(format!("{name} as {artifact}: {}", String::from_utf8_lossy(&output.stderr)));

@@ -388,6 +388,7 @@ impl ClientBuilder {
                 None => Arc::new(memory),
             });
         }
+        caches.count();
         Ok(caches)
     }
 }

@@ -24,9 +24,13 @@ const TEMPLATE: &str = "\
 #   assets: ghcr.io/org/team/assets
 ";
 
+/// A file that was edited.
 #[derive(Serialize)]
-struct Edited {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Edited {
+    /// The file.
     path: String,
+    /// Whether its content changed.
     changed: bool,
 }
 

@@ -19,7 +19,9 @@ use crate::ui::table::{Align, Cell, Table};
 
 /// Where a value is from.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Origin {
+    /// `flag`, `environment`, `project`, `user`, `system` or `default`.
     pub(super) layer: &'static str,
     /// The file, variable or flag.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,14 +64,22 @@ pub(super) fn effective(session: &Session) -> Vec<Effective> {
     all
 }
 
-/// A value as it may be shown: headers and addresses of proxies can hold passwords.
-fn public(entry: &Entry) -> Value {
-    let hidden = match entry.path.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+/// What is shown in the place of a secret.
+pub(super) const HIDDEN: &str = "(hidden)";
+
+/// Whether a value may not be shown: headers and addresses of proxies can hold passwords.
+pub(super) fn is_secret(path: &[String], value: Option<&str>) -> bool {
+    match path.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["registries", _, "headers", _] => true,
-        ["registries", _, "proxy"] => entry.value.as_str().is_some_and(|url| url.contains('@')),
+        ["registries", _, "proxy"] => value.is_some_and(|url| url.contains('@')),
         _ => false,
-    };
-    if hidden { "(hidden)".into() } else { serde_json::to_value(&entry.value).unwrap_or_default() }
+    }
+}
+
+/// A value as it may be shown.
+fn public(entry: &Entry) -> Value {
+    let hidden = is_secret(&entry.path, entry.value.as_str());
+    if hidden { HIDDEN.into() } else { serde_json::to_value(&entry.value).unwrap_or_default() }
 }
 
 /// What an option is called within the program.
@@ -129,14 +139,20 @@ pub(super) async fn show(origin: bool, session: &Session) -> Result<(), Failure>
     session.print(text).await
 }
 
+/// One key.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Line<'a> {
+    /// The key, elements separated by dots.
+    key: String,
+    /// The value.
+    value: &'a Value,
+    /// Where the value is from.
+    origin: &'a Origin,
+}
+
 /// One key for programs that read lines.
 fn line(one: &Effective) -> String {
-    #[derive(Serialize)]
-    struct Line<'a> {
-        key: String,
-        value: &'a Value,
-        origin: &'a Origin,
-    }
     json::line(&Line { key: keys::join(&one.path), value: &one.value, origin: &one.origin })
 }
 
@@ -201,6 +217,20 @@ fn text(all: &[Effective], origin: bool) -> String {
         let _ = writeln!(text, "{line}");
     }
     text
+}
+
+/// What [`document`] writes, for its schema.
+#[cfg(test)]
+#[derive(Serialize, schemars::JsonSchema)]
+pub(super) struct Document {
+    /// What each alias means.
+    aliases: BTreeMap<String, String>,
+    /// Where each value is from, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origins: Option<BTreeMap<String, Origin>>,
+    /// Every key that has a value, as in a file.
+    #[serde(flatten)]
+    settings: BTreeMap<String, Value>,
 }
 
 #[cfg(test)]

@@ -13,15 +13,19 @@ use crate::trust::WantedArgs;
 
 /// One bundle.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Signed {
     /// The manifest that carries it.
     referrer: String,
+    /// Whether the signature verifies.
     verified: bool,
+    /// Who signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     signer: Option<String>,
     /// When, as a log or a time-stamp authority says.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     times: Vec<String>,
+    /// The type of the predicate, where the statement has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     predicate_type: Option<String>,
     /// Why it is not verified.

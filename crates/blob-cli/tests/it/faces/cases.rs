@@ -1,0 +1,437 @@
+//! What is run of each command: at least once so that it succeeds, and once so that it fails.
+
+/// Who looks at the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Face {
+    /// Standard output and standard error are files.
+    Pipe,
+    /// Somebody sits there.
+    Terminal,
+    /// `-o json`, and `-o jsonl` besides.
+    Json,
+}
+
+const ALL: &[Face] = &[Face::Pipe, Face::Terminal, Face::Json];
+const PIPE: &[Face] = &[Face::Pipe];
+const PEOPLE: &[Face] = &[Face::Pipe, Face::Terminal];
+
+/// A command line, and what is known about it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Case {
+    pub(super) line: &'static str,
+    pub(super) code: i32,
+    /// The schema of the document.
+    pub(super) schema: Option<&'static str>,
+    /// Whether it changes anything, so that it cannot be run twice with the same outcome.
+    pub(super) writes: bool,
+    /// Whether it needs a registry; otherwise the archive is `oci:layout:v1`.
+    pub(super) served: bool,
+    /// Commands that are run first.
+    pub(super) before: &'static [&'static str],
+    /// Whether there are digests that differ from run to run.
+    pub(super) random: bool,
+    /// Before, behind, name: what stands between the first two differs from run to run.
+    pub(super) redacted: &'static [(&'static str, &'static str, &'static str)],
+    pub(super) faces: &'static [Face],
+    /// Whether the exit code says it all.
+    pub(super) silent: bool,
+}
+
+impl Case {
+    const fn json(self, schema: &'static str) -> Self {
+        Self { schema: Some(schema), ..self }
+    }
+
+    const fn fails(self, code: i32) -> Self {
+        Self { code, ..self }
+    }
+
+    const fn served(self) -> Self {
+        Self { served: true, ..self }
+    }
+
+    const fn before(self, before: &'static [&'static str]) -> Self {
+        Self { before, ..self }
+    }
+
+    const fn random(self) -> Self {
+        Self { random: true, ..self }
+    }
+
+    const fn redacted(self, redacted: &'static [(&'static str, &'static str, &'static str)]) -> Self {
+        Self { redacted, ..self }
+    }
+
+    const fn only(self, faces: &'static [Face]) -> Self {
+        Self { faces, ..self }
+    }
+
+    const fn silent(self) -> Self {
+        Self { silent: true, ..self }
+    }
+}
+
+/// Changes nothing.
+const fn read(line: &'static str) -> Case {
+    Case {
+        line,
+        code: 0,
+        schema: None,
+        writes: false,
+        served: false,
+        before: &[],
+        random: false,
+        redacted: &[],
+        faces: ALL,
+        silent: false,
+    }
+}
+
+/// Changes something.
+const fn write(line: &'static str) -> Case {
+    Case { writes: true, ..read(line) }
+}
+
+const KEY: &[&str] = &["generate-key-pair k"];
+const SIGNED: &[&str] = &["generate-key-pair k", "sign --key k.key HOST/team/project:v1"];
+const BUNDLE: &[&str] = &["generate-key-pair k", "sign --key k.key --output-bundle b.json HOST/team/project:v1"];
+const SECOND: &[&str] = &["push -q --reproducible --exclude docs oci:layout:v2 project"];
+
+/// The cases by command.
+pub(super) const GROUPS: &[(&str, &[Case])] = &[
+    (
+        "push",
+        &[
+            write("push --reproducible -t latest HOST/team/new:v1 project").served().json("push"),
+            read("push --reproducible HOST/team/project:v1 project").served().json("push"),
+            read("push --reproducible --dry-run HOST/team/new:v1 project").served().json("push"),
+            write("push --reproducible oci:new:v1 project").json("push"),
+            write("push --reproducible --key k.key HOST/team/new:v1 project")
+                .served()
+                .before(KEY)
+                .random()
+                .json("push"),
+            read("push HOST/team/new:v1 nowhere").served().fails(3),
+            read("push HOST/team/new:v1").served().fails(2),
+        ],
+    ),
+    (
+        "pull",
+        &[
+            write("pull HOST/team/project:v1 out").served().json("pull"),
+            read("pull --dry-run oci:layout:v1 out").json("plan"),
+            read("pull --dry-run --sync --delete oci:layout:v2 project").before(SECOND).json("plan"),
+            write("pull oci:layout:v2 project")
+                .before(&["push -q --reproducible --no-symlinks oci:layout:v2 home"])
+                .json("pull"),
+            read("pull HOST/team/project:none out").served().fails(3),
+            read("pull -p dosc oci:layout:v1 out").fails(3),
+        ],
+    ),
+    (
+        "cat",
+        &[
+            read("cat oci:layout:v1 README.md config/app.yaml").only(PEOPLE),
+            read("cat oci:layout:v1 config/app.yml").fails(3),
+            read("cat oci:layout:v1 docs").fails(2),
+        ],
+    ),
+    (
+        "ls",
+        &[
+            read("ls HOST/team/project:v1").served().json("ls"),
+            read("ls -lh --digest oci:layout:v1 config").json("ls"),
+            read("ls -R -o table oci:layout:v1").only(PEOPLE),
+            read("ls -l -o plain oci:layout:v1").only(PIPE),
+            read("ls HOST/team/project:v2").served().fails(3),
+            read("ls oci:layout:v1 doc").fails(3),
+        ],
+    ),
+    (
+        "tree",
+        &[
+            read("tree oci:layout:v1").json("tree"),
+            read("tree -L 1 --dirsfirst oci:layout:v1 docs").json("tree"),
+            read("tree oci:layout:v1 empty").json("tree"),
+            read("tree -o plain oci:layout:v1").only(PIPE),
+            read("tree oci:layout:v1 README.md").fails(2),
+        ],
+    ),
+    (
+        "cp",
+        &[
+            write("cp oci:layout:v1:/README.md oci:layout:v1:/docs out/").json("cp"),
+            write("cp HOST/team/project:v1:/run.sh run.sh").served().json("cp"),
+            read("cp --dry-run oci:layout:v1:/docs out").json("plan"),
+            read("cp oci:layout:v1:/README.md -").only(PEOPLE),
+            read("cp oci:layout:v1:/README.me out").fails(3),
+            read("cp oci:layout:v1 out").fails(2),
+        ],
+    ),
+    (
+        "inspect",
+        &[
+            read("inspect oci:layout:v1").json("inspect"),
+            read("inspect --referrers HOST/team/project:v1").served().json("inspect"),
+            read("inspect --referrers --key k.pub --insecure-ignore-tlog HOST/team/project:v1")
+                .served()
+                .before(SIGNED)
+                .random()
+                .json("inspect"),
+            read("inspect oci:layout:v2").fails(3),
+        ],
+    ),
+    (
+        "open",
+        &[read("open oci:layout:v1").fails(2).only(PIPE), read("open oci:layout:v2").fails(3).only(&[Face::Terminal])],
+    ),
+    (
+        "sign",
+        &[
+            write("sign --key k.key HOST/team/project:v1").served().before(KEY).random().json("sign"),
+            read("sign --key k.key HOST/team/project:v1").served().before(SIGNED).random().json("sign"),
+            read("sign --key nowhere.key HOST/team/project:v1").served().fails(2),
+        ],
+    ),
+    (
+        "attest",
+        &[
+            write("attest --key k.key --type vuln --predicate predicate.json HOST/team/project:v1")
+                .served()
+                .before(KEY)
+                .random()
+                .json("attest"),
+            read("attest --key k.key --type vuln --predicate nowhere.json HOST/team/project:v1")
+                .served()
+                .before(KEY)
+                .fails(3),
+        ],
+    ),
+    (
+        "generate-key-pair",
+        &[
+            write("generate-key-pair pair").random().json("generate-key-pair"),
+            read("generate-key-pair k").before(KEY).fails(1),
+        ],
+    ),
+    (
+        "verify",
+        &[
+            read("verify --explain --key k.pub --insecure-ignore-tlog HOST/team/project:v1")
+                .served()
+                .before(SIGNED)
+                .random()
+                .json("verify"),
+            read("verify --explain --key k.pub --insecure-ignore-tlog HOST/team/project:v1")
+                .served()
+                .before(KEY)
+                .fails(6)
+                .random()
+                .json("verify"),
+            read("verify HOST/team/project:v1").served().fails(2),
+        ],
+    ),
+    (
+        "verify-bundle",
+        &[
+            read("verify-bundle --bundle b.json --key k.pub project/README.md")
+                .served()
+                .before(BUNDLE)
+                .fails(6)
+                .random(),
+            read("verify-bundle --bundle nowhere.json --key k.pub project/README.md").fails(3),
+        ],
+    ),
+    (
+        "policy",
+        &[
+            read("policy check policy.yaml").before(KEY).random().json("policy-check"),
+            read("policy test --policy policy.yaml manifest.json").before(KEY).fails(6).random().json("policy-test"),
+            read("policy check nowhere.yaml").fails(2),
+        ],
+    ),
+    (
+        "tag",
+        &[
+            write("tag HOST/team/project:v1 latest HOST/team/project:stable").served().json("tag"),
+            read("tag HOST/team/project:v2 latest").served().fails(3),
+            read("tag HOST/team/project:v1 HOST/other:v1").served().fails(2),
+        ],
+    ),
+    (
+        "tags",
+        &[
+            read("tags HOST/team/project").served().json("tags"),
+            read("tags --digests oci:layout").before(SECOND).json("tags"),
+            read("tags HOST/team/nothing").served().fails(3),
+        ],
+    ),
+    (
+        "copy",
+        &[
+            write("copy oci:layout:v1 oci:copied:v1 -t latest").json("copy"),
+            write("copy --all-tags --no-clobber oci:layout oci:copied")
+                .before(&["copy oci:layout:v1 oci:copied"])
+                .json("copy"),
+            read("copy --dry-run HOST/team/project:v1 oci:copied").served().json("copy"),
+            read("copy oci:layout:v2 oci:copied:v1").fails(3),
+        ],
+    ),
+    (
+        "rm",
+        &[
+            write("rm --yes HOST/team/project:v1").served().json("rm"),
+            write("rm --yes --manifest --referrers HOST/team/project:v1").served().before(SIGNED).random().json("rm"),
+            read("rm --dry-run oci:layout:v1").json("rm"),
+            read("rm HOST/team/project:v1").served().fails(2).only(&[Face::Pipe, Face::Json]),
+            read("rm --yes HOST/team/project:v2").served().fails(3),
+        ],
+    ),
+    (
+        "referrers",
+        &[
+            read("referrers HOST/team/project:v1").served().json("referrers"),
+            read("referrers --tree HOST/team/project:v1").served().before(SIGNED).random().json("referrers"),
+            read("referrers HOST/team/project:v2").served().fails(3),
+        ],
+    ),
+    (
+        "diff",
+        &[
+            read("diff oci:layout:v1 project").json("diff"),
+            read("diff oci:layout:v1 oci:layout:v2").before(SECOND).fails(1).silent().json("diff"),
+            read("diff --stat oci:layout:v1 oci:layout:v2").before(SECOND).fails(1).silent().only(PEOPLE),
+            read("diff oci:layout:v1 oci:layout:v3").fails(3),
+        ],
+    ),
+    (
+        "check",
+        &[
+            read("check --read-data oci:layout:v1 project").json("check"),
+            read("check oci:layout:v2 project").before(SECOND).fails(1).silent().json("check"),
+            read("check oci:layout:v3").fails(3),
+        ],
+    ),
+    (
+        "export",
+        &[
+            write("export -f out.tar oci:layout:v1").json("export"),
+            read("export oci:layout:v1").fails(2).only(&[Face::Terminal]),
+            read("export oci:layout:v1 nothing").fails(3).only(&[Face::Pipe, Face::Json]),
+        ],
+    ),
+    (
+        "find",
+        &[
+            read("find oci:layout:v1 --name *.md").json("find"),
+            read("find -l oci:layout:v1 config --type f").json("find"),
+            read("find oci:layout:v1 conf").fails(3),
+        ],
+    ),
+    (
+        "du",
+        &[
+            read("du -h oci:layout:v1").json("du"),
+            read("du -s oci:layout:v1 docs config").json("du"),
+            read("du oci:layout:v1 nothing").fails(3),
+        ],
+    ),
+    (
+        "stat",
+        &[read("stat oci:layout:v1 run.sh docs settings").json("stat"), read("stat oci:layout:v1 rum.sh").fails(3)],
+    ),
+    (
+        "cache",
+        &[
+            read("cache status").json("cache-status"),
+            read("cache path").json("cache-path"),
+            write("cache clear --force").served().before(&["pull -q HOST/team/project:v1 out"]).json("cache-clear"),
+            read("cache verify").json("cache-verify"),
+            read("cache prune --max 1G").json("cache-prune"),
+            read("cache clear content").fails(2).only(&[Face::Json]),
+            read("cache clear frobs").fails(2),
+        ],
+    ),
+    (
+        "gc",
+        &[
+            write("gc --grace 0s layout").before(&["rm -q --yes --manifest oci:layout:v1"]).json("gc"),
+            read("gc --dry-run layout").json("gc"),
+            read("gc nowhere").fails(3),
+        ],
+    ),
+    (
+        "login",
+        &[write("login -u ann --no-check registry.test").json("login"), read("login registry.test/team").fails(2)],
+    ),
+    ("logout", &[read("logout registry.test").json("logout"), read("logout registry.test/team").fails(2)]),
+    (
+        "alias",
+        &[
+            write("alias add data registry.test/team/data").json("alias-add"),
+            read("alias list")
+                .before(&["alias add data registry.test/team/data", "alias add d registry.test/d:v1"])
+                .json("alias-list"),
+            read("alias list").json("alias-list"),
+            write("alias rm data").before(&["alias add data registry.test/team/data"]).json("alias-rm"),
+            read("alias rm dat").before(&["alias add data registry.test/team/data"]).fails(3),
+            read("alias add data not:a:reference").fails(2),
+        ],
+    ),
+    (
+        "config",
+        &[
+            read("config show").json("config-show"),
+            read("config show --origin").before(&["config set cache.max_size 1G"]).json("config-show"),
+            read("config get cache.max_size").before(&["config set cache.max_size 1G"]).json("config-get"),
+            write("config set cache.max_size 1G").json("config-set"),
+            write("config unset cache.max_size").before(&["config set cache.max_size 1G"]).json("config-unset"),
+            read("config edit").before(&["config set cache.max_size 1G"]).json("config-edit"),
+            read("config path").json("config-path"),
+            read("config validate").before(&["config set cache.max_size 1G"]).json("config-validate"),
+            read("config get cache.maxsize").fails(2),
+            read("config set cache.max_size much").fails(2),
+        ],
+    ),
+    ("doctor", &[read("doctor oci:layout:v1").json("doctor"), read("doctor oci:layout:v2").fails(3).json("doctor")]),
+    ("serve", &[read("serve --file nowhere.yaml").fails(3)]),
+    ("completion", &[read("completion fish").only(PIPE), read("completion csh").fails(2)]),
+    (
+        "man",
+        &[
+            write("man pages").redacted(&[("Wrote ", " ", "N"), ("\"pages\": ", "\n", "N")]).json("man"),
+            read("man project/README.md").fails(1),
+        ],
+    ),
+    (
+        "schema",
+        &[
+            read("schema").json("schema").only(&[Face::Pipe, Face::Json]),
+            read("schema tags --lines").only(PIPE),
+            read("schema ploicy").fails(2),
+            read("schema push --lines").fails(2),
+        ],
+    ),
+    (
+        "version",
+        &[
+            read("version")
+                .redacted(&[
+                    ("blob ", "\n", "VERSION"),
+                    ("target: ", "\n", "TARGET"),
+                    ("\"target\": ", ",", "TARGET"),
+                    ("\"version\": ", ",", "VERSION"),
+                    ("\"profile\": ", ",", "PROFILE"),
+                ])
+                .json("version"),
+            read("version --shrot").fails(2),
+        ],
+    ),
+    (
+        "help",
+        &[
+            read("help tags").redacted(&[("Global options:\n", "\0", "THE SAME FOR ALL")]).only(PEOPLE),
+            read("help tagz").fails(2),
+        ],
+    ),
+];
