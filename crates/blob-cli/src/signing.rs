@@ -1,7 +1,7 @@
 //! With what things are signed, as the command line says.
 
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use blob::policy::sign::{
@@ -14,6 +14,7 @@ use clap::Args;
 use crate::error::{Failure, Kind};
 use crate::session::Session;
 use crate::trust::{RootArgs, off_thread};
+use crate::ui::ask::hidden;
 
 /// Where people log in, unless the signing configuration says otherwise.
 const PUBLIC_ISSUER: &str = "https://oauth2.sigstore.dev/auth";
@@ -66,7 +67,7 @@ impl SigningArgs {
     pub(crate) async fn signer(&self, session: &Session) -> Result<Arc<dyn Signer>, Failure> {
         let services = self.services()?;
         if let Some(path) = self.key.clone() {
-            let key = off_thread(move || private_key(&path)).await?;
+            let key = private_key(path).await?;
             let signer = KeyedSigner::new(Arc::new(key));
             return Ok(Arc::new(match services {
                 Some(services) => signer.with_services(services, self.root(session).await?),
@@ -149,11 +150,14 @@ impl SigningArgs {
     }
 }
 
-/// Reads a private key; a password is asked for where one is needed and somebody is there. Blocks, also for the time that
-/// makes passwords hard to guess.
-fn private_key(path: &Path) -> Result<LocalKey, Failure> {
+/// Reads a private key; a password is asked for where one is needed and somebody is there.
+async fn private_key(path: PathBuf) -> Result<LocalKey, Failure> {
     let given = std::env::var("BLOB_KEY_PASSWORD").ok();
-    let read = LocalKey::from_file(path, given.as_deref().map(str::as_bytes));
+    // Elsewhere, also for the time that makes passwords hard to guess.
+    let read = async |password: Option<String>| {
+        let path = path.clone();
+        off_thread(move || Ok(LocalKey::from_file(&path, password.as_deref().map(str::as_bytes)))).await
+    };
     let refused = |error: &KeyError| {
         let failure = Failure::from_chain(error);
         match error {
@@ -161,12 +165,10 @@ fn private_key(path: &Path) -> Result<LocalKey, Failure> {
             _ => failure,
         }
     };
-    match read {
+    match read(given).await? {
         Err(KeyError::PasswordRequired) if std::io::stdin().is_terminal() => {
-            let prompt = format!("Password of {}: ", path.display());
-            let typed = rpassword::prompt_password(prompt);
-            let typed = typed.map_err(|error| Failure::io("reading the password", &error))?;
-            LocalKey::from_file(path, Some(typed.as_bytes())).map_err(|error| refused(&error))
+            let typed = hidden(format!("Password of {}: ", path.display())).await?;
+            read(Some(typed)).await?.map_err(|error| refused(&error))
         }
         read => read.map_err(|error| refused(&error)),
     }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::error::Failure;
 use crate::session::Session;
 use crate::trust::off_thread;
+use crate::ui::ask::hidden;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,15 +47,20 @@ pub(crate) async fn run(args: KeyPairArgs, session: &Session) -> Result<(), Fail
         PathBuf::from(name)
     };
     let (private, public) = (file(".key"), file(".pub"));
-    let report = off_thread(move || make(&private, &public)).await?;
+    // Nobody is to think of a password for nothing.
+    if let Some(there) = [&private, &public].into_iter().find(|file| file.exists()) {
+        let failure = Failure::usage(format!("{} exists, and a key is never overwritten", there.display()));
+        return Err(failure.with_hint("choose another NAME, or move the old key away"));
+    }
+    let password = password().await?;
+    let report = off_thread(move || make(&private, &public, &password)).await?;
     session
         .report(&report, || format!("Private key: {}\nPublic key: {}\n", report.private_key, report.public_key))
         .await
 }
 
-/// Makes the two files. Blocks: somebody may be asked for a password, and encrypting with it takes time on purpose.
-fn make(private: &Path, public: &Path) -> Result<Report, Failure> {
-    let password = password()?;
+/// Makes the two files. Blocks: encrypting with a password takes time on purpose.
+fn make(private: &Path, public: &Path, password: &str) -> Result<Report, Failure> {
     let key = LocalKey::generate(KeyKind::EcdsaP256).map_err(|error| Failure::from_chain(&error))?;
     let encrypted = key.to_encrypted_pem(password.as_bytes()).map_err(|error| Failure::from_chain(&error))?;
     write(private, encrypted.as_bytes(), 0o600)?;
@@ -67,7 +73,7 @@ fn make(private: &Path, public: &Path) -> Result<Report, Failure> {
 }
 
 /// The password of the new key, typed twice unless it is in the environment.
-fn password() -> Result<String, Failure> {
+async fn password() -> Result<String, Failure> {
     if let Ok(given) = std::env::var("BLOB_KEY_PASSWORD") {
         return Ok(given);
     }
@@ -75,10 +81,8 @@ fn password() -> Result<String, Failure> {
         let message = "the new key needs a password, and nobody is there to ask";
         return Err(Failure::usage(message).with_hint("set BLOB_KEY_PASSWORD; empty is allowed, and protects nothing"));
     }
-    let ask =
-        |prompt: &str| rpassword::prompt_password(prompt).map_err(|error| Failure::io("reading the password", &error));
-    let password = ask("Password for the new key: ")?;
-    if ask("Again: ")? == password { Ok(password) } else { Err(Failure::usage("the passwords differ")) }
+    let password = hidden("Password for the new key: ".into()).await?;
+    if hidden("Again: ".into()).await? == password { Ok(password) } else { Err(Failure::usage("the passwords differ")) }
 }
 
 /// Writes a file that is not there yet: an older key is never overwritten.
@@ -90,10 +94,7 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
     #[cfg(not(unix))]
     let _ = mode;
-    let mut file = options.open(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => failed(error).with_hint("a key is never overwritten: choose another NAME"),
-        _ => failed(error),
-    })?;
+    let mut file = options.open(path).map_err(failed)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)
 }
 

@@ -1,12 +1,14 @@
 //! Signing and verifying as a user does it: with keys, policy files and flags, on every command that reads.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use blob_testkit::proxy::{Proxy, ProxyHandle, ProxyOptions};
+use portable_pty::{CommandBuilder, PtySize, native_pty_system};
 use serde_json::Value;
 
-use crate::support::{Place, stderr, stdout};
+use crate::support::{BLOB, Place, stderr, stdout};
 
 /// A pushed archive, and a key pair `k`.
 fn place() -> Place {
@@ -524,4 +526,58 @@ fn what_is_no_archive_is_copied_if_it_is_signed() {
     assert!(!place.path("other").exists());
     run(&place, &format!("sign --key k.key {other}")).success();
     run(&place, &copy).success();
+}
+
+/// Runs a command on a terminal, answers its questions with what stands beside them, and returns what was shown; without an
+/// answer the command is interrupted.
+fn typed(place: &Place, words: &[&str], answers: &[(&str, Option<&str>)]) -> (String, portable_pty::ExitStatus) {
+    let pty = native_pty_system().openpty(PtySize::default()).unwrap();
+    let mut command = CommandBuilder::new(BLOB);
+    command.args(words);
+    command.cwd(place.root.path());
+    command.env_clear();
+    command.env("HOME", place.path("home"));
+    let mut child = pty.slave.spawn_command(command).unwrap();
+    drop(pty.slave);
+    let (mut screen, mut keys) = (pty.master.try_clone_reader().unwrap(), pty.master.take_writer().unwrap());
+    let (mut shown, mut bytes) = (String::new(), [0; 256]);
+    let mut left = answers.iter().peekable();
+    loop {
+        if let Some((_, answer)) = left.next_if(|(question, _)| shown.contains(question)) {
+            // Ctrl-C is a character, too.
+            let line = answer.map_or("\u{3}".to_owned(), |answer| format!("{answer}\n"));
+            keys.write_all(line.as_bytes()).unwrap();
+            continue;
+        }
+        match screen.read(&mut bytes) {
+            // A terminal whose last program has gone gives an error, not an end.
+            Ok(0) | Err(_) => break,
+            Ok(length) => shown += &String::from_utf8_lossy(&bytes[..length]),
+        }
+    }
+    assert!(left.peek().is_none(), "{shown}");
+    (shown, child.wait().unwrap())
+}
+
+#[test]
+fn passwords_of_keys_are_asked_for_and_not_shown() {
+    let place = Place::laid_out();
+    let (new, again) = ("Password for the new key: ", "Again: ");
+    let make = ["generate-key-pair", "k"];
+    let (shown, status) = typed(&place, &make, &[(new, Some("hunter2")), (again, Some("hunter3"))]);
+    assert!(!status.success() && shown.contains("the passwords differ") && !shown.contains("hunter"), "{shown}");
+    let (shown, status) = typed(&place, &make, &[(new, None)]);
+    assert_eq!(status.exit_code(), 130, "{shown}");
+    assert!(!place.path("k.key").exists());
+    let (shown, status) = typed(&place, &make, &[(new, Some("hunter2")), (again, Some("hunter2"))]);
+    assert!(status.success() && !shown.contains("hunter"), "{shown}");
+    // Nobody is asked for what would be thrown away.
+    let (shown, status) = typed(&place, &make, &[]);
+    assert!(status.exit_code() == 2 && shown.contains("never overwritten"), "{shown}");
+    let sign = ["sign", "--key", "k.key", "oci:layout:v1"];
+    let (shown, status) = typed(&place, &sign, &[("Password of k.key: ", Some("wrong"))]);
+    assert!(status.exit_code() == 2 && shown.contains("does not open"), "{shown}");
+    let (shown, status) = typed(&place, &sign, &[("Password of k.key: ", Some("hunter2"))]);
+    assert!(status.success() && !shown.contains("hunter"), "{shown}");
+    run(&place, "verify --key k.pub --insecure-ignore-tlog oci:layout:v1").success();
 }
