@@ -333,13 +333,15 @@ impl Session {
         self.print(record::render(self.options.output, content, text)).await
     }
 
-    /// Says on standard error what the client has moved.
+    /// Says in the log what the client has moved, and what its caches gave.
     pub(crate) fn log_traffic(client: &Client) {
-        let traffic = client.traffic();
+        let (traffic, used) = (client.traffic(), client.cache_use());
         tracing::info!(
             requests = traffic.requests,
             received_bytes = traffic.received,
             sent_bytes = traffic.sent,
+            cache_hits = used.hits,
+            cached_bytes = used.bytes,
             "traffic"
         );
     }

@@ -139,11 +139,22 @@ fn taken_back(line: &str) -> String {
 }
 
 #[test]
-fn progress_shows_no_names() {
+fn progress_and_the_log_cannot_either() {
     let place = place();
     for mode in ["always", "json"] {
         let mut command = place.command(&format!("--progress {mode} push oci:odd:v4 odd\x1b[31m"));
         harmless(mode, &stderr(&place.assert(&mut command).success()));
+    }
+    // Nor does the log, at its most talkative.
+    for line in [
+        "push oci:odd:v5 odd\x1b[31m",
+        "cat oci:odd:v1 plain/plain",
+        "ls oci:odd\x1b[2J:v1",
+        "pull -f oci:odd:v1 out\x1b[2J",
+    ] {
+        let output = place.run(&format!("-vvv --no-color --trace-file log {line}"));
+        harmless(line, &stderr(&output));
+        harmless(line, &fs::read_to_string(place.path("log")).unwrap());
     }
     let mut command = place.command("serve --listen 127.0.0.1:0 --root root\x1b[2J");
     let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
