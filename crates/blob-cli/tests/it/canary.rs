@@ -13,7 +13,7 @@ use blob::registry::{MemoryRegistry, Server};
 use blob_testkit::proxy::{Action, Faults, Gate, Proxy, ProxyOptions, Rule};
 use tokio::runtime::Runtime;
 
-use crate::support::{Place, Server as Process};
+use crate::support::{Place, Server as Process, eventually, signal};
 
 /// The secret. It is no part of any word that might be written for another reason.
 const SECRET: &str = "kanarienvogel-7f3a";
@@ -314,13 +314,72 @@ fn passwords_in_references() {
     assert_eq!(leaks(&place, &[]), Vec::<String>::new());
 }
 
+/// Base64 as the program of that name makes it.
+fn encode(text: &str) -> String {
+    let mut child = Command::new("base64").arg("-w0").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn tokens_of_identities() {
+    let (place, server) = (place(), Process::start(&[]));
+    push(&place, &server.addr);
+    let part = |text: &str| encode(text).trim_end_matches('=').replace('+', "-").replace('/', "_");
+    let claims =
+        r#"{"iss":"https://issuer.test","sub":"ann","aud":"sigstore","email":"ann@example.com","exp":4102444800}"#;
+    // The secret is what makes the token valid.
+    let whole = format!("{}.{}.{SECRET}", part(r#"{"alg":"none","typ":"JWT"}"#), part(claims));
+    fs::write(place.path("token"), &whole).unwrap();
+    // Nobody listens at the authority, so that it goes wrong after the token was read.
+    let sign = format!("sign --fulcio-url http://127.0.0.1:1 {}/team/project:v1", server.addr);
+    let mut seen = Vec::new();
+    for token in [whole.as_str(), SECRET, "@token", "@k.key"] {
+        let text = run(&place, &format!("{sign} --identity-token {token}"), |_| {});
+        assert!(!text.contains("exit Some(0)"), "{text}");
+        // The first line is what was typed.
+        seen.extend(found(text.split_once('\n').unwrap().1));
+    }
+    for variables in [
+        vec![("SIGSTORE_ID_TOKEN", whole.as_str())],
+        vec![("SIGSTORE_ID_TOKEN", SECRET)],
+        vec![
+            ("GITHUB_ACTIONS", "true"),
+            ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", SECRET),
+            ("ACTIONS_ID_TOKEN_REQUEST_URL", "http://127.0.0.1:1/token?id=kanarienvogel-7f3a"),
+        ],
+    ] {
+        let text = run(&place, &sign, |command| {
+            command.envs(variables.iter().copied());
+        });
+        assert!(!text.contains("exit Some(0)"), "{text}");
+        seen.extend(found(&text));
+    }
+    seen.extend(leaks(&place, &["token"]));
+    assert!(seen.is_empty(), "{}", seen.join("\n"));
+}
+
+#[test]
+fn what_an_interrupted_push_writes_down() {
+    let runtime = Runtime::new().unwrap();
+    let (server, place) = (guarded(&runtime), place());
+    let mut options = ProxyOptions::default();
+    options.shape.bytes_per_second = Some(1 << 15);
+    let proxy = Proxy::start(server.local_addr(), options).unwrap();
+    fs::write(place.path("project/large"), vec![7; 1 << 20]).unwrap();
+    let mut command =
+        place.command(&format!("-vvv --trace-file trace.log push -c none {}/team/new:v1 project", proxy.addr()));
+    command.env("BLOB_USERNAME", "ann").env("BLOB_PASSWORD", SECRET).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let sent = || proxy.requests().iter().map(|request| request.bytes_up).max().unwrap_or_default();
+    eventually("the upload", || sent() > 1 << 13);
+    signal("INT", child.id());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(leaks(&place, &[]), Vec::<String>::new());
+}
+
 #[test]
 fn the_shapes_are_those_of_the_secret() {
-    let encode = |text: &str| {
-        let mut child = Command::new("base64").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap().trim().to_owned()
-    };
     assert_eq!(encode(&format!("ann:{SECRET}")), SHAPES[2]);
     assert!(encode(SECRET).starts_with(SHAPES[3]), "{}", encode(SECRET));
 }
