@@ -167,7 +167,7 @@ impl Auth {
     ) -> Result<Reply, RegistryError> {
         let refused = used.and_then(|pass| pass.serial);
         if let Some(serial) = refused {
-            self.state.tokens.remove(serial);
+            self.state.tokens.refuse(serial);
         }
         let (mut credential, mut trouble) = self.credential(purpose).await?;
         let mut pass = self.satisfy(demand, purpose, credential.as_ref(), scope, refused).await?;
@@ -263,14 +263,24 @@ impl Auth {
                 if let Some(token) = self.state.tokens.find(identity.as_ref(), scope).filter(usable) {
                     return Ok(bearer(&token.secret, Some(token.serial), true));
                 }
-                let flight = self.state.tokens.flight(identity.as_ref(), scope);
+                let wide = self.state.tokens.renewed(identity.as_ref(), scope);
+                let flight = self.state.tokens.flight(identity.as_ref(), &wide);
                 let _turn = flight.lock().await;
                 if let Some(token) = self.state.tokens.find(identity.as_ref(), scope).filter(usable) {
                     return Ok(bearer(&token.secret, Some(token.serial), true));
                 }
-                let order = Order { realm, service: service.as_deref(), scope, credential, action: purpose.action };
-                let token = self.fetch(order).await?;
-                self.state.tokens.insert(identity, scope.clone(), token.clone());
+                let service = service.as_deref();
+                let order = |scope| Order { realm, service, scope, credential, action: purpose.action };
+                let (token, allowed) = match self.fetch(order(&wide)).await {
+                    Ok(token) => (token, wide),
+                    // Some of it may be forbidden by now.
+                    Err(_) if wide != *scope => {
+                        self.state.tokens.forget_ended(identity.as_ref());
+                        (self.fetch(order(scope)).await?, scope.clone())
+                    }
+                    Err(error) => return Err(error),
+                };
+                self.state.tokens.insert(identity, allowed, token.clone());
                 Ok(bearer(&token.secret, Some(token.serial), false))
             }
         }

@@ -283,6 +283,14 @@ fn kind(headers: &HeaderMap, bytes: &Bytes, action: &str) -> Result<String, Regi
     let said = answer::media_type(headers);
     let general = |kind: &str| matches!(kind, "application/json" | "application/octet-stream" | "text/plain");
     let said = said.filter(|kind| !general(kind));
+    // Login pages and the like answer 200 to everything.
+    if let Some(page) = said.as_ref().filter(|kind| kind.starts_with("text/") || *kind == "application/xhtml+xml") {
+        let page = answer::printable(page, 200);
+        return Err(protocol(
+            action,
+            format!("expected a manifest, got a page of type {page}: who answered is no registry"),
+        ));
+    }
     if let Some(kind) = said.as_ref().filter(|kind| !media_type::is_manifest(kind)) {
         // Kinds that we know nothing of are handed over as they are, unless they call themselves something else.
         let written = Outline::parse(bytes).ok().and_then(|outline| outline.media_type);

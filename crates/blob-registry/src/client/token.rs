@@ -91,30 +91,55 @@ struct Held {
     identity: Option<Digest>,
     scope: Scope,
     token: Token,
+    /// The registry does not take it any more. What it allowed is still known.
+    refused: bool,
+}
+
+impl Held {
+    fn is_good(&self) -> bool {
+        !self.refused && self.token.is_fresh()
+    }
 }
 
 impl Tokens {
     /// A token of `identity` that allows `scope` and is not about to expire.
     pub(super) fn find(&self, identity: Option<&Digest>, scope: &Scope) -> Option<Token> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits =
-            |held: &&Held| held.identity.as_ref() == identity && held.token.is_fresh() && held.scope.contains(scope);
+        let fits = |held: &&Held| held.identity.as_ref() == identity && held.is_good() && held.scope.contains(scope);
         held.iter().find(fits).map(|held| held.token.clone())
     }
 
-    /// Holds `token`; those that it makes useless, and those that expired, go.
+    /// What to ask for when `scope` is needed: as much as a token allowed that came to its end and covered it. The job that
+    /// needed the rest goes on, and would need another token for it.
+    pub(super) fn renewed(&self, identity: Option<&Digest>, scope: &Scope) -> Scope {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = held
+            .iter()
+            .rev()
+            .find(|held| held.identity.as_ref() == identity && !held.is_good() && held.scope.contains(scope));
+        ended.map_or_else(|| scope.clone(), |ended| ended.scope.clone())
+    }
+
+    /// Holds `token`; those that it makes useless go.
     pub(super) fn insert(&self, identity: Option<Digest>, scope: Scope, token: Token) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|old| old.token.is_fresh() && !(old.identity == identity && scope.contains(&old.scope)));
+        held.retain(|old| !(old.identity == identity && scope.contains(&old.scope)));
         if held.len() >= MAX_TOKENS {
             held.remove(0);
         }
-        held.push(Held { identity, scope, token });
+        held.push(Held { identity, scope, token, refused: false });
     }
 
-    /// Takes out the token with this serial.
-    pub(super) fn remove(&self, serial: u64) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).retain(|held| held.token.serial != serial);
+    /// Notes that the token with this serial is of no more use.
+    pub(super) fn refuse(&self, serial: u64) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.iter_mut().filter(|held| held.token.serial == serial).for_each(|held| held.refused = true);
+    }
+
+    /// Forgets what tokens of `identity` that came to their end allowed.
+    pub(super) fn forget_ended(&self, identity: Option<&Digest>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|held| held.identity.as_ref() != identity || held.is_good());
     }
 
     /// The lock under which a token for `scope` is fetched: whoever waited for it finds the token.
@@ -172,7 +197,30 @@ mod tests {
         let token = Token::new("u".into(), Duration::from_secs(100));
         let serial = token.serial;
         tokens.insert(None, push, token);
-        tokens.remove(serial);
+        tokens.refuse(serial);
         assert!(tokens.find(None, &pull).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_ended_is_asked_for_again_as_a_whole() {
+        let tokens = Tokens::default();
+        let (push, other) = (Scope::parse("repository:a:pull,push"), Scope::parse("repository:b:pull"));
+        let both = push.union(&other);
+        let long = || Token::new("t".into(), Duration::from_secs(100));
+        assert_eq!(tokens.renewed(None, &push), push);
+        tokens.insert(None, both.clone(), long());
+        assert_eq!(tokens.renewed(None, &push), push, "what is good need not be renewed");
+        tokio::time::advance(Duration::from_secs(81)).await;
+        assert_eq!(tokens.renewed(None, &push), both);
+        assert_eq!(tokens.renewed(None, &Scope::parse("repository:c:pull")), Scope::parse("repository:c:pull"));
+        let me = Digest::sha256_of(b"me");
+        assert_eq!(tokens.renewed(Some(&me), &push), push, "what others were allowed");
+        let token = long();
+        let serial = token.serial;
+        tokens.insert(None, both.clone(), token);
+        tokens.refuse(serial);
+        assert_eq!(tokens.renewed(None, &other), both);
+        tokens.forget_ended(None);
+        assert_eq!(tokens.renewed(None, &other), other);
     }
 }

@@ -12,6 +12,9 @@ use futures_util::TryStreamExt as _;
 
 mod auth;
 mod conformance;
+#[cfg(feature = "tls")]
+mod goaway;
+mod hostile;
 mod interrupted;
 mod lists;
 mod logins;

@@ -18,6 +18,18 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// A request that came another way.
+    pub(crate) fn of(parts: &http::request::Parts, body: Vec<u8>) -> Self {
+        let value = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
+        Self {
+            method: parts.method.to_string(),
+            path: parts.uri.path().to_owned(),
+            query: parts.uri.query().unwrap_or_default().to_owned(),
+            headers: parts.headers.iter().map(|(name, text)| (name.to_string(), value(text))).collect(),
+            body,
+        }
+    }
+
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -72,6 +84,15 @@ impl Reply {
     pub(crate) fn bare(mut self) -> Self {
         self.bare = true;
         self
+    }
+
+    /// The same, to be sent another way.
+    pub(crate) fn into_response(self) -> http::Response<http_body_util::Full<bytes::Bytes>> {
+        let mut response = http::Response::builder().status(self.status);
+        for (name, value) in self.headers {
+            response = response.header(name, value);
+        }
+        response.body(http_body_util::Full::new(self.body.into())).unwrap()
     }
 
     /// What an honest server answers to a request for `content`.
