@@ -178,6 +178,7 @@ impl Session {
         }
         let mut builder = Client::builder()
             .user_agent(concat!("blob/", env!("CARGO_PKG_VERSION")))
+            .certificate_dirs_from_env()
             .plain_http(options.plain_http)
             .limits(limits)
             .retry(retry);

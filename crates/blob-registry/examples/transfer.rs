@@ -1,5 +1,6 @@
-//! One blob up or down, as fast as it goes: `transfer put HOST/REPOSITORY FILE [JOURNAL]` prints its digest,
-//! `transfer get HOST/REPOSITORY@DIGEST SIZE FILE` fetches it; interrupted, both go on when they are run again.
+//! One blob up or down, as fast as it goes: `transfer put HOST/REPOSITORY FILE [JOURNAL]` hashes it, sends it and prints its
+//! digest, `transfer send HOST/REPOSITORY@DIGEST FILE` sends what was hashed before, `transfer get HOST/REPOSITORY@DIGEST SIZE
+//! FILE` fetches it; interrupted, all go on when they are run again.
 //!
 //! With the feature `oci-client`, `peer-put HOST/REPOSITORY FILE DIGEST` and `peer-get HOST/REPOSITORY@DIGEST SIZE FILE` do
 //! the same through that crate, for comparisons.
@@ -15,7 +16,8 @@ use blob_core::source::FileSource;
 use blob_registry::client::RegistryClient;
 use blob_registry::{Descriptor, DownloadOptions, Place, PushBlob, Reference, Registry as _, Target, download};
 
-const USAGE: &str = "usage: transfer put HOST/REPOSITORY FILE [JOURNAL] | get HOST/REPOSITORY@DIGEST SIZE FILE";
+const USAGE: &str = "usage: transfer put HOST/REPOSITORY FILE [JOURNAL] | send HOST/REPOSITORY@DIGEST FILE | \
+                     get HOST/REPOSITORY@DIGEST SIZE FILE";
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -24,6 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     match arguments[..] {
         ["put", place, file] => put(place, file, None).await,
         ["put", place, file, journal] => put(place, file, Some(journal)).await,
+        ["send", place, file] => send(&place.parse()?, file, None).await,
         ["get", place, size, file] => get(place, size.parse()?, file).await,
         #[cfg(feature = "oci-client")]
         ["peer-put", place, file, digest] => peer::put(place, file, digest).await,
@@ -35,11 +38,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 async fn put(place: &str, file: &str, journal: Option<&str>) -> Result<(), Box<dyn Error>> {
     let place: Reference = place.parse()?;
-    let mut builder = RegistryClient::builder(place.host());
-    if let Some(journal) = journal {
-        builder = builder.upload_journal(journal);
-    }
-    let client = builder.build()?;
     let mut hasher = Hasher::sha256();
     let (mut input, mut block) = (std::fs::File::open(file)?, vec![0; 1 << 20]);
     loop {
@@ -48,7 +46,16 @@ async fn put(place: &str, file: &str, journal: Option<&str>) -> Result<(), Box<d
             length => hasher.update(&block[..length]),
         }
     }
-    let digest = hasher.finish();
+    send(&place.with_digest(hasher.finish()), file, journal).await
+}
+
+async fn send(place: &Reference, file: &str, journal: Option<&str>) -> Result<(), Box<dyn Error>> {
+    let Some(Target::Digest(digest)) = place.target() else { return Err(USAGE.into()) };
+    let mut builder = RegistryClient::builder(place.host());
+    if let Some(journal) = journal {
+        builder = builder.upload_journal(journal);
+    }
+    let client = builder.build()?;
     let source = Arc::new(FileSource::open(file)?);
     let pushed = client.push_blob(place.repository(), PushBlob::new(digest, source)).await?;
     println!("{digest} {pushed:?}");

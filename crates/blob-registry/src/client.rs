@@ -19,6 +19,7 @@ mod answer;
 mod auth;
 mod builder;
 mod call;
+mod certs;
 mod challenge;
 pub mod credentials;
 mod download;
@@ -58,6 +59,7 @@ use crate::registry::{
 
 pub use admission::Admission;
 pub use builder::{ClientLimits, RegistryClientBuilder};
+pub use certs::CertificateDirs;
 pub use credentials::{
     Anonymous, Chain, Credential, CredentialStore, Credentials, CredentialsError, DockerConfig, Saved, Static,
 };
@@ -97,6 +99,8 @@ struct Core {
     limits: ClientLimits,
     /// Where processes of this machine lock what a registry cannot change in one step.
     locks: Option<PathBuf>,
+    /// Whether lists of referrers that were replaced are deleted.
+    cleans_referrers: bool,
     profile: Profile,
     limit: Limit,
     /// Where uploads are written down.

@@ -44,6 +44,7 @@ pub use verdicts::forget_verdicts;
 pub use verify::{Outcome, Verification, VerifyOptions};
 
 pub use blob_registry::client::{
-    Admission, ClientCertificate, Credential, CredentialStore, Mirror, RegistryOptions, RegistryOptionsError, Saved,
+    Admission, CertificateDirs, ClientCertificate, Credential, CredentialStore, Mirror, RegistryOptions,
+    RegistryOptionsError, Saved,
 };
 pub use {blob_cache as cache, blob_core as core, blob_http as http, blob_policy as policy, blob_registry as registry};

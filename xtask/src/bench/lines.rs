@@ -117,7 +117,7 @@ fn contenders<'b>(bench: &'b Bench, program: &Path, skopeo: bool) -> Vec<Mover<'
             bench.shell(&if down {
                 format!("skopeo copy -q --retry-times 5 --src-tls-verify=false {at} dir:down")
             } else {
-                format!("skopeo copy -q --retry-times 5 --dest-tls-verify=false dir:image {at}")
+                format!("skopeo copy -q --preserve-digests --retry-times 5 --dest-tls-verify=false dir:image {at}")
             })
         };
         all.push(Mover { name: "skopeo", command: Box::new(command) });

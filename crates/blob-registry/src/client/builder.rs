@@ -185,7 +185,21 @@ impl RegistryClientBuilder {
         auth.retry = self.retry;
         let (host, retry, limits, profile) = (self.host, self.retry, self.limits, Profile::default());
         let (limit, journal, locks) = (Limit::default(), self.journal.map(Journal::new), self.locks);
-        let core = Core { host, origin, headers, transport, auth, retry, limits, locks, profile, limit, journal };
+        let cleans_referrers = self.options.clean_referrers;
+        let core = Core {
+            host,
+            origin,
+            headers,
+            transport,
+            auth,
+            retry,
+            limits,
+            locks,
+            cleans_referrers,
+            profile,
+            limit,
+            journal,
+        };
         Ok(RegistryClient { core: Arc::new(core) })
     }
 }

@@ -207,13 +207,18 @@ impl Core {
             }
             _ => None,
         };
-        let action = format!("deleting manifest {}", self.name_of(repository, digest));
-        let url = self.url(repository, &format!("manifests/{digest}"));
-        self.delete(Call::new(Method::DELETE, url, repository, action, Object::Manifest)).await?;
+        self.delete_untracked(repository, digest).await?;
         match subject {
             Some(subject) => self.remove_referrer(repository, &subject.digest, digest).await,
             None => Ok(()),
         }
+    }
+
+    /// Deletes a manifest that is in no list of referrers.
+    pub(super) async fn delete_untracked(&self, repository: &Repository, digest: &Digest) -> Result<(), RegistryError> {
+        let action = format!("deleting manifest {}", self.name_of(repository, digest));
+        let url = self.url(repository, &format!("manifests/{digest}"));
+        self.delete(Call::new(Method::DELETE, url, repository, action, Object::Manifest)).await
     }
 
     pub(super) async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<(), RegistryError> {

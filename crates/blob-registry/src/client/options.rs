@@ -56,6 +56,10 @@ pub struct RegistryOptions {
     pub token_hosts: Vec<String>,
     /// Whether addresses of private networks may issue tokens: no. They see credentials.
     pub private_token_services: bool,
+    /// On registries without the referrers API, delete the lists of referrers that a push or a deletion replaced, if no
+    /// tag points at them: no. It costs a request for each tag of the repository, and an index of somebody else's that
+    /// lists such a list would lose it.
+    pub clean_referrers: bool,
 }
 
 /// A certificate for TLS clients on disk.
@@ -83,6 +87,7 @@ impl Default for RegistryOptions {
             idle_timeout: None,
             token_hosts: Vec::new(),
             private_token_services: false,
+            clean_referrers: false,
         }
     }
 }
@@ -155,6 +160,13 @@ impl RegistryOptions {
     #[must_use]
     pub fn with_private_token_services(mut self, allow: bool) -> Self {
         self.private_token_services = allow;
+        self
+    }
+
+    /// Sets whether lists of referrers that were replaced are deleted, where no tag points at them.
+    #[must_use]
+    pub fn with_clean_referrers(mut self, clean: bool) -> Self {
+        self.clean_referrers = clean;
         self
     }
 

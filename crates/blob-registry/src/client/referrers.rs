@@ -3,8 +3,10 @@
 //! Registries without the API keep the list as an image index under the tag `sha256-<hex>` (distribution specification,
 //! "Referrers Tag Schema"), and it is the clients that write it. Nothing makes that write atomic: it is read, changed,
 //! written, and looked at again after a random pause, in a few rounds. Clients of one machine [take turns](super::turn),
-//! so that they lose nothing. An index that was replaced stays behind without a tag; deleting it could delete what
-//! somebody else tagged.
+//! so that they lose nothing. An index that was replaced stays behind without a tag, unless the client was told to
+//! [clean up](cleanup).
+
+mod cleanup;
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
@@ -182,7 +184,7 @@ impl Core {
                 }
                 self.profile.set_referrers(repository, false);
                 let etag = headers.get(ETAG).cloned();
-                Ok(Some(Held { index: parse(&bytes, action)?, etag }))
+                Ok(Some(Held { index: parse(&bytes, action)?, etag, digest: Digest::sha256_of(&bytes) }))
             }
             Fetched::Refused(answer) if answer.status == StatusCode::NOT_FOUND => Ok(None),
             Fetched::Refused(answer) => Err(answer.refuse(&call).await),
@@ -221,10 +223,15 @@ impl Core {
         let Change { repository, tag, subject, .. } = change;
         let _turn = turn::take(self.locks.as_deref(), &format!("{}/{repository}:{tag}", self.host)).await;
         let mut held = self.read_fallback(repository, tag, subject, action).await?;
+        let mut replaced = Vec::new();
         for round in 0..ROUNDS {
+            if self.cleans_referrers {
+                replaced.extend(held.as_ref().map(|held| held.digest));
+            }
             let (mut index, etag) =
                 held.map_or_else(|| (ImageIndex::new(Vec::new()), None), |held| (held.index, held.etag));
             if change.is_done(&index) {
+                self.clean_up(change, replaced).await;
                 return Ok(());
             }
             change.apply(&mut index);
@@ -274,6 +281,7 @@ impl Core {
 struct Held {
     index: ImageIndex,
     etag: Option<HeaderValue>,
+    digest: Digest,
 }
 
 /// What is to become of a fallback index.

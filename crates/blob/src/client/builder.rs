@@ -9,7 +9,9 @@ use blob_core::{Cache, Flights};
 use blob_http::TransportOptions;
 use blob_http::retry::RetryPolicy;
 use blob_policy::Policy;
-use blob_registry::client::{Anonymous, Chain, Credential, Credentials, DockerConfig, RegistryOptions, Static};
+use blob_registry::client::{
+    Anonymous, CertificateDirs, Chain, Credential, Credentials, DockerConfig, RegistryOptions, Static,
+};
 
 use super::hosts::{Hosts, Profiles};
 use super::limits::Limits;
@@ -289,6 +291,18 @@ impl ClientBuilder {
     /// the archive.
     pub fn spool_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.spool_dir = Some(dir.into());
+        self
+    }
+
+    /// Reads certificates of registries where Docker and Podman keep them as well: `certs.d` in the user's and the machine's
+    /// configuration, as [`CertificateDirs::from_env`] describes.
+    pub fn certificate_dirs_from_env(self) -> Self {
+        self.certificate_dirs(CertificateDirs::from_env())
+    }
+
+    /// Reads certificates of registries in these directories as well.
+    pub fn certificate_dirs(mut self, directories: CertificateDirs) -> Self {
+        self.profiles.certificates = Some(directories);
         self
     }
 

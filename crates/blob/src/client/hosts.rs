@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use blob_http::retry::RetryPolicy;
 use blob_http::{Traffic, Transport, TransportOptions};
-use blob_registry::client::{Credentials, Mirror, Mirrored, RegistryClient, RegistryOptions};
+use blob_registry::client::{CertificateDirs, Credentials, Mirror, Mirrored, RegistryClient, RegistryOptions};
 use blob_registry::{Registry, RegistryError};
 
 use crate::error::Error;
@@ -41,6 +41,8 @@ pub(super) struct Profiles {
     pub(super) plain_http: bool,
     by_host: HashMap<String, RegistryOptions>,
     plain_hosts: Vec<String>,
+    /// Where other programs keep certificates of registries.
+    pub(super) certificates: Option<CertificateDirs>,
     /// Where uploads are written down.
     pub(super) upload_journal: Option<PathBuf>,
 }
@@ -87,7 +89,7 @@ impl Hosts {
         if let Some(known) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(host) {
             return Ok(known.clone());
         }
-        let made = if self.profiles.by_host.is_empty() {
+        let made = if self.profiles.by_host.is_empty() && self.profiles.certificates.is_none() {
             self.make(host)
         } else {
             // Its certificates are files.
@@ -129,6 +131,10 @@ impl Hosts {
         retry: RetryPolicy,
     ) -> Result<RegistryClient, RegistryError> {
         let refuse = |source| RegistryError::Options { action: setting_up(host), source };
+        let options = match &self.profiles.certificates {
+            Some(directories) => directories.options(host, options).map_err(refuse)?,
+            None => options,
+        };
         let transport = match options.transport(&self.options).map_err(refuse)? {
             None => self.transport.clone(),
             Some(own) => self.transport.sibling(own).map_err(|source| RegistryError::Io {

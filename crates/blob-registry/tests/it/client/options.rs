@@ -7,7 +7,8 @@ use std::sync::Arc;
 use blob_core::{Digest, MemorySource};
 use blob_http::{Proxy, RetryPolicy, TransportOptions};
 use blob_registry::client::{
-    Admission, Credential, Mirror, Mirrored, RegistryClient, RegistryClientBuilder, RegistryOptions, Static,
+    Admission, CertificateDirs, Credential, Mirror, Mirrored, RegistryClient, RegistryClientBuilder, RegistryOptions,
+    Static,
 };
 use blob_registry::{
     ErrorCode, ImageManifest, MemoryRegistry, PageRequest, PushBlob, PushManifest, Registry, RegistryExt as _,
@@ -117,7 +118,17 @@ async fn a_registry_that_wants_to_see_a_certificate() {
     let options = RegistryOptions::default().with_ca_file(servers.file());
     assert!(secure(&host, options.clone()).build().unwrap().authenticate().await.is_err());
     let (chain, key) = clients.client();
-    let client = secure(&host, options.with_client_certificate(chain, key)).build().unwrap();
+    let client = secure(&host, options.with_client_certificate(&chain, &key)).build().unwrap();
+    assert_eq!(client.authenticate().await.unwrap(), Admission::Open);
+    // The same, from where Docker keeps it.
+    let certs = tempfile::tempdir().unwrap();
+    let directory = certs.path().join(&host);
+    std::fs::create_dir(&directory).unwrap();
+    for (from, name) in [(servers.file(), "ca.crt"), (chain, "client.cert"), (key, "client.key")] {
+        std::fs::copy(from, directory.join(name)).unwrap();
+    }
+    let options = CertificateDirs::new([certs.path()]).options(&host, RegistryOptions::default()).unwrap();
+    let client = secure(&host, options).build().unwrap();
     assert_eq!(client.authenticate().await.unwrap(), Admission::Open);
 }
 

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::Stdio;
 
 use blob_core::Digest;
-use blob_registry::client::{ReferrersSupport, RegistryClient};
+use blob_registry::client::{ReferrersSupport, RegistryClient, RegistryOptions};
 use blob_registry::{
     Descriptor, ImageIndex, ImageManifest, MemoryRegistry, PushManifest, Registry as _, RegistryError,
-    RegistryExt as _, Server, media_type,
+    RegistryExt as _, Server, Target, media_type,
 };
 use blob_testkit::peers::{DockerRegistry, require};
 use futures_util::TryStreamExt as _;
@@ -120,4 +120,41 @@ async fn an_index_that_is_its_own_fallback_tag_is_no_list() {
     let (name, client) = (repository(NAME), client(server.addr));
     let listed: Vec<_> = client.all_referrers(&name, &subject, None, None).try_collect().await.unwrap();
     assert!(listed.is_empty(), "{listed:?}");
+}
+
+/// Lists that were replaced go, unless something points at them.
+#[tokio::test]
+async fn replaced_lists_are_deleted_where_that_is_wanted() {
+    let Some(registry) = require("docker-registry", DockerRegistry::start()) else { return };
+    let name = repository(NAME);
+    let (bytes, subject) = subject();
+    for clean in [true, false] {
+        let options = RegistryOptions::default().with_clean_referrers(clean);
+        let client = builder(registry.addr()).options(options).build().unwrap();
+        client.ensure_empty_config(&name).await.unwrap();
+        let push = PushManifest::new(media_type::IMAGE_MANIFEST, bytes.clone()).with_tags([super::tag("v1")]);
+        client.push_manifest(&name, push).await.unwrap();
+        let list = Target::Tag(super::tag(&format!("sha256-{}", subject.digest.hex())));
+        let mut lists = Vec::new();
+        for mark in ["a", "b", "c", "d"] {
+            let mut note = ImageManifest::artifact("a/note", vec![]).with_annotation("mark", format!("{mark}{clean}"));
+            note.subject = Some(subject.clone());
+            client.push_manifest(&name, PushManifest::new(media_type::IMAGE_MANIFEST, note.to_bytes())).await.unwrap();
+            let manifest = client.manifest(&name, &list).await.unwrap();
+            lists.push(manifest.descriptor.digest);
+            if mark == "b" {
+                // Somebody keeps this one.
+                let push = PushManifest::new(media_type::IMAGE_INDEX, manifest.bytes).with_tags([super::tag("kept")]);
+                client.push_manifest(&name, push).await.unwrap();
+            }
+        }
+        let mut there = Vec::new();
+        for digest in lists {
+            there.push(client.has_manifest(&name, &digest.into()).await.unwrap());
+        }
+        let expected = if clean { [false, true, false, true] } else { [true; 4] };
+        assert_eq!(there, expected, "{clean}");
+        let kept = client.resolve(&name, &super::by_tag("kept")).await;
+        assert!(kept.is_ok(), "{kept:?}");
+    }
 }
