@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use blob_core::{Digest, Hasher};
 
@@ -34,18 +34,15 @@ pub(crate) fn digest_of(file: &File, size: u64, like: &Digest) -> io::Result<Dig
     Ok(hasher.finish())
 }
 
-/// Checks every entry of `scope` and drops those that are damaged.
+/// Checks every entry of `scope` and drops those that are damaged. One that cannot be read is passed over with a warning.
 pub(crate) fn all(shared: &Shared, scope: Scope) -> io::Result<Verified> {
     marker::require(&shared.root)?;
-    // Checking takes long; listing first keeps directories from being held open meanwhile.
-    let mut entries: Vec<(Bucket, PathBuf, u64)> = Vec::new();
-    walk(shared, scope, &mut |bucket, path, meta| entries.push((bucket, path.to_owned(), meta.len())))?;
     let mut verified = Verified::default();
-    for (bucket, path, size) in entries {
+    walk(shared, scope, &mut |bucket, path, meta| {
         let outcome = match bucket {
-            Bucket::Blocks => block::check_pack(&path),
-            Bucket::Tags => tag::check_file(&path),
-            Bucket::Contents | Bucket::Manifests | Bucket::Indexes => content(&path),
+            Bucket::Blocks => block::check_pack(path),
+            Bucket::Tags => tag::check_file(path),
+            Bucket::Contents | Bucket::Manifests | Bucket::Indexes => content(path),
         };
         match outcome {
             Ok(Outcome::Sound { checked, dropped }) => {
@@ -55,12 +52,12 @@ pub(crate) fn all(shared: &Shared, scope: Scope) -> io::Result<Verified> {
             Ok(Outcome::Damaged) => {
                 verified.checked += 1;
                 verified.dropped += 1;
-                shared.heal(bucket, &path, size, "found by a check");
+                shared.heal(bucket, path, meta.len(), "found by a check");
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) => tracing::warn!(path = %path.display(), %error, "a cache entry cannot be checked"),
         }
-    }
+    })?;
     Ok(verified)
 }
 

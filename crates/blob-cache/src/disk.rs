@@ -18,7 +18,7 @@ use crate::check::digest_of;
 use crate::dir::{CacheDir, CacheOptions, Checked, Shared, admin};
 use crate::error::{OpenError, disk};
 use crate::evict::Scope;
-use crate::files::{Stamp, discard, is_absent, open_regular, read_at_once, touch};
+use crate::files::{Stamp, discard, is_absent, is_private, open_regular, read_at_once, touch};
 use crate::layout::{Bucket, content_path};
 use crate::{blocking, map};
 use entry::EntrySource;
@@ -77,8 +77,8 @@ impl DiskCache {
         }
         let (file, meta) = open_regular(&self.path(digest)).ok()??;
         let check_again = self.shared.options.verify_every_time;
-        // Under another name somebody may edit the file and reset its time.
-        if Stamp::of(&meta) != stamp || meta.nlink() > 1 {
+        // Under another name, or with access to it, somebody may edit the file and reset its time.
+        if Stamp::of(&meta) != stamp || meta.nlink() > 1 || !is_private(&meta) {
             return None;
         }
         if check_again {

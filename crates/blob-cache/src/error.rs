@@ -48,15 +48,19 @@ pub(crate) fn disk(action: &str, path: &Path, source: io::Error) -> CacheError {
     CacheError::Backend { action: format!("{action} {}", path.display()), source: Box::new(source) }
 }
 
-/// Whether trying again soon would fail the same way: a full, read-only or forbidden disk.
+/// Whether trying again soon would fail the same way: a full, read-only, failing or forbidden disk, or a lock that somebody
+/// does not give up.
 pub(crate) fn is_lasting(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::PermissionDenied
-            | Kind::ReadOnlyFilesystem
-            | Kind::StorageFull
-            | Kind::QuotaExceeded
-            | Kind::FileTooLarge
-    )
+    let failing = error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+    failing
+        || matches!(
+            error.kind(),
+            Kind::PermissionDenied
+                | Kind::ReadOnlyFilesystem
+                | Kind::StorageFull
+                | Kind::QuotaExceeded
+                | Kind::FileTooLarge
+                | Kind::WouldBlock
+        )
 }

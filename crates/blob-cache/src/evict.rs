@@ -18,13 +18,18 @@ use crate::files;
 use crate::layout::{self, BUCKETS, Bucket, is_entry_name};
 use crate::lock::{self, FileLock};
 use crate::marker;
+use crate::turn;
 use crate::usage::{self, Delta, Ledger};
 use inventory::Inventory;
 
 /// A walk of a hundred thousand entries takes a quarter of a second.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How old the counter may grow before a store puts it right, in seconds.
+/// Somebody waits for what is being stored: then it is better not to store it.
+const STORING_PATIENCE: Duration = Duration::from_millis(500);
+/// How old the counter may grow before a store that comes near a cap puts it right, in seconds.
 const RECONCILE_AFTER: u64 = 24 * 3600;
+/// How old it may grow otherwise: a walk of a million entries takes 15 seconds, and a counter errs by little.
+const RECONCILE_ALWAYS_AFTER: u64 = 30 * 24 * 3600;
 /// Leftovers without a living writer go after this long, in seconds: a temporary exists before it is locked.
 const ORPHANED_AFTER: u64 = 60;
 /// Leftovers on file systems without locks go after this long, in seconds.
@@ -91,7 +96,7 @@ pub(crate) fn reserve(shared: &Shared, bucket: Bucket, entries: u32, bytes: u64)
     fly(shared, bucket, delta);
     let reservation = Reservation { shared, bucket, delta, kept: false };
     let ledger = count(shared, bucket, delta);
-    if ledger.is_none_or(|ledger| is_stale(&ledger) || Limits::exceeded(shared, &ledger).is_some()) {
+    if ledger.is_none_or(|ledger| is_stale(shared, &ledger) || Limits::exceeded(shared, &ledger).is_some()) {
         make_room(shared)?;
     }
     Ok(reservation)
@@ -117,9 +122,15 @@ fn count(shared: &Shared, bucket: Bucket, delta: Delta) -> Option<Ledger> {
     outcome.ok().flatten()
 }
 
-fn is_stale(ledger: &Ledger) -> bool {
+/// Whether the counter is too old to rely on, so near to the caps or far from them as it says it is.
+fn is_stale(shared: &Shared, ledger: &Ledger) -> bool {
     // A counter from the future is as stale as one from the past.
-    unix_now().abs_diff(ledger.reconciled_at) > RECONCILE_AFTER
+    let age = unix_now().abs_diff(ledger.reconciled_at);
+    let near = |bytes: u64, cap: u64| bytes > cap - cap / 5;
+    let options = &shared.options;
+    let near_any = near(ledger.bytes(), options.max_bytes)
+        || Bucket::ALL.iter().any(|bucket| near(ledger.of(*bucket).bytes, options.cap(*bucket)));
+    age > if near_any { RECONCILE_AFTER } else { RECONCILE_ALWAYS_AFTER }
 }
 
 /// What the buckets may hold, in bytes.
@@ -159,9 +170,9 @@ impl Limits {
 /// Brings the cache within its caps, if it still exceeds them when the lock is had.
 fn make_room(shared: &Shared) -> io::Result<()> {
     marker::require(&shared.root)?;
-    let _lock = FileLock::acquire(&shared.at_root(layout::LOCK), PATIENCE)?;
-    let before = usage::read(&shared.at_root(layout::USAGE)).filter(|ledger| !is_stale(ledger));
-    if before.is_some_and(|ledger| Limits::exceeded(shared, &ledger).is_none()) {
+    let _lock = FileLock::acquire(&shared.at_root(layout::LOCK), STORING_PATIENCE)?;
+    let before = usage::read(&shared.at_root(layout::USAGE));
+    if before.is_some_and(|ledger| !is_stale(shared, &ledger) && Limits::exceeded(shared, &ledger).is_none()) {
         return Ok(());
     }
     let mut inventory = Inventory::take(shared)?;
@@ -238,6 +249,11 @@ fn walk_level(
     let listing = match std::fs::read_dir(dir) {
         Ok(listing) => listing,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // Of another user: what is in there is neither counted nor removed, and keeps nobody from the rest.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            tracing::debug!(%error, "a directory of the cache cannot be listed");
+            return Ok(());
+        }
         Err(error) => return Err(error),
     };
     for entry in listing {
@@ -266,9 +282,16 @@ pub(crate) fn reclaim(shared: &Shared) {
 }
 
 fn reclaim_locked(shared: &Shared) {
+    // A link to elsewhere is not followed, and names that are not ours are somebody else's.
+    if !std::fs::symlink_metadata(&shared.tmp).is_ok_and(|meta| meta.is_dir()) {
+        return;
+    }
     let Ok(listing) = std::fs::read_dir(&shared.tmp) else { return };
     for entry in listing.take(RECLAIM_AT_ONCE).flatten() {
         shared.visited.fetch_add(1, Ordering::Relaxed);
+        if !entry.file_name().to_str().is_some_and(|name| files::is_unique_name(name) || turn::is_name(name)) {
+            continue;
+        }
         let Ok(meta) = entry.metadata() else { continue };
         let age = unix_now().abs_diff(u64::try_from(meta.mtime()).unwrap_or_default());
         let held = files::open_regular(&entry.path()).ok().flatten().and_then(|(file, _)| lock::is_held(&file));

@@ -40,7 +40,7 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
 }
 
 /// What opening a link, a socket or a directory says.
-fn is_wrong_kind(error: &io::Error) -> bool {
+pub(crate) fn is_wrong_kind(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let code = error.raw_os_error();
     [Errno::LOOP, Errno::NXIO, Errno::ISDIR].iter().any(|errno| code == Some(errno.raw_os_error()))
@@ -53,6 +53,11 @@ pub(crate) struct Stamp {
     ino: u64,
     pub(crate) size: u64,
     mtime: (i64, i64),
+}
+
+/// Whether nobody but this user can change the file: neither who owns it nor who else may write to it.
+pub(crate) fn is_private(meta: &Metadata) -> bool {
+    meta.uid() == rustix::process::geteuid().as_raw() && meta.mode() & 0o022 == 0
 }
 
 impl Stamp {
@@ -140,6 +145,16 @@ pub(crate) fn unique_name() -> String {
     format!("{:016x}-{}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Whether `name` is one of [`unique_name`].
+pub(crate) fn is_unique_name(name: &str) -> bool {
+    name.split_once('-').is_some_and(|(process, number)| {
+        process.len() == 16
+            && process.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && !number.is_empty()
+            && number.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
 /// A file under `tmp/`, locked while it lives. Dropping it removes it.
 #[derive(Debug)]
 pub(crate) struct TempFile {
@@ -217,6 +232,15 @@ mod tests {
         }
         assert_eq!(open_regular(&at("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert!(!discard(&at("none"), &at("tmp")).unwrap());
+    }
+
+    #[test]
+    fn names_of_ours_are_told_from_others() {
+        assert!(is_unique_name(&unique_name()));
+        for other in ["", "thesis", "0123456789abcdef", "0123456789abcdef-", "0123456789abcdef-x", "0123456789abcdeg-1"]
+        {
+            assert!(!is_unique_name(other), "{other}");
+        }
     }
 
     #[test]

@@ -6,6 +6,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::files::{discard, is_wrong_kind};
+use crate::layout::TMP;
+use crate::marker;
+
 /// How often a lock that is taken is tried again.
 const STEP: Duration = Duration::from_millis(2);
 
@@ -18,9 +22,24 @@ impl FileLock {
     /// bounded since the holder may be a stopped process. Where the file system knows no locks the file is opened
     /// and nothing else: what locks protect here is economy and counters, never the truth of an entry.
     ///
+    /// What is no file at all is removed, at the root of a cache that bears our marker.
+    ///
     /// # Errors
     /// `WouldBlock` when patience ran out; whatever opening yields.
     pub(crate) fn acquire(path: &Path, patience: Duration) -> io::Result<Self> {
+        match Self::try_acquire(path, patience) {
+            Err(error) if is_wrong_kind(&error) => {
+                let root = path.parent().ok_or(error)?;
+                marker::require(root)?;
+                tracing::warn!(path = %path.display(), "removing what stands in the place of a file of the cache");
+                discard(path, &root.join(TMP))?;
+                Self::try_acquire(path, patience)
+            }
+            other => other,
+        }
+    }
+
+    fn try_acquire(path: &Path, patience: Duration) -> io::Result<Self> {
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
         let file = OpenOptions::new()
             .read(true)

@@ -10,6 +10,8 @@ use std::os::unix::fs::MetadataExt as _;
 use bytes::Bytes;
 use memmap2::MmapMut;
 
+use crate::files::is_private;
+
 /// Maps the whole of `file`, an entry of the cache that `meta` describes. `None` when somebody else may write to it, so
 /// that it has to be read instead.
 ///
@@ -20,8 +22,7 @@ use memmap2::MmapMut;
 /// nobody else may write to it, and that it has no second name under which it could be taken for an ordinary file.
 #[allow(unsafe_code, reason = "mapping a file cannot be expressed safely; see above for why it holds")]
 pub(crate) fn entry(file: &File, meta: &Metadata) -> io::Result<Option<Bytes>> {
-    let ours = meta.uid() == rustix::process::geteuid().as_raw();
-    if !ours || meta.mode() & 0o022 != 0 || meta.nlink() != 1 || meta.len() == 0 {
+    if !is_private(meta) || meta.nlink() != 1 || meta.len() == 0 {
         return Ok(None);
     }
     // SAFETY: nobody writes to the file or cuts it while it is mapped: see the documentation of this function.

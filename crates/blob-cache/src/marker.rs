@@ -18,17 +18,43 @@ pub(crate) fn ensure(root: &Path) -> Result<(), OpenError> {
         return Ok(());
     }
     create_dirs(root).map_err(|error| OpenError::io("creating the cache directory", root, error))?;
-    let listing = std::fs::read_dir(root).map_err(|error| OpenError::io("listing", root, error))?;
-    for entry in listing {
-        let entry = entry.map_err(|error| OpenError::io("listing", root, error))?;
-        let name = entry.file_name();
-        // Another process may be making the same cache, or died while it did.
-        let ours = name.to_str().is_some_and(is_ours) || name.as_encoded_bytes().starts_with(MARKER.as_bytes());
-        if !ours {
-            return Err(OpenError::Foreign { root: root.to_owned() });
-        }
+    if !is_unfinished(root).map_err(|error| OpenError::io("looking at", root, error))? {
+        return Err(OpenError::Foreign { root: root.to_owned() });
     }
     create(root).map_err(|error| OpenError::io("making a cache of", root, error))
+}
+
+/// Whether all that `root` holds is what making a cache leaves before the marker is there: another process may be making
+/// the same cache, or died while it did. A cache that lost its marker is known by our text in its `CACHEDIR.TAG`; a
+/// directory that merely has a `tmp` in it, say, is somebody else's.
+fn is_unfinished(root: &Path) -> io::Result<bool> {
+    let tagged = holds(&root.join(CACHEDIR_TAG), |text| text == CACHEDIR_TAG_TEXT.as_bytes())?;
+    for entry in std::fs::read_dir(root)? {
+        let name = entry?.file_name();
+        let ours = match name.to_str() {
+            Some(USAGE) => tagged || holds(&root.join(USAGE), usage::is_beginning)?,
+            Some(name) if name == MARKER || name.starts_with(MARKER) => true,
+            Some(name) => tagged && is_ours(name),
+            None => false,
+        };
+        if !ours {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a regular file is at `path` whose first bytes please `check`.
+fn holds(path: &Path, check: impl FnOnce(&[u8]) -> bool) -> io::Result<bool> {
+    let file = match open_regular(path) {
+        Ok(Some((file, _))) => file,
+        Ok(None) => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.take(LONGEST).read_to_end(&mut bytes)?;
+    Ok(check(&bytes))
 }
 
 /// Whether `name` is one that a cache has at its root.
@@ -128,6 +154,29 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         std::fs::write(dir.path().join(MARKER), "{\"format\":\"blob-cache\",\"version\":2}").unwrap();
         assert!(matches!(ensure(dir.path()), Err(OpenError::Version { found: 2, supported: 1, .. })));
+    }
+
+    #[test]
+    fn names_alone_do_not_make_a_directory_ours() {
+        for name in [TMP, LOCK, USAGE, CACHEDIR_TAG, Bucket::Contents.name()] {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+            std::fs::write(dir.path().join(name).join("thesis"), "x").unwrap();
+            assert!(matches!(ensure(dir.path()), Err(OpenError::Foreign { .. })), "{name}");
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join(name), "somebody else's").unwrap();
+            assert!(matches!(ensure(dir.path()), Err(OpenError::Foreign { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_cache_that_lost_its_marker_gets_another() {
+        let dir = tempfile::tempdir().unwrap();
+        ensure(dir.path()).unwrap();
+        std::fs::create_dir(dir.path().join(Bucket::Contents.name())).unwrap();
+        std::fs::remove_file(dir.path().join(MARKER)).unwrap();
+        ensure(dir.path()).unwrap();
+        require(dir.path()).unwrap();
     }
 
     #[test]

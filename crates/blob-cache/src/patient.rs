@@ -22,8 +22,8 @@ const PAUSE: Duration = Duration::from_secs(30);
 /// A cache, block store or tag cache that is waited for only so long.
 ///
 /// A call that takes longer fails; the cache then is not asked for half a minute, in which it knows nothing and wants
-/// nothing. The first time that happens costs a warning. Time is that of tokio: outside of a runtime, or in one
-/// without a clock, there is no limit. An implementation that blocks its thread cannot be helped.
+/// nothing. The first time that happens costs a warning. Time is that of tokio, so a runtime needs its clock
+/// (`enable_time`); outside of one there is no limit. An implementation that blocks its thread cannot be helped.
 ///
 /// ```
 /// use std::sync::Arc;

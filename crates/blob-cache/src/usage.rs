@@ -84,6 +84,11 @@ impl Ledger {
     }
 }
 
+/// Whether a counter file may begin with `bytes`: it is empty for a moment before it is written.
+pub(crate) fn is_beginning(bytes: &[u8]) -> bool {
+    bytes.len() <= SIZE && (bytes.is_empty() || bytes.starts_with(MAGIC))
+}
+
 /// Changes the counter file under its lock: `change` gets what it says (`None` if it is missing or damaged) and
 /// returns what it shall say. Returns that.
 pub(crate) fn update(path: &Path, change: impl FnOnce(Option<Ledger>) -> Option<Ledger>) -> io::Result<Option<Ledger>> {

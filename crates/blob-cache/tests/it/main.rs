@@ -6,6 +6,7 @@ mod damage;
 mod evict;
 mod examples;
 mod failing;
+mod foreign;
 mod kits;
 mod liars;
 mod many;
