@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::TcpListener;
 
 use blob_testkit::proxy::{Action, Faults, Proxy, ProxyHandle, ProxyOptions, Rule};
 use serde_json::Value;
@@ -123,8 +122,8 @@ impl World {
         };
         let manifests = damaged(format!("/manifests/{digest}"));
         let data = damaged(format!("/blobs/{}", document["data"]["digest"].as_str().unwrap()));
-        // Nobody listens there any more, and the system gives the port to nobody else for now.
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        // Nobody listens there, and the system gives the port to nobody.
+        let closed = Place::NO_HOST.to_owned();
         let server = guarded(runtime);
         let guarded = server.local_addr().to_string();
         // It lives as long as the runtime.
