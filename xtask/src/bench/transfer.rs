@@ -65,7 +65,7 @@ pub(super) fn over_a_line(bench: &Bench) -> Result<Section, String> {
         ..Section::default()
     };
     section.rows.push(row("pull", &results[0], None, "peak ≤ 96 MiB"));
-    section.rows.push(row("pull", &results[1], Some(&results[0]), ""));
+    section.rows.extend(results[1..].iter().map(|peer| row("pull", peer, Some(&results[0]), "")));
     let ideal = own.down as f64 / LINE;
     section.notes.push(format!(
         "`blob pull` moved {:.1} MiB in {} requests, which take {ideal:.3} s on such a line; it took {:.2} of that (limit: \
