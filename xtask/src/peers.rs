@@ -17,7 +17,7 @@ pub(crate) struct Peer {
 }
 
 /// What `cargo xtask test` needs.
-pub(crate) const FOR_TESTS: [Peer; 5] = [
+pub(crate) const FOR_TESTS: [Peer; 8] = [
     Peer {
         program: "docker-registry",
         package: "docker-registry",
@@ -35,6 +35,9 @@ pub(crate) const FOR_TESTS: [Peer; 5] = [
     },
     Peer { program: "strace", package: "strace", needed_by: "tests in which system calls fail" },
     Peer { program: "script", package: "bsdutils", needed_by: "tests of the command on a terminal" },
+    Peer { program: "mandoc", package: "mandoc", needed_by: "the check of manual pages" },
+    Peer { program: "zsh", package: "zsh", needed_by: "tests of completion" },
+    Peer { program: "fish", package: "fish", needed_by: "tests of completion" },
 ];
 
 /// Finds an executable in `PATH`.

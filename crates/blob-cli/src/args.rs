@@ -32,8 +32,10 @@ References:
   Registries on this machine are spoken to over plain HTTP; others need --plain-http for that.
 
 Exit codes:
-  0 done   1 failed   2 wrong usage   3 not found   4 authentication   5 network
-  6 verification   7 content does not match its hash   8 done in part   130 interrupted   143 terminated";
+  0 done   1 failed   2 wrong usage   3 not found   4 authentication   5 network   6 verification
+  7 content does not match its hash   8 done in part   130 interrupted   143 terminated
+
+Every option has a variable: BLOB_OUTPUT is --output, and BLOB_PULL_OVERWRITE is --overwrite of `blob pull`.";
 
 /// Store directories as archives in OCI registries, and read single files of them without fetching the rest.
 #[derive(Debug, Parser)]
@@ -163,6 +165,9 @@ impl When {
     }
 }
 
+/// More at a time than this helps nobody.
+pub(crate) const MAX_JOBS: usize = 256;
+
 /// Options of every command.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Global options")]
@@ -240,6 +245,11 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "BLOB_RETRIES", value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub(crate) retries: Option<u32>,
 
+    /// How much is done at a time: threads that compress, decode and write, and requests; for tags of `copy --all-tags`,
+    /// too [default: a thread for each core, 4 requests].
+    #[arg(short, long, global = true, env = "BLOB_JOBS", value_name = "N", value_parser = jobs)]
+    pub(crate) jobs: Option<NonZero<usize>>,
+
     /// The user for the registry that the command names; otherwise the logins are asked. Where a command names several
     /// registries, BLOB_REGISTRY says which one it is for.
     #[arg(long, global = true, env = "BLOB_USERNAME", value_name = "USER", hide_env_values = true)]
@@ -316,6 +326,30 @@ impl Global {
     }
 }
 
+/// The command line, in which every option has a variable. Those that have no name of their own are called after their
+/// command and themselves: `BLOB_PULL_OVERWRITE`, `BLOB_CACHE_PRUNE_MAX`.
+pub(crate) fn command() -> clap::Command {
+    let mut command = Cli::command();
+    add_variables(&mut command, "BLOB");
+    command
+}
+
+fn add_variables(command: &mut clap::Command, prefix: &str) {
+    let with_variable = |arg: clap::Arg| {
+        let known = arg.get_env().is_some() || matches!(arg.get_action(), ArgAction::Count);
+        let Some(long) = arg.get_long().filter(|_| !arg.is_positional() && !known) else { return arg };
+        let name = format!("{prefix}_{}", long.replace('-', "_").to_ascii_uppercase());
+        let flag = matches!(arg.get_action(), ArgAction::SetTrue);
+        let arg = arg.env(clap::builder::Str::from(name)).hide_env(true);
+        if flag { arg.value_parser(FalseyValueParser::new()) } else { arg }
+    };
+    *command = std::mem::take(command).mut_args(with_variable);
+    for below in command.get_subcommands_mut() {
+        let prefix = format!("{prefix}_{}", below.get_name().replace('-', "_").to_ascii_uppercase());
+        add_variables(below, &prefix);
+    }
+}
+
 /// `--timeout`.
 fn timeout(typed: &str) -> Result<Duration, String> {
     let read = Duration::read(typed)?;
@@ -323,12 +357,18 @@ fn timeout(typed: &str) -> Result<Duration, String> {
     if fits { Ok(read) } else { Err("expected between 1 second and a day".into()) }
 }
 
+/// `--jobs`.
+fn jobs(typed: &str) -> Result<NonZero<usize>, String> {
+    let number = typed.parse().ok().filter(|jobs: &NonZero<usize>| jobs.get() <= MAX_JOBS);
+    number.ok_or_else(|| format!("expected a number from 1 to {MAX_JOBS}"))
+}
+
 /// Reads the command line. Help and version are written by clap, which is asked to exit then.
 ///
 /// # Errors
 /// What was typed makes no sense; and whether JSON was asked for, as far as that can be told.
 pub(crate) fn parse(words: &[OsString]) -> Result<(Cli, ArgMatches), (Failure, Format)> {
-    let command = Cli::command();
+    let command = command();
     let parsed = command.clone().try_get_matches_from(words).and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches)?;
         Ok((cli, matches))
@@ -431,6 +471,37 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// Every option of every command, with the words that lead to it.
+    fn options(command: &clap::Command, above: &str) -> Vec<(String, clap::Arg)> {
+        let own = command.get_arguments().filter(|arg| !arg.is_positional()).map(|arg| (above.to_owned(), arg.clone()));
+        let below =
+            command.get_subcommands().flat_map(|below| options(below, &format!("{above} {}", below.get_name())));
+        own.chain(below).collect()
+    }
+
+    #[test]
+    fn every_option_has_a_variable_of_its_own() {
+        let all = options(&command(), "blob");
+        assert!(all.len() > 150, "{}", all.len());
+        let mut seen = std::collections::BTreeMap::new();
+        for (words, arg) in all {
+            // `BLOB_VERBOSE` is a number, which the configuration reads.
+            if arg.get_id() == "verbose" {
+                continue;
+            }
+            let name = arg.get_env().and_then(|name| name.to_str()).unwrap_or_else(|| panic!("{words} {arg}"));
+            assert!(name.starts_with("BLOB_"), "{words} {arg}: {name}");
+            // Options with one name of their own for several commands mean the same in each.
+            let other = seen.insert(name.to_owned(), arg.get_long().map(str::to_owned));
+            assert!(other.is_none_or(|other| other.as_deref() == arg.get_long()), "{words} {arg}: {name}");
+        }
+        for name in
+            ["BLOB_PULL_OVERWRITE", "BLOB_CACHE_PRUNE_MAX", "BLOB_JOBS", "BLOB_PASSWORD_STDIN", "BLOB_COPY_ALL_TAGS"]
+        {
+            assert!(seen.contains_key(name), "{name}: {seen:?}");
+        }
     }
 
     #[test]

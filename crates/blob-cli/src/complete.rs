@@ -1,14 +1,23 @@
-//! Completion in shells: the shell asks this program what could come next, so that aliases and keys are known.
+//! Completion in shells: the shell asks this program what could come next, so that aliases, keys, tags that were seen and
+//! paths in archives that were opened are known. It answers from what is on this machine alone: never with a request, and
+//! without a word where it does not know.
 
-use std::ffi::OsStr;
+mod archive;
+mod script;
 
-use clap::{Arg, Command, CommandFactory as _};
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use clap::{Arg, Command};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
-use clap_complete::env::{CompleteEnv, EnvCompleter, Shells};
+use clap_complete::env::CompleteEnv;
 
-use crate::args::Cli;
+use crate::args;
 use crate::config::Config;
 use crate::config::keys::KEYS;
+
+pub(crate) use script::registration;
 
 /// The variable by which a shell says that it asks, and in whose language the answer is to be.
 const VARIABLE: &str = "BLOB_COMPLETE";
@@ -16,27 +25,42 @@ const VARIABLE: &str = "BLOB_COMPLETE";
 /// Answers a shell, and exits, if one asks.
 pub(crate) fn answer() {
     // A look at one variable is all that other runs pay.
-    if std::env::var_os(VARIABLE).is_some() {
-        CompleteEnv::with_factory(command).var(VARIABLE).bin("blob").complete();
+    let Some(shell) = std::env::var_os(VARIABLE) else { return };
+    let mut words = std::env::args_os();
+    if shell == "fish" && words.nth(1).is_some_and(|word| word == "--") {
+        let found = candidates(words.collect());
+        // A shell that is gone needs no answer.
+        let _ = std::io::stdout().write_all(found.as_bytes());
+        std::process::exit(0);
     }
+    CompleteEnv::with_factory(command).var(VARIABLE).bin("blob").complete();
 }
 
-/// What a shell reads to know whom to ask; `program` is who is asked.
-///
-/// # Errors
-/// The names of the shells that are known, if this is none of them.
-pub(crate) fn registration(shell: &str, program: &str) -> Result<Vec<u8>, String> {
-    let shells = Shells::builtins();
-    let known: Option<&dyn EnvCompleter> = shells.completer(shell);
-    let known = known.ok_or_else(|| shells.names().collect::<Vec<_>>().join(", "))?;
-    let mut script = Vec::new();
-    known.write_registration(VARIABLE, "blob", "blob", program, &mut script).map_err(|error| error.to_string())?;
-    Ok(script)
+/// What could stand in place of the last of `words`, one a line with what it is behind a tab. Options are told to who
+/// begins one, or where there is nothing else.
+fn candidates(words: Vec<OsString>) -> String {
+    let Some(last) = words.len().checked_sub(1) else { return String::new() };
+    let nothing_typed = words[last].is_empty();
+    let dir = std::env::current_dir().ok();
+    let found = clap_complete::engine::complete(&mut command(), words, last, dir.as_deref()).unwrap_or_default();
+    let is_option = |found: &CompletionCandidate| found.get_value().as_encoded_bytes().starts_with(b"-");
+    let only_options = found.iter().all(is_option);
+    let mut lines = String::new();
+    for candidate in found.iter().filter(|found| only_options || !nothing_typed || !is_option(found)) {
+        let help = candidate.get_help().map(ToString::to_string).unwrap_or_default();
+        let tab = if help.is_empty() { "" } else { "\t" };
+        let value = candidate.get_value().to_string_lossy();
+        // Nothing here may end a line before its time.
+        if !value.contains(['\n', '\t']) {
+            let _ = writeln!(lines, "{value}{tab}{}", help.lines().next().unwrap_or_default());
+        }
+    }
+    lines
 }
 
 /// The command line, with what is known only when it is run.
 fn command() -> Command {
-    let mut command = Cli::command();
+    let mut command = args::command();
     attach(&mut command);
     command
 }
@@ -45,7 +69,10 @@ fn command() -> Command {
 fn attach(command: &mut Command) {
     let completer = |arg: &Arg| -> Option<fn(&OsStr) -> Vec<CompletionCandidate>> {
         match arg.get_value_names()?.first()?.as_str() {
-            "REF" | "SRC" | "DST" | "REPO" | "REF:/PATH" | "TAG|REF" | "A" | "B" | "REF|HOST" => Some(references),
+            "REF" | "SRC" | "DST" | "REPO" | "TAG|REF" | "REF|DIR" | "REF|HOST" => Some(references),
+            "REF:/PATH" => Some(sources),
+            // Of the archive that stands before it on the line.
+            "PATH" if arg.is_positional() => Some(paths),
             "KEY" if arg.is_positional() => Some(keys),
             "NAME" if arg.is_positional() => Some(names),
             _ => None,
@@ -59,13 +86,27 @@ fn attach(command: &mut Command) {
     command.get_subcommands_mut().for_each(attach);
 }
 
-/// Names, with what they stand for; and what may stand behind them is not known.
+/// Names, with what they stand for; places that the cache knows, and those in layouts on disk.
 fn references(typed: &OsStr) -> Vec<CompletionCandidate> {
     let mut found = names(typed);
+    found.extend(typed.to_str().map(archive::references).unwrap_or_default());
     if typed.to_str().is_some_and(|typed| "oci:".starts_with(typed)) {
         found.push(CompletionCandidate::new("oci:").help(Some("an OCI image layout on disk".into())));
     }
     found
+}
+
+/// As [`references`], and behind `:/` paths in the archive.
+fn sources(typed: &OsStr) -> Vec<CompletionCandidate> {
+    match typed.to_str().map(archive::sources) {
+        Some(found) if !found.is_empty() => found,
+        _ => references(typed),
+    }
+}
+
+/// Paths in the archive that an earlier word names.
+fn paths(typed: &OsStr) -> Vec<CompletionCandidate> {
+    typed.to_str().map(|typed| archive::paths(typed, std::env::args())).unwrap_or_default()
 }
 
 fn names(typed: &OsStr) -> Vec<CompletionCandidate> {

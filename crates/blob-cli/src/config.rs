@@ -171,6 +171,7 @@ impl Config {
         fill(typed("plain_http"), &mut global.plain_http, settings.plain_http);
         fill(typed("timeout"), &mut global.timeout, settings.timeout.map(Some));
         fill(typed("retries"), &mut global.retries, settings.retries.map(Some));
+        fill(typed("jobs"), &mut global.jobs, settings.jobs.map(Some));
         fill(typed("offline"), &mut global.offline, settings.offline);
         fill(typed("require_signed"), &mut global.require_signed, settings.require_signed);
         fill(typed("max_index_size"), &mut global.max_index_size, limits.max_index_size.map(|size| Some(size.0)));

@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use blob::core::create::CreateError;
+use blob::core::extract::ExtractError;
 use blob::core::path::Shown;
 use blob::core::{IndexError, ReadError, SourceError};
 use blob::http::HttpError;
@@ -154,6 +155,17 @@ impl Failure {
             next = cause.source();
         }
         Self { causes, ..Self::usage(error.to_string()) }
+    }
+
+    /// Of several things some were done before, or besides, what these failures are about: `message` says how many. A
+    /// single failure's hint is that of the whole.
+    pub(crate) fn partial(message: String, failures: &[Self]) -> Self {
+        let causes = failures.iter().take(LISTED).map(Self::sentence).collect();
+        let hint = match failures {
+            [only] => only.hint.clone(),
+            _ => None,
+        };
+        Self { causes, hint, ..Self::new(Kind::Partial, message) }
     }
 
     /// The same, of another kind.
@@ -455,6 +467,12 @@ fn hint_for(error: &Error) -> Option<String> {
         {
             "choose a directory with more room with --spool-dir"
         }
+        Error::NoRoom { .. } => {
+            "choose a directory with more room with --spool-dir, or begin all the same with --no-space-check"
+        }
+        Error::Extract(ExtractError::NoRoom { .. }) => "make room, or begin all the same with --no-space-check",
+        Error::Create { source: CreateError::TooLarge { .. }, .. }
+        | Error::Tar { source: TarError::TooLarge { .. } } => "raise the limit with --max-size",
         Error::Create { source: CreateError::TooManyFiles { .. }, .. }
         | Error::Tar { source: TarError::TooMany { .. } } => "raise the limit with --max-files",
         Error::Create { source: CreateError::Names { .. }, .. } => "leave these names out with --skip-non-utf8",

@@ -101,6 +101,7 @@ fn assemble(
     data: &mut dyn Write,
     options: &CreateOptions,
 ) -> Result<Created, CreateError> {
+    check_size(&tree, options)?;
     let mut report = report_of(&tree);
     let committed = {
         let job = Job::new(origin, &tree.files, options);
@@ -115,6 +116,15 @@ fn assemble(
     tree.empty_dirs.into_iter().for_each(|dir| builder.empty_dir(dir));
     let index = builder.finish(data_size, &data_digest)?;
     Ok(Created { index, data_size, data_digest, report })
+}
+
+/// Refuses trees that hold too much, before anything of them is read.
+fn check_size(tree: &Tree, options: &CreateOptions) -> Result<(), CreateError> {
+    let mut names = std::collections::HashSet::new();
+    let first = |file: &&Found| !file.linked || names.insert((file.stamp.dev, file.stamp.ino));
+    let bytes = tree.files.iter().filter(first).map(|file| file.stamp.size).fold(0, u64::saturating_add);
+    let limit = options.max_bytes;
+    if bytes > limit { Err(CreateError::TooLarge { bytes, limit }) } else { Ok(()) }
 }
 
 /// Archives the directory `dir` to two writers. The index is written at the end, in one write.

@@ -224,6 +224,16 @@ pub enum ExtractError {
         /// The limit.
         limit: u64,
     },
+    /// The file system has not the room for what is to be written; nothing was written.
+    #[error("{} has room for {available} bytes, and {needed} are to be written", shown(path))]
+    NoRoom {
+        /// The destination.
+        path: PathBuf,
+        /// How many bytes are to be written, less those of files that are replaced.
+        needed: u64,
+        /// How many bytes there is room for.
+        available: u64,
+    },
     /// The destination cannot be replaced as a whole; nothing was written.
     #[error("{} cannot be replaced: {why}", shown(path))]
     CannotReplace {

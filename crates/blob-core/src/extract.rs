@@ -18,6 +18,7 @@ mod links;
 mod merge;
 mod plan;
 mod preview;
+mod room;
 mod run;
 mod select;
 mod sink;
@@ -38,7 +39,7 @@ pub(crate) use run::{Order, conflicts, extract};
 pub use select::Selection;
 pub(crate) use sink::random_name;
 pub(crate) use surplus::surplus;
-pub use surplus::{Considered, Surplus, SurplusOptions, SurplusReport, remove_surplus};
+pub use surplus::{Considered, SetAside, Surplus, SurplusOptions, SurplusReport, remove_surplus};
 
 /// What happens to files that exist at the destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -168,6 +169,9 @@ pub struct ExtractOptions {
     pub from_cache: FromCache,
     /// Whether everything is on disk when the extraction ends well.
     pub fsync: bool,
+    /// Whether to begin although the file system says that it has not the room. By default that is refused before a byte
+    /// is written; a file system that compresses may hold more than it says.
+    pub skip_room_check: bool,
     /// How much may be extracted.
     pub limits: ExtractLimits,
     /// Watches, and may stop, the extraction; called by several threads.
@@ -193,6 +197,7 @@ impl Default for ExtractOptions {
             max_gap: 64 << 10,
             from_cache: FromCache::default(),
             fsync: false,
+            skip_room_check: false,
             limits: ExtractLimits::default(),
             progress: None,
         }

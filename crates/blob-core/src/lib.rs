@@ -17,6 +17,8 @@ pub mod index;
 pub mod path;
 pub mod progress;
 pub mod range;
+#[cfg(feature = "fs")]
+pub mod room;
 pub mod source;
 mod threads;
 

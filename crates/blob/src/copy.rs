@@ -23,13 +23,15 @@ pub struct CopyOptions {
     pub keep_tags: bool,
     /// Change nothing, only find out what would be copied.
     pub dry_run: bool,
+    /// Requests at a time: 4 by default, at least 1.
+    pub concurrency: usize,
     /// Told of every blob, with its digest as `what`.
     pub progress: Option<Arc<dyn Progress>>,
 }
 
 impl Default for CopyOptions {
     fn default() -> Self {
-        Self { tags: Vec::new(), referrers: true, keep_tags: false, dry_run: false, progress: None }
+        Self { tags: Vec::new(), referrers: true, keep_tags: false, dry_run: false, concurrency: 4, progress: None }
     }
 }
 
@@ -40,6 +42,7 @@ impl std::fmt::Debug for CopyOptions {
             .field("referrers", &self.referrers)
             .field("keep_tags", &self.keep_tags)
             .field("dry_run", &self.dry_run)
+            .field("concurrency", &self.concurrency)
             .finish_non_exhaustive()
     }
 }
@@ -113,6 +116,7 @@ impl Client {
         how.tags.clone_from(&copied.tags);
         how.referrers = options.referrers;
         how.dry_run = options.dry_run;
+        how.concurrency = options.concurrency;
         how.same_registry = same_registry(from, to);
         how.progress.clone_from(&options.progress);
         let report = blob_registry::copy(&source, &target, &destination, &how).await.map_err(failed)?;

@@ -120,6 +120,21 @@ pub enum Error {
         /// The cause.
         source: CreateError,
     },
+    /// Where archives are assembled there is not the room for this one; nothing was written.
+    #[error(
+        "{} has room for {available} bytes, and an archive of {what} can take {needed} there",
+        dir.display()
+    )]
+    NoRoom {
+        /// The directory for temporary files.
+        dir: PathBuf,
+        /// What is archived: the directory, or "the tar stream".
+        what: String,
+        /// How many bytes the archive can take; compression may make it less.
+        needed: u64,
+        /// How many bytes there is room for.
+        available: u64,
+    },
     /// A tar stream cannot become an archive.
     #[error("reading the tar stream")]
     Tar {
@@ -235,6 +250,7 @@ impl Error {
             | Self::Offline { .. }
             | Self::Index { .. }
             | Self::Transport(_)
+            | Self::NoRoom { .. }
             | Self::Tar { .. }
             | Self::Create { .. }
             | Self::Extract(_)

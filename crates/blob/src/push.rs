@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use blob_core::create::{CreateOptions, CreateReport, Created, create};
+use blob_core::create::{CreateError, CreateOptions, CreateReport, Created, create};
 use blob_core::source::FileSource;
-use blob_core::{ByteSource, Digest, Event, MemorySource, Progress, SourceId};
+use blob_core::{ByteSource, Digest, Event, MemorySource, Progress, SourceId, room};
 use blob_policy::FromManifest as _;
 use blob_registry::{
     Descriptor, EMPTY_JSON, ErrorCode, Place, PushBlob, PushManifest, PushedBlob, Registry, Repository, Tag, media_type,
@@ -45,6 +45,9 @@ pub struct PushOptions {
     /// signed too unless it is already, if its manifest is ours to the last byte; else it is pushed anew.
     #[cfg(feature = "sign")]
     pub sign: Option<crate::sign::SignWith>,
+    /// Whether to begin although the directory for temporary files has not the room for the files as they are. By default
+    /// that is refused before they are read; what compresses well may take far less.
+    pub skip_room_check: bool,
     /// Make the archive and ask the registry what it has, but change nothing: [`Pushed`] then says what would be.
     pub dry_run: bool,
     /// Told of files and bytes; may cancel while the archive is made.
@@ -182,7 +185,8 @@ impl Client {
         let spool_dir = self.spool_dir().cloned().unwrap_or_else(temporary_dir_from_env);
 
         let _stop = SetOnDrop(cancelled);
-        let work = tokio::task::spawn_blocking(move || input.spool(&spool_dir, &create_options));
+        let spool = Spool { dir: spool_dir, skip_room_check: options.skip_room_check };
+        let work = tokio::task::spawn_blocking(move || input.spool(&spool, &create_options));
         let (created, file) = match work.await {
             Ok(result) => result?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -200,24 +204,56 @@ pub(crate) enum Input {
 }
 
 impl Input {
-    /// Makes the archive in an unnamed temporary file in `spool_dir`, which vanishes with its last handle.
-    fn spool(self, spool_dir: &Path, options: &CreateOptions) -> Result<(Created, FileSource), Error> {
+    /// Makes the archive in an unnamed temporary file, which vanishes with its last handle.
+    fn spool(self, spool: &Spool, options: &CreateOptions) -> Result<(Created, FileSource), Error> {
         let dir = match self {
             Self::Directory(dir) => dir,
-            Self::Tar(input) => return spool_tar(input, spool_dir, options),
+            Self::Tar(input) => return spool_tar(input, spool, options),
         };
-        let mut file = spool_file(spool_dir)?;
-        let created = create(&dir, &mut file, options).map_err(|source| Error::Create { dir, source })?;
-        let failed =
-            |source| Error::Io { action: format!("reading a temporary file in {}", spool_dir.display()), source };
-        Ok((created, FileSource::from_file(file).map_err(failed)?))
+        let mut file = spool.file()?;
+        let room = spool.room();
+        let mut options = options.clone();
+        options.max_bytes = options.max_bytes.min(room);
+        let created = create(&dir, &mut file, &options).map_err(|source| match source {
+            CreateError::TooLarge { bytes, limit } if limit == room => {
+                spool.full(format!("{}", dir.display()), bytes, room)
+            }
+            source => Error::Create { dir, source },
+        })?;
+        Ok((created, spool.source(file)?))
     }
 }
 
-/// An unnamed temporary file.
-pub(crate) fn spool_file(spool_dir: &Path) -> Result<File, Error> {
-    let failed = |source| Error::Io { action: format!("making a temporary file in {}", spool_dir.display()), source };
-    tempfile::tempfile_in(spool_dir).map_err(failed)
+/// Where large temporary files go.
+pub(crate) struct Spool {
+    dir: PathBuf,
+    skip_room_check: bool,
+}
+
+impl Spool {
+    /// An unnamed temporary file.
+    pub(crate) fn file(&self) -> Result<File, Error> {
+        let failed =
+            |source| Error::Io { action: format!("making a temporary file in {}", self.dir.display()), source };
+        tempfile::tempfile_in(&self.dir).map_err(failed)
+    }
+
+    /// A finished file, to be read.
+    pub(crate) fn source(&self, file: File) -> Result<FileSource, Error> {
+        let failed =
+            |source| Error::Io { action: format!("reading a temporary file in {}", self.dir.display()), source };
+        FileSource::from_file(file).map_err(failed)
+    }
+
+    /// How many bytes may be written, as far as is known and asked for.
+    pub(crate) fn room(&self) -> u64 {
+        if self.skip_room_check { u64::MAX } else { room::available(&self.dir).unwrap_or(u64::MAX) }
+    }
+
+    /// There is not the room for `what`.
+    pub(crate) fn full(&self, what: String, needed: u64, available: u64) -> Error {
+        Error::NoRoom { dir: self.dir.clone(), what, needed, available }
+    }
 }
 
 /// Where large temporary files go: `$TMPDIR` if it is set, else `/var/tmp`, since `/tmp` may be memory.

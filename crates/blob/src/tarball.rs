@@ -4,7 +4,6 @@ mod read;
 mod write;
 
 use std::io::Read;
-use std::path::Path;
 
 use blob_core::create::{CreateOptions, Created, create_from_parts};
 use blob_core::source::FileSource;
@@ -12,7 +11,7 @@ use blob_core::source::FileSource;
 use crate::client::Client;
 use crate::error::Error;
 use crate::location::Location;
-use crate::push::{Input, PushOptions, Pushed, spool_file};
+use crate::push::{Input, PushOptions, Pushed, Spool};
 
 pub use read::TarError;
 pub use write::{ExportError, Exported};
@@ -26,7 +25,7 @@ impl Client {
     /// devices are left out and counted. The stream is read on a thread of its own.
     ///
     /// # Errors
-    /// [`Error::Tar`] for the stream: absolute paths, paths with `..`, hard links to nothing, compressed streams, and what
+    /// [`Error::Tar`] for the stream: more bytes of content than [`max_bytes`](CreateOptions::max_bytes), absolute paths, paths with `..`, hard links to nothing, compressed streams, and what
     /// `input` fails with; otherwise as [`push`](Self::push).
     ///
     /// # Cancellation
@@ -41,17 +40,25 @@ impl Client {
     }
 }
 
-/// Reads a tar stream and makes an archive of it in unnamed temporary files.
+/// Reads a tar stream and makes an archive of it in unnamed temporary files: of its contents first, then of the archive.
 pub(crate) fn spool_tar(
     input: Box<dyn Read + Send>,
-    spool_dir: &Path,
+    spool: &Spool,
     options: &CreateOptions,
 ) -> Result<(Created, FileSource), Error> {
-    let contents = spool_file(spool_dir)?;
-    let parts = read::read(input, &contents, options).map_err(|source| Error::Tar { source })?;
-    let mut data = spool_file(spool_dir)?;
+    let contents = spool.file()?;
+    // The archive takes as much again, unless it compresses.
+    let room = spool.room();
+    let limit = options.max_bytes.min(room / 2);
+    let what = || "the tar stream".to_owned();
+    let parts = read::read(input, &contents, (options, limit)).map_err(|source| match source {
+        TarError::TooLarge { bytes, limit } if limit < options.max_bytes => {
+            spool.full(what(), bytes.saturating_mul(2), room)
+        }
+        source => Error::Tar { source },
+    })?;
+    let mut data = spool.file()?;
     let created = create_from_parts(parts, &contents, &mut data, options);
-    let created = created.map_err(|source| Error::Create { dir: "the tar stream".into(), source })?;
-    let failed = |source| Error::Io { action: format!("reading a temporary file in {}", spool_dir.display()), source };
-    Ok((created, FileSource::from_file(data).map_err(failed)?))
+    let created = created.map_err(|source| Error::Create { dir: what().into(), source })?;
+    Ok((created, spool.source(data)?))
 }

@@ -81,6 +81,36 @@ impl DiskTagCache {
         Ok(())
     }
 
+    /// The keys that begin with `prefix`, sorted: what was remembered at any time and is still there, fresh or not. At
+    /// most `most` entries are looked at, whatever they are.
+    ///
+    /// # Errors
+    /// [`CacheError`] when the directory cannot be read; entries that cannot are passed over.
+    pub async fn keys(&self, prefix: &str, most: usize) -> Result<Vec<String>, CacheError> {
+        self.run("listing the remembered tags in", prefix, move |this, prefix| this.list(prefix, most)).await
+    }
+
+    fn list(&self, prefix: &str, most: usize) -> io::Result<Vec<String>> {
+        let dirs = match std::fs::read_dir(self.shared.root.join(Bucket::Tags.name())) {
+            Ok(dirs) => dirs,
+            Err(error) if is_absent(&error) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let files = dirs.flatten().filter_map(|dir| std::fs::read_dir(dir.path()).ok()).flatten().flatten();
+        let mut keys = Vec::new();
+        for file in files.take(most) {
+            let Ok(Some((file, _))) = open_regular(&file.path()) else { continue };
+            let mut text = Vec::new();
+            if file.take(LONGEST).read_to_end(&mut text).is_ok()
+                && let Some((key, _)) = decode(&text).filter(|(key, _)| key.starts_with(prefix))
+            {
+                keys.push(key.to_owned());
+            }
+        }
+        keys.sort();
+        Ok(keys)
+    }
+
     fn delete(&self, key: &str) -> io::Result<()> {
         match discard(&self.path(key), &self.shared.tmp) {
             Ok(true) => evict::uncount(&self.shared, Bucket::Tags, 1),
@@ -184,6 +214,23 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use blob_core::Digest;
+
+    #[test]
+    fn keys_are_listed_by_their_beginning() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = crate::CacheDir::open(dir.path(), crate::CacheOptions::default()).unwrap().tags();
+        let entry = TagEntry::now(Digest::sha256_of(b"m"));
+        for key in ["h/a:v2", "h/a:v1", "h/b:v1"] {
+            cache.store(key, &entry).unwrap();
+        }
+        assert_eq!(cache.list("h/a:", 100).unwrap(), ["h/a:v1", "h/a:v2"]);
+        assert_eq!(cache.list("", 100).unwrap().len(), 3);
+        assert_eq!(cache.list("", 2).unwrap().len(), 2, "the limit counts files");
+        std::fs::write(cache.path("h/a:v1"), "damaged").unwrap();
+        assert_eq!(cache.list("h/a:", 100).unwrap(), ["h/a:v2"]);
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        assert_eq!(cache.list("", 100).unwrap(), Vec::<String>::new());
+    }
 
     #[test]
     fn every_damaged_byte_makes_an_entry_malformed() {

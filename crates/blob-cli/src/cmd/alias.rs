@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -43,6 +44,9 @@ enum Action {
         /// A repository, with a tag if one is always meant, or what references begin with.
         #[arg(value_name = "REF")]
         target: String,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Forget a name.
     #[command(visible_alias = "remove", alias = "unset")]
@@ -50,6 +54,9 @@ enum Action {
         /// The name.
         #[arg(value_name = "NAME")]
         name: String,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// List all names.
     #[command(visible_alias = "ls")]
@@ -67,12 +74,15 @@ struct Changed<'a> {
     /// What the name means.
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
     target: Option<&'a str>,
+    /// Whether nothing was changed, only looked at.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
 }
 
 pub(crate) async fn run(args: AliasArgs, session: &Session) -> Result<(), Failure> {
     match args.action {
-        Action::Add { name, target } => add(&name, &target, session).await,
-        Action::Rm { name } => remove(&name, session).await,
+        Action::Add { name, target, dry_run } => add(&name, &target, dry_run, session).await,
+        Action::Rm { name, dry_run } => remove(&name, dry_run, session).await,
         Action::List => list(session).await,
     }
 }
@@ -81,22 +91,33 @@ fn key(name: &str) -> Vec<String> {
     vec!["aliases".into(), name.into()]
 }
 
-async fn add(name: &str, target: &str, session: &Session) -> Result<(), Failure> {
+async fn add(name: &str, target: &str, dry_run: bool, session: &Session) -> Result<(), Failure> {
     crate::alias::check(name, target).map_err(Failure::usage)?;
     let path = session.config.places.user()?;
-    let existed = edit::apply(path, false, &key(name), &Edit::Set(target.into()))?;
-    let (action, verb) = if existed { ("updated", "Updated") } else { ("created", "Created") };
-    let changed = Changed { action, name, target: Some(target) };
+    let existed = edit_file(dry_run)(path, false, &key(name), &Edit::Set(target.into()))?;
+    let (action, verb) = match (existed, dry_run) {
+        (true, false) => ("updated", "Updated"),
+        (false, false) => ("created", "Created"),
+        (true, true) => ("updated", "Would update"),
+        (false, true) => ("created", "Would create"),
+    };
+    let changed = Changed { action, name, target: Some(target), dry_run };
     session.report(&changed, || format!("{verb} alias \"{name}\" -> {target}\n")).await
 }
 
-async fn remove(name: &str, session: &Session) -> Result<(), Failure> {
+/// Edits a file, or finds out what that would do.
+pub(super) fn edit_file(dry_run: bool) -> fn(&Path, bool, &[String], &Edit) -> Result<bool, Failure> {
+    if dry_run { edit::preview } else { edit::apply }
+}
+
+async fn remove(name: &str, dry_run: bool, session: &Session) -> Result<(), Failure> {
     let path = session.config.places.user()?;
-    if !edit::apply(path, false, &key(name), &Edit::Unset)? {
+    if !edit_file(dry_run)(path, false, &key(name), &Edit::Unset)? {
         return Err(unknown(name, session));
     }
-    let changed = Changed { action: "removed", name, target: None };
-    session.report(&changed, || format!("Removed alias \"{name}\"\n")).await
+    let changed = Changed { action: "removed", name, target: None, dry_run };
+    let verb = if dry_run { "Would remove" } else { "Removed" };
+    session.report(&changed, || format!("{verb} alias \"{name}\"\n")).await
 }
 
 /// There is no such name, at least not where it could be removed.

@@ -48,6 +48,9 @@ enum Action {
         /// Do not ask.
         #[arg(short, long, visible_short_alias = 'y')]
         force: bool,
+        /// Only say what would be dropped.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Say where the cache is.
     Path,
@@ -58,6 +61,9 @@ enum Action {
         /// How much may stay [default: --cache-max].
         #[arg(long, value_name = "SIZE", value_parser = crate::ui::size::parse)]
         max: Option<u64>,
+        /// Only say how much would be dropped.
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -96,10 +102,10 @@ pub(crate) async fn run(args: CacheArgs, session: &Session) -> Result<(), Failur
     let cache = opened.map_err(|source| blob::Error::Cache { dir: dir.clone(), source })?;
     match args.action {
         Action::Status => status(&cache, session).await,
-        Action::Clear { kind, force } => clear(&cache, &kind, force, session).await,
+        Action::Clear { kind, force, dry_run } => clear(&cache, &kind, How { force, dry_run }, session).await,
         Action::Path => Ok(()),
         Action::Verify => verify(&cache, session).await,
-        Action::Prune { max } => prune(&cache, max, session).await,
+        Action::Prune { max, dry_run } => prune(&cache, max, dry_run, session).await,
     }
 }
 
@@ -214,6 +220,13 @@ async fn path(dir: &std::path::Path, session: &Session) -> Result<(), Failure> {
     session.report(&paths, text).await
 }
 
+/// How the cache is emptied.
+#[derive(Clone, Copy)]
+struct How {
+    force: bool,
+    dry_run: bool,
+}
+
 /// What was cleared.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -226,9 +239,12 @@ struct Emptied {
     total_size_human: String,
     /// Entries that were dropped.
     total_files_cleared: u64,
+    /// Whether nothing was dropped, only looked at.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
 }
 
-async fn clear(cache: &CacheDir, kind: &str, force: bool, session: &Session) -> Result<(), Failure> {
+async fn clear(cache: &CacheDir, kind: &str, how: How, session: &Session) -> Result<(), Failure> {
     let chosen: Vec<&'static str> =
         KINDS.iter().map(|(name, _)| *name).filter(|name| kind == "all" || kind == *name).collect();
     if chosen.is_empty() {
@@ -236,17 +252,18 @@ async fn clear(cache: &CacheDir, kind: &str, force: bool, session: &Session) -> 
         return Err(Failure::usage(format!("invalid cache type {kind:?}, valid types: {valid}, all")));
     }
     let json = session.options.output.is_json();
-    if json && !force {
+    let unasked = how.force || how.dry_run;
+    if json && !unasked {
         return Err(Failure::usage("--force required when using --output json"));
     }
     let layers = layers(cache, session).await?;
     let chosen_layers = || layers.iter().filter(|layer| chosen.contains(&layer.name));
     let (size, files) = (chosen_layers().map(|layer| layer.size).sum(), chosen_layers().map(|layer| layer.files).sum());
-    if !force && !session.options.quiet && !confirmed(kind, size, files, session).await? {
+    if !unasked && !session.options.quiet && !confirmed(kind, size, files, session).await? {
         output::complain("Canceled.\n");
         return Ok(());
     }
-    for (_, layer) in KINDS.iter().filter(|(name, _)| chosen.contains(name)) {
+    for (_, layer) in KINDS.iter().filter(|(name, _)| chosen.contains(name) && !how.dry_run) {
         admin(cache, *layer).clear().await.map_err(|error| failed(&error))?;
     }
     if kind == "all" {
@@ -262,10 +279,12 @@ async fn clear(cache: &CacheDir, kind: &str, force: bool, session: &Session) -> 
         total_size_cleared: size,
         total_size_human: human(size),
         total_files_cleared: files,
+        dry_run: how.dry_run,
     };
     let text = || {
         let names = cleared.cleared.join("\n  - ");
-        format!("Cleared {} ({files} files)\n  - {names}\n", cleared.total_size_human)
+        let verb = if how.dry_run { "Would clear" } else { "Cleared" };
+        format!("{verb} {} ({files} files)\n  - {names}\n", cleared.total_size_human)
     };
     session.report(&cleared, text).await
 }
@@ -311,19 +330,29 @@ struct Pruned {
     total_size_human: String,
     /// Entries that stay.
     total_files: u64,
+    /// Whether nothing was dropped, only looked at.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
 }
 
-async fn prune(cache: &CacheDir, max: Option<u64>, session: &Session) -> Result<(), Failure> {
-    let freed =
-        cache.prune(max.unwrap_or(session.options.cache.options().max_bytes)).await.map_err(|error| failed(&error))?;
+async fn prune(cache: &CacheDir, max: Option<u64>, dry_run: bool, session: &Session) -> Result<(), Failure> {
+    let most = max.unwrap_or(session.options.cache.options().max_bytes);
+    let freed = if dry_run { 0 } else { cache.prune(most).await.map_err(|error| failed(&error))? };
     let usage = cache.usage().await.map_err(|error| failed(&error))?;
+    // Entries go as a whole, so it may be a little more.
+    let freed = if dry_run { usage.bytes.saturating_sub(most) } else { freed };
     let pruned = Pruned {
         freed,
         freed_human: human(freed),
         total_size: usage.bytes,
         total_size_human: human(usage.bytes),
         total_files: usage.entries,
+        dry_run,
     };
+    if dry_run {
+        let text = || format!("Would free at least {}\n  Now: {}\n", pruned.freed_human, pruned.total_size_human);
+        return session.report(&pruned, text).await;
+    }
     let left = || format!("{} ({})", pruned.total_size_human, count(pruned.total_files, "file"));
     session.report(&pruned, || format!("Freed {}\n  Left: {}\n", pruned.freed_human, left())).await
 }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::alias::edit_file;
 use crate::args::Format;
-use crate::config::edit::{self, Edit};
+use crate::config::edit::Edit;
 use crate::config::keys::{self, KEYS, Key};
 use crate::config::{self, Config};
 use crate::error::Failure;
@@ -57,6 +58,9 @@ enum Action {
         /// The value.
         #[arg(value_name = "VALUE")]
         value: String,
+        /// Only say what would be done; a value that is refused is.
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         scope: Scope,
     },
@@ -65,6 +69,9 @@ enum Action {
         /// The key.
         #[arg(value_name = "KEY")]
         key: String,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         scope: Scope,
     },
@@ -115,8 +122,8 @@ pub(crate) async fn run(args: ConfigArgs, session: &Session) -> Result<(), Failu
     match args.action {
         Action::Show { origin } => show::show(origin, session).await,
         Action::Get { key } => get(&key, session).await,
-        Action::Set { key, value, scope } => set(&key, &value, scope, session).await,
-        Action::Unset { key, scope } => unset(&key, scope, session).await,
+        Action::Set { key, value, dry_run, scope } => set((&key, &value), dry_run, scope, session).await,
+        Action::Unset { key, dry_run, scope } => unset(&key, dry_run, scope, session).await,
         Action::Edit { scope } => open::edit(&scope.path(session)?, scope.project, session).await,
         Action::Path { scope } => path(&scope.path(session)?, session).await,
         Action::Validate => validate(&session.config, session).await,
@@ -185,28 +192,36 @@ struct Changed<'a> {
     value: Option<&'a str>,
     /// The file that was edited.
     file: String,
+    /// Whether nothing was changed, only looked at.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
 }
 
-async fn set(typed: &str, value: &str, scope: Scope, session: &Session) -> Result<(), Failure> {
+async fn set((typed, value): (&str, &str), dry_run: bool, scope: Scope, session: &Session) -> Result<(), Failure> {
     let (path, key) = key(typed)?;
     let file = scope.path(session)?;
     let edit = Edit::Set(config::typed(key.kind, value));
-    let existed = edit::apply(&file, scope.project, &path, &edit)?;
+    let existed = edit_file(dry_run)(&file, scope.project, &path, &edit)?;
     let action = if existed { "updated" } else { "created" };
     let value = if show::is_secret(&path, Some(value)) { show::HIDDEN } else { value };
-    let changed = Changed { action, key: keys::join(&path), value: Some(value), file: file.display().to_string() };
-    let text = || format!("Set {} to {} in {}\n", changed.key, shown(value.as_bytes()), shown(changed.file.as_bytes()));
+    let changed =
+        Changed { action, key: keys::join(&path), value: Some(value), file: file.display().to_string(), dry_run };
+    let verb = if dry_run { "Would set" } else { "Set" };
+    let text =
+        || format!("{verb} {} to {} in {}\n", changed.key, shown(value.as_bytes()), shown(changed.file.as_bytes()));
     session.report(&changed, text).await
 }
 
-async fn unset(typed: &str, scope: Scope, session: &Session) -> Result<(), Failure> {
+async fn unset(typed: &str, dry_run: bool, scope: Scope, session: &Session) -> Result<(), Failure> {
     let (path, _) = key(typed)?;
     let file = scope.path(session)?;
-    if !edit::apply(&file, scope.project, &path, &Edit::Unset)? {
+    if !edit_file(dry_run)(&file, scope.project, &path, &Edit::Unset)? {
         return Err(Failure::not_found(format!("{} is not set in {}", keys::join(&path), file.display())));
     }
-    let changed = Changed { action: "removed", key: keys::join(&path), value: None, file: file.display().to_string() };
-    session.report(&changed, || format!("Unset {} in {}\n", changed.key, shown(changed.file.as_bytes()))).await
+    let changed =
+        Changed { action: "removed", key: keys::join(&path), value: None, file: file.display().to_string(), dry_run };
+    let verb = if dry_run { "Would unset" } else { "Unset" };
+    session.report(&changed, || format!("{verb} {} in {}\n", changed.key, shown(changed.file.as_bytes()))).await
 }
 
 /// Where a file is.

@@ -1,14 +1,16 @@
 //! `blob copy`.
 
 use std::fmt::Write as _;
+use std::num::NonZero;
 
 use blob::registry::{CopyReport, PageRequest, Tag, Target};
 use blob::{Client, Copied, CopyOptions, Location};
 use clap::Args;
+use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 
 use super::tags::all_tags;
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::plan;
 use crate::session::Session;
 use crate::trust::TrustArgs;
@@ -123,26 +125,22 @@ pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure
     options.keep_tags = args.no_clobber;
     options.dry_run = args.dry_run;
     options.tags.clone_from(&args.tag);
+    options.concurrency = session.options.jobs.map_or(options.concurrency, NonZero::get);
     options.progress = Some(session.meter.watcher());
-    let (mut copies, mut failed) = (Vec::new(), None);
+    let (mut copies, mut failures) = (Vec::new(), Vec::new());
+    let mut places_in_all = 1;
     if args.all_tags {
         let tags = all_tags(&client, &from, &PageRequest::first()).await?;
         let at =
             |tag| (from.with_target(Target::Tag(Clone::clone(tag))), to.with_target(Target::Tag(Clone::clone(tag))));
         let places: Vec<(Location, Location)> = tags.iter().map(at).collect();
+        places_in_all = places.len();
         // Policies may be for single tags, which are known only now.
         let named: Vec<&Location> = places.iter().flat_map(|(from, to)| [from, to]).collect();
         let client = session.reading(&named, &args.trust).await?;
-        for (from, to) in &places {
-            match one(&client, (from, to), &options).await {
-                Ok(done) => copies.push(done),
-                Err(failure) if copies.is_empty() => return Err(failure),
-                Err(failure) => {
-                    let (done, all) = (copies.len(), count(places.len() as u64, "tag"));
-                    failed = Some(failure.after(format!("copied {done} of {all}")));
-                    break;
-                }
-            }
+        (copies, failures) = all(&client, &places, &options).await;
+        if let (true, Some(failure)) = (copies.is_empty(), failures.first()) {
+            return Err(failure.clone());
         }
     } else {
         // A destination without a tag of its own gets that of the source.
@@ -170,7 +168,37 @@ pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure
     } else {
         session.report(&report, || text(&report)).await?;
     }
-    failed.map_or(Ok(()), Err)
+    if failures.is_empty() {
+        return Ok(());
+    }
+    let of = places_in_all.max(report.copies.len() + failures.len());
+    let message = format!("copied {} of {}", report.copies.len(), count(of as u64, "tag"));
+    Err(Failure::partial(message, &failures))
+}
+
+/// Copies several places, some of them at a time, all together with as many requests as the options say. What came of
+/// them is in the order of the places. One that fails does not keep the others from being copied, unless the registry
+/// cannot be reached or lets nobody in.
+async fn all(client: &Client, places: &[(Location, Location)], options: &CopyOptions) -> (Vec<Done>, Vec<Failure>) {
+    let at_a_time = options.concurrency.min(places.len()).max(1);
+    let mut options = options.clone();
+    options.concurrency = (options.concurrency / at_a_time).max(1);
+    let copies = places.iter().map(|(from, to)| one(client, (from, to), &options));
+    let mut results = stream::iter(copies).buffered(at_a_time);
+    let (mut done, mut failures) = (Vec::new(), Vec::new());
+    while let Some(result) = results.next().await {
+        match result {
+            Ok(copied) => done.push(copied),
+            Err(failure) => {
+                let hopeless = matches!(failure.kind, Kind::Network | Kind::Authentication);
+                failures.push(failure);
+                if hopeless {
+                    break;
+                }
+            }
+        }
+    }
+    (done, failures)
 }
 
 async fn one(client: &Client, (from, to): (&Location, &Location), options: &CopyOptions) -> Result<Done, Failure> {

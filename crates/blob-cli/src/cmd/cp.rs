@@ -70,6 +70,10 @@ pub(crate) struct CpArgs {
     #[arg(long)]
     flat: bool,
 
+    /// Begin although the file system says that it has not the room.
+    #[arg(long)]
+    no_space_check: bool,
+
     /// Create symbolic links that lead out of the destination, too.
     #[arg(long)]
     allow_external_symlinks: bool,
@@ -266,6 +270,9 @@ fn options(args: &CpArgs, session: &Session) -> ExtractOptions {
     (options.preserve_mode, options.preserve_times) = (preserve, preserve);
     options.allow_external_symlinks = args.allow_external_symlinks;
     options.layout = if args.flat { Layout::Flat } else { Layout::Full };
+    options.skip_room_check = args.no_space_check;
+    options.workers = session.options.jobs;
+    pull::limit_requests(&mut options, session);
     options.progress = Some(session.meter.watcher());
     options
 }

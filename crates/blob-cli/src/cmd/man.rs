@@ -1,12 +1,15 @@
 //! `blob man`.
 
+mod reference;
+mod sections;
+
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Command, CommandFactory as _};
+use clap::{Args, Command};
 use clap_mangen::Man;
 use serde::Serialize;
 
-use crate::args::Cli;
+use crate::args;
 use crate::error::Failure;
 use crate::session::Session;
 use crate::ui::escape::shown;
@@ -24,6 +27,10 @@ pub(crate) struct ManArgs {
     /// Where to write a page for each command; made if it does not exist.
     #[arg(value_name = "DIR")]
     dir: Option<PathBuf>,
+
+    /// Write the reference of all commands and options in Markdown instead.
+    #[arg(long, conflicts_with = "dir")]
+    markdown: bool,
 }
 
 /// Manual pages that were written.
@@ -37,10 +44,13 @@ struct Written {
 }
 
 pub(crate) async fn run(args: ManArgs, session: &Session) -> Result<(), Failure> {
-    let mut command = Cli::command().disable_help_subcommand(true);
+    let mut command = args::command().disable_help_subcommand(true);
     command.build();
     let Some(dir) = args.dir else {
-        let page = page(command).map_err(|error| Failure::io("making the manual page", &error))?;
+        if args.markdown {
+            return session.print(reference::markdown(&command)).await;
+        }
+        let page = page(&command, "blob").map_err(|error| Failure::io("making the manual page", &error))?;
         return session.print(page).await;
     };
     let failed = |error: &std::io::Error| Failure::io(format!("writing manual pages to {}", dir.display()), error);
@@ -51,17 +61,26 @@ pub(crate) async fn run(args: ManArgs, session: &Session) -> Result<(), Failure>
     session.report(&written, text).await
 }
 
-/// The page of a command.
-fn page(command: Command) -> std::io::Result<Vec<u8>> {
+/// The page of a command, which is called `name`.
+fn page(command: &Command, name: &str) -> std::io::Result<Vec<u8>> {
     let mut page = Vec::new();
     let source = concat!("blob ", env!("CARGO_PKG_VERSION"));
-    Man::new(command).manual("blob manual").source(source).render(&mut page)?;
+    let man = Man::new(command.clone()).title(name).manual("blob manual").source(source);
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut page)?;
+    }
+    page.extend_from_slice(sections::of(command, name).as_bytes());
     Ok(page)
 }
 
 /// Writes the page of `command`, which is called `name`, and those of the commands below it.
 fn write_all(command: &Command, name: &str, dir: &Path) -> std::io::Result<u64> {
-    std::fs::write(dir.join(format!("{name}.1")), page(command.clone())?)?;
+    std::fs::write(dir.join(format!("{name}.1")), page(command, name)?)?;
     let mut written = 1;
     for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
         written += write_all(below, &format!("{name}-{}", below.get_name()), dir)?;

@@ -106,6 +106,10 @@ pub(crate) struct PullArgs {
     #[arg(long, env = "BLOB_WORKERS", value_name = "N", action = ArgAction::Set)]
     workers: Option<NonZero<usize>>,
 
+    /// Begin although the file system says that it has not the room.
+    #[arg(long)]
+    no_space_check: bool,
+
     /// Make sure that everything is on disk at the end.
     #[arg(long)]
     fsync: bool,
@@ -223,12 +227,11 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
         let destination = args.dest.display().to_string();
         return Preview::new(location.to_string(), destination, &planned, &surplus).report(session).await;
     }
-    // What stands in the way goes first, everything else when the new files are there.
+    // What stands in the way is moved aside, and back if the extraction fails; nothing goes before the new files are there.
     let (obstacles, rest): (Vec<_>, Vec<_>) = surplus.into_iter().partition(|surplus| surplus.obstructs);
-    let mut deleted = sync::remove(&args.dest, obstacles).await?;
-    let extracted = archive.extract(selection, &args.dest, &options).await;
-    let extracted = extracted.map_err(refusal)?;
-    deleted += sync::remove(&args.dest, rest).await?;
+    let aside = sync::set_aside(&args.dest, obstacles).await?;
+    let extracted = archive.extract(selection, &args.dest, &options).await.map_err(refusal)?;
+    let deleted = sync::remove(&args.dest, aside, rest).await?;
     Session::log_traffic(&client);
     let destination = std::path::absolute(&args.dest).unwrap_or(args.dest);
     let report = Report {
@@ -285,10 +288,17 @@ fn options(args: &PullArgs, session: &Session) -> ExtractOptions {
     options.preserve_times = !args.no_preserve_times;
     options.clean = args.clean;
     options.allow_external_symlinks = args.allow_external_symlinks;
-    options.workers = args.workers;
+    options.workers = args.workers.or(session.options.jobs);
+    limit_requests(&mut options, session);
     options.fsync = args.fsync;
+    options.skip_room_check = args.no_space_check;
     options.progress = Some(session.meter.watcher());
     options
+}
+
+/// As many requests at a time as `--jobs` says.
+pub(super) fn limit_requests(options: &mut ExtractOptions, session: &Session) {
+    options.read_concurrency = session.options.jobs.map_or(options.read_concurrency, NonZero::get);
 }
 
 /// What is said when an extraction is refused or fails.

@@ -76,6 +76,14 @@ pub(crate) struct PushArgs {
     #[arg(long, value_name = "N")]
     max_files: Option<u64>,
 
+    /// The most bytes of content, as in 500M or 2T; 0 for no limit [default: 1T].
+    #[arg(long, value_name = "SIZE", value_parser = crate::ui::size::parse)]
+    max_size: Option<u64>,
+
+    /// Begin although the file system says that it has not the room for the files as they are.
+    #[arg(long)]
+    no_space_check: bool,
+
     /// Leave owners and times out, so that equal files give an equal archive. Times are 0, or at most
     /// SOURCE_DATE_EPOCH if that is set.
     #[arg(long, env = "BLOB_REPRODUCIBLE", value_parser = FalseyValueParser::new())]
@@ -324,10 +332,16 @@ fn options(
     if !args.skip_compressed {
         create.skip_compression = SkipCompression::none();
     }
+    create.threads = session.options.jobs;
     create.max_files = match args.max_files {
         Some(0) => u64::MAX,
         Some(most) => most,
         None => create.max_files,
+    };
+    create.max_bytes = match args.max_size {
+        Some(0) => u64::MAX,
+        Some(most) => most,
+        None => create.max_bytes,
     };
     let presence = |skip| if skip { Presence::Skip } else { Presence::Keep };
     create.symlinks = presence(args.no_symlinks);
@@ -348,6 +362,7 @@ fn options(
     options.tags.clone_from(&args.tag);
     options.mount_from.clone_from(&args.mount_from);
     options.dry_run = args.dry_run;
+    options.skip_room_check = args.no_space_check;
     options.progress = Some(Arc::new(StopAtProblem { inner: session.meter.watcher(), problem: Arc::clone(problem) }));
     Ok(options)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use blob::Archive;
-use blob::core::extract::{Selection, Surplus, SurplusOptions, SurplusReport, remove_surplus};
+use blob::core::extract::{ExtractError, Selection, SetAside, Surplus, SurplusOptions, SurplusReport, remove_surplus};
 
 use super::pull::refusal;
 use crate::error::{Failure, Kind};
@@ -64,15 +64,27 @@ fn check(dest: &Path, home: Option<PathBuf>, found: &SurplusReport) -> Result<()
     Ok(())
 }
 
-/// Removes `surplus` from `dest` on a thread that may wait.
-pub(super) async fn remove(dest: &Path, surplus: Vec<Surplus>) -> Result<u64, Failure> {
-    if surplus.is_empty() {
+/// Gives `obstacles` at `dest` other names; dropped, the answer gives them back what they had.
+pub(super) async fn set_aside(dest: &Path, obstacles: Vec<Surplus>) -> Result<SetAside, Failure> {
+    let dest = dest.to_owned();
+    waiting(move || SetAside::begin(&dest, &obstacles)).await
+}
+
+/// Removes what was in the way, and the rest of what the archive does not have, once everything else is done.
+pub(super) async fn remove(dest: &Path, aside: SetAside, rest: Vec<Surplus>) -> Result<u64, Failure> {
+    if aside.is_empty() && rest.is_empty() {
         return Ok(0);
     }
     let dest = dest.to_owned();
-    let work = tokio::task::spawn_blocking(move || remove_surplus(&dest, &surplus)).await;
-    match work {
-        Ok(removed) => removed.map_err(refusal),
+    waiting(move || Ok(aside.remove()? + remove_surplus(&dest, &rest)?)).await
+}
+
+/// Does `work` on a thread that may wait.
+async fn waiting<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ExtractError> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(refusal),
         Err(_) => Err(Failure::new(Kind::General, "deleting: a thread failed")),
     }
 }

@@ -35,15 +35,37 @@ struct Unsure {
 pub(crate) fn apply(path: &Path, project: bool, key: &[String], edit: &Edit) -> Result<bool, Failure> {
     let place = prepare(path)?;
     let _lock = lock(&place)?;
-    let before = read(&place)?.unwrap_or_default();
-    let (after, existed) = edited(&place, &before, key, edit)?;
-    if project {
-        check_project(&place, &parse(&place, &after)?)?;
-    }
+    let Change { before, after, existed } = change(&place, project, key, edit)?;
     if after != before {
         replace(&place, &after)?;
     }
     Ok(existed)
+}
+
+/// As [`apply`], but nothing is written: what would be refused is, and whether there is such a key is told.
+///
+/// # Errors
+/// As there, but for writing.
+pub(crate) fn preview(path: &Path, project: bool, key: &[String], edit: &Edit) -> Result<bool, Failure> {
+    let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    change(&place, project, key, edit).map(|change| change.existed)
+}
+
+/// The text of a file before and after an edit.
+struct Change {
+    before: String,
+    after: String,
+    /// Whether the key was there.
+    existed: bool,
+}
+
+fn change(place: &Path, project: bool, key: &[String], edit: &Edit) -> Result<Change, Failure> {
+    let before = read(place)?.unwrap_or_default();
+    let (after, existed) = edited(place, &before, key, edit)?;
+    if project {
+        check_project(place, &parse(place, &after)?)?;
+    }
+    Ok(Change { before, after, existed })
 }
 
 /// The text of the file at `path` after the edit, and whether the key was there.

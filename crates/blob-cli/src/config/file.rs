@@ -77,6 +77,9 @@ pub(crate) fn check(settings: &Settings) -> Result<(), String> {
     if settings.retries.is_some_and(|retries| retries > 1000) {
         return Err("retries: expected at most 1000".into());
     }
+    if settings.jobs.is_some_and(|jobs| jobs.get() > crate::args::MAX_JOBS) {
+        return Err(format!("jobs: expected at most {}", crate::args::MAX_JOBS));
+    }
     Ok(())
 }
 
@@ -171,6 +174,7 @@ mod tests {
             ("aliases:\n  oci: h/r\n", "aliases.oci: "),
             ("timeout: 0\n", "timeout: expected between 1 second and a day"),
             ("retries: 1001\n", "retries: expected at most 1000"),
+            ("jobs: 257\n", "jobs: expected at most 256"),
             ("- a\n", "c.yaml:1:1 is wrong"),
             ("--- 1\n--- 2\n", "more than one document"),
         ] {

@@ -111,6 +111,10 @@ pub(crate) const KEYS: &[Key] = &[
         .variable("BLOB_RETRIES")
         .flag("--retries")
         .in_projects(),
+    Key::new("jobs", Kind::Number, "", "How much is done at a time: threads and requests; by default a thread for each core and 4 requests.")
+        .variable("BLOB_JOBS")
+        .flag("--jobs")
+        .in_projects(),
     Key::new("offline", Kind::Bool, "false", "Send no request: answer from the cache, or say what is missing.")
         .variable("BLOB_OFFLINE")
         .flag("--offline")

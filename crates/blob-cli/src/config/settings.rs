@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retries: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) jobs: Option<NonZero<usize>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) offline: Option<bool>,
     #[serde(alias = "require-signed", skip_serializing_if = "Option::is_none")]
     pub(crate) require_signed: Option<bool>,

@@ -165,6 +165,12 @@ Global options:
           
           [env: BLOB_RETRIES=]
 
+  -j, --jobs <N>
+          How much is done at a time: threads that compress, decode and write, and requests; for
+          tags of `copy --all-tags`, too [default: a thread for each core, 4 requests]
+          
+          [env: BLOB_JOBS=]
+
       --username <USER>
           The user for the registry that the command names; otherwise the logins are asked. Where a
           command names several registries, BLOB_REGISTRY says which one it is for
@@ -248,9 +254,11 @@ References:
   Registries on this machine are spoken to over plain HTTP; others need --plain-http for that.
 
 Exit codes:
-  0 done   1 failed   2 wrong usage   3 not found   4 authentication   5 network
-  6 verification   7 content does not match its hash   8 done in part   130 interrupted   143
-  terminated
+  0 done   1 failed   2 wrong usage   3 not found   4 authentication   5 network   6 verification
+  7 content does not match its hash   8 done in part   130 interrupted   143 terminated
+
+Every option has a variable: BLOB_OUTPUT is --output, and BLOB_PULL_OVERWRITE is --overwrite of
+`blob pull`.
 
 "#]]);
 }

@@ -21,7 +21,9 @@ mod names;
 #[cfg(feature = "tui")]
 mod open;
 mod part;
+mod planned;
 mod refused;
+mod room;
 mod scenarios;
 mod schema;
 mod serve;

@@ -111,6 +111,35 @@ error: --all-tags copies repositories, and v1 is named
 }
 
 #[test]
+fn many_tags_are_copied_at_a_time_and_a_damaged_one_stops_no_other() {
+    let place = Place::served();
+    for number in 1..=6 {
+        fs::write(place.path("project/README.md"), format!("# {number}\n")).unwrap();
+        place.run(&format!("push -q --reproducible oci:layout:v{number} project")).success();
+    }
+    place.run("copy -q --all-tags --jobs 3 oci:layout HOST/whole/copy").success();
+    for number in 1..=6 {
+        assert_eq!(
+            digest(&place, &format!("HOST/whole/copy:v{number}")),
+            digest(&place, &format!("oci:layout:v{number}"))
+        );
+    }
+    let inspected = stdout(&place.run("inspect -o plain oci:layout:v4"));
+    let data = inspected.lines().find_map(|line| line.strip_prefix("data.digest\tsha256:")).unwrap();
+    fs::remove_file(place.path("layout/blobs/sha256").join(data)).unwrap();
+    let partial = place.run("copy --all-tags --jobs 2 oci:layout HOST/part/copy").code(8);
+    let text = stderr(&partial);
+    assert!(text.starts_with("error: copied 5 of 6 tags: ") && text.contains("v4"), "{text}");
+    assert_eq!(stdout(&place.run("tags HOST/part/copy")), "v1\nv2\nv3\nv5\nv6\n");
+    let json = stderr(&place.run("copy --all-tags -o json oci:layout HOST/json/copy").code(8));
+    assert!(json.contains(r#""code":8,"kind":"partial""#), "{json}");
+    for wrong in ["0", "257", "many"] {
+        let text = stderr(&place.run(&format!("copy --jobs {wrong} oci:layout:v1 HOST/a/b")).code(2));
+        assert!(text.contains("expected a number from 1 to 256"), "{text}");
+    }
+}
+
+#[test]
 fn a_dry_run_changes_nothing() {
     let place = Place::pushed();
     place.run("copy --dry-run HOST/team/project:v1 oci:backup").success().stdout_eq(str![[r#"

@@ -26,11 +26,168 @@ fn shells_ask_the_program() {
     assert!(complete("ls --sort s").contains("size"), "{}", complete("ls --sort s"));
 }
 
+/// What a shell is told: the candidates behind `line` other than options, without help.
+fn candidates(place: &Place, line: &str) -> Vec<String> {
+    let mut command = place.command("--");
+    command
+        .args(["blob"])
+        .args(line.split(' ').map(|word| word.replace("HOST", place.host())))
+        .env("BLOB_COMPLETE", "fish");
+    let told = stdout(&place.assert(&mut command).success().stderr_eq(""));
+    let candidates = told.lines().map(|line| line.split('\t').next().unwrap().replace(place.host(), "HOST"));
+    candidates.filter(|candidate| !candidate.starts_with('-')).collect()
+}
+
+#[test]
+fn tags_and_paths_are_known_from_the_cache_alone() {
+    let mut place = Place::pushed();
+    place.run("tag HOST/team/project:v1 v2").success();
+    place.run("ls HOST/team/project:v1").success();
+    place.run(&format!("alias add project {}/team/project", place.host())).success();
+    let expected = [
+        ("cat HOST/team/pro", vec!["HOST/team/project:v1", "HOST/team/project:v2"]),
+        ("cat HOST/team/project:", vec!["HOST/team/project:v1", "HOST/team/project:v2"]),
+        ("pull project:v", vec!["project:v1", "project:v2"]),
+        ("cat project:v1 ", vec!["README.md", "config/", "docs/", "empty/", "run.sh", "settings", "src/"]),
+        ("cat project:v1 docs/", vec!["docs/api/", "docs/guide.md"]),
+        ("ls -l project:v1 docs/a", vec!["docs/api/"]),
+        ("cp project:v1:/con", vec!["project:v1:/config/"]),
+        ("cp project:v1:/config/d", vec!["project:v1:/config/database.json"]),
+        ("cat project:none ", vec![]),
+        ("cat project:v1 nowhere/", vec![]),
+    ];
+    for (line, candidates_of) in &expected {
+        assert_eq!(candidates(&place, line), *candidates_of, "{line}");
+    }
+    // With nobody to ask it is all the same.
+    place.stop_server();
+    for (line, candidates_of) in &expected {
+        assert_eq!(candidates(&place, line), *candidates_of, "{line}");
+    }
+    std::fs::remove_dir_all(place.path("home/.cache")).unwrap();
+    assert_eq!(candidates(&place, "cat project:v1 "), Vec::<String>::new());
+    assert!(!place.path("home/.cache").exists(), "a cache was made to complete a word");
+}
+
+#[test]
+fn layouts_on_disk_are_completed() {
+    let place = Place::laid_out();
+    assert_eq!(candidates(&place, "cat oci:lay"), ["oci:layout:"]);
+    assert_eq!(candidates(&place, "cat oci:layout:"), ["oci:layout:v1"]);
+    assert_eq!(candidates(&place, "cat oci:layout:v1 docs/g"), ["docs/guide.md"]);
+    assert_eq!(
+        candidates(&place, "cp oci:layout:v1:/docs/"),
+        ["oci:layout:v1:/docs/api/", "oci:layout:v1:/docs/guide.md"]
+    );
+}
+
+/// What bash puts behind the cursor: its own splitting of words and all.
+#[test]
+fn bash_completes_references_with_colons() {
+    let place = Place::laid_out();
+    place.run("alias add assets oci:layout").success();
+    std::fs::write(place.path("project/a b"), "").unwrap();
+    place.run("push -q oci:layout:v1 project").success();
+    let ask = |line: &str| {
+        let script = format!(
+            "source <({} completion bash)\n\
+             COMP_LINE={line:?}; COMP_POINT=${{#COMP_LINE}}; COMP_TYPE=9\n\
+             # As readline does it: words end at its break characters, which are words themselves.\n\
+             rest=$COMP_LINE; COMP_WORDS=()\n\
+             while [[ -n $rest ]]; do\n\
+                 rest=${{rest#\"${{rest%%[! ]*}}\"}}\n\
+                 if [[ $rest == [:=]* ]]; then word=${{rest%%[!:=]*}}; else word=${{rest%%[ :=]*}}; fi\n\
+                 [[ -n $rest ]] && COMP_WORDS+=(\"$word\")\n\
+                 rest=${{rest#\"$word\"}}\n\
+             done\n\
+             [[ $COMP_LINE == *' ' ]] && COMP_WORDS+=('')\n\
+             COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))\n\
+             _blob_complete\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            crate::support::BLOB
+        );
+        let mut command = std::process::Command::new("bash");
+        command.args(["--norc", "-c", &script]);
+        place.isolate(&mut command);
+        let output = command.output().unwrap();
+        assert!(output.stderr.is_empty(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    for (line, expected) in [
+        ("blob comple", vec!["completion"]),
+        ("blob cat oci:lay", vec!["layout:"]),
+        ("blob cat oci:layout:", vec!["v1"]),
+        ("blob cat oci:layout:v", vec!["v1"]),
+        ("blob cat oci:layout:v1 docs/", vec!["docs/api/", "docs/guide.md"]),
+        ("blob cat oci:layout:v1 a", vec!["a\\ b"]),
+        ("blob cp oci:layout:v1:/docs/g", vec!["/docs/guide.md"]),
+        ("blob --output=js", vec!["json", "jsonl"]),
+        ("blob config get cache.d", vec!["cache.dir"]),
+        ("blob ls ass", vec!["assets"]),
+    ] {
+        assert_eq!(ask(line), expected, "{line}");
+    }
+}
+
+/// Runs `script` in a shell that may not be there.
+fn in_shell(place: &Place, shell: &str, script: &str) -> Option<String> {
+    let program = blob_testkit::peers::require(shell, blob_testkit::peers::find(shell))?;
+    let mut command = std::process::Command::new(program);
+    command.args(["-c", script]);
+    place.isolate(&mut command);
+    let output = command.output().unwrap();
+    assert!(output.stderr.is_empty(), "{shell}: {}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn fish_completes_references_and_paths() {
+    let place = Place::laid_out();
+    for (line, expected) in [
+        ("blob cat oci:layout:", "oci:layout:v1\n"),
+        ("blob cat oci:layout:v1 docs/", "docs/api/\ndocs/guide.md\n"),
+        ("blob comple", "completion\tPrint what a shell needs"),
+    ] {
+        let script = format!("{} completion fish | source; complete -C {line:?}", crate::support::BLOB);
+        let Some(told) = in_shell(&place, "fish", &script) else { return };
+        assert!(told.starts_with(expected), "{line}: {told}");
+    }
+}
+
+/// The widget itself needs a terminal; what it hands to zsh is seen by taking the place of the function that shows it.
+#[test]
+fn zsh_completes_references_and_paths() {
+    let place = Place::laid_out();
+    for (words, expected) in [
+        ("blob cat oci:layout:", "whole: oci\\:layout\\:v1\n"),
+        ("blob cat oci:layout:v1 docs/", "open: docs/api/ ''\nwhole: docs/guide.md\n"),
+    ] {
+        let (before, last) = words.rsplit_once(' ').unwrap();
+        let script = format!(
+            "compdef() {{ :; }}; _files() {{ :; }}\n\
+             _describe() {{ shift 2; local -a shown; shown=(\"${{(@P)1}}\"); print -r -- \"$1: $shown${{3+ ''}}\"; }}\n\
+             source <({} completion zsh)\n\
+             words=({before} {last}); CURRENT=${{#words}}; PREFIX={last:?}\n_blob_complete",
+            crate::support::BLOB
+        );
+        let Some(told) = in_shell(&place, "zsh", &script) else { return };
+        assert_eq!(told, expected, "{words}");
+    }
+}
+
 #[test]
 fn every_command_has_its_page() {
     let place = Place::offline();
     let page = stdout(&place.run("man").success());
-    for wanted in [".TH blob 1", "BLOB_OUTPUT", "Exit codes", "130"] {
+    for wanted in [
+        ".TH blob 1",
+        "BLOB_OUTPUT",
+        "EXIT STATUS",
+        "\\fB8\\fR\nDone in part",
+        "\\fB130\\fR",
+        ".SH \"FILES\"",
+        "BLOB_PASSWORD",
+        "~/.config/blob/config.yaml",
+    ] {
         assert!(page.contains(wanted), "{wanted}: {page}");
     }
     assert!(stdout(&place.run("man pages").success()).starts_with("Wrote "));
@@ -38,6 +195,49 @@ fn every_command_has_its_page() {
     for wanted in ["blob.1", "blob-push.1", "blob-cache-status.1", "blob-config-set.1", "blob-alias-add.1"] {
         assert!(pages.iter().any(|page| page == wanted), "{wanted}: {pages:?}");
     }
+    for page in &pages {
+        let text = std::fs::read_to_string(place.path("pages").join(page)).unwrap();
+        for wanted in [".SH NAME", ".SH SYNOPSIS", ".SH \"EXIT STATUS\""] {
+            assert!(text.contains(wanted), "{page} has no {wanted}");
+        }
+        // Commands with commands of their own have the examples for those.
+        let is_inner = page.matches('-').count() > 1;
+        let is_group = text.contains(".SH SUBCOMMANDS");
+        assert!(is_inner || is_group || text.contains(".SH EXAMPLES") || page.contains("version"), "{page} has no examples");
+    }
+    let push = std::fs::read_to_string(place.path("pages/blob-push.1")).unwrap();
+    assert!(push.contains("BLOB_PUSH_TAG") && push.contains("The same as \\-\\-tag."), "{push}");
+    let Some(mandoc) = blob_testkit::peers::require("mandoc", blob_testkit::peers::find("mandoc")) else { return };
+    let mut lint = std::process::Command::new(mandoc);
+    lint.args(["-T", "lint", "-W", "error"]).args(pages.iter().map(|page| place.path("pages").join(page)));
+    let output = lint.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn every_option_can_be_a_variable() {
+    let place = Place::laid_out();
+    let run =
+        |line: &str, name: &str, value: &str| stdout(&place.assert(place.command(line).env(name, value)).success());
+    assert!(run("pull oci:layout:v1 out", "BLOB_PULL_DRY_RUN", "1").starts_with("+ README.md\n"));
+    assert!(!place.path("out").exists());
+    assert!(run("pull oci:layout:v1 out", "BLOB_PULL_DRY_RUN", "0").starts_with("Pulled "));
+    assert_eq!(run("tree oci:layout:v1", "BLOB_TREE_LEVEL", "1"), stdout(&place.run("tree -L 1 oci:layout:v1")));
+    assert_eq!(run("ls oci:layout:v1", "BLOB_LS_LONG", "true"), stdout(&place.run("ls -l oci:layout:v1")));
+    run("push -q oci:layout:v1 project", "BLOB_PUSH_TAG", "latest");
+    assert_eq!(run("tags oci:layout", "BLOB_JOBS", "2"), "latest\nv1\n");
+}
+
+/// The reference in the documentation is what the program says; `SNAPSHOTS=overwrite` writes it anew.
+#[test]
+fn the_reference_is_what_the_program_says() {
+    let place = Place::offline();
+    let written = stdout(&place.run("man --markdown").success());
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference.md");
+    if std::env::var("SNAPSHOTS").is_ok_and(|value| value == "overwrite") {
+        std::fs::write(&file, &written).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap_or_default(), written, "run with SNAPSHOTS=overwrite");
 }
 
 #[test]

@@ -93,6 +93,13 @@ impl Place {
         format!("sha256:{}", String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap())
     }
 
+    /// Ends the server.
+    pub(crate) fn stop_server(&mut self) {
+        let server = self.server.as_mut().unwrap();
+        server.child.kill().unwrap();
+        server.child.wait().unwrap();
+    }
+
     pub(crate) fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.root.path().join(path)
     }

@@ -93,6 +93,30 @@ Pulled oci:layout:v2
 }
 
 #[test]
+fn a_pull_that_fails_deletes_nothing() {
+    let place = moved_on();
+    fs::write(place.path("out/mine"), "extra").unwrap();
+    let before = place.listing("out");
+    // The file that takes a directory's place is there before the damaged one is met, or not: either way all is back.
+    let inspected = stdout(&place.run("inspect -o plain oci:layout:v2"));
+    let digest = inspected.lines().find_map(|line| line.strip_prefix("data.digest\tsha256:")).unwrap().to_owned();
+    let blob = place.path("layout/blobs/sha256").join(digest);
+    let whole = fs::read(&blob).unwrap();
+    fs::set_permissions(&blob, fs::Permissions::from_mode(0o644)).unwrap();
+    for content in ["# Better\n", "a file now"] {
+        let mut bytes = whole.clone();
+        let at = bytes.windows(content.len()).position(|window| window == content.as_bytes()).unwrap();
+        bytes[at] ^= 1;
+        fs::write(&blob, &bytes).unwrap();
+        place.run("pull --sync --delete oci:layout:v2 out").code(7).stdout_eq("");
+        assert_eq!(place.listing("out"), before, "{content}");
+    }
+    fs::write(&blob, &whole).unwrap();
+    place.run("pull --sync --delete -q oci:layout:v2 out").success();
+    assert_eq!(place.listing("out"), place.listing("project"));
+}
+
+#[test]
 fn without_delete_everything_else_stays() {
     let place = moved_on();
     fs::remove_dir_all(place.path("out/docs/api")).unwrap();

@@ -50,6 +50,14 @@ pub enum CreateError {
         /// The limit.
         limit: u64,
     },
+    /// The tree holds more bytes than are allowed.
+    #[error("there are {bytes} bytes of content, over the limit of {limit}; raise the limit to archive them")]
+    TooLarge {
+        /// How many there are, names of one file counted once.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// Some names cannot be stored: they are not UTF-8, or would be unsafe elsewhere.
     #[error("{} cannot be stored (not UTF-8, or not portable): {names}", counted(names.count, "name", "names"))]
     Names {

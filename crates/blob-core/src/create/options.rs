@@ -32,6 +32,9 @@ pub struct CreateOptions {
     /// How many files, links and empty directories there may be: 10 million by default. Nothing is written when there
     /// are more.
     pub max_files: u64,
+    /// How many bytes of file content there may be, names of one file counted once: 1 TiB by default, which is what an
+    /// extraction takes by default. Nothing is written when there are more.
+    pub max_bytes: u64,
     /// Symbolic links: kept by default, and never followed.
     pub symlinks: Presence,
     /// Directories with nothing in them: kept by default.
@@ -141,6 +144,7 @@ impl Default for CreateOptions {
             skip_compression: SkipCompression::default(),
             change_detection: ChangeDetection::default(),
             max_files: 10_000_000,
+            max_bytes: 1 << 40,
             symlinks: Presence::default(),
             empty_dirs: Presence::default(),
             unstorable_names: UnstorableNames::default(),
@@ -163,6 +167,7 @@ impl fmt::Debug for CreateOptions {
             .field("skip_compression", &self.skip_compression)
             .field("change_detection", &self.change_detection)
             .field("max_files", &self.max_files)
+            .field("max_bytes", &self.max_bytes)
             .field("symlinks", &self.symlinks)
             .field("empty_dirs", &self.empty_dirs)
             .field("unstorable_names", &self.unstorable_names)

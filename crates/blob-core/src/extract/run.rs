@@ -157,6 +157,11 @@ impl Extraction {
         Self { archive, order, options, link, fill: None }
     }
 
+    /// Whether files may come from a content cache.
+    pub(super) fn has_cache(&self) -> bool {
+        self.fill.is_some()
+    }
+
     fn run(&self, stages: mpsc::UnboundedSender<Stage>) -> Result<ExtractReport, ExtractError> {
         let mut tree = self.tree()?;
         let Order { dest, beneath, rename, .. } = &self.order;
@@ -172,6 +177,7 @@ impl Extraction {
         {
             return Err(ExtractError::Collision { a: a.into(), b: b.into() });
         }
+        self.check_room(&tree, &destination)?;
         report.dirs += make_dirs(&tree, destination.root(), &present)?;
 
         let publish = self.publish(&destination);

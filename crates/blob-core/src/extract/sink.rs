@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use super::ExtractError;
 
 pub(crate) use file::random_name;
-pub(super) use file::{Finished, OutFile, Publish, rename_new};
+pub(super) use file::{Finished, OutFile, Publish, rename_new, with_random_name};
 pub(super) use handles::Handles;
 pub(super) use place::{Placing, folds_case, make_dirs};
 pub(super) use root::Root;
@@ -282,7 +282,7 @@ fn swap(parent: &OwnedFd, staged: &OsStr, name: &OsStr, replace: bool) -> rustix
             Err(Errno::NOENT) => {}
             // A file system that cannot exchange: for a moment nothing has the name.
             Err(Errno::INVAL | Errno::NOSYS) => {
-                let (aside, ()) = file::with_random_name(|aside| fs::renameat(parent, name, parent, aside))?;
+                let (aside, ()) = with_random_name(|aside| fs::renameat(parent, name, parent, aside))?;
                 fs::renameat(parent, staged, parent, name)?;
                 fs::renameat(parent, aside, parent, staged)?;
                 return Ok(Swapped::Exchanged);
@@ -320,7 +320,7 @@ impl Staging {
             let name = spot.name.as_bytes();
             OsString::from_vec([b".", &name[..name.len().min(200)], random.as_bytes()].concat())
         };
-        let made = file::with_random_name(|random| fs::mkdirat(&spot.parent, full(random), mode));
+        let made = with_random_name(|random| fs::mkdirat(&spot.parent, full(random), mode));
         let (random, ()) = made.map_err(|error| io_error("creating a temporary directory beside", shown, error))?;
         let name = full(&random);
         Ok(Self { path: spot.parent_path.join(&name), name, replace, armed: true })

@@ -1,13 +1,15 @@
 //! What stands at a destination and is not in the archive, and taking it away.
 
-use std::collections::HashSet;
+mod aside;
+mod remove;
+mod same;
+
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::os::fd::AsFd as _;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{self, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::run::{Extraction, aside};
@@ -15,6 +17,10 @@ use super::select::Tree;
 use super::sink::{Destination, Root, io_error, root};
 use super::{ExtractError, ExtractOptions, Order};
 use crate::archive::Archive;
+
+pub use aside::SetAside;
+pub use remove::remove_surplus;
+use same::{Name, aliases};
 
 /// Something at the destination that the archive does not have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,20 +72,46 @@ pub(crate) async fn surplus(
     aside(Extraction::idle(archive, order, &options), move |job| job.surplus(&how)).await
 }
 
-/// Where something of the archive goes.
-struct Places {
-    dirs: HashSet<Box<[u8]>>,
-    others: HashSet<Vec<u8>>,
-}
+/// Where something of the archive goes: for each directory the names in it, and whether each is a directory.
+struct Places(HashMap<Vec<u8>, HashMap<Vec<u8>, bool>>);
 
 impl Places {
     fn of(tree: &Tree) -> Self {
-        let empty = tree.empty_dirs.iter().map(|&placed| tree.target(placed).into_boxed_slice());
-        Self {
-            dirs: tree.dirs.iter().map(|dir| dir.path.clone()).chain(empty).collect(),
-            others: tree.files.iter().chain(&tree.links).map(|&placed| tree.target(placed)).collect(),
-        }
+        let mut places = Self(HashMap::new());
+        tree.dirs.iter().skip(1).for_each(|dir| places.add(&dir.path, true));
+        tree.empty_dirs.iter().for_each(|&placed| places.add(&tree.target(placed), true));
+        tree.files.iter().chain(&tree.links).for_each(|&placed| places.add(&tree.target(placed), false));
+        places
     }
+
+    fn add(&mut self, path: &[u8], is_dir: bool) {
+        let (parent, name) = split(path);
+        self.0.entry(parent.to_vec()).or_default().insert(name.to_vec(), is_dir);
+    }
+
+    /// The names that the archive has in `dir`.
+    fn within(&self, dir: &[u8]) -> Option<&HashMap<Vec<u8>, bool>> {
+        self.0.get(dir)
+    }
+}
+
+/// The directory of a path, and its last name.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (b"", path),
+    }
+}
+
+fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    if dir.is_empty() { name.to_vec() } else { [dir, name].join(&b'/') }
+}
+
+/// A directory at the destination: its path there, and the one that the archive has for it. They differ where the file
+/// system takes two names for one.
+struct Open {
+    there: Vec<u8>,
+    ours: Vec<u8>,
 }
 
 impl Extraction {
@@ -87,29 +119,32 @@ impl Extraction {
         let places = Places::of(&self.tree()?);
         let mut report = SurplusReport::default();
         let Some(root) = Destination::look(&self.order.dest)? else { return Ok(report) };
-        let mut open: Vec<Vec<u8>> = vec![Vec::new()];
+        let mut open = vec![Open { there: Vec::new(), ours: Vec::new() }];
         while let Some(dir) = open.pop() {
             if self.link.is_cancelled() {
                 return Err(ExtractError::Cancelled);
             }
-            for (name, is_dir) in list(&root, &dir)? {
-                let path = if dir.is_empty() { name } else { [dir.as_slice(), &name].join(&b'/') };
-                if !(how.considered)(&path, is_dir) {
+            let (handle, names) = list(&root, &dir.there)?;
+            let wanted = places.within(&dir.ours);
+            let aliases = wanted.map(|wanted| of_archive(&handle, &names, wanted)).unwrap_or_default();
+            for (name, is_dir) in names {
+                let ours = join(&dir.ours, aliases.get(&name).unwrap_or(&name));
+                if !(how.considered)(&ours, is_dir) {
                     continue;
                 }
-                let (as_dir, as_other) = (places.dirs.contains(path.as_slice()), places.others.contains(&path));
-                if (is_dir && as_dir) || (!is_dir && as_other) {
+                let (_, last) = split(&ours);
+                let place = wanted.and_then(|wanted| wanted.get(last)).copied();
+                let there = join(&dir.there, &name);
+                if place == Some(is_dir) {
                     report.common += 1;
                     if is_dir {
-                        open.push(path);
+                        open.push(Open { there, ours });
                     }
-                    continue;
+                } else if is_dir && !how.whole_dirs {
+                    open.push(Open { there, ours });
+                } else {
+                    report.surplus.push(Surplus { path: there.into(), is_dir, obstructs: place.is_some() });
                 }
-                if is_dir && !how.whole_dirs {
-                    open.push(path);
-                    continue;
-                }
-                report.surplus.push(Surplus { path: path.into(), is_dir, obstructs: as_dir || as_other });
             }
         }
         report.surplus.sort_by(|a, b| a.path.cmp(&b.path));
@@ -117,8 +152,26 @@ impl Extraction {
     }
 }
 
-/// The names in a directory below `root`, and whether each is a directory itself. No link is followed.
-fn list(root: &Root, dir: &[u8]) -> Result<Vec<(Vec<u8>, bool)>, ExtractError> {
+/// Of the names in a directory those that the file system takes for one that the archive has, with the archive's.
+fn of_archive(dir: &OwnedFd, names: &[(Vec<u8>, bool)], wanted: &HashMap<Vec<u8>, bool>) -> HashMap<Vec<u8>, Vec<u8>> {
+    let unknown: Vec<&[u8]> =
+        names.iter().map(|(name, _)| &**name).filter(|name| !wanted.contains_key(*name)).collect();
+    if unknown.is_empty() {
+        return HashMap::new();
+    }
+    let listed: HashSet<&[u8]> = names.iter().map(|(name, _)| &**name).collect();
+    let missing = wanted.keys().map(|name| &**name).filter(|name| !listed.contains(name));
+    aliases(unknown.into_iter(), missing, |name| {
+        let found = root::stat(dir.as_fd(), name).ok().flatten()?;
+        Some(Name { dev: found.st_dev, ino: found.st_ino })
+    })
+}
+
+/// A directory below `root`, and the names in it with whether each is a directory itself.
+type Listed = (OwnedFd, Vec<(Vec<u8>, bool)>);
+
+/// Lists a directory below `root`. No link is followed.
+fn list(root: &Root, dir: &[u8]) -> Result<Listed, ExtractError> {
     let failed = |error: Errno| io_error("listing the directory", root.path(dir), error);
     let handle = root.dir(dir).map_err(failed)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -138,66 +191,5 @@ fn list(root: &Root, dir: &[u8]) -> Result<Vec<(Vec<u8>, bool)>, ExtractError> {
         };
         names.push((name.to_vec(), is_dir));
     }
-    Ok(names)
-}
-
-/// Removes `surplus` below the directory `dest`, directories with everything in them. Symbolic links are removed, never
-/// followed. What is gone already is fine.
-///
-/// This blocks: call it from a thread that may wait.
-///
-/// # Errors
-/// [`ExtractError::Io`] for the first thing that cannot be removed; those before it are gone.
-pub fn remove_surplus(dest: &Path, surplus: &[Surplus]) -> Result<u64, ExtractError> {
-    let Some(root) = Destination::look(dest)? else { return Ok(0) };
-    let mut removed = 0;
-    for thing in surplus {
-        let failed = |error: std::io::Error| io_error("removing", root.path(&thing.path), error);
-        let (parent, name) = match thing.path.iter().rposition(|byte| *byte == b'/') {
-            Some(slash) => (&thing.path[..slash], &thing.path[slash + 1..]),
-            None => (&b""[..], &thing.path[..]),
-        };
-        let parent = match root.dir(parent) {
-            Err(Errno::NOENT) => continue,
-            other => other.map_err(|error| failed(error.into()))?,
-        };
-        let result = if thing.is_dir {
-            remove_dir(&parent, name)
-        } else {
-            fs::unlinkat(&parent, name, AtFlags::empty()).map_err(Into::into)
-        };
-        match result {
-            Ok(()) => removed += 1,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
-    Ok(removed)
-}
-
-/// Removes a directory with everything in it, reached through its open parent so that no link on the way matters.
-#[cfg(target_os = "linux")]
-fn remove_dir(parent: &std::os::fd::OwnedFd, name: &[u8]) -> std::io::Result<()> {
-    use std::os::fd::AsRawFd as _;
-    let parent = format!("/proc/self/fd/{}", parent.as_raw_fd());
-    std::fs::remove_dir_all(Path::new(&parent).join(std::ffi::OsStr::from_bytes(name)))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn remove_dir(parent: &std::os::fd::OwnedFd, name: &[u8]) -> std::io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // Directories in directories, the deepest last: they are opened one by one, and no link is followed.
-    let dir = fs::openat(parent, name, flags, Mode::empty())?;
-    for entry in Dir::read_from(&dir)? {
-        let entry = entry?;
-        let inner = entry.file_name().to_bytes();
-        if matches!(inner, b"." | b"..") {
-            continue;
-        }
-        match fs::unlinkat(&dir, inner, AtFlags::empty()) {
-            Err(Errno::ISDIR | Errno::PERM) => remove_dir(&dir, inner)?,
-            other => other?,
-        }
-    }
-    Ok(fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+    Ok((handle, names))
 }

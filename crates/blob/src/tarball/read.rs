@@ -67,6 +67,14 @@ pub enum TarError {
         /// The limit.
         limit: u64,
     },
+    /// The members hold more bytes than are allowed.
+    #[error("its members hold at least {bytes} bytes, over the limit of {limit}")]
+    TooLarge {
+        /// How many the members until now say that they have.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
     /// The contents could not be kept.
     #[error("writing a temporary file")]
     Spool(#[source] io::Error),
@@ -75,11 +83,16 @@ pub enum TarError {
     Cancelled,
 }
 
-/// What is in the stream; contents go to `spool`.
-pub(super) fn read(input: Box<dyn Read + Send>, spool: &File, options: &CreateOptions) -> Result<Parts, TarError> {
+/// What is in the stream; contents go to `spool`, at most as many bytes as the limit says. What the options say about
+/// that is for who calls.
+pub(super) fn read(
+    input: Box<dyn Read + Send>,
+    spool: &File,
+    (options, limit): (&CreateOptions, u64),
+) -> Result<Parts, TarError> {
     let mut input = BufReader::with_capacity(BUFFER, input);
     check_beginning(&mut input)?;
-    let mut spool = Spool { file: BufWriter::with_capacity(BUFFER, spool), written: 0 };
+    let mut spool = Spool { file: BufWriter::with_capacity(BUFFER, spool), written: 0, limit };
     let mut parts = Parts::new();
     let mut archive = tar::Archive::new(input);
     let failed = |members| move |source| TarError::Read { members, source };
@@ -115,6 +128,8 @@ fn check_beginning(input: &mut BufReader<Box<dyn Read + Send>>) -> Result<(), Ta
 struct Spool<'a> {
     file: BufWriter<&'a File>,
     written: u64,
+    /// The most bytes of it.
+    limit: u64,
 }
 
 fn take<R: Read>(
@@ -166,6 +181,11 @@ fn content<R: Read>(
     members: u64,
 ) -> Result<MemberKind, TarError> {
     let (start, size) = (spool.written, entry.size());
+    // Before a byte of the member is read: it may say that it has more than any disk.
+    let bytes = start.saturating_add(size);
+    if bytes > spool.limit {
+        return Err(TarError::TooLarge { bytes, limit: spool.limit });
+    }
     let mut left = size;
     let mut chunk = vec![0; BUFFER.min(usize::try_from(size).unwrap_or(BUFFER))];
     while left > 0 {

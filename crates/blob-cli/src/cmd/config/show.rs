@@ -103,6 +103,7 @@ fn typed_value(path: &str, session: &Session) -> Option<Value> {
         "plain_http" => Some(options.plain_http.into()),
         "timeout" => options.timeout.map(|time| time.to_string().into()),
         "retries" => options.retries.map(Value::from),
+        "jobs" => options.jobs.map(|jobs| jobs.get().into()),
         "offline" => Some(options.offline.into()),
         "require_signed" => Some(options.require_signed.into()),
         "limits.max_index_size" => options.max_index_size.map(|size| size.to_string().into()),

@@ -18,7 +18,7 @@ pub(crate) fn random_name() -> String {
 }
 
 /// Runs `make` with random names until one is free.
-pub(super) fn with_random_name<T>(
+pub(in crate::extract) fn with_random_name<T>(
     mut make: impl FnMut(&str) -> rustix::io::Result<T>,
 ) -> rustix::io::Result<(String, T)> {
     for _ in 0..ATTEMPTS {

@@ -37,7 +37,7 @@ impl Root {
         Ok(Self { fd: fs::openat(parent, name, flags, Mode::empty())?, path })
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    pub(in crate::extract) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
