@@ -337,8 +337,11 @@ pub(crate) fn command() -> clap::Command {
 fn add_variables(command: &mut clap::Command, prefix: &str) {
     let with_variable = |arg: clap::Arg| {
         let known = arg.get_env().is_some() || matches!(arg.get_action(), ArgAction::Count);
-        let Some(long) = arg.get_long().filter(|_| !arg.is_positional() && !known) else { return arg };
-        let name = format!("{prefix}_{}", long.replace('-', "_").to_ascii_uppercase());
+        if known || arg.is_positional() || arg.is_hide_set() {
+            return arg;
+        }
+        let own = arg.get_long().unwrap_or(arg.get_id().as_str());
+        let name = format!("{prefix}_{}", own.replace('-', "_").to_ascii_uppercase());
         let flag = matches!(arg.get_action(), ArgAction::SetTrue);
         let arg = arg.env(clap::builder::Str::from(name)).hide_env(true);
         if flag { arg.value_parser(FalseyValueParser::new()) } else { arg }
@@ -488,14 +491,15 @@ mod tests {
         let mut seen = std::collections::BTreeMap::new();
         for (words, arg) in all {
             // `BLOB_VERBOSE` is a number, which the configuration reads.
-            if arg.get_id() == "verbose" {
+            if arg.get_id() == "verbose" || arg.is_hide_set() {
                 continue;
             }
-            let name = arg.get_env().and_then(|name| name.to_str()).unwrap_or_else(|| panic!("{words} {arg}"));
-            assert!(name.starts_with("BLOB_"), "{words} {arg}: {name}");
+            let name =
+                arg.get_env().and_then(|name| name.to_str()).unwrap_or_else(|| panic!("{words} {}", arg.get_id()));
+            assert!(name.starts_with("BLOB_"), "{words} {}: {name}", arg.get_id());
             // Options with one name of their own for several commands mean the same in each.
             let other = seen.insert(name.to_owned(), arg.get_long().map(str::to_owned));
-            assert!(other.is_none_or(|other| other.as_deref() == arg.get_long()), "{words} {arg}: {name}");
+            assert!(other.is_none_or(|other| other.as_deref() == arg.get_long()), "{words} {}: {name}", arg.get_id());
         }
         for name in
             ["BLOB_PULL_OVERWRITE", "BLOB_CACHE_PRUNE_MAX", "BLOB_JOBS", "BLOB_PASSWORD_STDIN", "BLOB_COPY_ALL_TAGS"]

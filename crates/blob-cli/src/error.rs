@@ -161,11 +161,14 @@ impl Failure {
     /// single failure's hint is that of the whole.
     pub(crate) fn partial(message: String, failures: &[Self]) -> Self {
         let causes = failures.iter().take(LISTED).map(Self::sentence).collect();
+        // What is not to be trusted matters more than that the rest was done.
+        let untrusted = failures.iter().any(|failure| failure.kind == Kind::Verification);
+        let kind = if untrusted { Kind::Verification } else { Kind::Partial };
         let hint = match failures {
             [only] => only.hint.clone(),
             _ => None,
         };
-        Self { causes, hint, ..Self::new(Kind::Partial, message) }
+        Self { causes, hint, ..Self::new(kind, message) }
     }
 
     /// The same, of another kind.

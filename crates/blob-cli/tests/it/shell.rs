@@ -203,7 +203,10 @@ fn every_command_has_its_page() {
         // Commands with commands of their own have the examples for those.
         let is_inner = page.matches('-').count() > 1;
         let is_group = text.contains(".SH SUBCOMMANDS");
-        assert!(is_inner || is_group || text.contains(".SH EXAMPLES") || page.contains("version"), "{page} has no examples");
+        assert!(
+            is_inner || is_group || text.contains(".SH EXAMPLES") || page.contains("version"),
+            "{page} has no examples"
+        );
     }
     let push = std::fs::read_to_string(place.path("pages/blob-push.1")).unwrap();
     assert!(push.contains("BLOB_PUSH_TAG") && push.contains("The same as \\-\\-tag."), "{push}");
