@@ -151,6 +151,11 @@ async fn examine(target: &str, session: &Session, checks: &mut Vec<Check>) -> Re
         checks.push(Check::skipped("archive", "the registry cannot be reached"));
         return Ok(());
     }
+    if location.target().is_none() {
+        let missing = format!("{target} names no tag or digest: with one, the archive would be looked at, too");
+        checks.push(Check::skipped("archive", &missing));
+        return Ok(());
+    }
     registry::examine(&location, session, checks).await;
     Ok(())
 }

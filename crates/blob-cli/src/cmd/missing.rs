@@ -12,6 +12,9 @@ pub(crate) fn failure(message: &str, index: &ArchiveIndex, typed: &str) -> Failu
     let failure = Failure::not_found(format!("{message}: {typed}"));
     match similar(index, &path::normalize(typed.as_bytes())) {
         Some(path) => failure.with_hint(format!("did you mean {}?", shown(&path))),
+        None if typed.contains(['*', '?', '[']) => {
+            failure.with_hint(format!("paths are no patterns; `blob find --name '{typed}'` looks for names that match"))
+        }
         None => failure,
     }
 }
@@ -71,6 +74,7 @@ mod tests {
             ("confg/zzz", "hint: did you mean config?"),
             ("Docs/guide.md", "hint: did you mean docs/guide.md?"),
             ("zzz", ""),
+            ("*.yaml", "hint: paths are no patterns; `blob find --name '*.yaml'` looks for names that match"),
             ("docs/guide.md/x", ""),
         ] {
             let text = failure("file not found", &index, typed).text();

@@ -310,6 +310,8 @@ fn the_doctor_finds_what_is_in_the_way() {
     assert!(host.starts_with(network) && host.ends_with(" log-in=ok") && healthy, "{host}");
     let (archive, _) = checks("doctor HOST/team/project:v1", 0);
     assert!(archive.ends_with(" archive=ok ranges=ok referrers=ok"), "{archive}");
+    let (repository, healthy) = checks("doctor HOST/team/project", 0);
+    assert!(repository.ends_with(" archive=skipped") && healthy, "{repository}");
     let (missing, healthy) = checks("doctor HOST/team/project:none", 3);
     assert!(missing.ends_with(" archive=failed") && !healthy, "{missing}");
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
