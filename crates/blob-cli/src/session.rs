@@ -15,7 +15,7 @@ use crate::args::{Caching, Global};
 use crate::cache_place::CachePlace;
 use crate::config::Config;
 use crate::error::Failure;
-use crate::trust::{RootArgs, Rules, TrustArgs, WantedArgs, policy_set};
+use crate::trust::{Rules, TrustArgs, WantedArgs, policy_set};
 use crate::ui::near::nearest;
 use crate::ui::output;
 use crate::ui::progress::Meter;
@@ -129,12 +129,12 @@ impl Session {
 
     /// As [`trusting`](Self::trusting); with `verified`, what no policy admitted is not opened.
     async fn demanding(&self, locations: &[&Location], wanted: &WantedArgs, verified: bool) -> Result<Client, Failure> {
+        let configured = !wanted.no_default_policy && self.config.has_rules();
         // Nobody is asked for a trust root that nothing is verified by.
-        let root = if wanted.is_empty() { None } else { wanted.root.find(self).await? };
+        let root = if configured || !wanted.is_empty() { wanted.root.find(self).await? } else { None };
         let mut rules = wanted.rules(root.as_ref())?;
         wanted.check_files(&rules, locations)?;
-        if !wanted.no_default_policy && self.config.has_rules() {
-            let root = if self.config.tuf().is_some() { RootArgs::default().find(self).await? } else { None };
+        if configured {
             rules.extend(self.config.rules(root.as_ref()));
         }
         self.judging(locations, &rules, verified)
@@ -158,6 +158,17 @@ impl Session {
             let hint = "name the signer with --repo, --key, or --certificate-identity and its issuer, or pass --policy";
             return Err(Failure::usage("--verify without a policy: there is nothing to verify by").with_hint(hint));
         }
+        let asked = !trust.wanted.is_empty() || (self.config.has_rules() && !trust.wanted.no_default_policy);
+        if trust.wanted.root.is_given() && !asked {
+            let hint = "name the signer with --repo, --key, or --certificate-identity and its issuer, or pass --policy";
+            let message = "a trust root says who is believed, not whose signature is wanted: nothing would be verified";
+            return Err(Failure::usage(message).with_hint(hint));
+        }
+        self.describing(locations, trust).await
+    }
+
+    /// As [`reading`](Self::reading), for who also wants to know who signed, whoever that is.
+    pub(crate) async fn describing(&self, locations: &[&Location], trust: &TrustArgs) -> Result<Client, Failure> {
         self.demanding(locations, &trust.wanted, trust.is_given()).await
     }
 

@@ -136,7 +136,11 @@ struct Referrer {
 
 pub(crate) async fn run(args: InspectArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
-    let client = session.reading(&[&location], &args.trust).await?;
+    let client = if args.referrers {
+        session.describing(&[&location], &args.trust).await?
+    } else {
+        session.reading(&[&location], &args.trust).await?
+    };
     let inspected = client.inspect(&location, &session.pull_options(args.caching)).await;
     let inspected = inspected.map_err(|error| Failure::at(error, &location))?;
     note_verification(&location, inspected.manifest().is_verified());

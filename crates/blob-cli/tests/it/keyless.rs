@@ -472,6 +472,14 @@ fn a_tuf_repository_of_the_configuration_counts_where_none_is_named() {
     desk.ok(&format!("sign --identity-token @token {REF}"));
     desk.ok(&format!("ls {REF}"));
     desk.ok(&format!("verify {REF}"));
+    // A trust root that is named counts for the rules of the configuration, too; alone it asks for nothing.
+    let other = Instance::start().unwrap();
+    fs::write(desk.place.path("other.json"), other.trusted_root()).unwrap();
+    desk.ok(&format!("ls --skip-cache --trusted-root root.json {REF}"));
+    let refused = desk.run(&format!("ls --skip-cache --trusted-root other.json {REF}")).code(6);
+    assert!(stderr(&refused).contains("does not verify"), "{}", stderr(&refused));
+    let alone = desk.run(&format!("ls --no-default-policy --trusted-root root.json {REF}")).code(2);
+    assert!(stderr(&alone).contains("nothing would be verified"), "{}", stderr(&alone));
     // A project cannot name whom its user believes.
     fs::write(desk.place.path(".blob.yaml"), "trust:\n  tuf_url: https://evil.test\n").unwrap();
     desk.run(&format!("ls {REF}")).code(2);
