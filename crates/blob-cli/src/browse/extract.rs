@@ -9,6 +9,8 @@ use blob::core::extract::{Existing, ExtractError, ExtractOptions, ExtractReport,
 use blob::core::path::Shown;
 use blob::core::{Event, Node, Progress};
 
+use tokio::sync::Notify;
+
 use super::state::Copy;
 use crate::ui::size::{count, human};
 
@@ -18,11 +20,13 @@ pub(super) struct Advance {
     bytes: AtomicU64,
     total: AtomicU64,
     stopped: AtomicBool,
+    stopping: Notify,
 }
 
 impl Advance {
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+        self.stopping.notify_one();
     }
 
     /// `copying 1.2M of 3.4M`
@@ -42,8 +46,15 @@ impl Progress for Advance {
     }
 }
 
-/// Copies, and says in one line how that went.
+/// Copies, and says in one line how that went. A copy that waits for bytes stops at once, too.
 pub(super) async fn extract(archive: Archive, copy: Copy, advance: Arc<Advance>) -> Result<String, String> {
+    tokio::select! {
+        copied = copy_out(archive, copy, Arc::clone(&advance)) => copied,
+        () = advance.stopping.notified() => Err("stopped".into()),
+    }
+}
+
+async fn copy_out(archive: Archive, copy: Copy, advance: Arc<Advance>) -> Result<String, String> {
     let mut options = ExtractOptions::default();
     options.existing = if copy.overwrite { Existing::Overwrite } else { Existing::KeepEqual };
     (options.preserve_mode, options.preserve_times) = (true, true);
