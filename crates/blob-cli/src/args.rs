@@ -237,6 +237,10 @@ pub(crate) struct Global {
     #[arg(long, global = true, env = "BLOB_PLAIN_HTTP", value_parser = FalseyValueParser::new())]
     pub(crate) plain_http: bool,
 
+    /// Trust the certificate authorities in this PEM file too, and speak HTTPS to registries on this machine as well.
+    #[arg(long, global = true, env = "BLOB_CA_FILE", hide_env_values = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+
     /// Give up when no byte has moved for this long: seconds, or 90s, 5m [default: 30].
     #[arg(long, global = true, env = "BLOB_TIMEOUT", value_name = "TIME", value_parser = timeout)]
     pub(crate) timeout: Option<Duration>,

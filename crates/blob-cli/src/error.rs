@@ -505,9 +505,18 @@ fn hint_from_causes(error: &Error) -> Option<String> {
     if let Some(RegistryError::TooLarge { .. }) = find::<RegistryError>(error) {
         return Some("raise the limit with --max-index-size".into());
     }
+    if let Some(RegistryError::Code { status: Some(400), code: ErrorCode::Unknown, .. }) = find::<RegistryError>(error)
+        && [" localhost", " 127.", " [::1]"].iter().any(|host| error.to_string().contains(host))
+    {
+        let hint = "registries on this machine are spoken to over plain HTTP: name the certificate authority of one \
+                    that speaks HTTPS with --ca-file";
+        return Some(hint.into());
+    }
     match find::<HttpError>(error)? {
         HttpError::Tls { .. } => {
-            Some("use --plain-http if the registry does not speak HTTPS and the network is trusted".into())
+            let hint = "name the certificate authority of the registry with --ca-file if it is a private one; use \
+                        --plain-http if the registry does not speak HTTPS and the network is trusted";
+            Some(hint.into())
         }
         HttpError::Timeout { .. } => Some("allow more time with --timeout".into()),
         HttpError::Connect { target, .. } => {

@@ -95,7 +95,15 @@ impl Session {
 
     /// What is configured for a registry.
     pub(crate) fn registry_options(&self, host: &str) -> RegistryOptions {
-        options_of(&self.config).find(|(known, _)| *known == host).map(|(_, options)| options).unwrap_or_default()
+        let named = options_of(&self.config).find(|(known, _)| *known == host);
+        let mut options = named.map(|(_, options)| options).unwrap_or_default();
+        if let Some(path) = &self.options.ca_file {
+            options.ca_files.push(path.clone());
+            if !self.options.plain_http {
+                options.plain_http.get_or_insert(false);
+            }
+        }
+        options
     }
 
     /// A client that pushes to `location`. Archives are assembled in `spool_dir`, else beside the cache: temporary
@@ -198,6 +206,9 @@ impl Session {
         }
         for (host, registry) in options_of(&self.config) {
             builder = builder.registry(host, registry);
+        }
+        if let Some(path) = &options.ca_file {
+            builder = builder.ca_file(path);
         }
         if options.require_signed {
             builder = builder.require_verified();

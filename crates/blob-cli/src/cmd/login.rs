@@ -17,6 +17,7 @@ Examples:
   blob login ghcr.io -u ann                               asks for the password
   echo \"$TOKEN\" | blob login ghcr.io -u ann --password-stdin
   blob login localhost:5000 -u ann --registry-config ./logins.json
+  blob login registry.example -u ann --ca-file company.pem
 
 The login is kept in the file that Docker, Podman and Skopeo share: the one that REGISTRY_AUTH_FILE names, else
 config.json in DOCKER_CONFIG, else in ~/.docker. If that file names a credential helper, the helper keeps it.";

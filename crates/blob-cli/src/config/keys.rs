@@ -239,7 +239,11 @@ pub(crate) fn split(typed: &str) -> Vec<String> {
         Some(("registries", rest)) => {
             let (host, option) = match rest.split_once(".headers.") {
                 Some((host, header)) => (host, vec!["headers".into(), header.into()]),
-                None => rest.rsplit_once('.').map_or((rest, Vec::new()), |(host, option)| (host, vec![plain(option)])),
+                None => rest.rsplit_once('.').map_or((rest, Vec::new()), |(host, option)| match plain(option) {
+                    // Files may say it of one, too.
+                    one if one == "ca_file" => (host, vec!["ca_files".into()]),
+                    option => (host, vec![option]),
+                }),
             };
             [vec!["registries".into(), host.into()], option].concat()
         }
@@ -261,6 +265,7 @@ mod tests {
         assert_eq!(split("cache.max-size"), ["cache", "max_size"]);
         assert_eq!(split("aliases.my-v1.2"), ["aliases", "my-v1.2"]);
         assert_eq!(split("registries.ghcr.io.ca-files"), ["registries", "ghcr.io", "ca_files"]);
+        assert_eq!(split("registries.localhost:5000.ca-file"), ["registries", "localhost:5000", "ca_files"]);
         assert_eq!(
             split("registries.localhost:5000.headers.X-Team"),
             ["registries", "localhost:5000", "headers", "X-Team"]

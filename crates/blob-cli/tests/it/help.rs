@@ -155,6 +155,12 @@ Global options:
           
           [env: BLOB_PLAIN_HTTP=]
 
+      --ca-file <FILE>
+          Trust the certificate authorities in this PEM file too, and speak HTTPS to registries on
+          this machine as well
+          
+          [env: BLOB_CA_FILE]
+
       --timeout <TIME>
           Give up when no byte has moved for this long: seconds, or 90s, 5m [default: 30]
           

@@ -22,6 +22,7 @@ mod names;
 mod open;
 mod part;
 mod planned;
+mod private_ca;
 mod refused;
 mod room;
 mod scenarios;

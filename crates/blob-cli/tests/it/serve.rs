@@ -12,7 +12,7 @@ use crate::support::{Place, Server, stderr, stdout};
 const USERS: &str = "ann:$2y$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e\n";
 
 /// A child that is killed when the test ends.
-struct Killed(Child);
+pub(crate) struct Killed(Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
@@ -22,7 +22,7 @@ impl Drop for Killed {
 }
 
 /// Starts a server as `line` says, and gives what it says of itself.
-fn started(place: &Place, line: &str) -> (Killed, String) {
+pub(crate) fn started(place: &Place, line: &str) -> (Killed, String) {
     let mut command = place.command(&format!("serve --listen 127.0.0.1:0 {line}"));
     let mut child = Killed(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
     let mut text = String::new();

@@ -16,6 +16,7 @@ mod conformance;
 mod goaway;
 mod hostile;
 mod interrupted;
+mod issuer;
 mod lists;
 mod logins;
 mod options;
@@ -26,24 +27,38 @@ pub(crate) mod script;
 mod secrets;
 mod uploads;
 
-/// A transport that waits for nobody long.
-fn transport() -> Transport {
+/// Longer than any machine takes that is only busy.
+const PATIENT: Duration = Duration::from_mins(1);
+
+/// For tests in which somebody falls silent, which they then wait for.
+const HASTY: Duration = Duration::from_secs(4);
+
+/// A transport that gives up after so much silence.
+fn transport(idle: Duration) -> Transport {
     static OPTIONS: OnceLock<TransportOptions> = OnceLock::new();
-    let options = OPTIONS
-        .get_or_init(|| TransportOptions::default().with_proxy(Proxy::None).with_idle_timeout(Duration::from_secs(2)));
-    Transport::new(options.clone()).unwrap()
+    let options = OPTIONS.get_or_init(|| TransportOptions::default().with_proxy(Proxy::None));
+    Transport::new(options.clone().with_idle_timeout(idle)).unwrap()
 }
 
 fn builder(addr: SocketAddr) -> RegistryClientBuilder {
+    building(addr, PATIENT)
+}
+
+fn building(addr: SocketAddr, idle: Duration) -> RegistryClientBuilder {
     let retry = RetryPolicy::default()
         .with_max_attempts(4)
         .with_backoff(Duration::from_millis(1), Duration::from_millis(2))
         .with_max_retry_after(Duration::from_secs(2));
-    RegistryClient::builder(addr.to_string()).transport(transport()).retry(retry)
+    RegistryClient::builder(addr.to_string()).transport(transport(idle)).retry(retry)
 }
 
 pub(crate) fn client(addr: SocketAddr) -> RegistryClient {
     builder(addr).build().unwrap()
+}
+
+/// As [`client`], for servers that fall silent.
+pub(crate) fn hasty(addr: SocketAddr) -> RegistryClient {
+    building(addr, HASTY).build().unwrap()
 }
 
 pub(crate) fn repository(name: &str) -> Repository {

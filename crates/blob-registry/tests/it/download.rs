@@ -12,7 +12,7 @@ use blob_registry::{
 use blob_testkit::proxy::{Action, Faults, Gate, Proxy, ProxyHandle, ProxyOptions, Rule, Shape};
 
 use crate::client::script::{Reply, Script, Seen};
-use crate::client::{client, noise, repository};
+use crate::client::{client, hasty, noise, repository};
 
 const NAME: &str = "team/app";
 
@@ -106,7 +106,8 @@ async fn broken_parts_go_on_where_they_broke() {
     let options = ProxyOptions { faults: Faults::script(rules), ..ProxyOptions::default() };
     let (proxy, _server) = behind(&content, options).await;
     let dir = tempfile::tempdir().unwrap();
-    let downloaded = fetch(&place(proxy.addr()), &content, dir.path()).await.unwrap();
+    let place = Place::new(Arc::new(hasty(proxy.addr())), repository(NAME));
+    let downloaded = fetch(&place, &content, dir.path()).await.unwrap();
     assert_eq!(downloaded.fetched, 20 << 20, "no byte is taken twice");
     let sent: u64 = proxy.take().iter().map(|seen| seen.bytes_down).sum();
     assert!(sent < (20 << 20) * 6 / 5, "{sent} bytes were sent");

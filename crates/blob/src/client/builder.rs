@@ -129,6 +129,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Trusts the certificate authorities in this PEM file, besides those of the system, for every registry. Registries on
+    /// this machine are then spoken to over TLS as well, unless they are named as plain. The file is read when a registry
+    /// is first used.
+    pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.profiles.ca_files.push(path.into());
+        self
+    }
+
     /// Sets what is particular about the registry `host` (`host` or `host:port`): certificates, proxy, headers, mirrors.
     /// Files that the options name are read when the registry is first used.
     ///

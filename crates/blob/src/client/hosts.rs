@@ -43,6 +43,8 @@ pub(super) struct Profiles {
     plain_hosts: Vec<String>,
     /// Where other programs keep certificates of registries.
     pub(super) certificates: Option<CertificateDirs>,
+    /// Certificate authorities that count for all of them.
+    pub(super) ca_files: Vec<PathBuf>,
     /// Where uploads are written down.
     pub(super) upload_journal: Option<PathBuf>,
 }
@@ -62,6 +64,11 @@ impl Profiles {
         let mut options = self.by_host.get(&host).cloned().unwrap_or_default();
         if options.plain_http.is_none() && (self.plain_http || self.plain_hosts.contains(&host)) {
             options.plain_http = Some(true);
+        }
+        if !self.ca_files.is_empty() {
+            // Who names an authority wants TLS on this machine too.
+            options.plain_http.get_or_insert(false);
+            options.ca_files.extend_from_slice(&self.ca_files);
         }
         options
     }
@@ -89,7 +96,9 @@ impl Hosts {
         if let Some(known) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(host) {
             return Ok(known.clone());
         }
-        let made = if self.profiles.by_host.is_empty() && self.profiles.certificates.is_none() {
+        let profiles = &self.profiles;
+        let in_files = profiles.certificates.is_some() || !profiles.ca_files.is_empty();
+        let made = if profiles.by_host.is_empty() && !in_files {
             self.make(host)
         } else {
             // Its certificates are files.

@@ -141,9 +141,9 @@ fn failure(error: &HttpError) -> Failure {
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
     let failure = Failure::new(Kind::Network, format!("{error}{cause}"));
     match error {
-        HttpError::Tls { .. } => {
-            failure.with_hint("name the certificate authority as `ca_file` under `registries` of the configuration")
-        }
+        HttpError::Tls { .. } => failure.with_hint(
+            "name the certificate authority with --ca-file, or as `ca_file` under `registries` of the configuration",
+        ),
         _ => failure,
     }
 }

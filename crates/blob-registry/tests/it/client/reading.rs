@@ -11,7 +11,7 @@ use blob_registry::{
 use blob_testkit::proxy::{Action, Faults, Gate, Proxy, ProxyOptions, Rule};
 
 use super::script::{Reply, Script, Seen};
-use super::{by_tag, client, everything, noise, repository, tag, whole};
+use super::{by_tag, client, everything, hasty, noise, repository, tag, whole};
 
 const NAME: &str = "team/app";
 
@@ -436,7 +436,7 @@ async fn a_stalled_transfer_is_taken_up() {
     let server = Server::builder(Arc::new(registry)).bind("127.0.0.1:0").await.unwrap();
     let faults = Faults::script(vec![Rule::first("blobs", Action::Stall(1000))]);
     let proxy = Proxy::start(server.local_addr(), ProxyOptions { faults, ..ProxyOptions::default() }).unwrap();
-    let reader = client(proxy.addr()).read_blob(&repository(NAME), &data, None).await.unwrap();
+    let reader = hasty(proxy.addr()).read_blob(&repository(NAME), &data, None).await.unwrap();
     assert!(whole(reader).await.unwrap() == bytes);
     assert_eq!(proxy.take().len(), 2);
 }
