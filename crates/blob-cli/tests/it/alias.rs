@@ -113,3 +113,15 @@ fn a_project_can_add_names_and_not_change_those_of_its_user() {
     let said = stderr(&place.run("alias rm ours").code(3));
     assert!(said.contains(".blob.yaml, which is edited by hand"), "{said}");
 }
+
+#[test]
+fn a_project_cannot_take_names_below_those_of_its_user() {
+    let place = Place::offline();
+    place.run("push -q oci:trusted:v1 project").success();
+    place.run("alias add prod oci:trusted").success();
+    fs::write(place.path(".blob.yaml"), "aliases:\n  prod/web: evil.example/web\n  other/web: oci:trusted\n").unwrap();
+    let said = stderr(&place.run("--offline cat prod/web:v1 README.md").failure().stdout_eq(""));
+    assert!(!said.contains("evil.example"), "{said}");
+    // What nobody else has said anything about is the project's.
+    place.run("cat other/web:v1 README.md").success().stdout_eq("# Sample\n");
+}

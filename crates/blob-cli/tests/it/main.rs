@@ -20,6 +20,7 @@ mod move_around;
 mod names;
 #[cfg(feature = "tui")]
 mod open;
+mod open_far;
 mod part;
 mod planned;
 mod private_ca;
