@@ -85,6 +85,40 @@ async fn read(cache: &dyn Cache, digest: &Digest) -> Bytes {
     hit.read(0..hit.size()).await.unwrap()
 }
 
+/// The same file of 64 KiB, read by several threads at a time.
+fn threads(criterion: &mut Criterion) {
+    const SIZE: usize = 64 << 10;
+    const ROUNDS: u64 = 64;
+    let runtime = Runtime::new().unwrap();
+    let (cache, _, place) = caches();
+    let digest = runtime.block_on(put(&cache, &vec![7; SIZE].into()));
+    let hex = digest.hex();
+    let path = place.path().join("content-v1/sha256").join(&hex[..2]).join(&hex);
+    // File times have to tell a later change before a check is remembered.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    runtime.block_on(cache.get(&digest)).unwrap().unwrap();
+    let plain = || {
+        let mut buffer = vec![0; SIZE];
+        File::open(&path).unwrap().read_exact_at(&mut buffer, 0).unwrap();
+        buffer
+    };
+    let cached = || runtime.block_on(async { read_local(&*cache.get(&digest).await.unwrap().unwrap()) });
+    let rounds = |count: u64, read: &(dyn Fn() -> Vec<u8> + Sync)| {
+        std::thread::scope(|scope| {
+            for _ in 0..count {
+                scope.spawn(|| (0..ROUNDS).for_each(|_| drop(black_box(read()))));
+            }
+        });
+    };
+    for count in [1, 2, 4, 8_u64] {
+        let mut group = criterion.benchmark_group(format!("threads/{count}"));
+        group.throughput(Throughput::Bytes(count * ROUNDS * SIZE as u64));
+        group.bench_function("plain open+pread", |bencher| bencher.iter(|| rounds(count, &plain)));
+        group.bench_function("disk, checked once", |bencher| bencher.iter(|| rounds(count, &cached)));
+        group.finish();
+    }
+}
+
 fn puts(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let (cache, _, _place) = caches();
@@ -99,5 +133,5 @@ fn puts(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, reads, puts);
+criterion_group!(benches, reads, threads, puts);
 criterion_main!(benches);

@@ -90,6 +90,11 @@ impl Cache for MemoryCache {
         self.entries.invalidate(digest);
         Ok(())
     }
+
+    /// What was taken in was hashed, and memory of this process stays what it is.
+    fn verifies(&self) -> bool {
+        true
+    }
 }
 
 #[async_trait]

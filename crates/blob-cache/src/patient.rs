@@ -133,6 +133,10 @@ impl<T: Cache + ?Sized> Cache for Patient<T> {
     async fn remove(&self, digest: &Digest) -> Result<(), CacheError> {
         self.clock.ask("removing from a cache", (), self.inner.remove(digest)).await
     }
+
+    fn verifies(&self) -> bool {
+        self.inner.verifies()
+    }
 }
 
 /// Content on its way into a cache that may stop to take it.
@@ -198,6 +202,11 @@ impl ByteSource for PatientSource {
             }
         });
         Ok(steps.boxed())
+    }
+
+    async fn forget(&self, range: Range<u64>) -> Option<Arc<dyn ByteSource>> {
+        let inner = self.clock.wait(self.inner.forget(range)).await.ok()??;
+        Some(Arc::new(Self { inner, clock: Arc::clone(&self.clock) }))
     }
 }
 

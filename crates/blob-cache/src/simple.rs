@@ -63,6 +63,11 @@ impl<S: SimpleCache + 'static> Cache for Simple<S> {
     async fn remove(&self, digest: &Digest) -> Result<(), CacheError> {
         self.store.remove(digest).await
     }
+
+    /// Every hit is hashed.
+    fn verifies(&self) -> bool {
+        true
+    }
 }
 
 struct SimpleWriter<S> {

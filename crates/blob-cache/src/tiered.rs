@@ -75,6 +75,11 @@ impl Cache for Tiered {
         self.memory.remove(digest).await?;
         self.behind.remove(digest).await
     }
+
+    /// What is in memory was hashed; the rest comes from behind.
+    fn verifies(&self) -> bool {
+        self.behind.verifies()
+    }
 }
 
 /// Writes to both. A failing cache behind does not keep the content out of memory.

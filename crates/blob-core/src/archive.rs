@@ -9,6 +9,7 @@ mod async_read;
 #[cfg(feature = "fs")]
 mod copy;
 mod flight;
+mod large;
 #[cfg(feature = "fs")]
 mod local;
 mod read;

@@ -24,6 +24,12 @@ pub trait Cache: fmt::Debug + Send + Sync {
     /// Starts to store `size` bytes under `digest`; `None` when the cache does not want them.
     async fn begin(&self, digest: &Digest, size: u64) -> Result<Option<Box<dyn CacheWriter>>, CacheError>;
 
+    /// Whether what [`get`](Self::get) gives was hashed already, here and in this process, and its streams end in an error
+    /// if it changed since. Readers then do not hash it once more; to others they listen with suspicion.
+    fn verifies(&self) -> bool {
+        false
+    }
+
     /// Forgets the content with `digest`; one that is absent is fine.
     async fn remove(&self, digest: &Digest) -> Result<(), CacheError>;
 }

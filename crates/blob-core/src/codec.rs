@@ -104,6 +104,11 @@ impl DecodeError {
     pub fn is_hash_mismatch(&self) -> bool {
         matches!(self, Self::HashMismatch { .. })
     }
+
+    /// Whether other stored bytes could be better ones: not when the machine has no memory, or a limit is too low.
+    pub(crate) fn is_about_bytes(&self) -> bool {
+        !matches!(self, Self::Memory | Self::Window { .. })
+    }
 }
 
 /// `ZSTD_error_dstSize_tooSmall` and `ZSTD_error_frameParameter_windowTooLarge`: the bindings give the negation of
@@ -287,19 +292,28 @@ impl StreamDecoder {
         self.done
     }
 
+    /// The digest of what came out so far.
+    pub(crate) fn into_digest(self) -> Digest {
+        self.hasher.finish()
+    }
+
     /// Whether all that came out is the content, whole and with the right digest.
     ///
     /// # Errors
     /// [`DecodeError`].
     pub fn finish(self) -> Result<(), DecodeError> {
-        if self.zstd.is_some_and(|zstd| !zstd.between_frames) {
+        self.check()
+    }
+
+    pub(crate) fn check(&self) -> Result<(), DecodeError> {
+        if self.zstd.as_ref().is_some_and(|zstd| !zstd.between_frames) {
             return Err(DecodeError::Zstd("the last frame is cut short"));
         }
         let (expected, got) = (self.expected.original_size, self.done);
         if got != expected {
             return Err(DecodeError::SizeMismatch { expected, got, more: false });
         }
-        let got = self.hasher.finish();
+        let got = self.hasher.clone().finish();
         if got != self.expected.digest {
             return Err(DecodeError::HashMismatch { expected: self.expected.digest, got });
         }

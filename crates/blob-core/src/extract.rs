@@ -9,6 +9,7 @@
 //!
 //! A destination that is absent or empty is filled in a hidden sibling and appears whole, with one rename.
 
+mod again;
 mod cached;
 mod collide;
 mod feed;

@@ -51,6 +51,30 @@ pub trait ByteSource: fmt::Debug + Send + Sync {
     /// # Errors
     /// [`SourceError::OutOfBounds`] at once; everything else here or from the stream.
     async fn open(&self, range: Range<u64>) -> Result<ByteStream, SourceError>;
+
+    /// Drops whatever is kept of `range`, since what came of it was not what its digest promises, and gives the source
+    /// behind, which can be read once more in the same ranges. `None` when nothing is kept: reading again would give the
+    /// same.
+    async fn forget(&self, range: Range<u64>) -> Option<Arc<dyn ByteSource>> {
+        let _ = range;
+        None
+    }
+}
+
+/// Reads `range` once more, past whatever kept wrong bytes of it; `None` if nothing did, or if it fails now.
+pub(crate) async fn read_again(source: &dyn ByteSource, range: Range<u64>) -> Option<Bytes> {
+    if range.is_empty() {
+        return None;
+    }
+    let behind = source.forget(range.clone()).await?;
+    tracing::warn!(source = %source.id(), ?range, "what was read turned out wrong; reading it again past the cache");
+    match behind.read(range).await {
+        Ok(bytes) => Some(bytes),
+        Err(error) => {
+            tracing::debug!(source = %source.id(), error = &error as &dyn Error, "reading it again failed");
+            None
+        }
+    }
 }
 
 /// A stream of chunks, none of them empty.

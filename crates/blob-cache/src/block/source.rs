@@ -174,6 +174,24 @@ impl ByteSource for BlockSource {
             .collect();
         Ok(stream::iter(chunks).boxed())
     }
+
+    async fn forget(&self, range: Range<u64>) -> Option<Arc<dyn ByteSource>> {
+        let deeper = self.inner.forget(range.clone()).await;
+        let size = u64::from(self.options.block_size);
+        let end = range.end.min(self.inner.size());
+        let blocks = range.start / size..end.div_ceil(size);
+        // Longer reads pass by.
+        let kept = range.start < end && blocks.end - blocks.start <= u64::from(self.options.max_blocks_per_read);
+        if !kept {
+            return deeper;
+        }
+        for index in blocks {
+            if let Err(error) = self.shared.store.remove(&self.key.with_index(index)).await {
+                self.shared.note(&error);
+            }
+        }
+        Some(deeper.unwrap_or_else(|| Arc::clone(&self.inner)))
+    }
 }
 
 /// A failure that several readers share.

@@ -10,5 +10,6 @@ mod foreign;
 mod kits;
 mod liars;
 mod many;
+mod poison;
 mod processes;
 mod support;

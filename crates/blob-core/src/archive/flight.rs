@@ -8,13 +8,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures_util::lock::Mutex as AsyncMutex;
 
-use crate::codec::{DecodeError, Expected};
+use crate::codec::DecodeError;
 use crate::digest::Digest;
+use crate::entry::{Compression, Entry};
 use crate::error::ReadError;
-use crate::source::{SourceError, SourceId};
+use crate::source::{ByteSource, SourceError, SourceId};
 
 /// What is being read now. Clones share it: archives that are given the same one read a content that they have in
 /// common once.
+///
+/// A content is right whoever read it, so all share it. A failure is about the bytes that were read and the way to
+/// them: only readers of the same bytes of the same source share one, so that an archive which claims somebody else's
+/// content fails alone.
 ///
 /// # Cancellation
 /// Who drops a read harms nobody: if it was the one that read, a reader that waits reads instead.
@@ -22,10 +27,26 @@ use crate::source::{SourceError, SourceId};
 pub struct Flights(Arc<Mutex<HashMap<Key, Arc<Landing>>>>);
 
 /// A content is named by its digest; an index may claim another size for it, and then has to find out itself.
-type Key = (Digest, u64);
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    digest: Digest,
+    size: u64,
+    /// Set for those who saw a failure that was not theirs.
+    bytes: Option<StoredBytes>,
+}
 
-/// What a read gave. Locked while somebody reads.
-type Landing = AsyncMutex<Option<Result<Bytes, Failure>>>;
+/// Which stored bytes a content is read from. The address stands for the source: it cannot serve another one while a
+/// reader is there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct StoredBytes {
+    source: usize,
+    start: u64,
+    end: u64,
+    compressed: bool,
+}
+
+/// What a read gave, and from which bytes. Locked while somebody reads.
+type Landing = AsyncMutex<Option<Result<Bytes, (StoredBytes, Failure)>>>;
 
 /// A failure that several readers share.
 #[derive(Clone)]
@@ -34,11 +55,20 @@ enum Failure {
     Decode(DecodeError),
 }
 
-/// A reader, on the list as long as it lives.
+/// A reader, on the list as long as it lives or until it landed.
 struct Seat<'a> {
     flights: &'a Flights,
     key: Key,
     landing: Arc<Landing>,
+}
+
+impl Seat<'_> {
+    /// Takes the flight off the list: who comes from now on reads anew.
+    fn close(&self, flying: &mut HashMap<Key, Arc<Landing>>) {
+        if flying.get(&self.key).is_some_and(|landing| Arc::ptr_eq(landing, &self.landing)) {
+            flying.remove(&self.key);
+        }
+    }
 }
 
 impl Drop for Seat<'_> {
@@ -46,7 +76,7 @@ impl Drop for Seat<'_> {
         let mut flying = self.flights.lock();
         // The list and this reader: nobody else.
         if Arc::strong_count(&self.landing) == 2 {
-            flying.remove(&self.key);
+            self.close(&mut flying);
         }
     }
 }
@@ -56,36 +86,51 @@ impl Flights {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `fetch`, or waits for who reads the same content already; failures are shared, in the light of `path` and
-    /// the source `id`.
+    /// Runs `fetch`, or waits for who reads the content of `entry` already. Failures are shared with who reads the same
+    /// bytes of the same source, each in the light of its own path.
     pub(super) async fn once<F>(
         &self,
-        expected: &Expected,
-        (path, id): (&[u8], &SourceId),
+        entry: &Entry<'_>,
+        source: &Arc<dyn ByteSource>,
         fetch: impl FnOnce() -> F,
     ) -> Result<Bytes, ReadError>
     where
         F: Future<Output = Result<Bytes, ReadError>>,
     {
-        let key = (expected.digest, expected.original_size);
-        let landing = Arc::clone(self.lock().entry(key).or_default());
-        let seat = Seat { flights: self, key, landing };
-        let mut landed = seat.landing.lock().await;
-        if let Some(result) = &*landed {
-            return result.clone().map_err(|failure| failure.at(path, id));
-        }
-        let failure = match fetch().await {
-            Ok(content) => {
-                *landed = Some(Ok(content.clone()));
-                return Ok(content);
-            }
-            Err(ReadError::Source { source, .. }) => Failure::Source(Arc::new(source)),
-            Err(ReadError::Decode { source, .. }) => Failure::Decode(source),
-            // About this reader alone.
-            Err(other) => return Err(other),
+        let range = entry.range();
+        let own = StoredBytes {
+            source: Arc::as_ptr(source).addr(),
+            start: range.start,
+            end: range.end,
+            compressed: entry.compression() == Compression::Zstd,
         };
-        *landed = Some(Err(failure.clone()));
-        Err(failure.at(path, id))
+        let mut key = Key { digest: entry.digest(), size: entry.original_size(), bytes: None };
+        loop {
+            let landing = Arc::clone(self.lock().entry(key).or_default());
+            let seat = Seat { flights: self, key, landing };
+            let mut landed = seat.landing.lock().await;
+            match &*landed {
+                Some(Ok(content)) => return Ok(content.clone()),
+                Some(Err((bytes, failure))) if *bytes == own => {
+                    return Err(failure.clone().at(entry.path(), source.id()));
+                }
+                // Somebody else's trouble: together with those alone who read the same bytes.
+                Some(Err(_)) => key.bytes = Some(own),
+                None => {
+                    let fetched = fetch().await;
+                    let (outcome, answer) = match fetched {
+                        Ok(content) => (Ok(content.clone()), Ok(content)),
+                        Err(ReadError::Source { source: error, .. }) => Failure::Source(Arc::new(error)).of(own),
+                        Err(ReadError::Decode { source: error, .. }) => Failure::Decode(error).of(own),
+                        // About this reader alone.
+                        Err(other) => return Err(other),
+                    };
+                    *landed = Some(outcome);
+                    seat.close(&mut self.lock());
+                    return answer.map_err(|failure: Failure| failure.at(entry.path(), source.id()));
+                }
+            }
+        }
     }
 }
 
@@ -96,6 +141,11 @@ impl fmt::Debug for Flights {
 }
 
 impl Failure {
+    /// For those who wait, and for who read.
+    fn of(self, bytes: StoredBytes) -> (Result<Bytes, (StoredBytes, Self)>, Result<Bytes, Self>) {
+        (Err((bytes, self.clone())), Err(self))
+    }
+
     fn at(self, path: &[u8], id: &SourceId) -> ReadError {
         let path = path.into();
         match self {

@@ -3,7 +3,6 @@
 use std::sync::{Arc, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::TryStreamExt as _;
 
 use super::Archive;
 use crate::codec::{self, DecodeError, Decoder, Expected, SMALL};
@@ -13,7 +12,7 @@ use crate::error::ReadError;
 use crate::path::{self, Shown};
 #[cfg(unix)]
 use crate::source::Local;
-use crate::source::{ByteSource, ByteSourceExt as _, SourceError};
+use crate::source::{ByteSource, ByteSourceExt as _, SourceError, read_again};
 use crate::threads::offload;
 
 /// Up to this size, 256 KiB, decoding and hashing take less time than a hop to another thread and back is worth.
@@ -44,12 +43,16 @@ impl Archive {
             return self.read_small(entry).await;
         }
         self.once(entry, || async move {
-            let mut content = BytesMut::new();
-            let mut stream = self.stream_entry(entry).await?;
-            while let Some(chunk) = stream.try_next().await? {
-                content.extend_from_slice(&chunk);
+            match self.stream_entry(entry).await?.collect().await {
+                Err(ReadError::Decode { path, source }) if source.is_about_bytes() => {
+                    // Nobody has seen the content yet, so a better one can take its place.
+                    match self.source().forget(entry.range()).await {
+                        Some(behind) => self.stream_from(&behind, entry).await?.collect().await,
+                        None => Err(ReadError::Decode { path, source }),
+                    }
+                }
+                done => done,
             }
-            Ok(content.freeze())
         })
         .await
     }
@@ -63,7 +66,7 @@ impl Archive {
             // Reading takes less time than finding out whether somebody else does.
             return read().await;
         }
-        self.options().flights.once(&Expected::from(&entry), (entry.path(), self.source().id()), read).await
+        self.options().flights.once(&entry, self.source(), read).await
     }
 
     /// A file of at most [`SMALL`] bytes, stored and original: cache, else source; the cache is filled.
@@ -77,15 +80,33 @@ impl Archive {
             return Ok(content);
         }
         let stored = self.stored(entry).await?;
-        let archive = self.clone();
-        let decoded = if expected.original_size <= INLINE {
-            archive.decode(&expected, stored)
-        } else {
-            offload(move || archive.decode(&expected, stored)).await
+        let decoded = match self.decode_aside(expected, stored).await {
+            Err(error) => self.decode_again(entry, error).await,
+            decoded => decoded,
         };
         let content = decoded.map_err(|source| ReadError::Decode { path: entry.path().into(), source })?;
         self.keep(&expected, entry.path(), &content).await;
         Ok(content)
+    }
+
+    /// Decodes here or on another thread, by what takes less time.
+    async fn decode_aside(&self, expected: Expected, stored: Bytes) -> Result<Bytes, DecodeError> {
+        if expected.original_size <= INLINE {
+            return self.decode(&expected, stored);
+        }
+        let archive = self.clone();
+        offload(move || archive.decode(&expected, stored)).await
+    }
+
+    /// Once more with what the source itself has, if a cache of blocks was in between; otherwise `error` stands.
+    pub(super) async fn decode_again(&self, entry: Entry<'_>, error: DecodeError) -> Result<Bytes, DecodeError> {
+        if !error.is_about_bytes() {
+            return Err(error);
+        }
+        match read_again(&**self.source(), entry.range()).await {
+            Some(stored) => self.decode_aside(Expected::from(&entry), stored).await,
+            None => Err(error),
+        }
     }
 
     /// The stored bytes of a small file.
@@ -139,6 +160,9 @@ impl Archive {
                 return None;
             }
         };
+        if self.trusts_cache() {
+            return Some(content);
+        }
         let plain = Expected { compression: Compression::None, ..*expected };
         let (checked, copy) = (content.clone(), plain);
         let result = if plain.original_size <= INLINE {
@@ -154,6 +178,11 @@ impl Archive {
                 None
             }
         }
+    }
+
+    /// Whether hits are right as they come.
+    pub(super) fn trusts_cache(&self) -> bool {
+        self.options().cache.as_ref().is_some_and(|cache| cache.verifies())
     }
 
     /// What the cache has for a content, if its size is right.

@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::Archive;
 use super::stream::EntryStream;
-use crate::codec::{Expected, SMALL};
+use crate::codec::{DecodeError, Expected, SMALL};
 use crate::entry::Entry;
 use crate::error::ReadError;
 use crate::source::ByteSourceExt as _;
@@ -100,7 +100,7 @@ impl Archive {
         } else {
             self.source().read(stored).await.map_err(|source| ReadError::Source { path: path(), source })?
         };
-        let work: Vec<(Expected, Bytes, Box<[u8]>)> = files
+        let work: Vec<(Expected, Bytes)> = files
             .iter()
             .map(|file| {
                 let range = file.range();
@@ -109,17 +109,27 @@ impl Archive {
                 } else {
                     bytes.slice((range.start - start) as usize..(range.end - start) as usize)
                 };
-                (Expected::from(file), own, file.path().into())
+                (Expected::from(file), own)
             })
             .collect();
         let archive = self.clone();
-        offload(move || {
-            let decode = |(expected, stored, path): (Expected, Bytes, Box<[u8]>)| {
-                archive.decode(&expected, stored).map_err(|source| ReadError::Decode { path, source })
-            };
-            work.into_iter().map(decode).collect()
+        let decoded: Vec<Result<Bytes, DecodeError>> = offload(move || {
+            let mut decoded = Vec::with_capacity(work.len());
+            for (expected, stored) in work {
+                decoded.push(archive.decode(&expected, stored));
+            }
+            decoded
         })
-        .await
+        .await;
+        let mut contents = Vec::with_capacity(files.len());
+        for (file, decoded) in files.iter().zip(decoded) {
+            let content = match decoded {
+                Err(error) => self.decode_again(*file, error).await,
+                decoded => decoded,
+            };
+            contents.push(content.map_err(|source| ReadError::Decode { path: file.path().into(), source })?);
+        }
+        Ok(contents)
     }
 }
 

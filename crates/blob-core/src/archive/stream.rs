@@ -4,15 +4,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::Archive;
+use super::large::{Large, Origin, warn_about_write};
 use super::read::INLINE;
 use crate::cache::CacheWriter;
-use crate::codec::{DecodeError, Expected, SMALL, StreamDecoder};
+use crate::codec::{Expected, SMALL};
 use crate::digest::Hasher;
 use crate::entry::{Compression, Entry};
 use crate::error::ReadError;
@@ -32,6 +33,11 @@ pub struct EntryStream {
 }
 
 impl EntryStream {
+    /// Content of `size` bytes that is verified at its end.
+    pub(super) fn provisional(chunks: BoxStream<'static, Result<Bytes, ReadError>>, size: u64) -> Self {
+        Self { chunks, size, provisional: true }
+    }
+
     /// The size of the content in bytes.
     pub fn size(&self) -> u64 {
         self.size
@@ -62,6 +68,17 @@ impl std::fmt::Debug for EntryStream {
             .field("size", &self.size)
             .field("provisional", &self.provisional)
             .finish_non_exhaustive()
+    }
+}
+
+impl EntryStream {
+    /// All of it, in memory.
+    pub(super) async fn collect(mut self) -> Result<Bytes, ReadError> {
+        let mut content = BytesMut::new();
+        while let Some(chunk) = self.try_next().await? {
+            content.extend_from_slice(&chunk);
+        }
+        Ok(content.freeze())
     }
 }
 
@@ -98,23 +115,38 @@ impl Archive {
             return Ok(EntryStream::verified(self.read_small(entry).await?));
         }
         let expected = Expected::from(&entry);
-        let large = if let Some(stored) = self.cached_large(&expected, entry.path()).await {
-            let plain = Expected { compression: Compression::None, data_size: size, ..expected };
-            Large::new(self, entry.path(), plain, stored)?
-        } else {
-            let opened = self.source().open(entry.range()).await;
-            let stored = opened.map_err(|source| ReadError::Source { path: entry.path().into(), source })?;
-            let mut large = Large::new(self, entry.path(), expected, stored)?;
-            large.writer = self.cache_writer(&expected, entry.path()).await;
-            large
+        let Some(stored) = self.cached_large(&expected, entry.path()).await else {
+            return self.stream_from(self.source(), entry).await;
         };
-        Ok(EntryStream { chunks: stream::try_unfold(large, Large::next).boxed(), size, provisional: true })
+        let plain = Expected { compression: Compression::None, data_size: size, ..expected };
+        let mut large = Large::new(self, entry, plain, stored)?;
+        large.origin = Origin::Cache;
+        Ok(large.into_stream())
+    }
+
+    /// A large content from `source`: that of the archive, or one with the same bytes.
+    pub(super) async fn stream_from(
+        &self,
+        source: &Arc<dyn ByteSource>,
+        entry: Entry<'_>,
+    ) -> Result<EntryStream, ReadError> {
+        let expected = Expected::from(&entry);
+        let opened = source.open(entry.range()).await;
+        let stored = opened.map_err(|source| ReadError::Source { path: entry.path().into(), source })?;
+        let mut large = Large::new(self, entry, expected, stored)?;
+        large.writer = self.cache_writer(&expected, entry.path()).await;
+        Ok(large.into_stream())
     }
 
     /// A large content from the cache, read through once to know that it is right: bytes that were handed out cannot be
-    /// taken back, and a damaged cache must not fail a read.
+    /// taken back, and a damaged cache must not fail a read. One that verifies its hits has done that.
     async fn cached_large(&self, expected: &Expected, path: &[u8]) -> Option<ByteStream> {
         let source = self.cached_source(expected, path).await?;
+        if self.trusts_cache()
+            && let Ok(stream) = source.open(0..source.size()).await
+        {
+            return Some(stream);
+        }
         let problem = match digest_of(&source, expected).await {
             Ok(got) if got == expected.digest => match source.open(0..source.size()).await {
                 Ok(stream) => return Some(stream),
@@ -142,10 +174,6 @@ impl Archive {
     }
 }
 
-fn warn_about_write(path: &[u8], error: &crate::cache::CacheError) {
-    tracing::warn!(path = %Shown(path), error = error as &dyn std::error::Error, "storing content in the cache failed");
-}
-
 /// Hashes a source, chunk by chunk.
 async fn digest_of(source: &Arc<dyn ByteSource>, expected: &Expected) -> Result<crate::digest::Digest, SourceError> {
     let mut hasher = Hasher::new(expected.digest.algorithm());
@@ -162,94 +190,4 @@ async fn digest_of(source: &Arc<dyn ByteSource>, expected: &Expected) -> Result<
         }
     }
     Ok(hasher.finish())
-}
-
-/// A large file on its way: each step decodes at most 256 KiB.
-struct Large {
-    source: crate::source::SourceId,
-    path: Box<[u8]>,
-    expected: Expected,
-    decoder: StreamDecoder,
-    stored: ByteStream,
-    /// Stored bytes that came and are not decoded yet.
-    chunk: Bytes,
-    /// Whether the decoder has given all that it can without more input.
-    drained: bool,
-    received: u64,
-    writer: Option<Box<dyn CacheWriter>>,
-}
-
-impl Large {
-    fn new(archive: &Archive, path: &[u8], expected: Expected, stored: ByteStream) -> Result<Self, ReadError> {
-        let decoder = StreamDecoder::new(expected, archive.options().limits.decode)
-            .map_err(|source| ReadError::Decode { path: path.into(), source })?;
-        Ok(Self {
-            source: archive.source().id().clone(),
-            path: path.into(),
-            expected,
-            decoder,
-            stored,
-            chunk: Bytes::new(),
-            drained: true,
-            received: 0,
-            writer: None,
-        })
-    }
-
-    async fn next(mut self) -> Result<Option<(Bytes, Self)>, ReadError> {
-        loop {
-            while !self.drained {
-                let content = self.step().map_err(|source| ReadError::Decode { path: self.path.clone(), source })?;
-                if !content.is_empty() {
-                    self.tee(&content).await;
-                    return Ok(Some((content, self)));
-                }
-            }
-            let next = self.stored.try_next().await;
-            match next.map_err(|source| ReadError::Source { path: self.path.clone(), source })? {
-                Some(chunk) => {
-                    self.received += chunk.len() as u64;
-                    self.chunk = chunk;
-                    self.drained = false;
-                }
-                None => return self.finish().await.map(|()| None),
-            }
-        }
-    }
-
-    fn step(&mut self) -> Result<Bytes, DecodeError> {
-        let step = self.decoder.step(&self.chunk)?;
-        let (consumed, drained) = (step.consumed, step.drained);
-        let decoded = match self.expected.compression {
-            Compression::None => None,
-            Compression::Zstd => Some(Bytes::copy_from_slice(step.content)),
-        };
-        let taken = self.chunk.split_to(consumed);
-        self.drained = drained;
-        Ok(decoded.unwrap_or(taken))
-    }
-
-    async fn tee(&mut self, content: &Bytes) {
-        if let Some(writer) = &mut self.writer
-            && let Err(error) = writer.write(content.clone()).await
-        {
-            warn_about_write(&self.path, &error);
-            self.writer = None;
-        }
-    }
-
-    async fn finish(self) -> Result<(), ReadError> {
-        let (expected, got) = (self.expected.data_size, self.received);
-        if got != expected {
-            let source = SourceError::Truncated { id: self.source, expected, got };
-            return Err(ReadError::Source { path: self.path, source });
-        }
-        self.decoder.finish().map_err(|source| ReadError::Decode { path: self.path.clone(), source })?;
-        if let Some(writer) = self.writer
-            && let Err(error) = writer.commit().await
-        {
-            warn_about_write(&self.path, &error);
-        }
-        Ok(())
-    }
 }

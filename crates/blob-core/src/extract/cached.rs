@@ -49,7 +49,7 @@ pub(super) async fn ask(link: &Arc<Link>, prepared: &Prepared, missed: oneshot::
 }
 
 /// What `future` yields, or `None` when everything was stopped.
-async fn stoppable<T>(link: &Arc<Link>, future: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn stoppable<T>(link: &Link, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     std::future::poll_fn(|cx| {
         link.watch(cx);

@@ -7,8 +7,9 @@ use std::sync::{Arc, PoisonError};
 
 use futures_channel::{mpsc, oneshot};
 use futures_util::StreamExt as _;
-use futures_util::future::join;
+use futures_util::future::join3;
 
+use super::again::{self, Again};
 use super::cached::ask;
 use super::feed::{Pace, feed};
 use super::fill::Fill;
@@ -86,12 +87,14 @@ pub(crate) async fn extract(
     let guard = CancelOnDrop(Arc::clone(&link), fill.clone());
     let (stages, mut wanted) = mpsc::unbounded();
     let (done, report) = oneshot::channel();
+    let (again, requests) = again::channel();
     let job = Extraction {
         archive: archive.clone(),
         order,
         options: options.clone(),
         link: Arc::clone(&link),
         fill: fill.clone(),
+        again: (archive.source().local().is_none()).then_some(again),
     };
     let started = std::thread::Builder::new().name("blob-extract".into()).spawn(move || {
         let result = job.run(stages);
@@ -124,7 +127,7 @@ pub(crate) async fn extract(
             fill.serve(cache).await;
         }
     };
-    let (fetched, ()) = join(serve, keep).await;
+    let (fetched, (), ()) = join3(serve, keep, requests.serve(&link, archive.source())).await;
     drop(turn);
     let result = report.await.expect("the thread sends its result, unless it panics");
     drop(guard);
@@ -140,6 +143,8 @@ pub(super) struct Extraction {
     pub(super) options: ExtractOptions,
     pub(super) link: Arc<Link>,
     fill: Option<Arc<Fill>>,
+    /// Whom to ask for other bytes, if they come from elsewhere.
+    again: Option<Again>,
 }
 
 impl Drop for Extraction {
@@ -154,7 +159,7 @@ impl Extraction {
     /// For looking at a destination: nothing is fetched or cached.
     pub(super) fn idle(archive: &Archive, order: Order, options: &ExtractOptions) -> Self {
         let (archive, options, link) = (archive.clone(), options.clone(), Arc::new(Link::default()));
-        Self { archive, order, options, link, fill: None }
+        Self { archive, order, options, link, fill: None, again: None }
     }
 
     /// Whether files may come from a content cache.
@@ -315,6 +320,7 @@ impl Extraction {
             next: AtomicUsize::new(0),
             tally,
             fill: self.fill.as_deref(),
+            again: self.again.as_ref(),
             umask: Workshop::umask_for(&self.options),
         };
         let threads = self.threads().min(plan.larges.len() + plan.batches.len() + plan.asked.len());

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
+use super::again::Again;
 use super::fill::Fill;
 use super::link::{Job, Link};
 use super::plan::Batch;
@@ -15,7 +16,7 @@ use super::run::Prepared;
 use super::select::Placed;
 use super::sink::{Finished, Handles, OutFile, Publish, Root, Scan, io_error};
 use super::{Existing, ExtractError, ExtractOptions, FromCache};
-use crate::codec::{self, DecodeError, Decoder, Expected, StreamDecoder};
+use crate::codec::{self, DecodeError, Decoder, Expected, SMALL, StreamDecoder};
 use crate::entry::{Compression, Entry};
 use crate::error::ReadError;
 use crate::progress::Event;
@@ -37,6 +38,8 @@ pub(super) struct Workshop<'a> {
     pub(super) tally: &'a Tally,
     /// Where verified content is kept.
     pub(super) fill: Option<&'a Fill>,
+    /// Whom to ask for other bytes when those that came were wrong.
+    pub(super) again: Option<&'a Again>,
     /// The permissions that new files do not get, as far as that has to be known.
     pub(super) umask: Option<u32>,
 }
@@ -118,14 +121,18 @@ impl Worker<'_> {
                     let _ = right.send(was_right);
                 }
                 Job::Large { at, bytes, permit } => {
-                    self.large(&plan.larges[at], |_, take| {
+                    let large = &plan.larges[at];
+                    let result = self.large(large, |_, take| {
                         while let Some(chunk) = bytes.read().map_err(|_| ExtractError::Cancelled)? {
                             take(&chunk)?;
                         }
                         Ok(())
-                    })?;
+                    });
                     drop(bytes);
                     drop(permit);
+                    if let Err(error) = result {
+                        self.large_again(large, error)?;
+                    }
                 }
             }
         }
@@ -219,6 +226,8 @@ impl Worker<'_> {
         let prepared = self.shop.prepared;
         // What the buffer holds: files that share bytes stand side by side, and are decoded once.
         let mut last: Option<(Entry<'_>, Verified)> = None;
+        // What came instead of the bytes of `last`, if those were wrong.
+        let mut other: Option<Bytes> = None;
         for &placed in &prepared.plan.files[batch.members.clone()] {
             self.shop.check()?;
             let entry = prepared.tree.entry(placed);
@@ -231,10 +240,20 @@ impl Worker<'_> {
             };
             let verified = match last {
                 Some((before, verified)) if is_same(&before, &entry) => verified,
-                _ => self.verify(&entry, stored).map_err(|source| damaged(&entry, source))?,
+                _ => {
+                    other = None;
+                    match self.verify(&entry, stored) {
+                        Ok(verified) => verified,
+                        Err(error) => {
+                            let bytes = self.again(&entry, &error).ok_or_else(|| damaged(&entry, error))?;
+                            let bytes = &*other.insert(bytes);
+                            self.verify(&entry, bytes).map_err(|source| damaged(&entry, source))?
+                        }
+                    }
+                }
             };
             let content = match verified {
-                Verified::Stored => stored,
+                Verified::Stored => other.as_deref().unwrap_or(stored),
                 Verified::Decoded => &self.content,
             };
             if let (Some(fill), None) = (self.shop.fill, last.filter(|(before, _)| is_same(before, &entry))) {
@@ -252,6 +271,21 @@ impl Worker<'_> {
             return codec::verify(&expected, stored).map(|()| Verified::Stored);
         }
         self.decoder.decode(&expected, stored, &mut self.content).map(|()| Verified::Decoded)
+    }
+
+    /// Other stored bytes than those that failed with `error`, if there can be any.
+    fn again(&self, entry: &Entry<'_>, error: &DecodeError) -> Option<Bytes> {
+        self.shop.again.filter(|_| error.is_about_bytes())?.read(entry.range())
+    }
+
+    /// A second attempt at a large file with few stored bytes; the others are never kept between source and reader.
+    fn large_again(&self, batch: &Batch, error: ExtractError) -> Result<(), ExtractError> {
+        let entry = self.shop.prepared.tree.entry(self.shop.prepared.plan.files[batch.members.start]);
+        let ExtractError::Read(ReadError::Decode { source, .. }) = &error else { return Err(error) };
+        let Some(stored) = (entry.data_size() <= SMALL).then(|| self.again(&entry, source)).flatten() else {
+            return Err(error);
+        };
+        self.large(batch, |_, take| take(&stored))
     }
 
     /// Decodes a large file as its bytes come, and writes it, and its equals, as it goes.

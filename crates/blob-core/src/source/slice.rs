@@ -50,4 +50,10 @@ impl ByteSource for SliceSource {
         check_range(&self.id, &range, self.size())?;
         self.inner.open(self.range.start + range.start..self.range.start + range.end).await
     }
+
+    async fn forget(&self, range: Range<u64>) -> Option<Arc<dyn ByteSource>> {
+        check_range(&self.id, &range, self.size()).ok()?;
+        let inner = self.inner.forget(self.range.start + range.start..self.range.start + range.end).await?;
+        Some(Arc::new(Self { id: self.id.clone(), inner, range: self.range.clone() }))
+    }
 }

@@ -10,3 +10,4 @@ mod extract_faults;
 mod format;
 mod source;
 mod support;
+mod troubled;

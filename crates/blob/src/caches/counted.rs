@@ -65,6 +65,10 @@ impl<T: Cache + ?Sized> Cache for Counted<T> {
     async fn remove(&self, digest: &Digest) -> Result<(), CacheError> {
         self.inner.remove(digest).await
     }
+
+    fn verifies(&self) -> bool {
+        self.inner.verifies()
+    }
 }
 
 #[async_trait]
