@@ -6,13 +6,14 @@
 mod counted;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use blob_cache::{BlockCache, BlockOptions, BlockStore, CacheDir, DiskCache, Patient, TagCache, TagEntry};
 use blob_core::{ByteSource, ByteSourceExt as _, Cache, Digest, SourceError, Turn, Turns};
 use blob_registry::Reference;
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
+use tokio::sync::Mutex;
 
 pub use counted::CacheUse;
 use counted::{Counted, Counter};
@@ -25,6 +26,10 @@ pub(crate) struct Caches {
     pub(crate) indexes: Option<Keeper>,
     pub(crate) blocks: Option<Arc<dyn BlockStore>>,
     pub(crate) tags: Option<Arc<dyn TagCache>>,
+    /// The cache over `blocks`, which all archives share, so that they fetch a block once between them.
+    block_cache: Option<BlockCache>,
+    /// Held while a tag is compared and replaced.
+    tag_writes: Arc<Mutex<()>>,
     /// Who fetches what the directory lacks.
     pub(crate) turns: Option<Arc<dyn Turns>>,
     /// What they gave.
@@ -100,6 +105,7 @@ impl Caches {
             keeper.cache = counted(Arc::clone(&keeper.cache));
         }
         self.blocks = self.blocks.take().map(|store| Arc::new(Counted::new(store, counter)) as Arc<dyn BlockStore>);
+        self.block_cache = self.blocks.clone().map(BlockCache::new);
     }
 
     /// What they gave so far.
@@ -117,15 +123,34 @@ impl Caches {
     pub(crate) async fn tag(&self, reference: &Reference) -> Option<Digest> {
         let (cache, key) = (self.tags.as_ref()?, tag_key(reference)?);
         match cache.get(&key).await {
-            Ok(entry) => entry.map(|entry| entry.digest),
+            // Nobody asked in the future, whatever the cache says.
+            Ok(entry) => entry.filter(|entry| entry.resolved_at <= SystemTime::now()).map(|entry| entry.digest),
             Err(error) => warn("reading a tag", &error),
         }
     }
 
     /// Remembers what `reference`'s tag points at now.
     pub(crate) async fn set_tag(&self, reference: &Reference, digest: Digest) {
+        let _turn = self.tag_writes.lock().await;
+        self.put_tag(reference, TagEntry::now(digest)).await;
+    }
+
+    /// Remembers what `reference`'s tag pointed at when that was asked, unless something newer is known: it may have been
+    /// pushed while the answer was on its way.
+    pub(crate) async fn saw_tag(&self, reference: &Reference, digest: Digest, asked_at: SystemTime) {
+        let _turn = self.tag_writes.lock().await;
         if let (Some(cache), Some(key)) = (&self.tags, tag_key(reference))
-            && let Err(error) = cache.put(&key, &TagEntry::now(digest)).await
+            && let Ok(Some(known)) = cache.get(&key).await
+            && (asked_at..=SystemTime::now()).contains(&known.resolved_at)
+        {
+            return;
+        }
+        self.put_tag(reference, TagEntry { digest, resolved_at: asked_at }).await;
+    }
+
+    async fn put_tag(&self, reference: &Reference, entry: TagEntry) {
+        if let (Some(cache), Some(key)) = (&self.tags, tag_key(reference))
+            && let Err(error) = cache.put(&key, &entry).await
         {
             warn::<()>("storing a tag", &error);
         }
@@ -142,8 +167,8 @@ impl Caches {
 
     /// `source`, read through the cache for blocks.
     pub(crate) fn wrap(&self, source: Arc<dyn ByteSource>) -> Arc<dyn ByteSource> {
-        match &self.blocks {
-            Some(store) => BlockCache::new(Arc::clone(store)).wrap(source, BlockOptions::default()),
+        match &self.block_cache {
+            Some(blocks) => blocks.wrap(source, BlockOptions::default()),
             None => source,
         }
     }
@@ -230,4 +255,70 @@ fn warn<T>(doing: &str, error: &dyn std::error::Error) -> Option<T> {
     let cause = error.source().map(ToString::to_string).unwrap_or_default();
     tracing::warn!(cause, "cache failed while {doing}: {error}");
     None
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::ops::Range;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use blob_cache::{MemoryBlockStore, MemoryTagCache};
+    use blob_core::{ByteStream, Local, MemorySource, SourceId};
+
+    #[tokio::test]
+    async fn a_slow_answer_does_not_replace_a_newer_one() {
+        let tags: Arc<dyn TagCache> = Arc::new(MemoryTagCache::new(Duration::from_mins(5), 100));
+        let caches = Caches { tags: Some(Arc::clone(&tags)), ..Caches::default() };
+        let reference: Reference = "localhost:5000/team/project:v1".parse().unwrap();
+        let [old, pushed, newer] = [&b"old"[..], b"pushed", b"newer"].map(Digest::sha256_of);
+        let asked_at = SystemTime::now();
+        // A push that begins later and ends before the answer is there.
+        caches.set_tag(&reference, pushed).await;
+        caches.saw_tag(&reference, old, asked_at).await;
+        assert_eq!(caches.tag(&reference).await, Some(pushed));
+        std::thread::sleep(Duration::from_millis(2));
+        caches.saw_tag(&reference, newer, SystemTime::now()).await;
+        assert_eq!(caches.tag(&reference).await, Some(newer), "what was asked later counts");
+    }
+
+    /// Far away: it answers at the second look.
+    #[derive(Debug)]
+    struct Far(MemorySource, Arc<AtomicU64>);
+
+    #[async_trait::async_trait]
+    impl ByteSource for Far {
+        fn id(&self) -> &SourceId {
+            self.0.id()
+        }
+
+        fn size(&self) -> u64 {
+            self.0.size()
+        }
+
+        fn local(&self) -> Option<Local<'_>> {
+            None
+        }
+
+        async fn open(&self, range: Range<u64>) -> Result<ByteStream, SourceError> {
+            self.1.fetch_add(1, Ordering::SeqCst);
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+            self.0.open(range).await
+        }
+    }
+
+    #[tokio::test]
+    async fn archives_that_are_opened_twice_fetch_a_block_once() {
+        let mut caches = Caches { blocks: Some(Arc::new(MemoryBlockStore::new(1 << 20))), ..Caches::default() };
+        caches.count();
+        let requests = Arc::new(AtomicU64::new(0));
+        let opened = || caches.wrap(Arc::new(Far(MemorySource::new(vec![7; 50_000]), Arc::clone(&requests))));
+        let (first, second) = (opened(), opened());
+        let (first, second) = tokio::join!(first.read(0..100), second.read(200..300));
+        assert_eq!((first.unwrap().len(), second.unwrap().len()), (100, 100));
+        assert_eq!(requests.load(Ordering::SeqCst), 1);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use blob_core::{
     ArchiveIndex, ByteSource, ByteSourceExt as _, Digest, Event, NoProgress, Progress, ReadLimits, ReadOptions,
@@ -160,13 +161,14 @@ impl Client {
         options: &PullOptions,
     ) -> Result<Manifest, Error> {
         note(options, "manifest");
+        let asked_at = SystemTime::now();
         let fetched = registry.manifest(repository, target).await;
         let action = || format!("reading the manifest of {location}");
         let fetched = fetched.map_err(|source| Error::Registry { action: action(), source })?;
         if let Some(reference) = location.reference() {
             let caches = self.caches();
             store(caches.manifests.as_ref(), &fetched.descriptor.digest, &fetched.bytes).await;
-            caches.set_tag(reference, fetched.descriptor.digest).await;
+            caches.saw_tag(reference, fetched.descriptor.digest, asked_at).await;
         }
         Ok(fetched)
     }
