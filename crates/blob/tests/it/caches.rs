@@ -419,3 +419,50 @@ async fn a_large_index_is_mapped_from_the_cache_and_fetched_again_when_damaged()
     assert_eq!(index_requests().await, 0, "it was not stored anew");
     assert_eq!(held.index().root().symlinks().count(), 17_500);
 }
+
+/// That something is not there is asked again each time: a moment later it may be.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_missing_is_found_as_soon_as_it_is_there() {
+    let (server, source, dir) = (serve().await, tree(60, 3), tempfile::tempdir().unwrap());
+    let (location, reader) = (at(server.local_addr(), "v1"), cached(dir.path()));
+    for _ in 0..2 {
+        let error = reader.pull(&location, &PullOptions::default()).await.unwrap_err();
+        assert_eq!(error.kind(), blob::ErrorKind::NotFound, "{error:?}");
+    }
+    // By another client, with a cache of its own.
+    client().push(&location, source.path(), &PushOptions::default()).await.unwrap();
+    reader.pull(&location, &PullOptions::default()).await.unwrap().read("run.sh").await.unwrap();
+}
+
+/// Each layer on the disk saves its own requests without the others, in whatever order the settings are made.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_layer_works_alone_and_settings_have_no_order() {
+    let (server, source) = (serve().await, tree(61, 900));
+    client().push(&at(server.local_addr(), "v1"), source.path(), &PushOptions::default()).await.unwrap();
+    let proxy = proxy(server.local_addr(), ProxyOptions::default());
+    let location = at(proxy.addr(), "v1");
+    let layers = [Layer::Contents, Layer::Blocks, Layer::Tags, Layer::Manifests, Layer::Indexes];
+    // Without any there are three: manifest, index, data. A tag alone does not save the manifest, nor this the tag.
+    for (alone, expected) in layers.into_iter().zip([2, 2, 3, 3, 2]) {
+        for dir_first in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let build = || {
+                let mut builder = Client::builder();
+                if dir_first {
+                    builder = builder.cache_dir(dir.path());
+                }
+                for other in layers.into_iter().filter(|other| *other != alone) {
+                    builder = builder.without_cache(other);
+                }
+                builder = builder.cache_options(CacheOptions { max_bytes: 64 << 20, ..CacheOptions::default() });
+                if dir_first { builder.build() } else { builder.cache_dir(dir.path()).build() }.unwrap()
+            };
+            let read = async || {
+                let archive = build().pull(&location, &PullOptions::default()).await.unwrap();
+                archive.read("run.sh").await.unwrap();
+                proxy.take().len()
+            };
+            assert_eq!((read().await, read().await), (3, expected), "{alone:?}, {dir_first}");
+        }
+    }
+}
