@@ -132,16 +132,24 @@ impl Session {
     /// As [`client`](Self::client); archives must also satisfy what is `wanted` on the command line. The policies of the
     /// configuration count for every client, so that no command is a way around them.
     pub(crate) async fn trusting(&self, locations: &[&Location], wanted: &WantedArgs) -> Result<Client, Failure> {
-        self.demanding(locations, wanted, !wanted.is_empty()).await
+        self.demanding(locations, locations, wanted, !wanted.is_empty()).await
     }
 
-    /// As [`trusting`](Self::trusting); with `verified`, what no policy admitted is not opened.
-    async fn demanding(&self, locations: &[&Location], wanted: &WantedArgs, verified: bool) -> Result<Client, Failure> {
+    /// As [`trusting`](Self::trusting), where only what is `read` of the locations must be in the policy files; with
+    /// `verified`, what no policy admitted is not opened.
+    async fn demanding(
+        &self,
+        locations: &[&Location],
+        read: &[&Location],
+        wanted: &WantedArgs,
+        verified: bool,
+    ) -> Result<Client, Failure> {
         let configured = !wanted.no_default_policy && self.config.has_rules();
         // Nobody is asked for a trust root that nothing is verified by.
         let root = if configured || !wanted.is_empty() { wanted.root.find(self).await? } else { None };
-        let mut rules = wanted.rules(root.as_ref())?;
-        wanted.check_files(&rules, locations)?;
+        let references: Vec<_> = read.iter().map(|location| blob::spellings(location)).collect();
+        let mut rules = wanted.rules(&references, root.as_ref())?;
+        wanted.check_files(&rules, read)?;
         if configured {
             rules.extend(self.config.rules(root.as_ref()));
         }
@@ -162,6 +170,16 @@ impl Session {
 
     /// As [`trusting`](Self::trusting), for commands that open archives.
     pub(crate) async fn reading(&self, locations: &[&Location], trust: &TrustArgs) -> Result<Client, Failure> {
+        self.copying(locations, &[], trust).await
+    }
+
+    /// As [`reading`](Self::reading), for commands that also write to other locations.
+    pub(crate) async fn copying(
+        &self,
+        read: &[&Location],
+        written: &[&Location],
+        trust: &TrustArgs,
+    ) -> Result<Client, Failure> {
         if trust.verify && trust.wanted.is_empty() && !self.config.has_rules() {
             let hint = "name the signer with --repo, --key, or --certificate-identity and its issuer, or pass --policy";
             return Err(Failure::usage("--verify without a policy: there is nothing to verify by").with_hint(hint));
@@ -172,12 +190,12 @@ impl Session {
             let message = "a trust root says who is believed, not whose signature is wanted: nothing would be verified";
             return Err(Failure::usage(message).with_hint(hint));
         }
-        self.describing(locations, trust).await
+        self.demanding(&[read, written].concat(), read, &trust.wanted, trust.is_given()).await
     }
 
     /// As [`reading`](Self::reading), for who also wants to know who signed, whoever that is.
     pub(crate) async fn describing(&self, locations: &[&Location], trust: &TrustArgs) -> Result<Client, Failure> {
-        self.demanding(locations, &trust.wanted, trust.is_given()).await
+        self.demanding(locations, locations, &trust.wanted, trust.is_given()).await
     }
 
     /// The password that was given, on standard input or in the environment.

@@ -129,15 +129,21 @@ impl WantedArgs {
             || self.certificate_oidc_issuer_regexp.is_some()
     }
 
-    /// What was asked for, as rules; signatures are checked against `root`, or else the embedded one.
-    pub(crate) fn rules(&self, root: Option<&TrustRoot>) -> Result<Vec<Rules>, Failure> {
+    /// What was asked for, as rules for `references` (each a list of its spellings); signatures are checked against `root`,
+    /// or else the embedded one.
+    pub(crate) fn rules(&self, references: &[Vec<String>], root: Option<&TrustRoot>) -> Result<Vec<Rules>, Failure> {
         let context = context(Path::new(""), root);
         let mut all = Vec::new();
-        let mut from_files = None;
+        let mut from_files = Vec::new();
         for path in &self.policy {
             let file = PolicyFile::read(path).map_err(refused)?;
-            let signature = file.rules.iter().find_map(|rule| rule.policy.signature.clone());
-            from_files = from_files.or(signature.map(|spec| absolute(spec, path)));
+            for signers in
+                file.rules.iter().filter(|rule| is_for(rule, references)).filter_map(|rule| signers(rule, path))
+            {
+                if !from_files.contains(&signers) {
+                    from_files.push(signers);
+                }
+            }
             let context = context.moved_to(path.parent().unwrap_or(Path::new("")));
             all.push(Rules { rules: file.rules, context });
         }
@@ -151,28 +157,9 @@ impl WantedArgs {
             specs.push(if self.provenance { self.built(&spec) } else { signed_by(spec) });
         }
         if !self.policy_rego.is_empty() {
-            let given: Vec<_> = [keys, named, workflow].into_iter().flatten().collect();
-            let signer = match given.as_slice() {
-                [] => from_files,
-                [one] => Some(one.clone()),
-                _ => {
-                    let message = "--policy-rego with several kinds of signers leaves open whose claims the rules see";
-                    return Err(
-                        Failure::usage(message).with_hint("name the signers in a policy file, as `rego.signer`")
-                    );
-                }
-            };
-            let Some(signer) = signer else {
-                let message = "--policy-rego judges claims of signers, and none is named";
-                return Err(
-                    Failure::usage(message).with_hint("add --key, --repo, or --certificate-identity with its issuer")
-                );
-            };
-            let (modules, data) = (self.policy_rego.clone(), Vec::new());
-            specs.push(PolicySpec {
-                rego: Some(RegoSpec { modules, data, signer: Some(signer) }),
-                ..PolicySpec::default()
-            });
+            // Signers of the command line come first, and with the trust root of the command line.
+            let given: Vec<_> = [keys, named, workflow].into_iter().flatten().map(|spec| (spec, None)).collect();
+            specs.push(self.judged(if given.is_empty() { &from_files } else { &given })?);
         }
         if !specs.is_empty() {
             all.push(Rules { rules: specs.into_iter().map(PolicyRule::everywhere).collect(), context });
@@ -180,29 +167,51 @@ impl WantedArgs {
         Ok(all)
     }
 
-    /// Makes sure that every file in `rules`, which are these, is for one of `locations`: one that is for other references
+    /// The rules in Rego, over claims of those who are named once.
+    fn judged(&self, named: &[Signers]) -> Result<PolicySpec, Failure> {
+        let (signer, trusted_root) = match named {
+            [one] => one.clone(),
+            [] => {
+                let message = "--policy-rego judges claims of signers, and none is named";
+                let hint = "add --key, --repo, or --certificate-identity with its issuer";
+                return Err(Failure::usage(message).with_hint(hint));
+            }
+            _ => {
+                let message = "--policy-rego with several kinds of signers leaves open whose claims the rules see";
+                let hint = "name the signers in a policy file, as `rego.signer`";
+                return Err(Failure::usage(message).with_hint(hint));
+            }
+        };
+        let (modules, data) = (self.policy_rego.clone(), Vec::new());
+        let rego = Some(RegoSpec { modules, data, signer: Some(signer) });
+        Ok(PolicySpec { rego, trusted_root, ..PolicySpec::default() })
+    }
+
+    /// Makes sure that every file in `rules`, which are these, is for each of `locations`: one that is for other references
     /// would be left out without a word.
     pub(crate) fn check_files(&self, rules: &[Rules], locations: &[&Location]) -> Result<(), Failure> {
         for (path, rules) in self.policy.iter().zip(rules) {
-            if policy_set(std::slice::from_ref(rules), locations)?.is_empty() {
-                let places: Vec<String> = locations.iter().map(ToString::to_string).collect();
-                let message = format!("the policy file {} has no rule for {}", path.display(), places.join(" or "));
-                return Err(Failure::usage(message).with_hint("look at its `match` patterns"));
+            for location in locations {
+                let spellings = [blob::spellings(location)];
+                if !rules.rules.iter().any(|rule| is_for(rule, &spellings)) {
+                    let message = format!("the policy file {} has no rule for {location}", path.display());
+                    return Err(Failure::usage(message).with_hint("look at its `match` patterns"));
+                }
             }
         }
         Ok(())
     }
 
-    /// What was asked for, as policies for a reference of these spellings.
+    /// What was asked for, as policies for a reference of these spellings. Nobody is asked for a trust root.
     pub(crate) async fn policies_for(
         &self,
         spellings: &[String],
         session: &Session,
     ) -> Result<Vec<Arc<dyn Policy>>, Failure> {
-        let root = self.root.find(session).await?;
-        let mut set = PolicySet::new();
-        for Rules { rules, context } in self.rules(root.as_ref())? {
-            set.add_rules(&rules, &context, &[spellings.to_vec()]).map_err(refused)?;
+        let root = self.root.find_offline(session).await?;
+        let (mut set, references) = (PolicySet::new(), [spellings.to_vec()]);
+        for Rules { rules, context } in self.rules(&references, root.as_ref())? {
+            set.add_rules(&rules, &context, &references).map_err(refused)?;
         }
         Ok(set.policies_for(spellings))
     }
@@ -271,11 +280,20 @@ fn signed_by(signature: SignatureSpec) -> PolicySpec {
     PolicySpec { signature: Some(signature), ..PolicySpec::default() }
 }
 
-/// The signers of a policy file, with paths that are right from here too.
-fn absolute(mut spec: SignatureSpec, file: &Path) -> SignatureSpec {
+/// Whose claims count, and the trust root that their policy names.
+type Signers = (SignatureSpec, Option<PathBuf>);
+
+/// Whether a rule is for one of `references`, each a list of its spellings.
+fn is_for(rule: &PolicyRule, references: &[Vec<String>]) -> bool {
+    rule.pattern.as_ref().is_none_or(|pattern| references.iter().any(|spellings| pattern.matches(spellings)))
+}
+
+/// The signers of a rule in `file`, with paths that are right from here too.
+fn signers(rule: &PolicyRule, file: &Path) -> Option<Signers> {
+    let mut spec = rule.policy.signature.clone()?;
     let dir = file.parent().unwrap_or(Path::new(""));
     spec.keys.iter_mut().for_each(|key| key.path = dir.join(&key.path));
-    spec
+    Some((spec, rule.policy.trusted_root.as_ref().map(|root| dir.join(root))))
 }
 
 /// Paths are relative to `dir`, and signatures are checked against `root`, or else the embedded one.

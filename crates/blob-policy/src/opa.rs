@@ -102,7 +102,7 @@ impl OpaPolicy {
     /// # Errors
     /// [`OpaError`].
     pub fn new(trust: Trust, identities: Vec<Identity>, modules: &[(&str, &str)]) -> Result<Self, OpaError> {
-        if identities.is_empty() && matches!(trust, Trust::Certificates(_)) {
+        if identities.is_empty() && matches!(trust, Trust::Certificates(_) | Trust::CertificatesAt(..)) {
             return Err(OpaError::NoSigner);
         }
         let mut engine = Engine::new();

@@ -24,6 +24,7 @@ mod error;
 mod github;
 mod identity;
 mod key;
+mod logs;
 mod pattern;
 mod policy;
 #[cfg(feature = "tuf")]

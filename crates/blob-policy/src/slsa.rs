@@ -18,22 +18,22 @@
 //! # }
 //! ```
 
+mod agree;
 mod facts;
 mod uri;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::sigstore::{CertificateSigner, ClaimRule, Pattern, PatternError, Signer, VerifiedClaim};
+use crate::sigstore::{ClaimRule, Pattern, PatternError, Signer, VerifiedClaim};
+use agree::{agree, check_github};
 use facts::Facts;
-use uri::{SourceUri, workflow_path};
+use uri::SourceUri;
 
 /// Predicate type of provenance, version 1.
 pub const PROVENANCE_V1: &str = "https://slsa.dev/provenance/v1";
 /// Predicate type of provenance, version 0.2.
 pub const PROVENANCE_V0_2: &str = "https://slsa.dev/provenance/v0.2";
-
-const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
 
 /// What is asked of a build; everything must be so in one statement.
 #[derive(Clone, Debug)]
@@ -165,7 +165,9 @@ impl Provenance {
         self
     }
 
-    /// The builder's identifier. Up to `@` it must be equal; what follows is a pattern as in [`Pattern::glob`]. Without
+    /// The builder's identifier. Where the certificate is of GitHub's issuer it must confirm the builder: a workflow is the
+    /// one that the certificate is for, `https://github.com/actions/runner/github-hosted` ran where it says, and other
+    /// builders at github.com are refused. Up to `@` it must be equal; what follows is a pattern as in [`Pattern::glob`]. Without
     /// `@` it stands for an identifier without, so accept every version with `@**`.
     ///
     /// # Errors
@@ -250,7 +252,7 @@ impl Provenance {
 
     fn judge(&self, facts: &Facts, signer: &Signer) -> Result<String, String> {
         if let Signer::Certificate(signer) = signer {
-            agree(facts, signer)?;
+            agree(facts, signer, self.builder.is_some() || self.builders.is_some())?;
         }
         if self.github {
             check_github(facts, signer)?;
@@ -325,45 +327,6 @@ impl Builder {
         };
         if self.base == base && same_version { Ok(()) } else { Err(format!("the builder is {got:?}")) }
     }
-}
-
-/// The certificate is the word of the authority, the statement that of the signer: where both speak they must agree.
-fn agree(facts: &Facts, signer: &CertificateSigner) -> Result<(), String> {
-    let claims = &signer.claims;
-    if let (Some(claimed), Some(source)) = (&claims.source_repository_uri, &facts.source)
-        && !SourceUri::parse(claimed).is_some_and(|claimed| claimed.same_repository(source))
-    {
-        return Err(format!("the provenance says that the source is {source}, the certificate {claimed:?}"));
-    }
-    let started = claims.build_config_uri.as_deref().and_then(workflow_path);
-    for (what, claimed, said) in [
-        ("source ref", claims.source_repository_ref.as_deref(), facts.git_ref.as_deref()),
-        ("commit", claims.source_repository_digest.as_deref(), facts.commit.as_deref()),
-        ("workflow", started, facts.workflow.as_deref()),
-    ] {
-        if let (Some(claimed), Some(said)) = (claimed, said)
-            && claimed != said
-        {
-            return Err(format!("the provenance says that the {what} is {said:?}, the certificate {claimed:?}"));
-        }
-    }
-    Ok(())
-}
-
-/// That GitHub Actions was involved at all, by the word of the authority.
-fn check_github(facts: &Facts, signer: &Signer) -> Result<(), String> {
-    let Signer::Certificate(signer) = signer else { return Err("signed with a key, not by GitHub Actions".into()) };
-    if signer.issuer != GITHUB_ISSUER {
-        return Err(format!("the issuer is {:?}, not that of GitHub Actions", signer.issuer));
-    }
-    let claims = &signer.claims;
-    if claims.source_repository_uri.is_none() || claims.source_repository_ref.is_none() {
-        return Err("the certificate names no source repository and ref".into());
-    }
-    if facts.builder.strip_prefix("https://github.com/").is_none_or(str::is_empty) {
-        return Err(format!("the builder is {:?}, not one of GitHub Actions", facts.builder));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

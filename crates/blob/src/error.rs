@@ -329,7 +329,7 @@ fn of_signing(error: &blob_policy::sign::SignError) -> ErrorKind {
             ErrorKind::Authentication
         }
         SignError::Service { source, .. } if source.is_transient() => ErrorKind::Network,
-        SignError::SelfCheck(_) => ErrorKind::Verification,
+        SignError::SelfCheck(_) | SignError::Holder { .. } => ErrorKind::Verification,
         _ => ErrorKind::General,
     }
 }

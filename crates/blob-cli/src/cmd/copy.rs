@@ -136,8 +136,8 @@ pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure
         let places: Vec<(Location, Location)> = tags.iter().map(at).collect();
         places_in_all = places.len();
         // Policies may be for single tags, which are known only now.
-        let named: Vec<&Location> = places.iter().flat_map(|(from, to)| [from, to]).collect();
-        let client = session.reading(&named, &args.trust).await?;
+        let (read, written): (Vec<&Location>, Vec<&Location>) = places.iter().map(|(from, to)| (from, to)).unzip();
+        let client = session.copying(&read, &written, &args.trust).await?;
         (copies, failures) = all(&client, &places, &options).await;
         if let (true, Some(failure)) = (copies.is_empty(), failures.first()) {
             return Err(failure.clone());
@@ -148,7 +148,7 @@ pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure
             (None, Some(tag)) if args.tag.is_empty() => to.with_target(Target::Tag(tag)),
             _ => to.clone(),
         };
-        let client = session.reading(&[&from, &to], &args.trust).await?;
+        let client = session.copying(&[&from], &[&to], &args.trust).await?;
         copies.push(one(&client, (&from, &to), &options).await?);
     }
     Session::log_traffic(&client);

@@ -49,14 +49,23 @@ impl RootArgs {
 
     /// The trust root that was named, or that is configured; without either it is the built-in one, which is `None`.
     pub(crate) async fn find(&self, session: &Session) -> Result<Option<TrustRoot>, Failure> {
+        self.found(session, session.options.offline).await
+    }
+
+    /// As [`find`](Self::find), without asking anybody.
+    pub(crate) async fn find_offline(&self, session: &Session) -> Result<Option<TrustRoot>, Failure> {
+        self.found(session, true).await
+    }
+
+    async fn found(&self, session: &Session, offline: bool) -> Result<Option<TrustRoot>, Failure> {
         if let Some(path) = self.trusted_root.clone() {
             return off_thread(move || read_root(&path)).await.map(Some);
         }
         let Some(source) = self.source(session).await? else { return Ok(None) };
         let failed = |error: &blob::policy::sigstore::TrustRootError| Failure::from_chain(error).of_kind(Kind::Network);
-        if session.options.offline {
+        if offline {
             let kept = source.offline().await.map_err(|error| {
-                failed(&error).with_hint("run the command once without --offline, or name a file with --trusted-root")
+                failed(&error).with_hint("run `blob verify` once without --offline, or name a file with --trusted-root")
             })?;
             return Ok(Some(kept));
         }

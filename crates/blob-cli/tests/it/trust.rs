@@ -209,6 +209,69 @@ fn policy_files_decide_and_slips_in_them_are_found() {
     }
 }
 
+/// Rules in Rego see the claims of those whom the file names for this archive, and with the trust root that it names.
+#[test]
+fn rules_see_the_signers_that_a_file_names_for_the_archive() {
+    let place = place();
+    keys(&place, "other");
+    run(&place, "sign --key k.key HOST/team/project:v1").success();
+    let write = |name: &str, text: &str| fs::write(place.path(name), text).unwrap();
+    let rule = |pattern: &str, key: &str| {
+        format!(
+            "  - match: {pattern}\n    policy: {{signature: {{key: {{path: {key}.pub, transparency_log: none}}}}}}\n"
+        )
+    };
+    write("rules.rego", "package blob.policy\nallow if { some s in input.signatures }\n");
+    write("elsewhere.yaml", &format!("policies:\n{}{}", rule("^ghcr.io/", "other"), rule("/team/project", "k")));
+    write("two.yaml", &format!("policies:\n{}{}", rule("/team/", "k"), rule("/project", "other")));
+    write("root.yaml", "trusted_root: missing.json\nsignature: {key: {path: k.pub}}\n");
+    let verify = |flags: &str| run(&place, &format!("verify --policy-rego rules.rego {flags} HOST/team/project:v1"));
+    verify("--policy elsewhere.yaml").success();
+    for (flags, reason) in [("--policy two.yaml", "several kinds of signers"), ("--policy root.yaml", "missing.json")] {
+        let text = stderr(&verify(flags).code(2));
+        assert!(text.contains(reason), "{flags}: {text}");
+    }
+}
+
+/// A file that is for one of two archives would leave the other to nobody.
+#[test]
+fn a_policy_file_must_be_for_every_archive_that_is_read() {
+    let place = place();
+    run(&place, "sign --key k.key HOST/team/project:v1").success();
+    run(&place, "push HOST/team/other:v1 project").success();
+    let rule =
+        "policies: [{match: /team/project, policy: {signature: {key: {path: k.pub, transparency_log: none}}}}]\n";
+    fs::write(place.path("one.yaml"), rule).unwrap();
+    for line in [
+        "diff --policy one.yaml HOST/team/project:v1 HOST/team/other:v1",
+        "diff --policy one.yaml HOST/team/other:v1 HOST/team/project:v1",
+        "copy --policy one.yaml HOST/team/other:v1 HOST/team/project:v2",
+    ] {
+        let text = stderr(&run(&place, line).code(2));
+        assert!(text.contains("has no rule for") && text.contains("team/other"), "{line}: {text}");
+    }
+    // Where a copy goes is not read.
+    run(&place, "copy --policy one.yaml HOST/team/project:v1 HOST/team/copied:v1").success();
+}
+
+#[test]
+fn nobody_is_asked_for_a_trust_root_when_policies_are_tried_out() {
+    let place = place();
+    fs::write(
+        place.path("manifest.json"),
+        r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#,
+    )
+    .unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    fs::write(place.path("root.json"), r#"{"signed":{"_type":"root"}}"#).unwrap();
+    let line = format!("policy test --repo acme/app --tuf-url {url} --tuf-root root.json manifest.json");
+    let text = stderr(&run(&place, &line).failure());
+    assert!(text.contains("--trusted-root"), "{text}");
+    assert!(listener.accept().is_err(), "somebody was asked");
+}
+
 #[test]
 fn policies_are_tested_on_saved_evidence() {
     let place = Place::laid_out();

@@ -74,6 +74,14 @@ pub enum KeyError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignError {
+    /// The certificate authority certified somebody else than the token is for.
+    #[error("the token is for {wanted}, and the certificate that came for it names {certified}")]
+    Holder {
+        /// Who the token is for.
+        wanted: String,
+        /// Who the certificate is for.
+        certified: String,
+    },
     /// The key did not sign.
     #[error("signing with the key {id:.16}")]
     Key {

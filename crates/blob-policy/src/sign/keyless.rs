@@ -17,7 +17,7 @@ use super::local::LocalKey;
 use super::services::{Services, Verifier, certificate};
 use super::statement::Statement;
 use super::token::TokenSource;
-use crate::sigstore::{Artifact, Trust, TrustRoot, verify_with_certificate_at};
+use crate::sigstore::{Artifact, Signer as SignedBy, Trust, TrustRoot, verify_with_certificate_at};
 
 /// Signs as whoever the identity token is for: each time with a new key that is thrown away at once, and with a
 /// certificate of the authority that lasts for minutes. Logs and time-stamps say that the signature was made in them.
@@ -79,7 +79,14 @@ impl KeylessSigner {
         let material = self.services.witness(&http, material, &content, &verifier).await?;
         let (bytes, bundle) = printed(material, content)?;
         let least = self.services.least_evidence(&self.root);
-        verify_with_certificate_at(&self.root, &least, &bundle, artifact).map_err(SignError::SelfCheck)?;
+        let made = verify_with_certificate_at(&self.root, &least, &bundle, artifact).map_err(SignError::SelfCheck)?;
+        // An authority that certifies somebody else would have us publish a signature in their name.
+        if let (Some(holder), SignedBy::Certificate(certificate)) = (token.holder(), made.signer())
+            && !holder.is_certified_by(certificate)
+        {
+            let certified = made.signer().to_string();
+            return Err(SignError::Holder { wanted: holder.to_string(), certified });
+        }
         SignedBundle::read(bytes).map_err(SignError::SelfCheck)
     }
 }

@@ -33,6 +33,12 @@ pub enum BundleError {
         /// Logs that it has an entry of.
         got: usize,
     },
+    /// An entry of it is proven by nothing, or not by the log that it names.
+    #[error("the transparency log entry {at} has no proof or promise by the log that it names")]
+    NotProven {
+        /// Which of the entries, from 0.
+        at: usize,
+    },
     /// No time-stamp authority says when it was made, which was asked for.
     #[error("the bundle has no time-stamp of an authority")]
     NoTimeStamp,

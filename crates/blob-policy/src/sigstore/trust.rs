@@ -12,6 +12,8 @@ use sigstore_trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot};
 use sigstore_tsa::TsaAuthority;
 use sigstore_verify::Verifier;
 
+use super::logs::Logs;
+
 /// The largest trust root that is read: 4 MiB.
 pub const MAX_TRUST_ROOT_BYTES: u64 = 4 << 20;
 
@@ -23,6 +25,7 @@ pub struct TrustRoot {
     stamps_time: bool,
     authorities: Arc<[TsaAuthority]>,
     has_transparency: bool,
+    logs: Arc<Logs>,
 }
 
 /// A trust root could not be used.
@@ -79,7 +82,8 @@ impl TrustRoot {
         let stamps_time = !root.timestamp_authorities.is_empty();
         let authorities = root.tsa_authorities().into();
         let has_transparency = !root.ctlogs.is_empty();
-        Ok(Self { verifier, digest: Digest::sha256_of(bytes), stamps_time, authorities, has_transparency })
+        let (digest, logs) = (Digest::sha256_of(bytes), Arc::new(Logs::of(&root)));
+        Ok(Self { verifier, digest, stamps_time, authorities, has_transparency, logs })
     }
 
     /// Reads the file at `path`; blocks.
@@ -112,6 +116,11 @@ impl TrustRoot {
     /// The time-stamp authorities whose time has begun.
     pub(super) fn time_stamp_authorities(&self) -> &[TsaAuthority] {
         &self.authorities
+    }
+
+    /// The transparency logs.
+    pub(super) fn logs(&self) -> &Logs {
+        &self.logs
     }
 
     pub(super) fn verifier(&self) -> &Verifier {

@@ -213,6 +213,7 @@ pub fn verify_with_certificate_at(
         policy = policy.skip_tlog_unsafe();
     }
     let result = root.verifier().verify(artifact.checkable()?, &bundle.0, &policy).map_err(not_verified)?;
+    require_logs(root, bundle, thresholds)?;
     require_time_stamps(root, bundle, thresholds.time_stamps)?;
     let transparent = result.sct_verified() || !thresholds.certificate_transparency;
     let complete = result.certificate_verified() && transparent && result.tlog_verified() == logged;
@@ -263,6 +264,7 @@ pub fn verify_with_key_at(
     if result.tlog_verified() != logged {
         return Err(BundleError::NoLogEntry);
     }
+    require_logs(root, bundle, thresholds)?;
     require_time_stamps(root, bundle, thresholds.time_stamps.max(usize::from(!logged)))?;
     finish(bundle, artifact, Signer::Key { id: key.id.clone() }, &result)
 }
@@ -271,12 +273,20 @@ pub(super) fn require_key_made(bundle: &Bundle) -> Result<(), BundleError> {
     if bundle.is_key_made() { Ok(()) } else { Err(BundleError::Kind { expected: "managed key", got: "certificate" }) }
 }
 
-/// Every entry is verified, so those of different logs are what counts. A time-stamp alone would pass for evidence of a
+/// There are as many entries as could do, before anything is verified. A time-stamp alone would pass for evidence of a
 /// log entry below.
 fn require_log_entries(bundle: &Bundle, thresholds: &Thresholds) -> Result<(), BundleError> {
-    let entries = &bundle.0.verification_material.tlog_entries;
-    let logs: BTreeSet<&[u8]> = entries.iter().map(|entry| entry.log_id.key_id.as_bytes()).collect();
-    match (logs.len(), thresholds.log_entries) {
+    enough_logs(bundle.log_entries(), thresholds)
+}
+
+/// Every entry is proven by the log that it names, and those of different logs are what counts. For bundles that were
+/// verified.
+fn require_logs(root: &TrustRoot, bundle: &Bundle, thresholds: &Thresholds) -> Result<(), BundleError> {
+    enough_logs(root.logs().count(&bundle.0)?, thresholds)
+}
+
+fn enough_logs(got: usize, thresholds: &Thresholds) -> Result<(), BundleError> {
+    match (got, thresholds.log_entries) {
         (got, wanted) if got >= wanted => Ok(()),
         (0, 1) => Err(BundleError::NoLogEntry),
         (got, wanted) => Err(BundleError::LogEntries { wanted, got }),

@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::sigstore::{CertificateClaims, San};
+use crate::sigstore::{CertificateClaims, CertificateSigner, San};
 
 const BUILDER: &str = "https://github.com/acme/app/.github/workflows/release.yml@refs/heads/main";
+const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
 const COMMIT: &str = "ebff8dfbd609b7b22237c7719ce07f2dc7934f5f";
 
 /// Provenance as GitHub's own action writes it.
@@ -121,6 +122,77 @@ fn builders_by_base_and_version() {
     let mut nobody = predicate(APP);
     *nobody.pointer_mut("/runDetails/builder/id").unwrap() = json!("");
     assert!(Facts::v1(&nobody).unwrap_err().contains("no builder"));
+}
+
+/// Provenance that names its builder and nothing else that a certificate could contradict.
+fn bare(builder: &str) -> Value {
+    json!({
+        "buildDefinition": {"externalParameters": {"workflow": {"repository": APP}}},
+        "runDetails": {"builder": {"id": builder}},
+    })
+}
+
+/// A certificate for a workflow of the same repository.
+fn workflow(rest: &str) -> CertificateSigner {
+    let uri = format!("{APP}/.github/workflows/{rest}");
+    let claims = CertificateClaims { build_signer_uri: Some(uri.clone()), ..CertificateClaims::default() };
+    CertificateSigner { san: San::Uri(uri), issuer: GITHUB_ISSUER.into(), claims }
+}
+
+#[test]
+fn another_workflow_or_ref_cannot_claim_to_be_the_builder() {
+    let rule = Provenance::require_source(APP).unwrap().builder(BUILDER).unwrap();
+    let tagged = Provenance::require_builder(&BUILDER.replace("refs/heads/main", "refs/tags/v*")).unwrap();
+    for (rest, expect) in [
+        ("release.yml@refs/heads/main", true),
+        ("evil.yml@refs/heads/main", false),
+        ("release.yml@refs/heads/feature", false),
+        ("release.yml@refs/heads/MAIN", false),
+        ("Release.yml@refs/heads/main", false),
+    ] {
+        assert_eq!(judge(&rule, &bare(BUILDER), workflow(rest)).is_ok(), expect, "{rest}");
+        // Without the extension the subject alternative name says it.
+        let named = CertificateSigner { claims: CertificateClaims::default(), ..workflow(rest) };
+        assert_eq!(judge(&rule, &bare(BUILDER), named).is_ok(), expect, "{rest}");
+        let release = bare(&format!("{APP}/.github/workflows/release.yml@refs/tags/v1"));
+        assert!(judge(&tagged, &release, workflow(rest)).unwrap_err().contains("the certificate"), "{rest}");
+    }
+    let shouted = BUILDER.replace("acme/app", "Acme/App");
+    judge(&Provenance::require_builder(&shouted).unwrap(), &bare(&shouted), workflow("release.yml@refs/heads/main"))
+        .unwrap();
+}
+
+#[test]
+fn runners_are_confirmed_and_other_builders_at_github_are_not_believed() {
+    let on = |environment: Option<&str>| {
+        let mut signer = workflow("release.yml@refs/heads/main");
+        signer.claims.runner_environment = environment.map(str::to_owned);
+        signer
+    };
+    let hosted = "https://github.com/actions/runner/github-hosted";
+    for (builder, environment, asked_for, otherwise) in [
+        (hosted, Some("github-hosted"), true, true),
+        (hosted, Some("self-hosted"), false, false),
+        (hosted, None, false, true),
+        ("https://github.com/actions/runner", None, true, true),
+        ("https://github.com/acme/app/actions/runs/1", Some("github-hosted"), false, true),
+        ("https://GitHub.com/acme/builder", None, false, true),
+        ("https://builder.example/x", None, true, true),
+    ] {
+        let rule = Provenance::require_builder(builder).unwrap();
+        assert_eq!(judge(&rule, &bare(builder), on(environment)).is_ok(), asked_for, "{builder} {environment:?}");
+        let rule = Provenance::require_source(APP).unwrap();
+        assert_eq!(judge(&rule, &bare(builder), on(environment)).is_ok(), otherwise, "{builder} {environment:?}");
+    }
+}
+
+#[test]
+fn github_actions_must_have_built_the_source_of_the_certificate() {
+    let rule = Provenance::require_builder(BUILDER).unwrap().by_github_actions();
+    judge(&rule, &predicate(APP), github(APP)).unwrap();
+    let mut silent = predicate(APP);
+    silent["buildDefinition"]["externalParameters"] = json!({});
+    assert!(judge(&rule, &silent, github(APP)).unwrap_err().contains("names no source repository"));
 }
 
 #[test]

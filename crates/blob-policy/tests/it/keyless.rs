@@ -4,6 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use blob_core::Digest;
 use blob_policy::sign::{
     AmbientToken, IdentityToken, KeyKind, KeySigner as _, KeyedSigner, KeylessSigner, LocalKey, LogVersion,
@@ -12,7 +14,7 @@ use blob_policy::sign::{
 };
 use blob_policy::sigstore::{
     Artifact, Bundle, BundleError, Identity, KeyPolicy, SigstorePolicy, Thresholds, TrustRoot, TrustedKey,
-    verify_with_certificate, verify_with_certificate_at, verify_with_key,
+    verify_with_certificate, verify_with_certificate_at, verify_with_key, verify_with_key_at,
 };
 use blob_testkit::sigstore::{Fault, Instance, Person};
 use bytes::Bytes;
@@ -191,7 +193,13 @@ async fn lies_of_services_are_found_before_a_bundle_is_handed_out() {
 async fn a_certificate_for_somebody_else_is_not_admitted() {
     let (instance, shelf) = (instance(), Shelf::new());
     instance.set(Some(Fault::ForeignIdentity));
-    let signer = keyless(&instance, LogVersion::V1, &ann());
+    let signed = keyless(&instance, LogVersion::V1, &ann()).sign(&Statement::signature(shelf.descriptor.digest)).await;
+    let refused = signed.unwrap_err();
+    assert!(matches!(&refused, SignError::Holder { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("ann@example.com") && refused.to_string().contains("mallory@"), "{refused}");
+    // By themselves they may sign, and are somebody else.
+    instance.set(None);
+    let signer = keyless(&instance, LogVersion::V1, &Person::email(ISSUER, "mallory@example.com"));
     attached(&shelf, &signer.sign(&Statement::signature(shelf.descriptor.digest)).await.unwrap()).await;
     let ann = Identity::email("ann@example.com", ISSUER);
     let policy = SigstorePolicy::new(root(&instance), vec![ann]).unwrap();
@@ -285,6 +293,95 @@ async fn two_logs_are_two_entries() {
     two.log_entries = 3;
     let three = verify_with_certificate_at(&root(&instance), &two, &bundle, Artifact::Content(&about.bytes));
     assert!(matches!(three, Err(BundleError::LogEntries { wanted: 3, got: 2 })));
+}
+
+/// One log never passes for two, whatever a bundle says the entries are of.
+#[tokio::test]
+async fn an_entry_that_is_repeated_under_another_name_is_not_another_log() {
+    let (instance, about) = (instance(), Shelf::new());
+    let artifact = Artifact::Content(&about.bytes);
+    for version in VERSIONS {
+        let signed = keyless(&instance, version, &ann()).sign(&Statement::signature(about.descriptor.digest)).await;
+        let good: Value = serde_json::from_slice(signed.unwrap().bytes()).unwrap();
+        let key = key(KeyKind::EcdsaP256);
+        let signer = KeyedSigner::new(key.clone()).with_services(services(&instance, version), root(&instance));
+        let signed = signer.sign(&Statement::signature(about.descriptor.digest)).await.unwrap();
+        let keyed: Value = serde_json::from_slice(signed.bytes()).unwrap();
+        let verify = |bundle: &Value, log_entries| {
+            let bundle = Bundle::parse(bundle.to_string().as_bytes()).unwrap();
+            let mut thresholds = Thresholds::default();
+            thresholds.log_entries = log_entries;
+            let root = root(&instance);
+            if bundle.is_key_made() {
+                verify_with_key_at(&root, &thresholds, key.public_key(), &bundle, artifact)
+            } else {
+                verify_with_certificate_at(&root, &thresholds, &bundle, artifact)
+            }
+        };
+        for good in [good, keyed] {
+            verify(&good, 1).unwrap();
+            let entry = &good["verificationMaterial"]["tlogEntries"][0];
+            for other in ["AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", &instance_log(&instance, entry)] {
+                for drop in
+                    [&[][..], &["inclusionPromise"], &["inclusionProof"], &["inclusionPromise", "inclusionProof"]]
+                {
+                    let (mut again, mut twice) = (entry.clone(), good.clone());
+                    again["logId"]["keyId"] = other.into();
+                    for name in drop {
+                        drop_member(&mut again, name);
+                    }
+                    twice["verificationMaterial"]["tlogEntries"].as_array_mut().unwrap().push(again);
+                    for wanted in [1, 2] {
+                        let refused = verify(&twice, wanted);
+                        assert!(refused.is_err(), "{version:?} {other} without {drop:?}: {refused:?}");
+                    }
+                }
+            }
+            let mut same = good.clone();
+            same["verificationMaterial"]["tlogEntries"].as_array_mut().unwrap().push(entry.clone());
+            verify(&same, 1).unwrap();
+            assert!(matches!(verify(&same, 2), Err(BundleError::LogEntries { wanted: 2, got: 1 })));
+        }
+    }
+}
+
+/// A trust root may list a log twice, by the identifiers of both versions: it is one log by its key.
+#[tokio::test]
+async fn a_log_with_two_identifiers_is_one_log() {
+    let (instance, about) = (instance(), Shelf::new());
+    let mut listed: Value = serde_json::from_str(&instance.trusted_root()).unwrap();
+    let signed = keyless(&instance, LogVersion::V1, &ann()).sign(&Statement::signature(about.descriptor.digest)).await;
+    let mut bundle: Value = serde_json::from_slice(signed.unwrap().bytes()).unwrap();
+    let mut again = bundle["verificationMaterial"]["tlogEntries"][0].clone();
+    let logs = listed["tlogs"].as_array_mut().unwrap();
+    let mut twin = logs.iter().find(|log| log["logId"] == again["logId"]).unwrap().clone();
+    // The hint of a checkpoint is the beginning of the identifier.
+    let mut id = BASE64_STANDARD.decode(again["logId"]["keyId"].as_str().unwrap()).unwrap();
+    *id.last_mut().unwrap() ^= 1;
+    let other = Value::from(BASE64_STANDARD.encode(&id));
+    twin["logId"]["keyId"] = other.clone();
+    logs.push(twin);
+    let root = TrustRoot::from_json(listed.to_string().as_bytes()).unwrap();
+    again["logId"]["keyId"] = other;
+    drop_member(&mut again, "inclusionPromise");
+    bundle["verificationMaterial"]["tlogEntries"].as_array_mut().unwrap().push(again);
+    let bundle = Bundle::parse(bundle.to_string().as_bytes()).unwrap();
+    let (one, mut two) = (Thresholds::default(), Thresholds::default());
+    two.log_entries = 2;
+    let verify = |wanted| verify_with_certificate_at(&root, wanted, &bundle, Artifact::Content(&about.bytes));
+    verify(&one).unwrap();
+    assert!(matches!(verify(&two), Err(BundleError::LogEntries { wanted: 2, got: 1 })));
+}
+
+fn drop_member(value: &mut Value, name: &str) {
+    value.as_object_mut().unwrap().remove(name);
+}
+
+/// The name of a log that is in the trust root, and is not that of `entry`.
+fn instance_log(instance: &Instance, entry: &Value) -> String {
+    let root: Value = serde_json::from_str(&instance.trusted_root()).unwrap();
+    let mut names = root["tlogs"].as_array().unwrap().iter().map(|log| &log["logId"]["keyId"]);
+    names.find(|name| **name != entry["logId"]["keyId"]).unwrap().as_str().unwrap().to_owned()
 }
 
 #[tokio::test]

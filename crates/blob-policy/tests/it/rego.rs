@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use blob_policy::opa::{OpaError, OpaPolicy};
-use blob_policy::sigstore::{KeyRing, Trust, TrustRoot};
+use blob_policy::sigstore::{KeyRing, Thresholds, Trust, TrustRoot};
 use serde_json::json;
 
 use crate::support::{Shelf, Signer, rejected};
@@ -88,7 +88,9 @@ fn modules_that_cannot_be_used_are_errors() {
     let other = [("test.rego", "package blob.verify\nallow := true")];
     assert!(matches!(OpaPolicy::new(trust(&key), vec![], &other), Err(OpaError::NoPackage)));
     assert!(matches!(OpaPolicy::new(trust(&key), vec![], &[]), Err(OpaError::NoPackage)));
-    let anybody = Trust::Certificates(TrustRoot::production().unwrap());
-    assert!(matches!(OpaPolicy::new(anybody, vec![], &other), Err(OpaError::NoSigner)));
+    let root = || TrustRoot::production().unwrap();
+    for anybody in [Trust::Certificates(root()), Trust::CertificatesAt(root(), Thresholds::private())] {
+        assert!(matches!(OpaPolicy::new(anybody, vec![], &other), Err(OpaError::NoSigner)));
+    }
     assert!(matches!(policy(&key, "allow := true").unwrap().data("[]"), Err(OpaError::Data(_))));
 }

@@ -1,7 +1,9 @@
 //! What the certificate authority will write into a certificate for a token.
 //!
-//! This is only to find bundles that are there already. A guess that is wrong finds none, and one more is made: what a
-//! bundle proves is decided by its certificate alone.
+//! It serves to find bundles that are there already, and to notice an authority that certifies somebody else. What a
+//! bundle proves to others is decided by its certificate alone.
+
+use std::fmt;
 
 use serde::Deserialize;
 
@@ -17,6 +19,8 @@ const BUILDKITE: &str = "https://agent.buildkite.com";
 pub(in crate::sign) struct Holder {
     san: San,
     issuer: String,
+    /// Who vouched to the issuer: an authority may be set up to name them instead.
+    behind: Option<String>,
     /// What was built, where the name alone does not say so: a reusable workflow signs for many repositories.
     repository: Option<String>,
     git_ref: Option<String>,
@@ -48,11 +52,15 @@ impl Holder {
     /// By the claims of a token; `None` where it is not known how the authority names them.
     pub(super) fn read(payload: &[u8]) -> Option<Self> {
         let claims: Claims = serde_json::from_slice(payload).ok()?;
-        let issuer = match claims.federated {
-            Some(federated) if claims.iss == PUBLIC_LOGIN => federated.connector_id,
+        let behind = claims.federated.map(|federated| federated.connector_id);
+        let issuer = match &behind {
+            Some(connector) if claims.iss == PUBLIC_LOGIN => connector.clone(),
             _ => claims.iss,
         };
-        let plain = |san| Some(Self { san, issuer: issuer.clone(), repository: None, git_ref: None });
+        let whose = |san, repository, git_ref| {
+            Some(Self { san, issuer: issuer.clone(), behind: behind.clone(), repository, git_ref })
+        };
+        let plain = |san| whose(san, None, None);
         if let Some(email) = claims.email {
             return plain(San::Email(email));
         }
@@ -60,12 +68,12 @@ impl Holder {
             let on_github = |rest: String| format!("https://github.com/{rest}");
             let (workflow, repository) = (on_github(claims.job_workflow_ref?), on_github(claims.repository?));
             let git_ref = Some(claims.git_ref?);
-            return Some(Self { san: San::Uri(workflow), issuer, repository: Some(repository), git_ref });
+            return whose(San::Uri(workflow), Some(repository), git_ref);
         }
         if let Some(config) = claims.ci_config_ref_uri {
             let project = format!("{}/{}", issuer, claims.project_path?);
             let san = San::Uri(format!("https://{config}"));
-            return Some(Self { san, issuer, repository: Some(project), git_ref: None });
+            return whose(san, Some(project), None);
         }
         if issuer == BUILDKITE {
             let pipeline = format!("{}/{}", claims.organization_slug?, claims.pipeline_slug?);
@@ -73,6 +81,16 @@ impl Holder {
         }
         // SPIFFE, and others whose subject is a URI.
         plain(San::Uri(claims.sub.filter(|sub| sub.contains("://"))?))
+    }
+
+    /// Whether a verified certificate names them, however the authority is set up.
+    pub(in crate::sign) fn is_certified_by(&self, certificate: &CertificateSigner) -> bool {
+        let known = certificate.issuer == self.issuer || self.behind.as_ref() == Some(&certificate.issuer);
+        let same = |wanted: &Option<String>, got: &Option<String>| wanted.is_none() || got.is_none() || wanted == got;
+        known
+            && certificate.san == self.san
+            && same(&self.repository, &certificate.claims.source_repository_uri)
+            && same(&self.git_ref, &certificate.claims.source_repository_ref)
     }
 
     /// Whether a verified certificate names them.
@@ -83,6 +101,16 @@ impl Holder {
             && certificate.issuer == self.issuer
             && same(&self.repository, &claims.source_repository_uri)
             && same(&self.git_ref, &claims.source_repository_ref)
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (issuer {})", self.san.as_str(), self.issuer)?;
+        if let (Some(repository), Some(git_ref)) = (&self.repository, &self.git_ref) {
+            write!(f, " for {repository} at {git_ref}")?;
+        }
+        Ok(())
     }
 }
 
