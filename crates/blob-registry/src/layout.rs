@@ -23,6 +23,7 @@ use crate::reference::Repository;
 mod disk;
 mod forward;
 mod gc;
+mod lock;
 mod memo;
 mod places;
 mod push;

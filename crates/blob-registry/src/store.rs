@@ -14,6 +14,10 @@ use crate::registry::{MAX_MANIFEST_BYTES, Page, PageRequest, PushBlob, PushManif
 /// Pages are never longer than this, whatever was asked for.
 pub(crate) const MAX_PAGE: usize = 10_000;
 
+/// Longer media types and artifact types are refused. RFC 6838 allows 127 characters on each side of the slash. They
+/// are repeated in lists, where a long one would be a load on everybody.
+const MAX_TYPE_BYTES: usize = 255;
+
 /// Checks a manifest by itself: its size, its digest, that it is one document of one kind, and that this kind is the
 /// one it was sent as.
 pub(crate) fn check_manifest(repository: impl fmt::Display, manifest: &PushManifest) -> Result<Outline, RegistryError> {
@@ -31,6 +35,13 @@ pub(crate) fn check_manifest(repository: impl fmt::Display, manifest: &PushManif
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
         invalid(format!("{error}{cause}"))
     })?;
+    let named = outline.blobs.iter().chain(&outline.manifests).chain(&outline.subject);
+    let types = named.flat_map(|named| [Some(&named.media_type), named.artifact_type.as_ref()]);
+    let own = [Some(&manifest.media_type), outline.media_type.as_ref(), outline.artifact_type.as_ref()];
+    if let Some(long) = own.into_iter().chain(types).flatten().find(|kind| kind.len() > MAX_TYPE_BYTES) {
+        let length = long.len();
+        return Err(invalid(format!("a media type has {length} bytes, and at most {MAX_TYPE_BYTES} are taken")));
+    }
     if let Some(named) = &outline.media_type
         && *named != manifest.media_type
     {

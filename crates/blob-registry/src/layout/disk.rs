@@ -21,6 +21,7 @@ use blob_core::source::{FileSource, SourceId};
 use bytes::Bytes;
 
 use super::failed;
+use super::lock;
 use super::memo::{Memo, Stamp};
 use super::refs::Index;
 use super::write::{self, Incoming};
@@ -30,7 +31,7 @@ use crate::manifest::Outline;
 use crate::reference::Target;
 use crate::registry::{MAX_MANIFEST_BYTES, Manifest};
 
-/// Larger `index.json` files are not read: 64 MiB.
+/// Larger `index.json` files are neither written nor read: 64 MiB.
 const MAX_INDEX_BYTES: u64 = 64 << 20;
 
 /// More upload sessions than this are not open at a time.
@@ -38,6 +39,10 @@ const MAX_SESSIONS: usize = 10_000;
 
 /// Blobs that somebody asks for are made young again when they are older than this.
 const FRESH: Duration = Duration::from_mins(10);
+
+/// A lock that others hold for longer is not waited for. They hold one while they write, or read what was uploaded once
+/// more: a process that is stopped must not hold up every thread of this one.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// At most this many nested indexes are opened to find a manifest that is not listed itself.
 const MAX_NESTED: usize = 10_000;
@@ -48,6 +53,8 @@ pub(super) struct Layout {
     root: Arc<Path>,
     memo: Arc<Memo>,
     sparse: bool,
+    /// How long a lock is waited for.
+    patience: Duration,
 }
 
 impl Layout {
@@ -57,7 +64,17 @@ impl Layout {
 
     /// The same, with what is remembered of it.
     pub(super) fn remembered(root: impl Into<PathBuf>, memo: Arc<Memo>) -> Self {
-        Self { root: root.into().into(), memo, sparse: false }
+        Self { root: root.into().into(), memo, sparse: false, patience: PATIENCE }
+    }
+
+    /// How long a lock on something of this layout is waited for.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// The same, taking manifests without their blobs or refusing them.
@@ -168,6 +185,15 @@ impl Layout {
         }
     }
 
+    /// The list of manifests of a layout that must have one. A layout that was restored in part may lack the list and
+    /// have the blobs.
+    pub(super) fn present_index(&self) -> Result<Arc<Index>, RegistryError> {
+        let path = self.root.join("index.json");
+        let action = || format!("reading {}, without which nothing is known of what is needed", path.display());
+        fs::metadata(&path).map_err(failed(action))?;
+        self.index()
+    }
+
     /// The list of manifests. A layout without one has none.
     pub(super) fn index(&self) -> Result<Arc<Index>, RegistryError> {
         let path = self.root.join("index.json");
@@ -205,7 +231,13 @@ impl Layout {
 
     /// Does `work` while no other process that keeps to the lock changes the layout.
     pub(super) fn locked<T>(&self, work: impl FnOnce() -> Result<T, RegistryError>) -> Result<T, RegistryError> {
-        let _lock = self.lock().map_err(failed(|| format!("locking {}", self.root.display())))?;
+        let action = || format!("locking {}", self.root.display());
+        let Some(_lock) = self.lock().map_err(failed(action))? else {
+            let seconds = self.patience.as_secs();
+            let detail = Some(format!("another program has held .blob/lock for over {seconds} s; try again later"));
+            let (code, status, retry_after) = (ErrorCode::TooManyRequests, Some(503), Some(Duration::from_secs(1)));
+            return Err(RegistryError::Code { action: action(), code, detail, status, retry_after });
+        };
         work()
     }
 
@@ -218,8 +250,21 @@ impl Layout {
         let before = self.index()?;
         let mut index = Index::clone(&before);
         let result = change(&mut index)?;
-        if index != *before || !path.exists() {
-            write::replace(&self.temporaries(), &path, &index.to_bytes())?;
+        let there = path.exists();
+        if !there && self.exists() {
+            // Listing only what comes from now on would make garbage of all that is there.
+            let detail = "the layout has no index.json: restore the file, or write one without manifests".into();
+            return Err(RegistryError::Protocol { action: format!("changing {}", path.display()), detail });
+        }
+        if index != *before || !there {
+            let bytes = index.to_bytes();
+            let size = bytes.len() as u64;
+            if size > MAX_INDEX_BYTES {
+                // It could not be read again.
+                let action = "writing index.json, the list of manifests".to_owned();
+                return Err(RegistryError::TooLarge { action, size, limit: MAX_INDEX_BYTES });
+            }
+            write::replace(&self.temporaries(), &path, &bytes)?;
             // Nobody else replaces it while the lock is held. Without a stamp it is read again.
             if let Ok(stamp) = Stamp::of(&path) {
                 self.memo.remember(stamp, Arc::new(index));
@@ -228,8 +273,9 @@ impl Layout {
         Ok(result)
     }
 
-    /// Waits for the lock, which is free again when the file is dropped or the process ends.
-    fn lock(&self) -> io::Result<File> {
+    /// Waits for the lock, which is free again when the file is dropped or the process ends. `None` if it takes too
+    /// long.
+    fn lock(&self) -> io::Result<Option<File>> {
         let path = self.root.join(".blob/lock");
         let open = || File::options().create(true).truncate(false).write(true).open(&path);
         let file = match open() {
@@ -239,8 +285,7 @@ impl Layout {
             }
             other => other?,
         };
-        file.lock()?;
-        Ok(file)
+        Ok(lock::wait(&file, self.patience)?.then_some(file))
     }
 
     /// The descriptor of a manifest, with the size that its file has.

@@ -1,7 +1,8 @@
 //! Garbage collection: blobs that no manifest of a layout names.
 //!
 //! Every manifest that `index.json` lists is kept, tagged or not, and with it everything that it names, at any depth.
-//! The rest goes if it is old enough: whoever pushes sends blobs first and the manifest last, so what is fresh may be
+//! An entry of `index.json` that cannot be read, or no `index.json` at all, ends a collection before anything is removed:
+//! what such a layout needs is not known. The rest goes if it is old enough: whoever pushes sends blobs first and the manifest last, so what is fresh may be
 //! about to be named. A manifest is pushed under the lock that removing takes too, and a push whose blob has just gone
 //! is refused: it cannot come to pass that a manifest is there without its blobs.
 
@@ -240,11 +241,12 @@ struct Marker<'a> {
 impl Marker<'_> {
     /// Everything that the index lists, and what that names.
     fn mark(&mut self) -> Result<HashSet<Digest>, RegistryError> {
-        let index = self.layout.index()?;
+        let index = self.layout.present_index()?;
         let mut kept = HashSet::new();
         // Entries say what they are; with `untagged`, those without a tag wait until somebody needs them.
         let (mut open, mut waiting) = (Vec::new(), Vec::new());
-        for (entry, tagged) in index.listed() {
+        for entry in index.listed() {
+            let (entry, tagged) = entry.map_err(|text| self.unreadable(&text))?;
             let item = (entry.digest, media_type::is_manifest(&entry.media_type));
             if tagged || !self.options.untagged { open.push(item) } else { waiting.push(item) }
         }
@@ -276,6 +278,14 @@ impl Marker<'_> {
                 return Ok(kept);
             }
         }
+    }
+
+    /// The end of a collection at an entry that does not say which manifest it is.
+    fn unreadable(&self, entry: &str) -> RegistryError {
+        let shown: String = entry.chars().take(200).collect();
+        let action = format!("collecting garbage in {}", self.layout.root().display());
+        let detail = format!("nothing is removed: an entry of index.json is no descriptor that is known here: {shown}");
+        RegistryError::Protocol { action, detail }
     }
 
     /// What a manifest names. `None` for what is no manifest, or not here.

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use blob_core::Digest;
+use blob_core::{Digest, Hasher};
 
 use super::refs::Index;
 use crate::descriptor::Descriptor;
@@ -54,12 +54,17 @@ pub(super) enum Said {
     About(Arc<Referrer>),
 }
 
+/// The hashes of more upload sessions than this are not remembered; the files of the others are read again.
+const MAX_HASHED: usize = 1024;
+
 /// What is remembered of one layout. Shared by all handles on it.
 #[derive(Debug, Default)]
 pub(super) struct Memo {
     index: Mutex<Option<(Stamp, Arc<Index>)>>,
     /// Of each manifest that was looked at.
     said: Mutex<HashMap<Digest, Said>>,
+    /// Of each upload session: how many bytes were written by this process, from the beginning, and their hash.
+    hashed: Mutex<HashMap<String, (u64, Hasher)>>,
 }
 
 impl Memo {
@@ -71,6 +76,26 @@ impl Memo {
     /// Remembers what was read from, or written to, the file with this stamp.
     pub(super) fn remember(&self, stamp: Stamp, index: Arc<Index>) {
         *lock(&self.index) = Some((stamp, index));
+    }
+
+    /// The hash of the first `length` bytes of an upload session, if this process wrote them. Sessions only grow, so
+    /// it holds whoever else wrote something and took it back.
+    pub(super) fn hashed(&self, session: &str, length: u64) -> Option<Hasher> {
+        lock(&self.hashed).get(session).filter(|(known, _)| *known == length).map(|(_, hasher)| hasher.clone())
+    }
+
+    /// Remembers the hash of the first `length` bytes of an upload session.
+    pub(super) fn remember_hashed(&self, session: &str, length: u64, hasher: &Hasher) {
+        let mut hashed = lock(&self.hashed);
+        if hashed.len() >= MAX_HASHED && !hashed.contains_key(session) {
+            hashed.clear();
+        }
+        hashed.insert(session.to_owned(), (length, hasher.clone()));
+    }
+
+    /// Forgets an upload session that came to its end.
+    pub(super) fn forget_hashed(&self, session: &str) {
+        lock(&self.hashed).remove(session);
     }
 
     /// What is known of a manifest.

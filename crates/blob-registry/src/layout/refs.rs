@@ -64,9 +64,13 @@ impl Index {
         self.entries.iter().filter_map(descriptor)
     }
 
-    /// The manifests, and whether each has a name: a tag, or what other programs take for one.
-    pub(super) fn listed(&self) -> impl Iterator<Item = (Descriptor, bool)> + '_ {
-        self.entries.iter().filter_map(|entry| Some((descriptor(entry)?, ref_name(entry).is_some())))
+    /// The manifests, and whether each has a name: a tag, or what other programs take for one. An entry that is no
+    /// descriptor comes as its text: whoever decides what may go must not overlook it.
+    pub(super) fn listed(&self) -> impl Iterator<Item = Result<(Descriptor, bool), String>> + '_ {
+        self.entries.iter().map(|entry| {
+            let named = ref_name(entry).is_some();
+            descriptor(entry).map(|found| (found, named)).ok_or_else(|| entry.to_string())
+        })
     }
 
     /// Takes what has no name and is not `wanted` off the list.
@@ -157,8 +161,11 @@ impl Index {
     }
 }
 
+/// An entry as a descriptor. Members that are null count as absent: some programs write all that their types have.
 fn descriptor(entry: &Value) -> Option<Descriptor> {
-    serde_json::from_value(entry.clone()).ok()
+    let mut members = entry.as_object()?.clone();
+    members.retain(|_, value| !value.is_null());
+    serde_json::from_value(Value::Object(members)).ok()
 }
 
 fn names(entry: &Value, digest: &str) -> bool {
@@ -231,6 +238,19 @@ mod tests {
         assert_eq!(shown(&index), [format!("-={hex_a}"), format!("-={hex_b}")]);
         assert!(index.remove(&a.digest) && !index.remove(&a.digest));
         assert_eq!(index.find(&b.digest), Some(b));
+    }
+
+    #[test]
+    fn null_is_absent_and_what_is_no_descriptor_is_told() {
+        let digest = manifest("a").digest;
+        let text = format!(
+            r#"{{"manifests":[{{"mediaType":"m","digest":"{digest}","size":1,"annotations":null,"urls":null,"data":null}},
+                {{"mediaType":"m","digest":"{digest}","size":1,"annotations":{{"k":7}}}},{{"digest":null}},[]]}}"#
+        );
+        let index = Index::parse(text.as_bytes()).expect("index");
+        let listed: Vec<_> =
+            index.listed().map(|entry| entry.map(|(entry, named)| (entry.digest, named)).ok()).collect();
+        assert_eq!(listed, [Some((digest, false)), None, None, None]);
     }
 
     #[test]

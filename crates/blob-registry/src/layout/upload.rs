@@ -10,7 +10,7 @@ use blob_core::{Algorithm, Digest, Hasher};
 use bytes::Bytes;
 
 use super::disk::{Layout, is_absent};
-use super::{failed, offload, write};
+use super::{failed, lock, offload, write};
 use crate::error::{ErrorCode, RegistryError};
 use crate::registry::{Upload, UploadId};
 use crate::{store, token};
@@ -57,7 +57,15 @@ impl DiskUpload {
             return Err(session.unknown());
         }
         match fs::metadata(session.path()) {
-            Ok(meta) if meta.is_file() => Ok(Self { session, offset: meta.len(), hasher: None }),
+            Ok(meta) if meta.is_file() => {
+                let offset = meta.len();
+                // Every request has a handle of its own: reading it all once more for each would take for ever.
+                let hasher = match offset {
+                    0 => Some(Hasher::sha256()),
+                    _ => session.layout.memo().hashed(&session.id, offset),
+                };
+                Ok(Self { session, offset, hasher })
+            }
             Err(error) if !is_absent(&error) => Err(failed(|| session.action())(error)),
             _ => Err(session.unknown()),
         }
@@ -82,7 +90,9 @@ impl Session {
         let path = self.path();
         let claimed = || -> io::Result<Option<File>> {
             let file = File::options().read(true).write(true).open(&path)?;
-            file.lock()?;
+            if !lock::wait(&file, self.layout.patience())? {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
             // Whoever had the lock before may have published or removed the file.
             let (own, named) = (file.metadata()?, fs::metadata(&path)?);
             Ok((own.ino() == named.ino() && own.dev() == named.dev()).then_some(file))
@@ -91,6 +101,11 @@ impl Session {
             Ok(Some(file)) => file,
             Ok(None) => return Err(self.unknown()),
             Err(error) if is_absent(&error) => return Err(self.unknown()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let seconds = self.layout.patience().as_secs();
+                let detail = format!("another request has held the session for over {seconds} s");
+                return Err(RegistryError::detailed(self.action(), ErrorCode::BlobUploadInvalid, detail));
+            }
             Err(error) => return Err(failed(|| self.action())(error)),
         };
         let held = file.metadata().map_err(failed(|| self.action()))?.len();
@@ -108,6 +123,7 @@ impl Session {
 
     fn commit(&self, offset: u64, hasher: Option<Hasher>, digest: &Digest) -> Result<(), RegistryError> {
         let mut file = self.claim(offset)?;
+        self.layout.memo().forget_hashed(&self.id);
         let got = match hasher {
             Some(hasher) if digest.algorithm() == Algorithm::Sha256 => hasher.finish(),
             _ => hash(&mut file, digest.algorithm()).map_err(failed(|| self.action()))?,
@@ -121,6 +137,7 @@ impl Session {
     }
 
     fn remove(&self) -> Result<(), RegistryError> {
+        self.layout.memo().forget_hashed(&self.id);
         match fs::remove_file(self.path()) {
             Err(error) if is_absent(&error) => Err(self.unknown()),
             other => other.map_err(failed(|| self.action())),
@@ -158,6 +175,7 @@ impl Upload for DiskUpload {
             session.append(offset, &bytes)?;
             Ok(hasher.map(|mut hasher| {
                 hasher.update(&bytes);
+                session.layout.memo().remember_hashed(&session.id, offset + length, &hasher);
                 hasher
             }))
         })

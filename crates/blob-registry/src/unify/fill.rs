@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use blob_core::{ByteStream, Digest, Hasher, SourceError, SourceId};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
+use tokio::runtime::Handle;
 
 use super::{BlobReader, Manifest, PushManifest, RegistryError, Repository, Shared, TagPolicy, Upload};
 use crate::error::ErrorCode;
@@ -234,6 +235,17 @@ impl Tee {
         }
         if let Some(upload) = self.upload.take() {
             cancel(upload).await;
+        }
+    }
+}
+
+impl Drop for Tee {
+    /// A reader that goes away takes the session along, which would fill the disk otherwise.
+    fn drop(&mut self) {
+        let Some(upload) = self.upload.take() else { return };
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(cancel(upload))),
+            Err(_) => tracing::debug!(digest = %self.claim.key.1, "an upload session was left open"),
         }
     }
 }

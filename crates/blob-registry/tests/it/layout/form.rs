@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use blob_core::{Digest, Local, MemorySource};
 use blob_registry::{
-    LayoutRegistry, LayoutStore, MemoryRegistry, Mount, PageRequest, PushBlob, Registry, Repository, Target,
+    Descriptor, ImageManifest, LayoutRegistry, LayoutStore, MemoryRegistry, Mount, PageRequest, PushBlob, PushManifest,
+    Registry, RegistryError, Repository, Target, media_type,
 };
 use serde_json::{Value, json};
 
@@ -84,6 +85,35 @@ async fn damaged_layouts_are_errors_not_empty_ones() {
     LayoutRegistry::open_or_create(&path).await.unwrap_err();
     LayoutRegistry::open(path.join("absent")).await.unwrap_err();
     assert!(!path.join("absent").exists());
+}
+
+#[tokio::test]
+async fn a_list_that_could_not_be_read_again_is_not_written() {
+    let (_directory, path, layout) = layout().await;
+    let file = path.join("index.json");
+    let filler = "x".repeat((64 << 20) - 100);
+    fs::write(&file, format!(r#"{{"schemaVersion":2,"manifests":[],"filler":"{filler}"}}"#)).unwrap();
+    let before = fs::metadata(&file).unwrap().len();
+    let error = layout.push_manifest(&repository(), artifact(&layout, "x").await).await.unwrap_err();
+    assert!(matches!(error, RegistryError::TooLarge { .. }), "{error:?}");
+    assert!(error.to_string().contains("list of manifests"), "{error}");
+    assert_eq!(fs::metadata(&file).unwrap().len(), before);
+    layout.referrers(&repository(), &Digest::sha256_of(b"x"), None, &PageRequest::first()).await.unwrap();
+}
+
+#[tokio::test]
+async fn types_are_short() {
+    let (_directory, _path, layout) = layout().await;
+    put(&layout, b"{}").await;
+    let long = |length| format!("a/{}", "b".repeat(length - 2));
+    for (length, taken) in [(255, true), (256, false)] {
+        let manifest = ImageManifest::artifact(long(length), vec![]).to_bytes();
+        let pushed = layout.push_manifest(&repository(), PushManifest::new(media_type::IMAGE_MANIFEST, manifest)).await;
+        assert_eq!(pushed.is_ok(), taken, "{pushed:?}");
+        let named = ImageManifest::artifact("a/b", vec![Descriptor::of(long(length), b"{}")]).to_bytes();
+        let pushed = layout.push_manifest(&repository(), PushManifest::new(media_type::IMAGE_MANIFEST, named)).await;
+        assert_eq!(pushed.is_ok(), taken, "{pushed:?}");
+    }
 }
 
 #[tokio::test]

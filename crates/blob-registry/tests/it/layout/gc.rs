@@ -145,6 +145,66 @@ async fn a_manifest_that_cannot_be_read_ends_the_collection() {
     assert!(is_there(&layout, &Digest::sha256_of(b"damaged")).await);
 }
 
+/// Changes the list of manifests as another program might.
+fn edit(path: &Path, change: impl FnOnce(&mut Vec<serde_json::Value>)) {
+    let file = path.join("index.json");
+    let mut document: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    change(document["manifests"].as_array_mut().unwrap());
+    std::fs::write(&file, document.to_string()).unwrap();
+}
+
+#[tokio::test]
+async fn null_members_of_entries_are_absent_ones() {
+    for member in ["annotations", "urls", "platform", "artifactType", "data"] {
+        let (_directory, path, layout) = layout().await;
+        let manifest = push(&layout, "needed", None).await;
+        edit(&path, |entries| entries[0][member] = serde_json::Value::Null);
+        assert_eq!(layout.collect_garbage(&now()).await.unwrap().removed, [], "{member}");
+        layout.manifest(&repository(), &Target::Digest(manifest)).await.unwrap();
+        assert!(is_there(&layout, &Digest::sha256_of(b"needed")).await, "{member}");
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_read_ends_the_collection_before_it_begins() {
+    let strange: [fn(&mut serde_json::Value); 4] = [
+        |entry| entry["annotations"] = serde_json::json!({ "number": 7 }),
+        |entry| entry["digest"] = serde_json::json!("blake9:00"),
+        |entry| entry["size"] = serde_json::json!("12"),
+        |entry| *entry = serde_json::json!("text"),
+    ];
+    for (number, change) in strange.into_iter().enumerate() {
+        let (_directory, path, layout) = layout().await;
+        push(&layout, "strange", None).await;
+        put(&layout, b"orphan").await;
+        edit(&path, |entries| change(&mut entries[0]));
+        for options in [now(), now().with_untagged(true), now().with_dry_run(true)] {
+            let error = layout.collect_garbage(&options).await.unwrap_err();
+            assert!(error.to_string().contains("nothing is removed"), "{number}: {error}");
+        }
+        for content in [&b"strange"[..], b"orphan"] {
+            assert!(is_there(&layout, &Digest::sha256_of(content)).await, "{number}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_layout_that_lost_its_list_is_neither_collected_nor_begun_anew() {
+    let (_directory, path, layout) = layout().await;
+    push(&layout, "needed", Some("v1")).await;
+    let list = std::fs::read(path.join("index.json")).unwrap();
+    std::fs::remove_file(path.join("index.json")).unwrap();
+    let error = layout.collect_garbage(&now()).await.unwrap_err();
+    assert!(error.to_string().contains("index.json"), "{error}");
+    let next = artifact(&layout, "next").await;
+    let error = layout.push_manifest(&repository(), next.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("index.json"), "{error}");
+    assert!(is_there(&layout, &Digest::sha256_of(b"needed")).await);
+    std::fs::write(path.join("index.json"), list).unwrap();
+    layout.push_manifest(&repository(), next).await.unwrap();
+    assert_eq!(layout.collect_garbage(&now()).await.unwrap().removed, []);
+}
+
 #[tokio::test]
 async fn unfinished_uploads_are_given_up_when_they_stood_still() {
     let (_directory, _path, layout) = layout().await;

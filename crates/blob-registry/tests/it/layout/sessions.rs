@@ -80,6 +80,29 @@ async fn sessions_survive_the_program() {
     assert_eq!(files(&path.join(".blob")), ["lock"]);
 }
 
+/// What a server does: a handle for each request. The bytes on disk are changed behind its back, so that only who reads
+/// them once more would see it.
+#[tokio::test]
+async fn content_is_hashed_as_it_comes_and_not_read_again() {
+    let (_directory, path, layout) = layout().await;
+    for pieces in [&["hello world"][..], &["hello", " ", "world"]] {
+        let id = layout.start_upload(&repository()).await.unwrap().id();
+        for piece in pieces {
+            let mut upload = layout.resume_upload(&repository(), &id).await.unwrap();
+            upload.append(Bytes::from(*piece)).await.unwrap();
+            if pieces.len() == 1 {
+                std::fs::write(path.join(".blob/uploads").join(id.as_str()), "HELLO WORLD").unwrap();
+                upload.commit(&Digest::sha256_of(b"hello world")).await.unwrap();
+            }
+        }
+        if pieces.len() > 1 {
+            std::fs::write(path.join(".blob/uploads").join(id.as_str()), "HELLO WORLD").unwrap();
+            let upload = layout.resume_upload(&repository(), &id).await.unwrap();
+            upload.commit(&Digest::sha256_of(b"hello world")).await.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn wrong_content_leaves_nothing() {
     let (_directory, path, layout) = layout().await;

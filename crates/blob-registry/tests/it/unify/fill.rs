@@ -81,6 +81,27 @@ async fn parts_and_broken_reads_are_not_copied() {
     assert_eq!(cache.stat_blob(&name, &layer).await.unwrap(), 5, "there with the last byte, asked for more or not");
 }
 
+#[cfg(feature = "layout")]
+#[tokio::test]
+async fn a_reader_that_goes_away_leaves_nothing_on_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = blob_registry::LayoutStore::open(directory.path()).await.unwrap();
+    let [origin, ..] = three();
+    let content = "content ".repeat(100_000);
+    let digest = put(&origin, "x", &content).await;
+    let all = Unify::new(vec![Arc::new(store.clone()), Arc::new(origin)], UnifyOptions::cache());
+    let uploads = store.directory(&repository("x")).join(".blob/uploads");
+    let open = || std::fs::read_dir(&uploads).map_or(0, Iterator::count);
+    let reader = all.read_blob(&repository("x"), &digest, None).await.unwrap();
+    assert_eq!(open(), 1);
+    drop(reader);
+    while open() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(read(&all, "x", &digest).await, content);
+    assert_eq!((open(), store.stat_blob(&repository("x"), &digest).await.unwrap()), (0, content.len() as u64));
+}
+
 #[tokio::test]
 async fn wrong_content_is_neither_copied_nor_handed_out_whole() {
     let [cache, origin, _] = three();
