@@ -105,7 +105,7 @@ async fn a_list_that_could_not_be_read_again_is_not_written() {
 async fn types_are_short() {
     let (_directory, _path, layout) = layout().await;
     put(&layout, b"{}").await;
-    let long = |length| format!("a/{}", "b".repeat(length - 2));
+    let long = |length: usize| format!("a/{}", "b".repeat(length - 2));
     for (length, taken) in [(255, true), (256, false)] {
         let manifest = ImageManifest::artifact(long(length), vec![]).to_bytes();
         let pushed = layout.push_manifest(&repository(), PushManifest::new(media_type::IMAGE_MANIFEST, manifest)).await;
