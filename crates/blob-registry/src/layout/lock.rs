@@ -16,7 +16,7 @@ pub(super) fn wait(file: &File, patience: Duration) -> io::Result<bool> {
             Err(TryLockError::WouldBlock) if begun.elapsed() >= patience => return Ok(false),
             // Of different lengths, so that those who wait do not meet again and again.
             Err(TryLockError::WouldBlock) => {
-                thread::sleep(Duration::from_millis(1 + RandomState::new().hash_one(0) % 8))
+                thread::sleep(Duration::from_millis(1 + RandomState::new().hash_one(0) % 8));
             }
         }
     }

@@ -243,9 +243,10 @@ impl Drop for Tee {
     /// A reader that goes away takes the session along, which would fill the disk otherwise.
     fn drop(&mut self) {
         let Some(upload) = self.upload.take() else { return };
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(cancel(upload))),
-            Err(_) => tracing::debug!(digest = %self.claim.key.1, "an upload session was left open"),
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(cancel(upload));
+        } else {
+            tracing::debug!(digest = %self.claim.key.1, "an upload session was left open");
         }
     }
 }
