@@ -1,15 +1,16 @@
 //! A registry in memory: for tests, and for what need not outlive the process.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use blob_core::source::SourceId;
-use blob_core::{ByteSource, ByteSourceExt as _, ByteStream, Digest, MemorySource};
+use blob_core::{Algorithm, ByteSource, ByteSourceExt as _, ByteStream, Digest, MemorySource};
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt as _, stream};
+use tokio::runtime::Handle;
 
 use crate::descriptor::Descriptor;
 use crate::error::{ErrorCode, RegistryError};
@@ -27,8 +28,8 @@ use upload::{MemoryUpload, Sessions};
 
 /// A registry whose content lives in this process, shared by all clones.
 ///
-/// Blobs are held as [`Bytes`]: mounts and reads copy nothing. At most 1,024 upload sessions are open; the oldest one
-/// gives way to another.
+/// Blobs are held as [`Bytes`]: mounts and reads copy nothing. At most 1,024 upload sessions are open;
+/// another one is refused, unless some were left alone for an hour.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
@@ -152,6 +153,23 @@ impl Contents {
     }
 }
 
+/// Content of more bytes than this is hashed on a thread of its own.
+const HASHED_HERE: usize = 256 << 10;
+
+/// The digest of `bytes`. Others of the runtime go on meanwhile.
+async fn hash(algorithm: Algorithm, bytes: Bytes) -> Digest {
+    if bytes.len() > HASHED_HERE
+        && let Ok(runtime) = Handle::try_current()
+    {
+        let content = bytes.clone();
+        if let Ok(digest) = runtime.spawn_blocking(move || Digest::of(algorithm, &content)).await {
+            return digest;
+        }
+    }
+    // It is little, there is no such runtime, or it is coming to its end.
+    Digest::of(algorithm, &bytes)
+}
+
 #[async_trait]
 impl Registry for MemoryRegistry {
     async fn resolve(&self, repository: &Repository, target: &Target) -> Result<Descriptor, RegistryError> {
@@ -208,7 +226,7 @@ impl Registry for MemoryRegistry {
         }
         let read = blob.source.read(0..size).await;
         let bytes = read.map_err(|source| RegistryError::Source { action: action.clone(), source })?;
-        let got = Digest::of(blob.digest.algorithm(), &bytes);
+        let got = hash(blob.digest.algorithm(), bytes.clone()).await;
         if got != blob.digest {
             return Err(RegistryError::DigestMismatch { action, expected: blob.digest, got });
         }

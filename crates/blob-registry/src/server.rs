@@ -78,6 +78,9 @@ pub struct ServerLimits {
     pub max_upload_bytes: Option<u64>,
     /// Connections at a time: 1,024. Others wait in the listener's queue.
     pub max_connections: usize,
+    /// Bytes of request bodies that are held in memory at a time, over all requests: 256 MiB. What does not fit waits
+    /// for as long as the head of a request may take, and is answered with 503.
+    pub max_buffered_bytes: u64,
     /// Longest page of a list: 1,000 items.
     pub max_page: usize,
     /// How long the head of a request may take, and how long a connection may wait for its next one: 30 s.
@@ -95,6 +98,7 @@ impl Default for ServerLimits {
             max_manifest_bytes: MAX_MANIFEST_BYTES,
             max_upload_bytes: None,
             max_connections: 1024,
+            max_buffered_bytes: 256 << 20,
             max_page: 1000,
             header_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_mins(1),
@@ -127,6 +131,7 @@ impl Server {
             app: App {
                 registry,
                 limits: ServerLimits::default(),
+                memory: body::Memory::new(&ServerLimits::default()),
                 read_only: false,
                 auth: None,
                 secure: false,
@@ -151,6 +156,7 @@ impl ServerBuilder {
     /// Changes the limits.
     pub fn limits(mut self, limits: ServerLimits) -> Self {
         self.app.rate = limits.requests_per_second.map(rate::Rate::new);
+        self.app.memory = body::Memory::new(&limits);
         self.app.limits = limits;
         self
     }
@@ -229,6 +235,7 @@ impl Drop for ServerHandle {
 struct App {
     registry: Arc<dyn Registry>,
     limits: ServerLimits,
+    memory: body::Memory,
     read_only: bool,
     auth: Option<Auth>,
     /// Whether clients reach it over TLS.
@@ -252,7 +259,7 @@ async fn answer_logged(app: &App, peer: SocketAddr, request: Request<Incoming>) 
         // HTTP/2 names the host in the target.
         parts.headers.insert(header::HOST, answer::value(authority.as_str()));
     }
-    let mut body = RequestBody::new(body, app.limits.idle_timeout);
+    let mut body = RequestBody::new(body, app.limits.idle_timeout, app.memory.clone());
     let answered = match app.rate.as_ref().map(|rate| rate.take(peer.ip(), Instant::now())) {
         None | Some(Ok(())) => answer(app, &parts, &mut body, &mut entry).await,
         Some(Err(wait)) => Err(too_many(wait)),

@@ -25,7 +25,7 @@ use super::challenge;
 use super::credentials::{Credential, Credentials};
 use super::realm::RealmPolicy;
 use super::scope::Scope;
-use super::token::{Token, Tokens};
+use super::token::{self, Token, Tokens};
 use crate::error::{ErrorCode, RegistryError};
 use crate::reference::Repository;
 
@@ -265,21 +265,25 @@ impl Auth {
                 }
                 let wide = self.state.tokens.renewed(identity.as_ref(), scope);
                 let flight = self.state.tokens.flight(identity.as_ref(), &wide);
-                let _turn = flight.lock().await;
+                let mut turn = flight.turn().await;
                 if let Some(token) = self.state.tokens.find(identity.as_ref(), scope).filter(usable) {
                     return Ok(bearer(&token.secret, Some(token.serial), true));
                 }
+                // What was asked for on behalf of another scope may be refused for that scope alone.
+                if let Some(error) = turn.missed().filter(|error| wide == *scope || error.is_transient()) {
+                    return Err(token::shared(error, purpose.action));
+                }
                 let service = service.as_deref();
                 let order = |scope| Order { realm, service, scope, credential, action: purpose.action };
-                let (token, allowed) = match self.fetch(order(&wide)).await {
-                    Ok(token) => (token, wide),
+                let (fetched, allowed) = match self.fetch(order(&wide)).await {
                     // Some of it may be forbidden by now.
                     Err(_) if wide != *scope => {
                         self.state.tokens.forget_ended(identity.as_ref());
-                        (self.fetch(order(scope)).await?, scope.clone())
+                        (self.fetch(order(scope)).await, scope.clone())
                     }
-                    Err(error) => return Err(error),
+                    fetched => (fetched, wide),
                 };
+                let token = fetched.map_err(|error| token::shared(&turn.fail(error), purpose.action))?;
                 self.state.tokens.insert(identity, allowed, token.clone());
                 Ok(bearer(&token.secret, Some(token.serial), false))
             }

@@ -1,6 +1,8 @@
 //! Access tokens: what a token service answers, and the ones we hold.
 
 use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::scope::Scope;
+use crate::error::RegistryError;
 
 /// How long a token lives whose answer does not say (distribution, "Token Authentication Specification").
 const DEFAULT_LIFE: Duration = Duration::from_mins(1);
@@ -76,8 +79,82 @@ impl Token {
 /// The tokens being fetched, by credential and scope.
 type Flights = HashMap<(Option<Digest>, Scope), Weak<Flight>>;
 
-/// Held while a token is fetched.
-pub(super) type Flight = tokio::sync::Mutex<()>;
+/// A token on its way: whoever needs it waits for its turn, and finds the token or what went wrong.
+#[derive(Debug, Default)]
+pub(super) struct Flight {
+    turn: tokio::sync::Mutex<Option<Arc<RegistryError>>>,
+    failures: AtomicU64,
+}
+
+/// A turn at fetching a token.
+pub(super) struct Turn<'a> {
+    failures: &'a AtomicU64,
+    last: tokio::sync::MutexGuard<'a, Option<Arc<RegistryError>>>,
+    /// Whether somebody failed while this one waited.
+    missed: bool,
+}
+
+impl Flight {
+    /// Waits for a turn.
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        let before = self.failures.load(Ordering::Acquire);
+        let last = self.turn.lock().await;
+        let missed = self.failures.load(Ordering::Acquire) != before;
+        Turn { failures: &self.failures, last, missed }
+    }
+}
+
+impl Turn<'_> {
+    /// The failure that happened while this one waited: trying again at once, one after the other, would keep everybody
+    /// waiting for a service that is down.
+    pub(super) fn missed(&self) -> Option<&Arc<RegistryError>> {
+        self.last.as_ref().filter(|_| self.missed)
+    }
+
+    /// Tells those who wait what went wrong.
+    pub(super) fn fail(&mut self, error: RegistryError) -> Arc<RegistryError> {
+        let error = Arc::new(error);
+        *self.last = Some(Arc::clone(&error));
+        self.failures.fetch_add(1, Ordering::Release);
+        error
+    }
+}
+
+/// The cause of a failure that several share.
+#[derive(Debug)]
+struct Shared(Arc<RegistryError>);
+
+impl fmt::Display for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match StdError::source(&*self.0) {
+            Some(cause) => fmt::Display::fmt(cause, f),
+            None => fmt::Display::fmt(&self.0, f),
+        }
+    }
+}
+
+impl StdError for Shared {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        StdError::source(&*self.0)?.source()
+    }
+}
+
+/// The failure `error` as that of `action`.
+pub(super) fn shared(error: &Arc<RegistryError>, action: &str) -> RegistryError {
+    let action = action.to_owned();
+    match &**error {
+        RegistryError::Code { code, detail, status, retry_after, .. } => {
+            let (code, status, retry_after) = (*code, *status, *retry_after);
+            RegistryError::Code { action, code, detail: detail.clone(), status, retry_after }
+        }
+        RegistryError::Credentials { detail, .. } => RegistryError::Credentials { action, detail: detail.clone() },
+        RegistryError::Protocol { detail, .. } => RegistryError::Protocol { action, detail: detail.clone() },
+        other => {
+            let transient = other.is_transient();
+            RegistryError::Io { action, transient, source: Box::new(Shared(Arc::clone(error))) }
+        }
+    }
+}
 
 /// The tokens of one registry, by credential and scope.
 #[derive(Debug, Default)]
@@ -150,7 +227,7 @@ impl Tokens {
             return flight;
         }
         flights.retain(|_, flight| flight.strong_count() > 0);
-        let flight = Arc::new(Flight::new(()));
+        let flight = Arc::new(Flight::default());
         flights.insert(key, Arc::downgrade(&flight));
         flight
     }
@@ -199,6 +276,28 @@ mod tests {
         tokens.insert(None, push, token);
         tokens.refuse(serial);
         assert!(tokens.find(None, &pull).is_none());
+    }
+
+    #[tokio::test]
+    async fn who_waited_for_a_failure_has_it_and_who_comes_later_tries() {
+        let flight = Flight::default();
+        let cause = std::io::Error::other("no route");
+        let mut first = flight.turn().await;
+        assert!(first.missed().is_none());
+        let mut waiting = Box::pin(flight.turn());
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        let error = RegistryError::Io { action: "reading a".into(), transient: true, source: Box::new(cause) };
+        let own = shared(&first.fail(error), "reading a");
+        drop(first);
+        let told = shared(waiting.await.missed().unwrap(), "reading b");
+        for (error, action) in [(own, "reading a"), (told, "reading b")] {
+            assert!(error.is_transient());
+            assert_eq!(
+                (error.to_string().as_str(), StdError::source(&error).unwrap().to_string().as_str()),
+                (action, "no route")
+            );
+        }
+        assert!(flight.turn().await.missed().is_none());
     }
 
     #[tokio::test(start_paused = true)]

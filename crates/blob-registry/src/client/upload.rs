@@ -370,12 +370,27 @@ impl Upload for OpenUpload {
 
     async fn commit(mut self: Box<Self>, digest: &Digest) -> Result<(), RegistryError> {
         let action = format!("committing blob {}", self.core.name_of(&self.session.repository, digest));
-        let last = std::mem::take(&mut self.waiting);
+        let mut last = Bytes::from(std::mem::take(&mut self.waiting));
         let size = self.session.offset + last.len() as u64;
-        let length = last.len() as u64;
-        let call = self.session.put(digest, Payload::Bytes(last.into()), length, &action).once();
-        let result = self.core.send(&call).await;
-        finish(&self.core, &call, result, digest, size).await
+        let mut retries = Retries::new(self.core.retry);
+        loop {
+            let length = last.len() as u64;
+            let call = self.session.put(digest, Payload::Bytes(last.clone()), length, &action).once();
+            let result = self.core.send(&call).await;
+            let Err(error) = finish(&self.core, &call, result, digest, size).await else { return Ok(()) };
+            let asked = match &error {
+                RegistryError::Code { retry_after, .. } => *retry_after,
+                _ => None,
+            };
+            let Some(wait) = retries.next_delay(asked).filter(|_| error.is_transient()) else { return Err(error) };
+            sleep(wait).await;
+            if length > 0 {
+                // Some of it may have arrived. A session that is gone makes the first error the one to tell.
+                let Ok(taken) = self.taken(length).await else { return Err(error) };
+                last = last.split_off(taken as usize);
+                self.session.offset += taken;
+            }
+        }
     }
 
     async fn cancel(self: Box<Self>) -> Result<(), RegistryError> {

@@ -57,12 +57,33 @@ pub(super) enum Said {
 /// The hashes of more upload sessions than this are not remembered; the files of the others are read again.
 const MAX_HASHED: usize = 1024;
 
+/// What manifests say is remembered up to about this many bytes; then all is forgotten, and they are read again. Their
+/// annotations are as long as those who pushed them liked.
+const MAX_SAID_BYTES: usize = 8 << 20;
+
+/// What manifests say about others, and how many bytes that is.
+#[derive(Debug, Default)]
+struct Sayings {
+    all: HashMap<Digest, Said>,
+    bytes: usize,
+}
+
+impl Said {
+    /// About how many bytes it takes.
+    fn bytes(&self) -> usize {
+        let Self::About(referrer) = self else { return 128 };
+        let Descriptor { media_type, annotations, artifact_type, .. } = &referrer.entry;
+        let notes: usize = annotations.iter().map(|(name, value)| name.len() + value.len() + 64).sum();
+        512 + media_type.len() + artifact_type.as_ref().map_or(0, String::len) + notes
+    }
+}
+
 /// What is remembered of one layout. Shared by all handles on it.
 #[derive(Debug, Default)]
 pub(super) struct Memo {
     index: Mutex<Option<(Stamp, Arc<Index>)>>,
-    /// Of each manifest that was looked at.
-    said: Mutex<HashMap<Digest, Said>>,
+    /// Of manifests that were looked at.
+    said: Mutex<Sayings>,
     /// Of each upload session: how many bytes were written by this process, from the beginning, and their hash.
     hashed: Mutex<HashMap<String, (u64, Hasher)>>,
 }
@@ -100,24 +121,62 @@ impl Memo {
 
     /// What is known of a manifest.
     pub(super) fn said(&self, digest: &Digest) -> Option<Said> {
-        lock(&self.said).get(digest).cloned()
+        lock(&self.said).all.get(digest).cloned()
     }
 
     /// Remembers what a manifest says about another one.
     pub(super) fn remember_said(&self, digest: Digest, said: Said) {
-        lock(&self.said).insert(digest, said);
+        let mut known = lock(&self.said);
+        let bytes = said.bytes();
+        if known.bytes + bytes > MAX_SAID_BYTES {
+            *known = Sayings::default();
+        }
+        if bytes <= MAX_SAID_BYTES {
+            let before = known.all.insert(digest, said).map_or(0, |before| before.bytes());
+            known.bytes = known.bytes + bytes - before;
+        }
     }
 
     /// Forgets manifests that are listed no more, when they are most of what is remembered.
     pub(super) fn trim(&self, listed: &HashSet<Digest>) {
         let mut said = lock(&self.said);
-        if said.len() > 2 * listed.len() + 1024 {
-            said.retain(|digest, _| listed.contains(digest));
+        if said.all.len() > 2 * listed.len() + 1024 {
+            said.all.retain(|digest, _| listed.contains(digest));
+            said.bytes = said.all.values().map(Said::bytes).sum();
         }
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Changes are single assignments: what is there is whole even if a thread panicked.
+    // No change is left half-way by code that panics: what is there is whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_of_manifests_has_a_limit() {
+        let memo = Memo::default();
+        let about = |length: usize| {
+            let mut entry = Descriptor::of("a/b", b"x");
+            entry.annotations.insert("note".into(), "n".repeat(length));
+            Said::About(Arc::new(Referrer { subject: entry.digest, entry }))
+        };
+        let mut most = 0;
+        for number in 0..50 {
+            let digest = Digest::sha256_of(&[number]);
+            memo.remember_said(digest, about(1 << 20));
+            memo.remember_said(digest, about(1 << 20));
+            assert!(memo.said(&digest).is_some());
+            let known = lock(&memo.said);
+            assert_eq!(known.bytes, known.all.values().map(Said::bytes).sum::<usize>());
+            assert!(known.bytes <= MAX_SAID_BYTES);
+            most = most.max(known.all.len());
+        }
+        assert_eq!(most, 7, "as many as fit");
+        memo.remember_said(Digest::sha256_of(b"long"), about(MAX_SAID_BYTES));
+        assert!(memo.said(&Digest::sha256_of(b"long")).is_none());
+    }
 }

@@ -1,13 +1,17 @@
 //! Request bodies: streamed in pieces, with a limit and a time-out for silence.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderValue};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::ServerLimits;
 use super::answer::Fault;
 use crate::error::ErrorCode;
 
@@ -18,8 +22,42 @@ const PIECE: usize = 1 << 20;
 /// upload is soon where it can be resumed.
 const GATHER: Duration = Duration::from_millis(100);
 
+/// No server holds more of its bodies than this: 1 GiB.
+const MOST_MEMORY: u32 = 1 << 30;
+
 /// What is read of a body that nobody wants, so that the client gets to see the answer: 8 MiB within two seconds.
 const DRAIN: (usize, Duration) = (8 << 20, Duration::from_secs(2));
+
+/// What all bodies together may hold in memory.
+#[derive(Clone)]
+pub(super) struct Memory {
+    bytes: Arc<Semaphore>,
+    all: u32,
+    patience: Duration,
+}
+
+impl Memory {
+    /// As much as `limits` allow.
+    pub(super) fn new(limits: &ServerLimits) -> Self {
+        let all = u32::try_from(limits.max_buffered_bytes).unwrap_or(u32::MAX).min(MOST_MEMORY).max(1);
+        Self { bytes: Arc::new(Semaphore::new(all as usize)), all, patience: limits.header_timeout }
+    }
+
+    /// Waits until there is room for `bytes` more, or for everything if that is less.
+    async fn take(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Fault> {
+        let wanted = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.all);
+        let room = Arc::clone(&self.bytes).acquire_many_owned(wanted);
+        match tokio::time::timeout(self.patience, room).await {
+            Ok(Ok(permit)) => Ok(permit),
+            // The semaphore is never closed.
+            Ok(Err(_)) | Err(_) => {
+                let message = "the server holds as much as it can; try again later";
+                let fault = Fault::plain(503, ErrorCode::TooManyRequests, message);
+                Err(fault.with(header::RETRY_AFTER, HeaderValue::from(1)))
+            }
+        }
+    }
+}
 
 /// The body of a request.
 pub(super) struct RequestBody {
@@ -28,12 +66,15 @@ pub(super) struct RequestBody {
     /// Met after the piece that was handed out before it.
     pending: Option<Fault>,
     received: u64,
+    memory: Memory,
+    /// The room for what was handed out last.
+    held: Option<OwnedSemaphorePermit>,
 }
 
 impl RequestBody {
     /// `inner`, whose frames may be `idle` apart.
-    pub(super) fn new(inner: Incoming, idle: Duration) -> Self {
-        Self { inner, idle, pending: None, received: 0 }
+    pub(super) fn new(inner: Incoming, idle: Duration, memory: Memory) -> Self {
+        Self { inner, idle, pending: None, received: 0, memory, held: None }
     }
 
     /// How many bytes the client announced.
@@ -47,11 +88,14 @@ impl RequestBody {
     }
 
     /// The next piece, about 1 MiB or the rest; `None` at the end. What came before a failure is handed out before it.
+    /// The piece before must be gone by now.
     pub(super) async fn piece(&mut self) -> Result<Option<Bytes>, Fault> {
         if let Some(fault) = self.pending.take() {
             return Err(fault);
         }
+        self.held = None;
         let Some(first) = self.frame().await? else { return Ok(None) };
+        self.held = Some(self.memory.take(PIECE as u64).await?);
         if first.len() >= PIECE {
             return Ok(Some(first));
         }
@@ -70,12 +114,14 @@ impl RequestBody {
         Ok(Some(gathered.freeze()))
     }
 
-    /// The whole body, at most `limit` bytes.
+    /// The whole body, at most `limit` bytes. It counts as held for as long as this value lives.
     pub(super) async fn whole(&mut self, limit: u64) -> Result<Bytes, Fault> {
         let too_large = || Fault::plain(413, ErrorCode::SizeInvalid, format!("the limit is {limit} bytes"));
         if self.announced().is_some_and(|size| size > limit) {
             return Err(too_large());
         }
+        self.held = None;
+        self.held = Some(self.memory.take(self.announced().unwrap_or(limit)).await?);
         let mut whole = BytesMut::new();
         while let Some(bytes) = self.frame().await? {
             if (whole.len() + bytes.len()) as u64 > limit {

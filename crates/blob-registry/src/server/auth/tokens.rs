@@ -15,7 +15,8 @@ use crate::reference::Repository;
 use crate::server::answer::{self, Body};
 use crate::token;
 
-/// More tokens than this are not remembered; the ones that expire first give way.
+/// More tokens than this, of users and of others, are not remembered; those of the same kind that expire first give
+/// way.
 const MAX_TOKENS: usize = 10_000;
 
 /// More scopes than this in one request are left out.
@@ -121,18 +122,27 @@ pub(super) struct Wish<'a> {
 pub(super) struct Issuer {
     pub(super) service: String,
     pub(super) lifetime: Duration,
+    /// Tokens of users.
     issued: Mutex<HashMap<String, Grant>>,
+    /// Tokens of those without credentials, who can have as many as they like: those of users do not give way to them.
+    anonymous: Mutex<HashMap<String, Grant>>,
     refresh: Mutex<HashMap<String, Refresh>>,
 }
 
 impl Issuer {
     pub(super) fn new(service: String) -> Self {
-        Self { service, lifetime: Duration::from_mins(5), issued: Mutex::default(), refresh: Mutex::default() }
+        Self {
+            service,
+            lifetime: Duration::from_mins(5),
+            issued: Mutex::default(),
+            anonymous: Mutex::default(),
+            refresh: Mutex::default(),
+        }
     }
 
     /// What `token` stands for, unless it has expired.
     pub(super) fn grant(&self, token: &str) -> Option<Grant> {
-        live(&lock(&self.issued), token)
+        live(&lock(&self.issued), token).or_else(|| live(&lock(&self.anonymous), token))
     }
 
     /// Who a refresh token belongs to, unless it has expired. Whether it still counts is for the caller to find out.
@@ -161,8 +171,9 @@ impl Issuer {
             }
             _ => None,
         };
+        let pool = if user.is_some() { &self.issued } else { &self.anonymous };
         let grant = Grant { user, scopes, expires: now + self.lifetime };
-        let token = remember(&mut lock(&self.issued), grant, now)?;
+        let token = remember(&mut lock(pool), grant, now)?;
         let mut document = json!({
             "token": token,
             "access_token": token,
@@ -201,4 +212,28 @@ fn remember<T: Expires>(grants: &mut HashMap<String, T>, grant: T, now: Instant)
     }
     grants.insert(token.clone(), grant);
     Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn tokens_of_users_do_not_give_way_to_those_of_anybody() {
+        let issuer = Issuer::new("s".into());
+        let issue = |user: Option<&str>| {
+            let wish = Wish { user: user.map(str::to_owned), scopes: vec![], offline: None };
+            issuer.issue(wish, &Rights::default()).unwrap();
+        };
+        issue(Some("ann"));
+        let token = lock(&issuer.issued).keys().next().unwrap().clone();
+        for _ in 0..MAX_TOKENS + 2 {
+            issue(None);
+        }
+        assert_eq!(issuer.grant(&token).unwrap().user.as_deref(), Some("ann"));
+        assert_eq!(lock(&issuer.anonymous).len(), MAX_TOKENS);
+        let other = lock(&issuer.anonymous).keys().next().unwrap().clone();
+        assert_eq!(issuer.grant(&other).unwrap().user, None);
+    }
 }

@@ -304,6 +304,26 @@ async fn sessions_are_appended_to_resumed_and_cancelled() {
 }
 
 #[tokio::test]
+async fn a_commit_that_failed_is_repeated() {
+    for minimum in [0, 1000] {
+        let sessions = Arc::new(Sessions::default());
+        let (far, failures) = (Arc::clone(&sessions), AtomicUsize::new(0));
+        let server = Script::start(move |seen| {
+            if seen.method == "PUT" && failures.fetch_add(1, Ordering::SeqCst) == 0 {
+                return Reply::new(503).header("Retry-After", 0);
+            }
+            far.answer(seen).header("OCI-Chunk-Min-Length", minimum)
+        })
+        .await;
+        let mut upload = client(server.addr).start_upload(&repository(NAME)).await.unwrap();
+        upload.append(noise(500).into()).await.unwrap();
+        upload.commit(&Digest::sha256_of(&noise(500))).await.unwrap();
+        assert_eq!((server.count("PUT", ""), server.count("HEAD", "")), (2, 1), "{minimum}: {:?}", server.log());
+        assert!(sessions.blobs.lock().unwrap()[0] == noise(500));
+    }
+}
+
+#[tokio::test]
 async fn small_pieces_wait_until_the_registry_takes_them() {
     let sessions = Arc::new(Sessions::default());
     let far = Arc::clone(&sessions);

@@ -55,6 +55,31 @@ async fn http_2_without_tls_is_spoken() {
 }
 
 #[tokio::test]
+async fn bodies_beyond_the_memory_for_them_are_refused() {
+    let mut limits = ServerLimits::default();
+    limits.max_buffered_bytes = 1000;
+    limits.header_timeout = Duration::from_millis(300);
+    let builder = Server::builder(Arc::new(MemoryRegistry::new())).limits(limits);
+    let server = builder.bind("127.0.0.1:0").await.unwrap();
+    let wire = Wire(server.local_addr());
+    let put = || wire.send("PUT", "/v2/a/manifests/x", &[("Content-Type", "a/b")], b"{");
+    assert_eq!(put().await.status, 400, "there is room, and it is no manifest");
+    let mut slow = TcpStream::connect(wire.0).await.unwrap();
+    slow.write_all(b"PUT /v2/a/manifests/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf").await.unwrap();
+    let refused = loop {
+        let answer = put().await;
+        // Until the slow one has come.
+        if answer.status != 400 {
+            break answer;
+        }
+    };
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert_eq!(wire.get("/v2/").await.status, 200, "what holds nothing goes on");
+    drop(slow);
+    while put().await.status != 400 {}
+}
+
+#[tokio::test]
 async fn clients_that_say_nothing_are_dropped() {
     let mut limits = ServerLimits::default();
     limits.header_timeout = Duration::from_millis(100);

@@ -35,6 +35,35 @@ async fn tags_come_in_pages() {
     assert_eq!(wire.send("POST", "/v2/a/b/tags/list", &[], b"").await.status, 405);
 }
 
+/// Clients refuse pages above 4 MiB.
+#[tokio::test]
+async fn lists_of_long_referrers_come_in_pages_that_can_be_read() {
+    let (_server, wire, registry) = start().await;
+    let subject = artifact(&registry, "a", "subject", None).await;
+    let digest = Digest::sha256_of(&subject);
+    let mut expected = Vec::new();
+    for length in [300_000; 20].into_iter().chain([(4 << 20) - 1000]) {
+        let mark = format!("{}{}", expected.len(), "x".repeat(length));
+        let bytes = artifact(&registry, "a", &mark, Some(&subject)).await;
+        let own = Digest::sha256_of(&bytes);
+        let answer = wire.send("PUT", &format!("/v2/a/manifests/{own}"), &TYPED, &bytes).await;
+        assert_eq!(answer.status, 201);
+        expected.push(own.to_string());
+    }
+    expected.sort();
+    let (mut found, mut pages, mut path) = (Vec::new(), 0, Some(format!("/v2/a/referrers/{digest}")));
+    while let Some(here) = path {
+        let answer = wire.get(&here).await;
+        assert!(answer.body.len() <= 4 << 20, "{} bytes", answer.body.len());
+        for entry in answer.json()["manifests"].as_array().unwrap() {
+            found.push(entry["digest"].as_str().unwrap().to_owned());
+        }
+        (pages, path) = (pages + 1, next(&answer));
+    }
+    assert_eq!(found, expected);
+    assert_eq!(pages, 2);
+}
+
 #[tokio::test]
 async fn repositories_come_in_pages() {
     let (_server, wire, registry) = start().await;
