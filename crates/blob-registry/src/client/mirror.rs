@@ -1,8 +1,9 @@
 //! Mirrors: where content of a registry is looked for before the registry itself is asked.
 //!
 //! A mirror is a registry of its own: it has its own name, certificates and credentials, and those of the registry
-//! that it stands in for never go there. What it hands out is asked for by digest and checked against it, so it can
-//! refuse and be slow, but not lie. What a tag points at is the registry's to say, unless a mirror is
+//! that it stands in for never go there. What it hands out whole is asked for by digest and checked against it here:
+//! it can refuse and be slow, but not lie. A part of a blob cannot be checked by the blob's digest. Whoever asks for
+//! one must check it by something else, as archives check every file, and fails at wrong bytes. What a tag points at is the registry's to say, unless a mirror is
 //! [trusted for tags](Mirror::with_tags).
 
 use std::fmt;

@@ -149,6 +149,7 @@ pub(super) fn shared(error: &Arc<RegistryError>, action: &str) -> RegistryError 
         }
         RegistryError::Credentials { detail, .. } => RegistryError::Credentials { action, detail: detail.clone() },
         RegistryError::Protocol { detail, .. } => RegistryError::Protocol { action, detail: detail.clone() },
+        RegistryError::TooLarge { size, limit, .. } => RegistryError::TooLarge { action, size: *size, limit: *limit },
         other => {
             let transient = other.is_transient();
             RegistryError::Io { action, transient, source: Box::new(Shared(Arc::clone(error))) }

@@ -128,12 +128,13 @@ impl Memo {
     pub(super) fn remember_said(&self, digest: Digest, said: Said) {
         let mut known = lock(&self.said);
         let bytes = said.bytes();
+        known.bytes -= known.all.remove(&digest).map_or(0, |before| before.bytes());
         if known.bytes + bytes > MAX_SAID_BYTES {
             *known = Sayings::default();
         }
         if bytes <= MAX_SAID_BYTES {
-            let before = known.all.insert(digest, said).map_or(0, |before| before.bytes());
-            known.bytes = known.bytes + bytes - before;
+            known.all.insert(digest, said);
+            known.bytes += bytes;
         }
     }
 

@@ -39,7 +39,7 @@ pub(super) struct Memory {
 impl Memory {
     /// As much as `limits` allow.
     pub(super) fn new(limits: &ServerLimits) -> Self {
-        let all = u32::try_from(limits.max_buffered_bytes).unwrap_or(u32::MAX).min(MOST_MEMORY).max(1);
+        let all = u32::try_from(limits.max_buffered_bytes).unwrap_or(u32::MAX).clamp(1, MOST_MEMORY);
         Self { bytes: Arc::new(Semaphore::new(all as usize)), all, patience: limits.header_timeout }
     }
 
@@ -47,15 +47,13 @@ impl Memory {
     async fn take(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Fault> {
         let wanted = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.all);
         let room = Arc::clone(&self.bytes).acquire_many_owned(wanted);
-        match tokio::time::timeout(self.patience, room).await {
-            Ok(Ok(permit)) => Ok(permit),
-            // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => {
-                let message = "the server holds as much as it can; try again later";
-                let fault = Fault::plain(503, ErrorCode::TooManyRequests, message);
-                Err(fault.with(header::RETRY_AFTER, HeaderValue::from(1)))
-            }
+        // The semaphore is never closed.
+        if let Ok(Ok(permit)) = tokio::time::timeout(self.patience, room).await {
+            return Ok(permit);
         }
+        let fault =
+            Fault::plain(503, ErrorCode::TooManyRequests, "the server holds as much as it can; try again later");
+        Err(fault.with(header::RETRY_AFTER, HeaderValue::from(1)))
     }
 }
 

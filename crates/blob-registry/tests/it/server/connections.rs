@@ -58,7 +58,7 @@ async fn http_2_without_tls_is_spoken() {
 async fn bodies_beyond_the_memory_for_them_are_refused() {
     let mut limits = ServerLimits::default();
     limits.max_buffered_bytes = 1000;
-    limits.header_timeout = Duration::from_millis(300);
+    limits.header_timeout = Duration::from_secs(2);
     let builder = Server::builder(Arc::new(MemoryRegistry::new())).limits(limits);
     let server = builder.bind("127.0.0.1:0").await.unwrap();
     let wire = Wire(server.local_addr());

@@ -42,7 +42,7 @@ async fn lists_of_long_referrers_come_in_pages_that_can_be_read() {
     let subject = artifact(&registry, "a", "subject", None).await;
     let digest = Digest::sha256_of(&subject);
     let mut expected = Vec::new();
-    for length in [300_000; 20].into_iter().chain([(4 << 20) - 1000]) {
+    for length in [300_000; 20].into_iter().chain([(4 << 20) - 2000]) {
         let mark = format!("{}{}", expected.len(), "x".repeat(length));
         let bytes = artifact(&registry, "a", &mark, Some(&subject)).await;
         let own = Digest::sha256_of(&bytes);
