@@ -61,11 +61,15 @@ pub struct EvidenceLimits {
     pub max_referrers: usize,
     /// Pages of the list of referrers: 64 by default.
     pub max_pages: usize,
+    /// Bytes of a manifest that refers to the subject: 64 KiB by default. Larger ones are passed over, and not read.
+    pub max_referrer_bytes: u64,
+    /// Bytes of all manifests of one list: 8 MiB by default. More is an error.
+    pub max_total_bytes: u64,
 }
 
 impl Default for EvidenceLimits {
     fn default() -> Self {
-        Self { max_referrers: 256, max_pages: 64 }
+        Self { max_referrers: 256, max_pages: 64, max_referrer_bytes: 64 << 10, max_total_bytes: 8 << 20 }
     }
 }
 
@@ -147,6 +151,11 @@ impl RegistryEvidence {
             Err(error) if error.is_not_found() => return Ok(false),
             Err(error) => return Err(self.failed(error)),
         };
+        // What was counted is what is read.
+        if manifest.bytes.len() as u64 != listed.size {
+            let (size, got) = (listed.size, manifest.bytes.len());
+            return Err(self.over(format!("{} is listed with {size} bytes, and has {got}", listed.digest)));
+        }
         let subject = Outline::parse(&manifest.bytes).ok().and_then(|outline| outline.subject);
         let ours = subject.is_some_and(|subject| subject.digest == self.subject);
         if ours {
@@ -163,8 +172,17 @@ impl Evidence for RegistryEvidence {
         if let Some(known) = self.kept().lists.get(&kind) {
             return Ok(known.clone());
         }
-        let mut ours = Vec::new();
+        let (mut ours, mut bytes) = (Vec::new(), 0_u64);
         for descriptor in self.listed(artifact_type).await? {
+            if descriptor.size > self.limits.max_referrer_bytes {
+                let (digest, size) = (descriptor.digest, descriptor.size);
+                tracing::warn!(%digest, size, subject = %self.subject, "listed referrer is too large to be read");
+                continue;
+            }
+            bytes = bytes.saturating_add(descriptor.size);
+            if bytes > self.limits.max_total_bytes {
+                return Err(self.over(format!("referrers of {} bytes", self.limits.max_total_bytes)));
+            }
             if self.is_ours(&descriptor).await? {
                 ours.push(descriptor);
             } else {

@@ -185,7 +185,11 @@ pub enum Error {
 /// `location` with what it needs; a digest gives way to a tag.
 fn completed(location: &str, needs: &str) -> String {
     let name = location.split_once('@').map_or(location, |(name, _)| name);
-    if needs == "tag" { format!("{name}:TAG") } else { format!("{name}:TAG or {name}@DIGEST") }
+    match needs {
+        "tag" => format!("{name}:TAG"),
+        needs if needs.starts_with("digest") => format!("{name}@DIGEST"),
+        _ => format!("{name}:TAG or {name}@DIGEST"),
+    }
 }
 
 /// What an [`Error`] is about; each has an exit code on the command line.

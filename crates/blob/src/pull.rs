@@ -126,15 +126,41 @@ impl Client {
         location: &Location,
         options: &PullOptions,
     ) -> Result<(Arc<dyn Registry>, Repository, Manifest), Error> {
+        let (registry, repository) = self.registry(location).await?;
+        let manifest = self.manifest_from(location, &registry, &repository, options).await?;
+        Ok((registry, repository, manifest))
+    }
+
+    /// The manifest at `location` in the registry as it has it itself, whatever mirrors say. Without network it must be
+    /// named by its digest: what a tag was once is nothing to put a name under.
+    pub(crate) async fn manifest_to_sign(
+        &self,
+        location: &Location,
+    ) -> Result<(Arc<dyn Registry>, Repository, Manifest), Error> {
+        if self.is_offline() && location.reference().is_some() && matches!(location.target(), Some(Target::Tag(_))) {
+            let needs = "digest, which offline is all that can be believed";
+            return Err(Error::Incomplete { location: location.to_string(), needs });
+        }
+        let options = PullOptions { skip_cache: true, ..PullOptions::default() };
+        let (registry, repository) = self.registry_without_mirrors(location).await?;
+        let manifest = self.manifest_from(location, &registry, &repository, &options).await?;
+        Ok((registry, repository, manifest))
+    }
+
+    async fn manifest_from(
+        &self,
+        location: &Location,
+        registry: &Arc<dyn Registry>,
+        repository: &Repository,
+        options: &PullOptions,
+    ) -> Result<Manifest, Error> {
         let needs = "tag or digest";
         let target = location.target().ok_or_else(|| Error::Incomplete { location: location.to_string(), needs })?;
-        let (registry, repository) = self.registry(location).await?;
-        let manifest = match self.remembered(location, &target, options).await {
-            Some(manifest) => manifest,
-            None if self.is_offline() && location.reference().is_some() => return Err(offline(location, "manifest")),
-            None => self.fetch_manifest(location, &registry, &repository, &target, options).await?,
-        };
-        Ok((registry, repository, manifest))
+        match self.remembered(location, &target, options).await {
+            Some(manifest) => Ok(manifest),
+            None if self.is_offline() && location.reference().is_some() => Err(offline(location, "manifest")),
+            None => self.fetch_manifest(location, registry, repository, &target, options).await,
+        }
     }
 
     /// The manifest as the caches know it: of a digest always, of a tag as long as that is believed.

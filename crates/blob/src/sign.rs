@@ -7,12 +7,11 @@ use blob_core::Digest;
 use blob_policy::EvidenceError;
 use blob_policy::sign::{Attached, Equivalence, SignedBundle, Signer, Statement, attach};
 use blob_policy::sigstore::{Claims, SigstoreLimits, Trust};
-use blob_registry::{Descriptor, Manifest, Registry, Repository};
+use blob_registry::Descriptor;
 
 use crate::client::Client;
 use crate::error::Error;
 use crate::location::Location;
-use crate::pull::PullOptions;
 use crate::trust::Place;
 
 /// How something is signed.
@@ -64,8 +63,8 @@ impl SignWith {
 }
 
 impl Client {
-    /// Signs what is at `location`: an archive, or any other manifest. A tag is resolved once, and the digest is what is
-    /// signed; where no tag can be believed, name a digest. Signing again with the same key, or as the same identity,
+    /// Signs what is at `location`: an archive, or any other manifest. A tag is resolved once, at the registry itself and never by a mirror, and the
+    /// digest is what is signed; where no tag can be believed, name a digest. Signing again with the same key, or as the same identity,
     /// finds what is there and changes nothing.
     ///
     /// # Errors
@@ -74,7 +73,7 @@ impl Client {
     /// # Cancellation
     /// What was uploaded stays, and does no harm.
     pub async fn sign(&self, location: &Location, signer: &dyn Signer, options: &SignOptions) -> Result<Signed, Error> {
-        let (registry, repository, manifest) = self.fresh_manifest(location).await?;
+        let (registry, repository, manifest) = self.manifest_to_sign(location).await?;
         let place = Place { location, registry: &registry, repository: &repository, manifest: &manifest };
         self.sign_manifest(&place, signer, options).await
     }
@@ -91,16 +90,11 @@ impl Client {
         predicate: serde_json::Value,
         options: &SignOptions,
     ) -> Result<Signed, Error> {
-        let (registry, repository, manifest) = self.fresh_manifest(location).await?;
+        let (registry, repository, manifest) = self.manifest_to_sign(location).await?;
         let place = Place { location, registry: &registry, repository: &repository, manifest: &manifest };
         let statement = Statement::attestation(manifest.descriptor.digest, predicate_type, predicate);
         let statement = statement.map_err(Error::Statement)?;
         self.publish(&place, signer, Some(&said(statement, options)), options).await
-    }
-
-    async fn fresh_manifest(&self, location: &Location) -> Result<(Arc<dyn Registry>, Repository, Manifest), Error> {
-        let pull = PullOptions { skip_cache: true, ..PullOptions::default() };
-        self.manifest_with(location, &pull).await
     }
 
     /// Signs a manifest whose bytes are here.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use blob_core::Digest;
 use blob_registry::{Descriptor, ImageManifest, media_type};
@@ -17,6 +18,9 @@ use crate::policy::Subject;
 
 /// Layers of one referrer that are looked at.
 const MAX_LAYERS: usize = 8;
+
+/// Bytes of a manifest that carries bundles.
+const MAX_REFERRER_BYTES: u64 = 64 << 10;
 
 /// What bundles are verified against.
 #[derive(Clone, Debug)]
@@ -142,6 +146,19 @@ impl ClaimsMemo {
     }
 }
 
+/// Lets others of the same thread have their turn: one bundle may take milliseconds to verify, and there may be many.
+async fn others_first() {
+    let mut had_theirs = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut had_theirs, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 struct Collector<'a> {
     subject: &'a Subject<'a>,
     trust: &'a Trust,
@@ -158,7 +175,11 @@ impl Collector<'_> {
         if referrer.media_type != media_type::IMAGE_MANIFEST {
             return self.refuse(format!("{name}: a referrer of type {:?}", referrer.media_type));
         }
-        let bytes = match self.subject.evidence().fetch(referrer, blob_registry::MAX_MANIFEST_BYTES).await {
+        if referrer.size > MAX_REFERRER_BYTES {
+            return self.refuse(format!("{name}: a manifest of {} bytes, of {MAX_REFERRER_BYTES}", referrer.size));
+        }
+        self.bytes = self.bytes.saturating_add(referrer.size);
+        let bytes = match self.subject.evidence().fetch(referrer, MAX_REFERRER_BYTES).await {
             Ok(bytes) => bytes,
             Err(error) => return self.unread(error),
         };
@@ -198,6 +219,7 @@ impl Collector<'_> {
             Ok(bytes) => bytes,
             Err(error) => return self.unread(error),
         };
+        others_first().await;
         let artifact = Artifact::Content(self.subject.bytes());
         match Bundle::parse(&bytes).and_then(|bundle| self.trust.verify(&bundle, artifact)) {
             Ok(verified) => self.claims.verified.push(VerifiedClaim { referrer, bundle: layer.digest, verified }),

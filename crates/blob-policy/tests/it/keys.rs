@@ -8,7 +8,7 @@ use blob_policy::sigstore::{
     Artifact, BUNDLE_ARTIFACT_TYPE, Bundle, BundleError, ClaimRule, KeyPolicy, MAX_BUNDLE_BYTES, PolicySetupError,
     SigstoreLimits, TrustRoot, TrustedKey, VerifiedClaim, verify_with_certificate, verify_with_key_without_log,
 };
-use blob_policy::{Evidence, EvidenceError, EvidenceLimits, Policy as _, PolicyError, Subject};
+use blob_policy::{BundleEvidence, Evidence, EvidenceError, EvidenceLimits, Policy as _, PolicyError, Subject};
 use blob_registry::{Descriptor, ImageManifest, Registry as _, RegistryError, media_type};
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -320,4 +320,34 @@ fn keys_of_other_kinds_are_refused() {
         assert!(matches!(blob_policy::sigstore::PublicKey::from_pem(bad), Err(BundleError::Malformed(_))), "{bad}");
     }
     let _: TrustedKey = Signer::p256().trusted();
+}
+
+/// Manifests are cheap to make and dear to read: those that no signer makes are not read at all.
+#[tokio::test]
+async fn referrers_too_large_to_carry_bundles_are_not_read() {
+    let (shelf, key) = (Shelf::new(), Signer::p256());
+    let layers: Vec<Vec<u8>> = (0..700).map(|n: u32| n.to_be_bytes().to_vec()).collect();
+    let large = shelf.attach(&layers, "application/octet-stream").await;
+    let small = shelf.sign(key.signature(&shelf.descriptor.digest)).await;
+    let found: Vec<_> = shelf.evidence().referrers(None).await.unwrap().into_iter().map(|one| one.digest).collect();
+    assert!(found.contains(&small) && !found.contains(&large), "{found:?}");
+    let policy = KeyPolicy::without_transparency_log(vec![key.trusted()]).unwrap();
+    shelf.judge(&policy).await.unwrap();
+}
+
+/// Others get their turn between bundles, however many there are.
+#[test]
+fn verification_does_not_keep_a_thread_to_itself() {
+    let (shelf, key) = (Shelf::new(), Signer::p256());
+    let bundles: Vec<_> = (0..8).map(|_| key.signature(&shelf.descriptor.digest).into()).collect();
+    let evidence = BundleEvidence::new(bundles);
+    let subject = Subject::new(&shelf.descriptor, &shelf.bytes, &evidence).unwrap();
+    let policy = KeyPolicy::without_transparency_log(vec![key.trusted()]).unwrap();
+    let mut verdict = policy.evaluate(&subject);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut turns = 0;
+    while verdict.as_mut().poll(&mut context).is_pending() {
+        turns += 1;
+    }
+    assert_eq!(turns, 8);
 }

@@ -1,7 +1,10 @@
 //! Mirrors are for reading: what is written or deleted, and what decides about that, is the registry's alone.
 
+use std::sync::Arc;
+
+use blob::policy::sign::{KeyKind, KeyedSigner, LocalKey};
 use blob::registry::{Tag, Target};
-use blob::{Client, CopyOptions, Mirror, PullOptions, PushOptions, RegistryOptions};
+use blob::{Client, CopyOptions, Mirror, PullOptions, PushOptions, RegistryOptions, SignOptions};
 use blob_testkit::proxy::ProxyOptions;
 
 use crate::support::{at, client, proxy, serve, tree};
@@ -39,6 +42,17 @@ async fn who_writes_never_asks_a_mirror() {
     let copied = client.copy(&from, &at(server.local_addr(), "v3"), &plan).await.unwrap();
     assert_eq!(copied.report.map(|report| report.blobs_copied), Some(0));
     assert_eq!(client.referrers(&location, &tagged.digest, None).await.unwrap(), []);
+    let signer = KeyedSigner::new(Arc::new(LocalKey::generate(KeyKind::EcdsaP256).unwrap()));
+    let signed = client.sign(&location, &signer, &SignOptions::default()).await.unwrap();
+    assert_eq!(signed.subject.digest, tagged.digest, "what the registry has is what is signed");
+    let said = serde_json::json!({"found": 0});
+    let kind = "https://example.com/scan/v1";
+    let attested = client.attest(&location, &signer, kind, said, &SignOptions::default()).await.unwrap();
+    assert_eq!(attested.subject.digest, tagged.digest);
+    // What a tag was once, nobody puts their name under.
+    let offline = Client::builder().offline().build().unwrap();
+    let refused = offline.sign(&location, &signer, &SignOptions::default()).await.unwrap_err();
+    assert!(refused.is_invalid_reference() && refused.to_string().contains("@DIGEST"), "{refused}");
     client.delete_tag(&at(server.local_addr(), "v2")).await.unwrap();
     client.delete_manifest(&location.with_target(Target::Digest(tagged.digest)), &tagged.digest).await.unwrap();
     assert_eq!(mirror.take(), [], "none of this is for a mirror to answer");
