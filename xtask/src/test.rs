@@ -1,6 +1,7 @@
 //! `cargo xtask test`: all tests, with the real programs they talk to.
 
 use crate::Outcome;
+use crate::interop;
 use crate::peers;
 use crate::process::{cargo, run as run_command, shown};
 use crate::workspace::root;
@@ -16,6 +17,11 @@ pub(crate) fn run(args: &[String]) -> Outcome {
         tests.arg("--workspace");
     }
     tests.args(args);
+    // From registries that not every machine reaches. The tests say that they did not run.
+    match interop::peers() {
+        Ok(place) => _ = tests.env(interop::PLACE, place),
+        Err(reason) => eprintln!("the peers of `cargo xtask interop` could not be installed: {reason}"),
+    }
     println!("$ {}", shown(&tests));
     run_command(&mut tests)
 }
