@@ -1,19 +1,20 @@
 //! `blob push`.
 
+mod report;
+
 use std::fs::File;
 use std::io::{IsTerminal as _, Read};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use blob::core::create::{CreateReport, Presence, Reproducible, SkipCompression, UnstorableNames};
+use blob::core::create::{Presence, Reproducible, SkipCompression, UnstorableNames};
 use blob::core::{Compression, Event, Progress};
-use blob::registry::{PushedBlob, Repository, Tag, Target};
-use blob::{Location, PushOptions, Pushed, SignWith};
+use blob::registry::{Repository, Tag, Target};
+use blob::{PushOptions, SignWith};
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use jiff::Timestamp;
-use serde::Serialize;
 
 use crate::config::settings::CompressionName;
 use crate::error::Failure;
@@ -21,7 +22,8 @@ use crate::filter::{IgnoreFiles, List, Patterns, Sieve};
 use crate::plan;
 use crate::session::Session;
 use crate::signing::SigningArgs;
-use crate::ui::size::{count, human};
+#[cfg(test)]
+pub(crate) use report::schemas;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -149,92 +151,6 @@ pub(crate) struct PushArgs {
     signing: SigningArgs,
 }
 
-/// What was pushed.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Report<'a> {
-    /// The place, as it was typed or as its alias resolved.
-    r#ref: String,
-    /// `success`, or `dry_run`.
-    status: &'static str,
-    /// Whether this only says what would be done.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    dry_run: bool,
-    /// The digest of the manifest.
-    digest: String,
-    /// The place with the digest, which never means anything else.
-    digest_ref: String,
-    /// Further tags.
-    tags: Vec<&'a str>,
-    /// Whether the tag pointed at the same archive already.
-    unchanged: bool,
-    /// Bytes that were sent.
-    uploaded_bytes: u64,
-    /// The blob that lists the files.
-    index: Part,
-    /// The blob that holds them.
-    data: Part,
-    /// True if it was signed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    signed: Option<bool>,
-    /// The manifest that carries the signature.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    signature_digest: Option<String>,
-    #[serde(flatten)]
-    contents: Option<Contents>,
-}
-
-/// A blob.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Part {
-    /// Its digest.
-    digest: String,
-    /// Bytes.
-    size: u64,
-    /// `uploaded`, `mounted` or `existing`.
-    outcome: &'static str,
-}
-
-/// What is in the archive.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Contents {
-    /// Files.
-    file_count: u64,
-    /// Symbolic links.
-    symlink_count: u64,
-    /// Empty directories.
-    empty_dir_count: u64,
-    /// Bytes of the files, uncompressed.
-    total_size: u64,
-    /// Bytes as they are stored.
-    stored_size: u64,
-    /// Files whose content another file has too.
-    deduplicated_files: u64,
-    /// Bytes that were not stored again.
-    deduplicated_size: u64,
-    /// What was left out.
-    left_out: LeftOut,
-}
-
-/// How much was left out.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct LeftOut {
-    /// Sockets, devices and pipes.
-    special_files: u64,
-    /// Names that an archive cannot hold.
-    names: u64,
-    /// Symbolic links.
-    symlinks: u64,
-    /// Empty directories.
-    empty_dirs: u64,
-    /// The first of the special files and names.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    examples: Vec<crate::ui::escape::PathText>,
-}
-
 /// `--compression`.
 fn compression(typed: &str) -> Result<Compression, String> {
     match typed {
@@ -274,8 +190,8 @@ pub(crate) async fn run(args: PushArgs, session: &Session) -> Result<(), Failure
     if session.options.quiet && !session.options.output.is_json() {
         return session.print(format!("{pinned}\n")).await;
     }
-    let report = report(&location, pinned, &pushed, &args);
-    session.report(&report, || text(&location, &pushed, &args)).await
+    let report = report::report(&location, pinned, &pushed, &args);
+    session.report(&report, || report::text(&location, &pushed, &args)).await
 }
 
 /// What is pushed.
@@ -422,117 +338,6 @@ fn source_date_epoch(value: Option<&str>) -> Result<Option<Timestamp>, Failure> 
     time.map(Some).ok_or_else(wrong)
 }
 
-fn report<'a>(location: &Location, digest_ref: String, pushed: &Pushed, args: &'a PushArgs) -> Report<'a> {
-    let part = |descriptor: &blob::registry::Descriptor, outcome| Part {
-        digest: descriptor.digest.to_string(),
-        size: descriptor.size,
-        outcome: match outcome {
-            PushedBlob::Uploaded => "uploaded",
-            PushedBlob::Mounted => "mounted",
-            _ => "existing",
-        },
-    };
-    Report {
-        r#ref: location.to_string(),
-        status: if args.dry_run { "dry_run" } else { "success" },
-        dry_run: args.dry_run,
-        digest: pushed.digest().to_string(),
-        digest_ref,
-        tags: args.tag.iter().map(Tag::as_str).collect(),
-        unchanged: pushed.unchanged,
-        uploaded_bytes: pushed.uploaded_bytes(),
-        index: part(pushed.manifest.index(), pushed.index),
-        data: part(pushed.manifest.data(), pushed.data),
-        signed: pushed.signed.is_some().then_some(true),
-        signature_digest: signature(pushed),
-        contents: pushed.report.as_ref().map(contents),
-    }
-}
-
-/// The manifest that carries the signature.
-fn signature(pushed: &Pushed) -> Option<String> {
-    pushed.signed.as_ref()?.referrer.map(|digest| digest.to_string())
-}
-
-fn contents(report: &CreateReport) -> Contents {
-    let examples = report.special.first.iter().chain(&report.skipped_names.first);
-    Contents {
-        file_count: report.files,
-        symlink_count: report.symlinks,
-        empty_dir_count: report.empty_dirs,
-        total_size: report.original_bytes,
-        stored_size: report.stored_bytes,
-        deduplicated_files: report.deduplicated + report.hard_linked,
-        deduplicated_size: report.deduplicated_bytes,
-        left_out: LeftOut {
-            special_files: report.special.count,
-            names: report.skipped_names.count,
-            symlinks: report.skipped_symlinks,
-            empty_dirs: report.skipped_empty_dirs,
-            examples: examples.map(|path| crate::ui::escape::PathText::new(path)).collect(),
-        },
-    }
-}
-
-fn text(location: &Location, pushed: &Pushed, args: &PushArgs) -> String {
-    let unchanged = if pushed.unchanged { " (unchanged)" } else { "" };
-    let (verb, uploaded) = if args.dry_run { ("Would push", "Would upload") } else { ("Pushed", "Uploaded") };
-    let mut text = format!("{verb} {location}{unchanged}\n");
-    let mut line = |label: &str, value: &str| text.extend(["  ", label, ": ", value, "\n"]);
-    for tag in &args.tag {
-        line("Tagged", tag.as_str());
-    }
-    line("Digest", &pushed.digest().to_string());
-    if let Some(report) = &pushed.report {
-        line("Files", &kinds(report));
-        line("Size", &format!("{} ({} uncompressed)", human(report.stored_bytes), human(report.original_bytes)));
-        for (what, left_out) in [("special file", &report.special), ("name", &report.skipped_names)] {
-            if !left_out.is_empty() {
-                line("Left out", &format!("{}: {left_out}", count(left_out.count, what)));
-            }
-        }
-        for (number, what) in
-            [(report.skipped_symlinks, "symbolic link"), (report.skipped_empty_dirs, "empty director")]
-        {
-            if number > 0 {
-                line("Left out", &plural(number, what));
-            }
-        }
-    }
-    if let Some(report) = pushed.report.as_ref().filter(|report| report.deduplicated + report.hard_linked > 0) {
-        let twins = count(report.deduplicated + report.hard_linked, "file");
-        line("Stored once", &format!("{twins} equal to others ({})", human(report.deduplicated_bytes)));
-    }
-    line(uploaded, &human(pushed.uploaded_bytes()));
-    if let Some(signature) = signature(pushed) {
-        line("Signed", &signature);
-    }
-    text
-}
-
-/// `12 (2 symbolic links, 1 empty directory)`.
-fn kinds(report: &CreateReport) -> String {
-    let others: Vec<String> = [(report.symlinks, "symbolic link"), (report.empty_dirs, "empty director")]
-        .into_iter()
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, what)| plural(number, what))
-        .collect();
-    if others.is_empty() { report.files.to_string() } else { format!("{} and {}", report.files, others.join(", ")) }
-}
-
-fn plural(number: u64, what: &str) -> String {
-    match what.strip_suffix("director") {
-        Some(before) => format!("{number} {before}director{}", if number == 1 { "y" } else { "ies" }),
-        None => count(number, what),
-    }
-}
-
-#[cfg(test)]
-pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
-    use crate::schemas::document;
-    vec![document::<Report<'_>>("push")]
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -546,14 +351,5 @@ mod tests {
         for wrong in ["yesterday", "1.5", "99999999999999999"] {
             assert_eq!(source_date_epoch(Some(wrong)).unwrap_err().kind.exit_code(), 2);
         }
-    }
-
-    #[test]
-    fn what_is_in_an_archive_is_counted_in_words() {
-        let mut report = CreateReport::default();
-        report.files = 12;
-        assert_eq!(kinds(&report), "12");
-        (report.symlinks, report.empty_dirs) = (1, 2);
-        assert_eq!(kinds(&report), "12 and 1 symbolic link, 2 empty directories");
     }
 }

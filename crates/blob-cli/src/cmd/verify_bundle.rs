@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::error::{Failure, Kind};
 use crate::session::Session;
-use crate::trust::read_root;
+use crate::trust::{bounded, read_root};
 
 /// Files up to this size are read whole, which every kind of signature can be verified with; larger ones are hashed.
 const MAX_WHOLE: u64 = 64 << 20;
@@ -72,7 +72,7 @@ pub(crate) async fn run(args: VerifyBundleArgs, session: &Session) -> Result<(),
         Some(path) => read_root(path)?,
         None => TrustRoot::production().map_err(|error| Failure::from_chain(&error))?,
     };
-    let bundle = read(&args.bundle, MAX_BUNDLE_BYTES, "the bundle")?;
+    let bundle = bounded(&args.bundle, MAX_BUNDLE_BYTES, "the bundle")?;
     let refused = |reason: String| {
         let message = format!("{} does not verify: {reason}", args.bundle.display());
         Failure::new(Kind::Verification, message)
@@ -97,7 +97,7 @@ fn judge(
     artifact: Artifact<'_>,
 ) -> Result<Result<VerifiedBundle, String>, Failure> {
     if let Some(path) = &args.key {
-        let pem = String::from_utf8_lossy(&read(path, MAX_BUNDLE_BYTES, "the key")?).into_owned();
+        let pem = String::from_utf8_lossy(&bounded(path, MAX_BUNDLE_BYTES, "the key")?).into_owned();
         let key = PublicKey::from_pem(&pem);
         let key = key.map_err(|error| Failure::usage(format!("{}: {}", path.display(), error.reason())))?;
         return Ok(verify_with_key(root, &key, bundle, artifact).map_err(|error| error.reason()));
@@ -151,16 +151,6 @@ impl Content {
             Self::Digest(digest) => Artifact::Digest(digest),
         }
     }
-}
-
-fn read(path: &Path, limit: u64, what: &str) -> Result<Vec<u8>, Failure> {
-    let failed = |error: std::io::Error| Failure::io(format!("reading {what} {}", path.display()), &error);
-    let mut bytes = Vec::new();
-    std::fs::File::open(path).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > limit {
-        return Err(Failure::usage(format!("{} has more than {limit} bytes", path.display())));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]
