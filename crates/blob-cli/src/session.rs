@@ -340,7 +340,24 @@ impl Session {
         location: &Location,
         caching: Caching,
     ) -> Result<Archive, Failure> {
-        let opened = client.pull(location, &self.pull_options(caching)).await;
+        self.open_with(client, location, &self.pull_options(caching)).await
+    }
+
+    /// Opens the archive at `location`, all of which will be read if `whole` says so.
+    pub(crate) async fn open_to_read(
+        &self,
+        client: &Client,
+        location: &Location,
+        caching: Caching,
+        whole: bool,
+    ) -> Result<Archive, Failure> {
+        let mut options = self.pull_options(caching);
+        options.reads_all = whole;
+        self.open_with(client, location, &options).await
+    }
+
+    async fn open_with(&self, client: &Client, location: &Location, options: &PullOptions) -> Result<Archive, Failure> {
+        let opened = client.pull(location, options).await;
         let archive = opened.map_err(|error| Failure::at(error, location))?;
         note_verification(location, archive.manifest().is_verified());
         Ok(archive)

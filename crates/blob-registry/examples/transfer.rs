@@ -1,22 +1,20 @@
-//! One blob up or down, as fast as it goes: `transfer put HOST/REPOSITORY FILE [JOURNAL]` hashes it, sends it and prints its
-//! digest, `transfer send HOST/REPOSITORY@DIGEST FILE` sends what was hashed before, `transfer get HOST/REPOSITORY@DIGEST SIZE
-//! FILE` fetches it; interrupted, all go on when they are run again.
+//! One blob up or down, as fast as it goes: `transfer put HOST/REPOSITORY FILE [JOURNAL]` sends it, hashes it meanwhile and
+//! prints its digest, `transfer send HOST/REPOSITORY@DIGEST FILE [JOURNAL]` sends what was hashed before, `transfer get
+//! HOST/REPOSITORY@DIGEST SIZE FILE` fetches it. Interrupted, they go on when they are run again, sending with a journal.
 //!
 //! With the feature `oci-client`, `peer-put HOST/REPOSITORY FILE DIGEST` and `peer-get HOST/REPOSITORY@DIGEST SIZE FILE` do
 //! the same through that crate, for comparisons.
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use blob_core::Hasher;
 use blob_core::source::FileSource;
 use blob_registry::client::RegistryClient;
 use blob_registry::{Descriptor, DownloadOptions, Place, PushBlob, Reference, Registry as _, Target, download};
 
-const USAGE: &str = "usage: transfer put HOST/REPOSITORY FILE [JOURNAL] | send HOST/REPOSITORY@DIGEST FILE | \
+const USAGE: &str = "usage: transfer put HOST/REPOSITORY FILE [JOURNAL] | send HOST/REPOSITORY@DIGEST FILE [JOURNAL] | \
                      get HOST/REPOSITORY@DIGEST SIZE FILE";
 
 #[tokio::main]
@@ -27,6 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ["put", place, file] => put(place, file, None).await,
         ["put", place, file, journal] => put(place, file, Some(journal)).await,
         ["send", place, file] => send(&place.parse()?, file, None).await,
+        ["send", place, file, journal] => send(&place.parse()?, file, Some(journal)).await,
         ["get", place, size, file] => get(place, size.parse()?, file).await,
         #[cfg(feature = "oci-client")]
         ["peer-put", place, file, digest] => peer::put(place, file, digest).await,
@@ -38,24 +37,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 async fn put(place: &str, file: &str, journal: Option<&str>) -> Result<(), Box<dyn Error>> {
     let place: Reference = place.parse()?;
-    let mut hasher = Hasher::sha256();
-    let (mut input, mut block) = (std::fs::File::open(file)?, vec![0; 1 << 20]);
-    loop {
-        match input.read(&mut block)? {
-            0 => break,
-            length => hasher.update(&block[..length]),
-        }
-    }
-    send(&place.with_digest(hasher.finish()), file, journal).await
+    let client = client(&place, journal)?;
+    let (digest, pushed) = client.push_file(place.repository(), Path::new(file), None).await?;
+    println!("{digest} {pushed:?}");
+    Ok(())
+}
+
+fn client(place: &Reference, journal: Option<&str>) -> Result<RegistryClient, Box<dyn Error>> {
+    let builder = RegistryClient::builder(place.host());
+    Ok(match journal {
+        Some(journal) => builder.upload_journal(journal).build()?,
+        None => builder.build()?,
+    })
 }
 
 async fn send(place: &Reference, file: &str, journal: Option<&str>) -> Result<(), Box<dyn Error>> {
     let Some(Target::Digest(digest)) = place.target() else { return Err(USAGE.into()) };
-    let mut builder = RegistryClient::builder(place.host());
-    if let Some(journal) = journal {
-        builder = builder.upload_journal(journal);
-    }
-    let client = builder.build()?;
+    let client = client(place, journal)?;
     let source = Arc::new(FileSource::open(file)?);
     let pushed = client.push_blob(place.repository(), PushBlob::new(digest, source)).await?;
     println!("{digest} {pushed:?}");
@@ -65,7 +63,7 @@ async fn send(place: &Reference, file: &str, journal: Option<&str>) -> Result<()
 async fn get(place: &str, size: u64, file: &str) -> Result<(), Box<dyn Error>> {
     let place: Reference = place.parse()?;
     let Some(Target::Digest(digest)) = place.target() else { return Err(USAGE.into()) };
-    let client = RegistryClient::builder(place.host()).build()?;
+    let client = client(&place, None)?;
     let blob = Descriptor::new("application/octet-stream".to_owned(), digest, size);
     let from = Place::new(Arc::new(client), place.repository().clone());
     let done = download(&from, &blob, Path::new(file), &DownloadOptions::default()).await?;

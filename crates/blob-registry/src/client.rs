@@ -40,11 +40,11 @@ mod upload;
 
 use std::fmt;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use blob_core::{ByteSource, Digest};
+use blob_core::{ByteSource, Digest, Progress};
 use blob_http::{RetryPolicy, Transport};
 use http::HeaderMap;
 use url::Url;
@@ -66,6 +66,7 @@ pub use credentials::{
 
 pub use mirror::{Mirror, Mirrored};
 pub use options::{ClientCertificate, RegistryOptions, RegistryOptionsError};
+pub use push::PushContent;
 pub use referrers::ReferrersSupport;
 
 use auth::Auth;
@@ -131,6 +132,35 @@ impl RegistryClient {
     /// What reading from the repository can give.
     pub async fn referrers_support(&self, repository: &Repository) -> Result<ReferrersSupport, RegistryError> {
         self.core.referrers_support(repository).await
+    }
+
+    /// Pushes content whose digest nobody knows yet, in one pass: it is hashed while it is sent. The answer is its digest.
+    /// Content below 8 MiB is hashed first and sent only if it is not there.
+    ///
+    /// With a [journal](RegistryClientBuilder::upload_journal) a push that was killed goes on where it was, the state of the
+    /// hash included: of what was sent, at most the last 16 MiB are read again.
+    ///
+    /// # Errors
+    /// What [`Registry::push_blob`] gives.
+    pub async fn push_content(
+        &self,
+        repository: &Repository,
+        content: &PushContent,
+    ) -> Result<(Digest, PushedBlob), RegistryError> {
+        push::push_content(&self.core, repository, content).await
+    }
+
+    /// Pushes the file at `path` as [`push_content`](Self::push_content) does; `progress` is told of it under a name.
+    ///
+    /// # Errors
+    /// What [`Registry::push_blob`] gives; [`RegistryError::Source`] also when the file was changed meanwhile.
+    pub async fn push_file(
+        &self,
+        repository: &Repository,
+        path: &Path,
+        progress: Option<(String, Arc<dyn Progress>)>,
+    ) -> Result<(Digest, PushedBlob), RegistryError> {
+        push::push_file(&self.core, repository, path, progress).await
     }
 
     /// Whether the registry, or the storage it redirects to, was seen to answer ranges with whole blobs: then every

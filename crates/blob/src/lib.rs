@@ -8,6 +8,7 @@ mod client;
 mod copy;
 mod delete;
 mod error;
+mod head_start;
 mod indexes;
 mod inspect;
 mod location;

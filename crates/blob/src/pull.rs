@@ -1,7 +1,7 @@
 //! Opening archives: manifest, verdict, index – and data only when a file is read.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use blob_core::{
@@ -17,6 +17,7 @@ use crate::archive_manifest::ArchiveManifest;
 use crate::caches::{Keeper, drop_damaged, fill, load, load_unverified, store};
 use crate::client::Client;
 use crate::error::Error;
+use crate::head_start::HeadStart;
 use crate::indexes::{parse, parse_and_hash};
 use crate::location::Location;
 use crate::trust::Place;
@@ -33,6 +34,10 @@ pub struct PullOptions {
     /// Ask the registry whatever the caches say (unless the client is offline), and do not keep the contents of files. What is fetched still replaces
     /// what is remembered of the tag.
     pub skip_cache: bool,
+    /// Whether all of the archive will be read, as far as that is known: when its index has to be fetched, the first of
+    /// its data, 16 MiB at most, is then fetched at the same time and held in memory. What is not read after all was
+    /// fetched in vain.
+    pub reads_all: bool,
     /// Told of the manifest and the index as they are fetched.
     pub progress: Option<Arc<dyn Progress>>,
 }
@@ -42,6 +47,7 @@ impl std::fmt::Debug for PullOptions {
         f.debug_struct("PullOptions")
             .field("policy", &self.policy)
             .field("skip_cache", &self.skip_cache)
+            .field("reads_all", &self.reads_all)
             .finish_non_exhaustive()
     }
 }
@@ -81,6 +87,32 @@ pub(crate) struct Fetched {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) repository: Repository,
     pub(crate) manifest: Trusted<ArchiveManifest>,
+    /// The data, if it is being read already.
+    head: OnceLock<Arc<HeadStart>>,
+}
+
+impl Fetched {
+    pub(crate) fn new(registry: Arc<dyn Registry>, repository: Repository, manifest: Trusted<ArchiveManifest>) -> Self {
+        Self { registry, repository, manifest, head: OnceLock::new() }
+    }
+
+    /// Begins to read the data, since it will be needed.
+    fn start_reading(&self) {
+        self.head.get_or_init(|| {
+            let (data, registry) = (self.manifest.data(), Arc::clone(&self.registry));
+            let source = BlobSource::new(registry, self.repository.clone(), data.digest, data.size);
+            Arc::new(HeadStart::begin(Arc::new(source)))
+        });
+    }
+
+    /// The data, wherever it is.
+    async fn data(&self) -> Result<Arc<dyn ByteSource>, RegistryError> {
+        if let Some(head) = self.head.get() {
+            return Ok(Arc::clone(head) as Arc<dyn ByteSource>);
+        }
+        let (data, registry) = (self.manifest.data(), Arc::clone(&self.registry));
+        BlobSource::locate(registry, self.repository.clone(), data.digest, data.size).await
+    }
 }
 
 impl Client {
@@ -95,10 +127,8 @@ impl Client {
     pub async fn pull(&self, location: &Location, options: &PullOptions) -> Result<Archive, Error> {
         let fetched = self.fetch_with(location, options).await?;
         let index = self.index(location, &fetched, options).await?;
-        let data = fetched.manifest.data();
-        let located = BlobSource::locate(fetched.registry, fetched.repository, data.digest, data.size).await;
         let action = || format!("opening the data of {location}");
-        let source = located.map_err(|source| Error::Registry { action: action(), source })?;
+        let source = fetched.data().await.map_err(|source| Error::Registry { action: action(), source })?;
         // What is on this machine anyway gains nothing from another copy of it.
         let remote = source.local().is_none() && !self.skips_cache(options);
         let source = if remote { self.caches().wrap(source) } else { source };
@@ -117,7 +147,7 @@ impl Client {
         let (registry, repository, fetched) = self.manifest_with(location, options).await?;
         let place = Place { location, registry: &registry, repository: &repository, manifest: &fetched };
         let manifest = self.admit(&place, options).await?;
-        Ok(Fetched { registry, repository, manifest })
+        Ok(Fetched::new(registry, repository, manifest))
     }
 
     /// The manifest, which nobody judged yet, and where it is.
@@ -253,6 +283,9 @@ impl Client {
             return cached;
         }
         note(options, "index");
+        if options.reads_all && location.reference().is_some() {
+            fetched.start_reading();
+        }
         let (registry, repository) = (Arc::clone(&fetched.registry), fetched.repository.clone());
         let source = BlobSource::new(registry, repository, layer.digest, layer.size);
         let failed = |source| Error::Source { action: action(), source };

@@ -190,7 +190,7 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
     let location = session.location(&args.reference)?;
     check_dest(&args.dest)?;
     let client = session.reading(&[&location], &args.trust).await?;
-    let archive = session.open(&client, &location, args.caching).await?;
+    let archive = session.open_to_read(&client, &location, args.caching, wants_all(&args)).await?;
     let selection = match &args.prefix {
         None => Selection::everything(),
         Some(prefix) => match archive.index().lookup(path::normalize(prefix.as_bytes())) {
@@ -256,6 +256,12 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
         session.print_stats(&client, &archive);
     }
     Ok(())
+}
+
+/// Whether every file will be fetched: nothing is left out, and there is nothing at the destination to keep.
+fn wants_all(args: &PullArgs) -> bool {
+    let empty = || std::fs::read_dir(&args.dest).map_or(true, |mut entries| entries.next().is_none());
+    args.prefix.is_none() && args.patterns.is_empty() && !args.dry_run && (args.clean || empty())
 }
 
 /// A destination that is something else than a directory.

@@ -19,6 +19,7 @@ use url::Url;
 use super::Core;
 use super::answer::{Answer, prefix, transport};
 use super::auth::{Pass, Purpose, Reply};
+use super::push::Follower;
 use super::scope::Scope;
 use crate::error::{Object, RegistryError};
 use crate::reference::Repository;
@@ -104,6 +105,8 @@ pub(super) struct SourcePayload {
     pub(super) source: Arc<dyn ByteSource>,
     pub(super) range: Range<u64>,
     pub(super) meter: Option<Meter>,
+    /// Who hashes what is sent.
+    follower: Option<Follower>,
     /// Why the body ended early, if it was not the network: the transport only knows that it did.
     stop: Arc<Mutex<Option<Stop>>>,
 }
@@ -123,13 +126,22 @@ enum Stop {
 
 impl SourcePayload {
     pub(super) fn new(source: Arc<dyn ByteSource>, range: Range<u64>, meter: Option<Meter>) -> Self {
-        Self { source, range, meter, stop: Arc::default() }
+        Self { source, range, meter, follower: None, stop: Arc::default() }
+    }
+
+    /// Has everything that is sent hashed, too.
+    pub(super) fn followed_by(mut self, follower: Option<Follower>) -> Self {
+        self.follower = follower;
+        self
     }
 
     async fn body(&self, action: &str) -> Result<Body, RegistryError> {
         let size = self.range.end - self.range.start;
         let opened = self.source.open(self.range.clone()).await;
-        let stream = opened.map_err(|source| RegistryError::Source { action: action.to_owned(), source })?;
+        let mut stream = opened.map_err(|source| RegistryError::Source { action: action.to_owned(), source })?;
+        if let Some(follower) = &self.follower {
+            stream = follower.watch(stream, self.range.start);
+        }
         let (stop, meter, total) = (Arc::clone(&self.stop), self.meter.clone(), self.source.size());
         let mut done = self.range.start;
         let stream = stream.map(move |item| {

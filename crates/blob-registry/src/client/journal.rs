@@ -1,19 +1,20 @@
 //! What an upload leaves behind for the process after this one: where its session is and how far it got.
 //!
-//! One small file for each blob under way, named by registry, repository and digest, readable by its owner only: the
-//! location of a session may authorise whoever has it. The digest names the content, so a changed source has another
-//! file; what nobody took up for a week is removed. A lock keeps two processes from using one session. A journal that
-//! fails costs its benefit, never the push.
+//! One small file for each blob under way, named by registry, repository and content, readable by its owner only: the
+//! location of a session may authorise whoever has it. Content is named by its digest, or, where that is computed while it
+//! is sent, by the place it comes from; the record then has the state of the hash, and says which version of that place
+//! it is about. What nobody took up for a week is removed. A lock keeps two processes from using one session. A journal
+//! that fails costs its benefit, never the push.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 #[cfg(unix)]
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use blob_core::Digest;
+use blob_core::{Algorithm, Digest, Hasher};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
@@ -39,23 +40,75 @@ pub(super) struct Journal {
 pub(super) struct Key {
     pub(super) host: String,
     pub(super) repository: Repository,
-    pub(super) digest: Digest,
+    /// Where the content comes from: the digest, or the name of a place.
+    pub(super) place: String,
+    /// Which content it is: the digest, or the identity of what is at that place.
+    pub(super) content: String,
     pub(super) size: u64,
 }
 
 /// What is written down.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Record {
+struct Record {
     version: u32,
     host: String,
     repository: String,
-    digest: Digest,
+    place: String,
+    content: String,
     size: u64,
+    #[serde(flatten)]
+    standing: Standing,
+}
+
+/// Where a session stands.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Standing {
     /// The newest location of the session.
     pub(super) location: String,
     /// Bytes that the registry said it has.
     pub(super) offset: u64,
+    /// What the content was hashed to so far, if its digest is computed on the way.
+    pub(super) hash: Option<Hashed>,
+}
+
+/// The state of a hash.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Hashed {
+    /// Which version of this library wrote it: another one might keep its states otherwise.
+    by: String,
+    /// How many bytes it took in.
+    at: u64,
+    /// In hexadecimal.
+    state: String,
+}
+
+impl Hashed {
+    fn new(at: u64, hasher: &Hasher) -> Self {
+        let mut state = String::new();
+        for byte in hasher.state() {
+            state.extend([byte >> 4, byte & 15].map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
+        }
+        Self { by: env!("CARGO_PKG_VERSION").to_owned(), at, state }
+    }
+
+    /// The hash, and how many bytes it took in; `None` if it cannot be gone on with.
+    pub(super) fn resume(&self, algorithm: Algorithm) -> Option<(Hasher, u64)> {
+        let digits = self.state.as_bytes().chunks_exact(2);
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        let state: Option<Vec<u8>> = digits.map(byte).collect();
+        let hasher = Hasher::from_state(algorithm, &state?)?;
+        (self.by == env!("CARGO_PKG_VERSION")).then_some((hasher, self.at))
+    }
+}
+
+/// What was found of an earlier process.
+#[derive(Debug)]
+pub(super) enum Found {
+    Nothing,
+    /// An upload of the same content.
+    Same(Standing),
+    /// An upload of what was at the same place before; its session is of no use any more.
+    Other(Standing),
 }
 
 /// The record of one upload, held by this process.
@@ -63,6 +116,8 @@ pub(super) struct Record {
 pub(super) struct Entry {
     key: Key,
     path: PathBuf,
+    /// `None` once there is nothing to take up.
+    standing: Mutex<Option<Standing>>,
     _lock: File,
 }
 
@@ -73,7 +128,7 @@ impl Journal {
 
     /// Takes hold of the record for `key`, and reads it if there is one. `None` if another process has it, or if the
     /// directory cannot be used.
-    pub(super) async fn open(&self, key: Key) -> Option<(Entry, Option<Record>)> {
+    pub(super) async fn open(&self, key: Key) -> Option<(Arc<Entry>, Found)> {
         let journal = self.clone();
         let opened =
             spawn_blocking(move || journal.open_now(key)).await.unwrap_or_else(|error| Err(io::Error::other(error)));
@@ -83,14 +138,14 @@ impl Journal {
         })
     }
 
-    fn open_now(&self, key: Key) -> io::Result<Option<(Entry, Option<Record>)>> {
+    fn open_now(&self, key: Key) -> io::Result<Option<(Arc<Entry>, Found)>> {
         let mut builder = DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]
         builder.mode(0o700);
         builder.create(&self.dir)?;
         self.sweep();
-        let name = Digest::sha256_of(format!("{}\n{}\n{}", key.host, key.repository, key.digest).as_bytes()).hex();
+        let name = Digest::sha256_of(format!("{}\n{}\n{}", key.host, key.repository, key.place).as_bytes()).hex();
         let lock = private().write(true).create(true).truncate(false).open(self.dir.join(format!("{name}.lock")))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -98,8 +153,9 @@ impl Journal {
             Err(fs::TryLockError::Error(error)) => return Err(error),
         }
         let path = self.dir.join(format!("{name}.json"));
-        let record = read(&path, &key);
-        Ok(Some((Entry { key, path, _lock: lock }, record)))
+        let found = read(&path, &key);
+        let standing = Mutex::new(Some(Standing::default()));
+        Ok(Some((Arc::new(Entry { key, path, standing, _lock: lock }), found)))
     }
 
     /// Removes what nobody will take up.
@@ -119,34 +175,60 @@ impl Journal {
 
 impl Entry {
     /// Writes down where the session is and how many bytes it holds.
-    pub(super) async fn save(&self, location: &str, offset: u64) {
-        let record = Record {
-            version: 1,
-            host: self.key.host.clone(),
-            repository: self.key.repository.to_string(),
-            digest: self.key.digest,
-            size: self.key.size,
-            location: location.to_owned(),
-            offset,
-        };
-        let path = self.path.clone();
+    pub(super) async fn save(self: &Arc<Self>, location: &str, offset: u64) {
+        let (entry, location) = (Arc::clone(self), location.to_owned());
         let written = spawn_blocking(move || {
-            let fresh = path.with_extension(format!("{}.new", stamp()));
-            let mut file = private().write(true).create_new(true).open(&fresh)?;
-            file.write_all(&serde_json::to_vec(&record).map_err(io::Error::other)?)?;
-            fs::rename(fresh, path)
+            entry.update(|standing| {
+                standing.location = location;
+                standing.offset = offset;
+            });
         });
-        if let Err(error) = written.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        // A panic of the task has been reported.
+        drop(written.await);
+    }
+
+    /// Writes down what the first `at` bytes were hashed to; blocks.
+    pub(super) fn save_hash(&self, at: u64, hasher: &Hasher) {
+        self.update(|standing| standing.hash = Some(Hashed::new(at, hasher)));
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Option<Standing>> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Standing)) {
+        // Held while it is written, so that what is newer is written later.
+        let mut held = self.standing();
+        let Some(standing) = held.as_mut() else { return };
+        change(standing);
+        if let Err(error) = self.write(standing) {
             tracing::warn!(%error, "the upload cannot be written down; interrupted, it will begin anew");
         }
     }
 
+    fn write(&self, standing: &Standing) -> io::Result<()> {
+        let record = Record {
+            version: 2,
+            host: self.key.host.clone(),
+            repository: self.key.repository.to_string(),
+            place: self.key.place.clone(),
+            content: self.key.content.clone(),
+            size: self.key.size,
+            standing: standing.clone(),
+        };
+        let fresh = self.path.with_extension(format!("{}.new", stamp()));
+        let mut file = private().write(true).create_new(true).open(&fresh)?;
+        file.write_all(&serde_json::to_vec(&record).map_err(io::Error::other)?)?;
+        fs::rename(fresh, &self.path)
+    }
+
     /// Removes the record: there is nothing to take up.
-    pub(super) async fn clear(self) {
-        let path = self.path.clone();
+    pub(super) async fn clear(self: Arc<Self>) {
         let removed = spawn_blocking(move || {
-            let lock = path.with_extension("lock");
-            fs::remove_file(path).and(fs::remove_file(lock))
+            let mut standing = self.standing();
+            *standing = None;
+            let lock = self.path.with_extension("lock");
+            fs::remove_file(&self.path).and(fs::remove_file(lock))
         });
         // It may never have been written.
         drop(removed.await);
@@ -168,13 +250,21 @@ fn stamp() -> String {
     format!("{}-{}", std::process::id(), now.as_nanos())
 }
 
-fn read(path: &Path, key: &Key) -> Option<Record> {
-    if fs::metadata(path).ok()?.len() > MAX_BYTES {
-        return None;
+fn read(path: &Path, key: &Key) -> Found {
+    let record = || -> Option<Record> {
+        if fs::metadata(path).ok()?.len() > MAX_BYTES {
+            return None;
+        }
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    };
+    let Some(record) = record().filter(|record| record.version == 2) else { return Found::Nothing };
+    let same = record.host == key.host && record.repository == key.repository.as_str() && record.place == key.place;
+    match record.standing {
+        _ if !same => Found::Nothing,
+        standing if record.content != key.content || record.size != key.size => Found::Other(standing),
+        standing if standing.offset > key.size => Found::Nothing,
+        standing => Found::Same(standing),
     }
-    let record: Record = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    let same = record.host == key.host && record.repository == key.repository.as_str() && record.digest == key.digest;
-    (record.version == 1 && same && record.size == key.size && record.offset <= key.size).then_some(record)
 }
 
 #[cfg(test)]
@@ -183,22 +273,30 @@ mod tests {
     use super::*;
 
     fn key(content: &str) -> Key {
-        let digest = Digest::sha256_of(content.as_bytes());
-        Key { host: "host".into(), repository: Repository::new("a/b").unwrap(), digest, size: content.len() as u64 }
+        let digest = Digest::sha256_of(content.as_bytes()).to_string();
+        let (host, repository) = ("host".into(), Repository::new("a/b").unwrap());
+        Key { host, repository, place: digest.clone(), content: digest, size: content.len() as u64 }
+    }
+
+    async fn open(journal: &Journal, key: Key) -> (Arc<Entry>, Option<Standing>) {
+        match journal.open(key).await.unwrap() {
+            (entry, Found::Same(standing)) => (entry, Some(standing)),
+            (entry, _) => (entry, None),
+        }
     }
 
     #[tokio::test]
     async fn records_are_found_again_by_one_process_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::new(dir.path().join("new/uploads"));
-        let (entry, found) = journal.open(key("content")).await.unwrap();
+        let (entry, found) = open(&journal, key("content")).await;
         assert!(found.is_none());
         entry.save("http://host/1", 3).await;
         entry.save("http://host/2", 5).await;
         assert!(journal.open(key("content")).await.is_none(), "it is in use");
-        assert!(journal.open(key("other")).await.unwrap().1.is_none());
+        assert!(open(&journal, key("other")).await.1.is_none());
         drop(entry);
-        let (entry, found) = journal.open(key("content")).await.unwrap();
+        let (entry, found) = open(&journal, key("content")).await;
         let found = found.unwrap();
         assert_eq!((found.location.as_str(), found.offset), ("http://host/2", 5));
         #[cfg(unix)]
@@ -207,8 +305,10 @@ mod tests {
             let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
             assert_eq!((mode(&entry.path), mode(&journal.dir)), (0o600, 0o700));
         }
-        entry.clear().await;
-        assert!(journal.open(key("content")).await.unwrap().1.is_none());
+        Arc::clone(&entry).clear().await;
+        entry.save("http://host/3", 6).await;
+        drop(entry);
+        assert!(open(&journal, key("content")).await.1.is_none(), "what is cleared is not written again");
     }
 
     #[tokio::test]
@@ -216,14 +316,37 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::new(dir.path().to_owned());
         for damage in ["", "{", "{\"version\":2}"] {
-            let (entry, _) = journal.open(key("content")).await.unwrap();
+            let (entry, _) = open(&journal, key("content")).await;
             entry.save("http://host/1", 3).await;
             fs::write(&entry.path, damage).unwrap();
             drop(entry);
-            assert!(journal.open(key("content")).await.unwrap().1.is_none(), "{damage}");
+            assert!(open(&journal, key("content")).await.1.is_none(), "{damage}");
         }
         let unusable = dir.path().join("file");
         fs::write(&unusable, "").unwrap();
         assert!(Journal::new(unusable).open(key("content")).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn the_state_of_a_hash_is_kept_and_what_became_of_its_place_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::new(dir.path().to_owned());
+        let at_place = |content: &str| Key { place: "/a/file".into(), content: content.into(), ..key("content") };
+        let (entry, _) = open(&journal, at_place("first")).await;
+        let mut hasher = Hasher::sha256();
+        hasher.update(b"con");
+        entry.save("http://host/1", 2).await;
+        entry.save_hash(3, &hasher);
+        drop(entry);
+        let (entry, found) = open(&journal, at_place("first")).await;
+        let hashed = found.unwrap().hash.unwrap();
+        let (mut hasher, at) = hashed.resume(Algorithm::Sha256).unwrap();
+        hasher.update(b"tent");
+        assert_eq!((hasher.finish(), at), (Digest::sha256_of(b"content"), 3));
+        assert!(hashed.resume(Algorithm::Sha512).is_none());
+        assert!(Hashed { by: "0.0.0".into(), ..hashed }.resume(Algorithm::Sha256).is_none());
+        drop(entry);
+        let (_, found) = journal.open(at_place("second")).await.unwrap();
+        assert!(matches!(found, Found::Other(standing) if standing.location == "http://host/1"));
     }
 }

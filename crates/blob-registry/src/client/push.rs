@@ -7,6 +7,9 @@
 //!
 //! A push that ends without the blob ends its session too, unless a journal keeps it for the next process.
 
+mod content;
+mod follower;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +23,16 @@ use tokio::time::sleep;
 use super::Core;
 use super::answer::protocol;
 use super::call::{Meter, Payload, SourcePayload};
-use super::journal::{Entry, Key, Record};
+use super::journal::{Entry, Found, Hashed, Key, Standing};
 use super::scope::Scope;
 use super::upload::{self, Begun, LEAST_CHUNK, Session, held};
 use crate::error::{ErrorCode, RegistryError};
 use crate::reference::Repository;
 use crate::registry::{PushBlob, PushedBlob};
+
+pub use content::PushContent;
+pub(super) use content::{push_content, push_file};
+pub(super) use follower::Follower;
 
 /// So many repositories are tried to mount from.
 const MAX_MOUNTS: usize = 4;
@@ -50,15 +57,25 @@ pub(super) async fn push(
         .progress
         .as_ref()
         .map(|(what, progress)| Meter { what: what.as_str().into(), progress: Arc::clone(progress) });
-    let mut push = Push { core, repository, digest: &blob.digest, source: &blob.source, meter, action, entry: None };
-    if !blob.known_absent && push.is_there().await? {
+    let mut push = Push {
+        core,
+        repository,
+        digest: Some(&blob.digest),
+        place: blob.digest.to_string(),
+        source: &blob.source,
+        follower: None,
+        meter,
+        action,
+        entry: None,
+    };
+    if !blob.known_absent && push.is_there(&blob.digest).await? {
         push.existing()?;
         return Ok(PushedBlob::Existing);
     }
-    let mut session = push.take_up().await;
+    let mut session = push.take_up().await.map(|(session, _)| session);
     let mounts = if session.is_some() { &[] } else { blob.mount_from.as_slice() };
     for from in mounts.iter().filter(|from| *from != repository).take(MAX_MOUNTS) {
-        match push.mount(from).await {
+        match push.mount(from, &blob.digest).await {
             Some(Begun::Done) => {
                 push.forget().await;
                 push.existing()?;
@@ -72,29 +89,32 @@ pub(super) async fn push(
         }
     }
     let result = push.upload(session).await;
-    // What did not fail for good is taken up by whoever tries again.
-    let lasting = matches!(&result, Err(error) if error.is_transient() || is_local(error));
-    if !lasting {
+    if !matches!(&result, Err(error) if is_lasting(error)) {
         push.forget().await;
     }
     result.map(|()| PushedBlob::Uploaded)
 }
 
-/// Whether the failure is ours, and says nothing about the session.
-fn is_local(error: &RegistryError) -> bool {
-    matches!(error, RegistryError::Cancelled { .. } | RegistryError::Source { .. })
+/// Whether the session may be taken up by whoever tries again: the failure passes, or is ours and says nothing about it.
+fn is_lasting(error: &RegistryError) -> bool {
+    error.is_transient() || matches!(error, RegistryError::Cancelled { .. } | RegistryError::Source { .. })
 }
 
 /// One blob on its way.
 struct Push<'a> {
     core: &'a Arc<Core>,
     repository: &'a Repository,
-    digest: &'a Digest,
+    /// `None` while it is being computed.
+    digest: Option<&'a Digest>,
+    /// What the content is known by until then, and otherwise the digest.
+    place: String,
     source: &'a Arc<dyn ByteSource>,
+    /// Who computes the digest.
+    follower: Option<Follower>,
     meter: Option<Meter>,
     action: String,
     /// Where the session is written down.
-    entry: Option<Entry>,
+    entry: Option<Arc<Entry>>,
 }
 
 /// A session on the far side, which is ended there when this ends without a blob and nobody will take it up.
@@ -159,8 +179,8 @@ impl Push<'_> {
     }
 
     /// Whether the registry has the blob. A size that differs is not the blob, whatever its name.
-    async fn is_there(&self) -> Result<bool, RegistryError> {
-        match self.core.stat_blob_as(Scope::push(self.repository), self.repository, self.digest).await {
+    async fn is_there(&self, digest: &Digest) -> Result<bool, RegistryError> {
+        match self.core.stat_blob_as(Scope::push(self.repository), self.repository, digest).await {
             Ok(size) => Ok(size == self.size()),
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error),
@@ -183,34 +203,46 @@ impl Push<'_> {
     }
 
     /// Tries to mount from `from`. That it fails is no failure of the push.
-    async fn mount(&self, from: &Repository) -> Option<Begun> {
-        let mounted = upload::begin_mount(self.core, self.repository, self.digest, Some(from), &self.action).await;
+    async fn mount(&self, from: &Repository, digest: &Digest) -> Option<Begun> {
+        let mounted = upload::begin_mount(self.core, self.repository, digest, Some(from), &self.action).await;
         mounted.inspect_err(|error| tracing::debug!(%from, %error, "no mount")).ok()
     }
 
     async fn upload(&self, session: Option<Session>) -> Result<(), RegistryError> {
         self.at(0)?;
         let small = self.size() <= self.core.limits.single_post;
-        let session = match session {
-            Some(session) => session,
-            None if small && self.core.profile.single_post.known() != Some(false) => match self.post_whole().await? {
-                Some(session) => session,
-                None => return self.at(self.size()),
-            },
-            None => self.begin().await?,
+        let session = match (session, self.digest) {
+            (Some(session), _) => session,
+            (None, Some(digest)) if small && self.core.profile.single_post.known() != Some(false) => {
+                match self.post_whole(digest).await? {
+                    Some(session) => session,
+                    None => return self.at(self.size()),
+                }
+            }
+            (None, _) => self.begin().await?,
         };
         self.send_session(session).await?;
         self.at(self.size())
     }
 
-    /// The session that an earlier process left, if it is still there.
-    async fn take_up(&mut self) -> Option<Session> {
+    /// The session that an earlier process left, if it is still there, and what that process hashed.
+    async fn take_up(&mut self) -> Option<(Session, Option<Hashed>)> {
         let journal = self.core.journal.as_ref().filter(|_| self.size() >= JOURNAL_FROM)?;
-        let (host, repository) = (self.core.host.clone(), self.repository.clone());
-        let key = Key { host, repository, digest: *self.digest, size: self.size() };
-        let (entry, record) = journal.open(key).await?;
+        let content = self.digest.map_or_else(|| self.source.id().to_string(), ToString::to_string);
+        let (host, repository, place) = (self.core.host.clone(), self.repository.clone(), self.place.clone());
+        let (entry, found) = journal.open(Key { host, repository, place, content, size: self.size() }).await?;
         self.entry = Some(entry);
-        let Record { location, offset, .. } = record?;
+        let Standing { location, offset, hash } = match found {
+            Found::Same(standing) => standing,
+            Found::Other(standing) => {
+                let session = upload::session_at(self.core, self.repository, &standing.location, standing.offset);
+                if let Some(session) = session {
+                    session.abandon(self.core);
+                }
+                return None;
+            }
+            Found::Nothing => return None,
+        };
         let mut session = upload::session_at(self.core, self.repository, &location, offset)?;
         match session.status(self.core, &self.action).await {
             // What was confirmed to that process is there, even if the registry counts wrong.
@@ -226,7 +258,7 @@ impl Push<'_> {
             }
         }
         tracing::info!(action = self.action, offset = session.offset, "an interrupted upload is taken up");
-        Some(session)
+        Some((session, hash))
     }
 
     /// Writes down where the session stands.
@@ -252,10 +284,10 @@ impl Push<'_> {
     }
 
     /// Sends the blob with the POST that announces it; the session to go on with if the registry does not do that.
-    async fn post_whole(&self) -> Result<Option<Session>, RegistryError> {
+    async fn post_whole(&self, digest: &Digest) -> Result<Option<Session>, RegistryError> {
         let bytes = self.source.read(0..self.size()).await;
         let bytes = bytes.map_err(|source| RegistryError::Source { action: self.action.clone(), source })?;
-        let digest = self.digest.to_string();
+        let digest = digest.to_string();
         let query = [("digest", digest.as_str())];
         match upload::begin(self.core, self.repository, &query, Payload::Bytes(bytes), &self.action).await {
             Ok(Begun::Done) => {
@@ -357,10 +389,10 @@ impl Push<'_> {
     }
 
     /// The next request of a session; `None` when the blob is committed. Without `chunk` an empty session gets one PUT,
-    /// and a session that was taken up again gets the rest as one PATCH.
+    /// and a session that was taken up again, or whose digest is not known yet, gets the rest as one PATCH.
     async fn step(&self, session: &mut Session, chunk: Option<u64>) -> Result<Option<Sent>, RegistryError> {
         let (size, offset) = (self.size(), session.offset);
-        let whole = offset == 0 && chunk.is_none_or(|chunk| size <= chunk);
+        let whole = self.digest.is_some() && offset == 0 && chunk.is_none_or(|chunk| size <= chunk);
         if whole || offset == size {
             return self.commit(session).await;
         }
@@ -368,6 +400,10 @@ impl Push<'_> {
             Some(chunk) => size.min(offset.saturating_add(chunk.max(session.chunk_min))),
             None => size,
         };
+        if let Some(follower) = &self.follower {
+            let caught_up = follower.catch_up(&**self.source, offset).await;
+            caught_up.map_err(|source| RegistryError::Source { action: self.action.clone(), source })?;
+        }
         let payload = self.payload(offset..end);
         let call = session.patch(payload, end - offset, &self.action).once();
         let result = self.core.send(&call).await;
@@ -396,7 +432,8 @@ impl Push<'_> {
     async fn commit(&self, session: &mut Session) -> Result<Option<Sent>, RegistryError> {
         let range = session.offset..self.size();
         let length = range.end - range.start;
-        let call = session.put(self.digest, self.payload(range), length, &self.action).once();
+        let digest = self.computed().await?;
+        let call = session.put(&digest, self.payload(range), length, &self.action).once();
         let result = self.core.send(&call).await;
         if let Ok(answer) = &result
             && answer.status == StatusCode::PAYLOAD_TOO_LARGE
@@ -404,9 +441,23 @@ impl Push<'_> {
         {
             return Ok(Some(Sent::TooLarge(answer.refuse(&call).await)));
         }
-        match upload::finish(self.core, &call, result, self.digest, self.size()).await {
+        match upload::finish(self.core, &call, result, &digest, self.size()).await {
             Ok(()) => Ok(None),
             Err(error) => broken(error).map(Some),
+        }
+    }
+
+    /// The digest of everything, all of which was sent by now if nobody knew it before.
+    async fn computed(&self) -> Result<Digest, RegistryError> {
+        let gone = || RegistryError::Cancelled { action: self.action.clone() };
+        match (self.digest, &self.follower) {
+            (Some(digest), _) => Ok(*digest),
+            (None, Some(follower)) => {
+                let caught_up = follower.catch_up(&**self.source, self.size()).await;
+                caught_up.map_err(|source| RegistryError::Source { action: self.action.clone(), source })?;
+                follower.digest().await.ok_or_else(gone)
+            }
+            (None, None) => Err(gone()),
         }
     }
 
@@ -433,7 +484,8 @@ impl Push<'_> {
         if range.is_empty() {
             return Payload::Bytes(Bytes::new());
         }
-        Payload::Source(SourcePayload::new(Arc::clone(self.source), range, self.meter.clone()))
+        let payload = SourcePayload::new(Arc::clone(self.source), range, self.meter.clone());
+        Payload::Source(payload.followed_by(self.follower.clone()))
     }
 }
 

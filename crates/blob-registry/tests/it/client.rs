@@ -19,6 +19,7 @@ mod interrupted;
 mod issuer;
 mod lists;
 mod logins;
+mod one_pass;
 mod options;
 mod peers;
 mod reading;

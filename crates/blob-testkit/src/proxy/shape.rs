@@ -7,10 +7,15 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::count::Way;
 
+/// A gap in what is sent that is shorter than this leaves no gap on the line: 5 ms. Real senders have queues, which keep
+/// the line busy while a program is late; here the timers of a busy machine are.
+const QUEUE: Duration = Duration::from_millis(5);
+
 /// What the line between client and proxy is like. The default is loopback as it is.
 ///
 /// The model is simple on purpose: opening a connection costs one round trip, every request one more before its answer
-/// begins, and all bodies of one direction share one bandwidth. Headers cost nothing.
+/// begins, and all bodies of one direction share one bandwidth. Headers cost nothing. Gaps of less than 5 ms between
+/// bytes are filled, as the queues of real senders do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shape {
     /// Round-trip time.
@@ -57,7 +62,7 @@ impl Line {
         let rate = self.shape.bytes_per_second?.max(1);
         let lane = usize::from(way == Way::Down);
         let mut busy = self.busy_until.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = busy[lane].map_or(now, |until| until.max(now));
+        let start = busy[lane].filter(|until| now <= *until + QUEUE).unwrap_or(now);
         let until = start + Duration::from_secs_f64(bytes as f64 / rate as f64);
         busy[lane] = Some(until);
         Some(until)
@@ -75,6 +80,8 @@ mod tests {
         assert_eq!(line.reserve(Way::Down, 500, now), Some(now + Duration::from_millis(500)));
         assert_eq!(line.reserve(Way::Down, 500, now), Some(now + Duration::from_secs(1)));
         assert_eq!(line.reserve(Way::Up, 100, now), Some(now + Duration::from_millis(100)));
+        let late = now + Duration::from_millis(1003);
+        assert_eq!(line.reserve(Way::Down, 500, late), Some(now + Duration::from_millis(1500)));
         let later = now + Duration::from_secs(5);
         assert_eq!(line.reserve(Way::Down, 1000, later), Some(later + Duration::from_secs(1)));
     }

@@ -2,7 +2,7 @@
 
 use blob::core::Compression;
 use blob::{PullOptions, PushOptions};
-use blob_testkit::proxy::{Gate, ProxyOptions};
+use blob_testkit::proxy::{Action, Faults, Gate, Latch, ProxyOptions, Rule};
 
 use crate::support::{at, client, proxy, serve, tree};
 
@@ -130,6 +130,36 @@ async fn extraction_reads_the_data_blob_once_in_few_requests() {
     let summary = proxy.summary();
     assert!(summary.requests <= 2, "{summary:?}");
     assert!(summary.bytes_down <= pushed.manifest.data().size, "{summary:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_all_has_the_data_asked_for_while_the_index_is_on_its_way() {
+    let (server, source) = (serve().await, tree(27, 900));
+    let pushed = client().push(&at(server.local_addr(), "v1"), source.path(), &PushOptions::default()).await.unwrap();
+    let latch = Latch::new();
+    let index = pushed.manifest.index().digest.to_string();
+    let faults = Faults::script(vec![Rule::every(&index, Action::Hold(latch.clone()))]);
+    let proxy = proxy(server.local_addr(), ProxyOptions { faults, ..ProxyOptions::default() });
+    let mut options = PullOptions::default();
+    options.reads_all = true;
+    let data = pushed.manifest.data().digest.to_string();
+    let opening = async { client().pull(&at(proxy.addr(), "v1"), &options).await.unwrap() };
+    let watching = async {
+        while !proxy.requests().iter().any(|request| request.path.ends_with(&data)) {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        latch.open();
+    };
+    let (archive, ()) = tokio::join!(opening, watching);
+    let out = tempfile::tempdir().unwrap();
+    archive.copy_dir("", &out.path().join("copy"), &crate::support::keep_all()).await.unwrap();
+    let compare = blob_testkit::trees::Compare { modes: true, times: true };
+    let differences = blob_testkit::trees::differences(source.path(), &out.path().join("copy"), compare).unwrap();
+    assert_eq!(differences, Vec::<String>::new());
+    // Manifest, index, and the data: none more than without.
+    let summary = proxy.summary();
+    assert_eq!(summary.requests, 3, "{:#?}", proxy.requests());
+    assert!(summary.bytes_down <= pushed.manifest.data().size + pushed.manifest.index().size + 2048, "{summary:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
