@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use blob::core::Node;
@@ -9,6 +10,7 @@ use blob::core::create::EntryKind;
 use blob::core::extract::Selection;
 use blob::core::index::Directory;
 use clap::Args;
+use globset::{Candidate, GlobBuilder, GlobMatcher};
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
@@ -21,14 +23,15 @@ const MAX_IGNORE_FILE: u64 = 1 << 20;
 /// The options of every command that takes a part of something.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Patterns {
-    /// Leave out what matches; may be repeated. `*` and `?` match within a name, `**` across directories; a pattern
-    /// without a slash matches names at any depth, and one that ends in a slash directories alone.
-    #[arg(long, value_name = "GLOB")]
-    pub(crate) exclude: Vec<String>,
+    /// Leave out what matches, and everything in directories that do; may be repeated. `*`, `?`, `[a-z]` and `{a,b}` match
+    /// within a name, `**` across directories; a pattern without a slash matches names at any depth, and one that ends in a
+    /// slash directories alone.
+    #[arg(long, value_name = "GLOB", value_parser = pattern)]
+    pub(crate) exclude: Vec<Pattern>,
 
-    /// Take only files that match, and no empty directories; may be repeated.
-    #[arg(long, value_name = "GLOB")]
-    pub(crate) include: Vec<String>,
+    /// Take only files that match, those in directories that match, and no empty directories; may be repeated.
+    #[arg(long, value_name = "GLOB", value_parser = pattern)]
+    pub(crate) include: Vec<Pattern>,
 }
 
 impl Patterns {
@@ -39,8 +42,7 @@ impl Patterns {
 
     /// The patterns, ready to be asked.
     pub(crate) fn filter(&self) -> Filter {
-        let patterns = |typed: &[String]| typed.iter().map(|pattern| Pattern::new(pattern)).collect();
-        Filter { include: patterns(&self.include), exclude: patterns(&self.exclude) }
+        Filter { include: self.include.clone(), exclude: self.exclude.clone() }
     }
 
     /// What of `directory` is meant, as paths.
@@ -63,8 +65,10 @@ pub(crate) struct Filter {
 impl Filter {
     /// Whether a path is taken whose directories are. Directories are entered to find what is in them.
     pub(crate) fn takes(&self, path: &[u8], is_dir: bool) -> bool {
-        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(path, is_dir));
-        !any(&self.exclude) && (is_dir || self.include.is_empty() || any(&self.include))
+        let any = |patterns: &[Pattern], path, is_dir| patterns.iter().any(|pattern| pattern.matches(path, is_dir));
+        let included =
+            || any(&self.include, path, false) || parents(path).any(|parent| any(&self.include, parent, true));
+        !any(&self.exclude, path, is_dir) && (is_dir || self.include.is_empty() || included())
     }
 
     /// Whether a path is taken, and every directory above it.
@@ -91,6 +95,8 @@ pub(crate) struct Sieve {
     pub(crate) ignore: Option<IgnoreFiles>,
     /// Leave the files with rules themselves out.
     pub(crate) drop_ignore_files: bool,
+    /// How many things patterns and rules left out; directories with all that is in them are one.
+    pub(crate) left_out: Arc<AtomicU64>,
 }
 
 impl Sieve {
@@ -98,10 +104,20 @@ impl Sieve {
     pub(crate) fn takes(&self, path: &[u8], kind: EntryKind) -> bool {
         let is_dir = kind == EntryKind::Directory;
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        !(self.drop_ignore_files && !is_dir && name == IGNORE_FILE.as_bytes())
-            && self.patterns.as_ref().is_none_or(|patterns| patterns.takes(path, is_dir))
-            && self.list.as_ref().is_none_or(|list| list.takes(path, is_dir))
-            && self.ignore.as_ref().is_none_or(|ignore| ignore.takes(path, is_dir))
+        if self.drop_ignore_files && !is_dir && name == IGNORE_FILE.as_bytes() {
+            return false;
+        }
+        // What is not listed was never asked for, so it is not left out.
+        if self.list.as_ref().is_some_and(|list| !list.takes(path, is_dir)) {
+            return false;
+        }
+        let by_name = self.list.as_ref().is_some_and(|list| list.names(path, is_dir));
+        let taken = self.patterns.as_ref().is_none_or(|patterns| patterns.takes(path, is_dir))
+            && (by_name || self.ignore.as_ref().is_none_or(|ignore| ignore.takes(path, is_dir)));
+        if !taken {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
     }
 }
 
@@ -134,6 +150,11 @@ impl List {
             list.named.insert(normal.as_ref().into());
         }
         Ok(list)
+    }
+
+    /// Whether the list has this very path, or something in it: rules of ignore files do not count for that.
+    fn names(&self, path: &[u8], is_dir: bool) -> bool {
+        self.named.contains(path) || (is_dir && self.above.contains(path))
     }
 
     fn takes(&self, path: &[u8], is_dir: bool) -> bool {
@@ -215,77 +236,50 @@ impl IgnoreFiles {
     }
 }
 
-/// A pattern as people know it from ignore files, without negation and character classes.
-#[derive(Debug)]
-struct Pattern {
-    glob: Vec<u8>,
+/// A pattern as people know it from ignore files, without negation.
+#[derive(Clone, Debug)]
+pub(crate) struct Pattern {
+    glob: GlobMatcher,
     /// It matches whole paths, not names at any depth.
     anchored: bool,
     dirs_only: bool,
 }
 
 impl Pattern {
-    fn new(typed: &str) -> Self {
-        let dirs_only = typed.ends_with('/');
-        let trimmed = typed.trim_end_matches('/');
-        Self { glob: trimmed.trim_start_matches('/').into(), anchored: trimmed.contains('/'), dirs_only }
-    }
-
+    /// Whether it matches this path itself.
     fn matches(&self, path: &[u8], is_dir: bool) -> bool {
         if self.dirs_only && !is_dir {
             return false;
         }
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        matches(&self.glob, if self.anchored { path } else { name })
+        let text = if self.anchored { path } else { name };
+        self.glob.is_match_candidate(&Candidate::from_bytes(text))
     }
 }
 
-/// Whether `glob` matches all of `text`: `?` is a byte and `*` any number of them but `/`, `**` any number, and `**/`
-/// also nothing. Only the last star of each kind is ever taken back, so there is no exponential blow-up.
-fn matches(glob: &[u8], text: &[u8]) -> bool {
-    let (mut g, mut t) = (0, 0);
-    // Where to go on in the pattern, and where in the text the star's match ended when it was last tried.
-    let mut star: Option<(usize, usize)> = None;
-    let mut stars = star;
-    loop {
-        if glob[g..].starts_with(b"**") {
-            g += if glob[g..].starts_with(b"**/") { 3 } else { 2 };
-            (star, stars) = (None, Some((g, t)));
-            continue;
-        }
-        match (glob.get(g), text.get(t)) {
-            (Some(b'*'), _) => {
-                g += 1;
-                star = Some((g, t));
-                continue;
-            }
-            (Some(b'?'), Some(byte)) if *byte != b'/' => {
-                (g, t) = (g + 1, t + 1);
-                continue;
-            }
-            (Some(wanted), Some(byte)) if wanted == byte => {
-                (g, t) = (g + 1, t + 1);
-                continue;
-            }
-            (None, None) => return true,
-            _ => {}
-        }
-        match (star, stars) {
-            (Some((after, from)), _) if text.get(from).is_some_and(|byte| *byte != b'/') => {
-                (g, t) = (after, from + 1);
-                star = Some((after, from + 1));
-            }
-            (_, Some((after, from))) if from < text.len() => {
-                // `**/` ends where an element ends.
-                let whole = glob[..after].ends_with(b"**/");
-                let next = (from + 1..=text.len()).find(|at| !whole || text[at - 1] == b'/');
-                let Some(next) = next else { return false };
-                (g, t) = (after, next);
-                (star, stars) = (None, Some((after, next)));
-            }
-            _ => return false,
-        }
+/// `--include` and `--exclude`.
+fn pattern(typed: &str) -> Result<Pattern, String> {
+    if typed.starts_with('!') {
+        return Err("a pattern is not negated by `!`: use the other one of --include and --exclude".into());
     }
+    let mut bare = typed;
+    while let Some(rest) = bare.strip_prefix("./") {
+        bare = rest;
+    }
+    let dirs_only = bare.ends_with('/');
+    let trimmed = bare.trim_end_matches('/');
+    let glob = trimmed.trim_start_matches('/');
+    if glob.is_empty() {
+        return Err("a pattern names something: it cannot be empty".into());
+    }
+    if glob.split('/').any(|element| element == "..") {
+        return Err("paths in archives have no `..`".into());
+    }
+    let built = GlobBuilder::new(glob).literal_separator(true).backslash_escape(true).empty_alternates(true).build();
+    let built = built.map_err(|error| error.kind().to_string())?;
+    // `./a` says where it is as `/a` does.
+    let anchored = trimmed.contains('/') || bare.len() < typed.len();
+    Ok(Pattern { glob: built.compile_matcher(), anchored, dirs_only })
 }
 
 #[cfg(test)]
@@ -318,24 +312,40 @@ mod tests {
             ("a/*/z", "a/b/z", true),
             ("a/*/z", "a/b/c/z", false),
             ("**/*.rs", "src/a/b.rs", true),
-            ("", "", true),
-            ("", "a", false),
-            ("***", "a/b", true),
+            ("[a-m]*", "bee", true),
+            ("[a-m]*", "zoo", false),
+            ("[!a-m]*", "zoo", true),
+            ("*.{rs,md}", "x.md", true),
+            ("*.{rs,md}", "x.mdx", false),
+            ("./a", "a", true),
+            ("./a", "d/a", false),
+            ("\\!a", "!a", true),
+            ("\\*", "*", true),
+            ("\\*", "x", false),
         ] {
-            assert_eq!(matches(glob.as_bytes(), text.as_bytes()), expected, "{glob} {text}");
+            let pattern = Pattern { anchored: true, ..pattern(glob).unwrap() };
+            assert_eq!(pattern.matches(text.as_bytes(), false), expected, "{glob} {text}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_cannot_be_meant_are_refused() {
+        for wrong in ["", "/", "./", "!a", "[", "{a", "../a", "a/../b"] {
+            assert!(pattern(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn hostile_globs_take_no_time() {
-        let glob = "a*".repeat(2_000) + "b";
-        assert!(!matches(glob.as_bytes(), &[b'a'; 10_000]));
+        let pattern = pattern(&("a*".repeat(200) + "b")).unwrap();
+        assert!(!pattern.matches(&[b'a'; 10_000], false));
     }
 
     #[test]
     fn exclusion_wins_and_directories_are_entered() {
         use EntryKind::{Directory, File};
-        let typed = |patterns: &str| patterns.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let typed =
+            |patterns: &str| patterns.split_whitespace().map(|typed| pattern(typed).unwrap()).collect::<Vec<_>>();
         for (include, exclude, path, kind, expected) in [
             ("", "", "a", File, true),
             ("", "*.log", "d/x.log", File, false),
@@ -348,6 +358,10 @@ mod tests {
             ("*.rs", "target/", "target", File, false),
             ("", "target/", "target", File, true),
             ("*.rs", "a.*", "a.rs", File, false),
+            ("src/", "", "src/a/b.md", File, true),
+            ("src", "", "x/src/b.md", File, true),
+            ("src/", "", "src", File, false),
+            ("src/a", "", "src/b", File, false),
         ] {
             let filter = Patterns { include: typed(include), exclude: typed(exclude) }.filter();
             let takes = filter.takes(path.as_bytes(), kind == Directory);
@@ -357,7 +371,9 @@ mod tests {
 
     #[test]
     fn in_an_archive_what_is_excluded_goes_with_all_below() {
-        let filter = Patterns { include: Vec::new(), exclude: vec!["docs/".into(), "*.log".into()] }.filter();
+        let filter =
+            Patterns { include: Vec::new(), exclude: vec![pattern("docs/").unwrap(), pattern("*.log").unwrap()] }
+                .filter();
         for (path, expected) in
             [("a", true), ("docs", true), ("docs/a", false), ("x/docs/a/b", false), ("x/a.log", false)]
         {

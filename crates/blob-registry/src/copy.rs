@@ -56,6 +56,9 @@ pub struct CopyOptions {
     pub max_manifests: usize,
     /// Manifests below one another, referrers included: 32.
     pub max_depth: usize,
+    /// Begin only if the blobs that are missing at the destination have at most this many bytes together, such as the
+    /// room that its disk has. With a limit the destination is asked for every blob first. No limit by default.
+    pub max_bytes: Option<u64>,
     /// Fetch blobs of 32 MiB and more into files of this directory first, over several connections, and send them from
     /// there; a copy that was killed goes on with what it has. The directory must exist and needs room for
     /// `concurrency` blobs. By default blobs are passed on while they come. On Unix, with the feature `layout`.
@@ -75,6 +78,7 @@ impl Default for CopyOptions {
             same_registry: false,
             max_manifests: 10_000,
             max_depth: 32,
+            max_bytes: None,
             spool_dir: None,
             progress: None,
         }
@@ -142,7 +146,7 @@ pub struct CopyReport {
 ///
 /// # Errors
 /// The first failure on either side ends the copy; what was copied by then stays. [`RegistryError::TooLarge`] for a graph
-/// over the limits of `options`, or whose manifests are over 64 MiB together.
+/// over the limits of `options`, or whose manifests are over 64 MiB together; nothing was copied then.
 ///
 /// # Cancellation
 /// As after an error.
@@ -163,7 +167,11 @@ pub async fn copy(
         bytes: 0,
     };
     let mut run = Run { from, to, options, report };
-    run.blobs(plan.blobs(options)).await?;
+    let blobs = plan.blobs(options);
+    if let Some(limit) = options.max_bytes {
+        check_size(to, options, &blobs, limit).await?;
+    }
+    run.blobs(blobs).await?;
     run.manifests(&plan).await?;
     Ok(run.report)
 }
@@ -238,6 +246,23 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// Refuses blobs that are missing at the destination and have more than `limit` bytes.
+async fn check_size(to: &Place, options: &CopyOptions, blobs: &[Descriptor], limit: u64) -> Result<(), RegistryError> {
+    let missing = stream::iter(blobs).map(|blob| async move {
+        match to.registry.stat_blob(&to.repository, &blob.digest).await {
+            Ok(_) => Ok(0),
+            Err(error) if error.is_not_found() => Ok(blob.size),
+            Err(error) => Err(error),
+        }
+    });
+    let missing = missing.buffer_unordered(options.concurrency.max(1)).boxed();
+    let size = missing.try_fold(0_u64, |sum, size| async move { Ok(sum.saturating_add(size)) }).await?;
+    if size > limit {
+        return Err(RegistryError::TooLarge { action: "adding up the blobs to copy".into(), size, limit });
+    }
+    Ok(())
 }
 
 /// Copies one blob.

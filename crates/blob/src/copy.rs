@@ -1,10 +1,10 @@
 //! Copying archives, and any other artifact, from one place to another: digests stay what they are.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use blob_core::Progress;
-use blob_registry::{CopyReport, MemoryRegistry, Place, Tag, Target};
+use blob_core::{Progress, room};
+use blob_registry::{CopyReport, MemoryRegistry, Place, RegistryError, Tag, Target};
 
 use crate::client::Client;
 use crate::error::Error;
@@ -23,6 +23,9 @@ pub struct CopyOptions {
     pub keep_tags: bool,
     /// Change nothing, only find out what would be copied.
     pub dry_run: bool,
+    /// Whether to begin although the file system of a layout says that it has not the room for what is missing there. By
+    /// default that is refused before anything is copied.
+    pub skip_room_check: bool,
     /// Requests at a time: 4 by default, at least 1.
     pub concurrency: usize,
     /// Told of every blob, with its digest as `what`.
@@ -31,7 +34,15 @@ pub struct CopyOptions {
 
 impl Default for CopyOptions {
     fn default() -> Self {
-        Self { tags: Vec::new(), referrers: true, keep_tags: false, dry_run: false, concurrency: 4, progress: None }
+        Self {
+            tags: Vec::new(),
+            referrers: true,
+            keep_tags: false,
+            dry_run: false,
+            skip_room_check: false,
+            concurrency: 4,
+            progress: None,
+        }
     }
 }
 
@@ -66,7 +77,7 @@ impl Client {
     /// `to` may name a tag; a layout that does not exist is made.
     ///
     /// # Errors
-    /// [`Error::Incomplete`] when `from` names nothing, [`Error::Options`] when `to` names a digest,
+    /// [`Error::Incomplete`] when `from` names nothing, [`Error::Options`] when `to` names a digest, [`Error::NoRoom`],
     /// [`Error::Registry`] for either side, and as [`fetch`](Self::fetch) when the client has a policy: what it does not
     /// admit is not copied.
     ///
@@ -119,7 +130,15 @@ impl Client {
         how.concurrency = options.concurrency;
         how.same_registry = same_registry(from, to);
         how.progress.clone_from(&options.progress);
-        let report = blob_registry::copy(&source, &target, &destination, &how).await.map_err(failed)?;
+        let room = room_of(to).filter(|_| !options.dry_run && !options.skip_room_check);
+        how.max_bytes = room.as_ref().map(|(_, available)| *available);
+        let copying = blob_registry::copy(&source, &target, &destination, &how).await;
+        let report = copying.map_err(|source| match (source, room) {
+            (RegistryError::TooLarge { size: needed, limit, .. }, Some((dir, available))) if limit == available => {
+                Error::NoRoom { dir, what: format!("a copy of {from}"), needed, available }
+            }
+            (source, _) => failed(source),
+        })?;
         if !options.dry_run {
             self.remember_tags(to, &copied.tags, report.root.digest).await;
         }
@@ -145,6 +164,12 @@ fn is_absent(dir: &Path) -> bool {
     std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none())
 }
 
+/// The directory of a layout, and how many bytes may be written there, as far as is known.
+fn room_of(place: &Location) -> Option<(PathBuf, u64)> {
+    let Location::Layout { dir, .. } = place else { return None };
+    room::available(dir).map(|bytes| (dir.clone(), bytes))
+}
+
 fn same_registry(from: &Location, to: &Location) -> bool {
     match (from.reference(), to.reference()) {
         (Some(from), Some(to)) => from.host() == to.host(),
@@ -152,7 +177,7 @@ fn same_registry(from: &Location, to: &Location) -> bool {
     }
 }
 
-async fn exists(place: &Place, tag: &Tag) -> Result<bool, blob_registry::RegistryError> {
+async fn exists(place: &Place, tag: &Tag) -> Result<bool, RegistryError> {
     match place.registry.resolve(&place.repository, &tag.clone().into()).await {
         Ok(_) => Ok(true),
         Err(error) if error.is_not_found() => Ok(false),

@@ -44,6 +44,18 @@ pub enum Error {
         /// The cause.
         source: RegistryError,
     },
+    /// Of several tags some point at the manifest now, and others could not be set.
+    #[error("{location}: the tags {} are set, and not {}", set.join(", "), unset.join(", "))]
+    SomeTags {
+        /// The place, pinned to the manifest.
+        location: String,
+        /// The tags that point at it now.
+        set: Vec<String>,
+        /// The tags that do not, as far as this operation is concerned.
+        unset: Vec<String>,
+        /// Why the first of those could not be set.
+        source: RegistryError,
+    },
     /// The client is offline, and its caches lack what it needs.
     #[error("{location} cannot be opened offline: the cache does not have its {missing}")]
     Offline {
@@ -120,17 +132,23 @@ pub enum Error {
         /// The cause.
         source: CreateError,
     },
-    /// Where archives are assembled there is not the room for this one; nothing was written.
+    /// There is nothing to push, and an empty archive is not wanted.
+    #[error("nothing of {what} is to be pushed")]
+    Empty {
+        /// The directory, or "the tar stream".
+        what: String,
+    },
+    /// A file system has not the room for an archive that is to be assembled or copied there; nothing was written.
     #[error(
-        "{} has room for {available} bytes, and an archive of {what} can take {needed} there",
+        "{} has room for {available} bytes, and {what} can take {needed} there",
         dir.display()
     )]
     NoRoom {
-        /// The directory for temporary files.
+        /// The directory for temporary files, or that of the layout.
         dir: PathBuf,
-        /// What is archived: the directory, or "the tar stream".
+        /// What is written: "an archive of" the directory or of the tar stream, or "a copy of" a place.
         what: String,
-        /// How many bytes the archive can take; compression may make it less.
+        /// How many bytes it can take; compression may make an archive less.
         needed: u64,
         /// How many bytes there is room for.
         available: u64,
@@ -210,6 +228,8 @@ pub enum ErrorKind {
     Verification,
     /// Bytes do not have the digest that was promised.
     HashMismatch,
+    /// Some of what was asked for was done, and some could not be.
+    Partial,
     /// The operation was cancelled.
     Cancelled,
 }
@@ -225,6 +245,7 @@ impl Error {
                 ErrorKind::Usage
             }
             Self::Registry { source, .. } => of_registry(source),
+            Self::SomeTags { .. } => ErrorKind::Partial,
             Self::Index { source: IndexError::Data { .. }, .. } => ErrorKind::HashMismatch,
             Self::Policy { source, .. } => match source.registry_error().map(of_registry) {
                 Some(kind @ (ErrorKind::Authentication | ErrorKind::Network)) => kind,
@@ -255,6 +276,7 @@ impl Error {
             | Self::Index { .. }
             | Self::Transport(_)
             | Self::NoRoom { .. }
+            | Self::Empty { .. }
             | Self::Tar { .. }
             | Self::Create { .. }
             | Self::Extract(_)

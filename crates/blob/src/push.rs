@@ -1,15 +1,13 @@
 //! Pushing archives: only what the registry lacks is sent, and nothing when nothing changed.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use blob_core::create::{CreateError, CreateOptions, CreateReport, Created, create};
-use blob_core::source::FileSource;
-use blob_core::{ByteSource, Digest, Event, MemorySource, Progress, SourceId, room};
+use blob_core::create::{CreateOptions, CreateReport, Created};
+use blob_core::{ByteSource, Digest, Event, MemorySource, Progress, SourceId};
 use blob_policy::FromManifest as _;
 use blob_registry::{
     Descriptor, EMPTY_JSON, ErrorCode, Place, PushBlob, PushManifest, PushedBlob, Registry, Repository, Tag, media_type,
@@ -22,7 +20,11 @@ use crate::caches::store;
 use crate::client::Client;
 use crate::error::Error;
 use crate::location::Location;
-use crate::tarball::spool_tar;
+
+mod input;
+
+pub(crate) use input::{Input, Spool};
+use input::{layout_within, temporary_dir_from_env};
 
 /// How the time of creation is written.
 const CREATED_FORMAT: &str = "%Y-%m-%dT%H:%M:%SZ";
@@ -48,6 +50,8 @@ pub struct PushOptions {
     /// Whether to begin although the directory for temporary files has not the room for the files as they are. By default
     /// that is refused before they are read; what compresses well may take far less.
     pub skip_room_check: bool,
+    /// Fail with [`Error::Empty`] rather than push an archive that holds nothing: for inputs of which a part is wanted.
+    pub refuse_empty: bool,
     /// Make the archive and ask the registry what it has, but change nothing: [`Pushed`] then says what would be.
     pub dry_run: bool,
     /// Told of files and bytes; may cancel while the archive is made.
@@ -109,16 +113,24 @@ impl Client {
     /// assembled in a temporary file that needs as much room as the archive.
     ///
     /// If the tag points at the same files and annotations already, that is found out by the first request, and there
-    /// is no other.
+    /// is no other. A layout that is pushed to and lies in `dir` is left out.
     ///
     /// # Errors
-    /// [`Error::Create`] for the directory; [`Error::Registry`] for the registry. The tag is moved last, so it never
-    /// points at something incomplete.
+    /// [`Error::Create`] for the directory; [`Error::Registry`] for the registry, and [`Error::SomeTags`] when it takes some
+    /// of the tags only. Tags are moved last, so that they never point at something incomplete.
     ///
     /// # Cancellation
     /// Dropping the future stops the threads that read the directory and ends the requests.
     pub async fn push(&self, location: &Location, dir: &Path, options: &PushOptions) -> Result<Pushed, Error> {
-        self.push_input(location, Input::Directory(dir.to_owned()), options).await
+        let Some(own) = layout_within(location, dir)? else {
+            return self.push_input(location, Input::Directory(dir.to_owned()), options).await;
+        };
+        let mut options = options.clone();
+        let inner = options.create.filter.take();
+        options.create.filter = Some(Arc::new(move |path: &[u8], kind| {
+            path != own.as_slice() && inner.as_ref().is_none_or(|inner| inner(path, kind))
+        }));
+        self.push_input(location, Input::Directory(dir.to_owned()), &options).await
     }
 
     pub(crate) async fn push_input(
@@ -167,8 +179,8 @@ impl Client {
         if options.dry_run {
             return Ok(pushed);
         }
-        let tags: Vec<Tag> = std::iter::once(destination.tag.clone()).chain(options.tags.iter().cloned()).collect();
-        self.remember_tags(&destination.location, &tags, *pushed.digest()).await;
+        // The others were told to it when they were set; this one may have stood already.
+        self.remember_tags(&destination.location, std::slice::from_ref(&destination.tag), *pushed.digest()).await;
         if destination.location.reference().is_some() {
             let manifests = self.caches().manifests.as_ref();
             store(manifests, pushed.digest(), pushed.manifest.as_bytes()).await;
@@ -184,82 +196,21 @@ impl Client {
         create_options.progress = Arc::new(watcher);
         let spool_dir = self.spool_dir().cloned().unwrap_or_else(temporary_dir_from_env);
 
+        let what = input.name();
         let _stop = SetOnDrop(cancelled);
-        let spool = Spool { dir: spool_dir, skip_room_check: options.skip_room_check };
+        let spool = Spool::new(spool_dir, options.skip_room_check);
         let work = tokio::task::spawn_blocking(move || input.spool(&spool, &create_options));
         let (created, file) = match work.await {
             Ok(result) => result?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
         let Created { index, data_digest, report, .. } = created;
+        if options.refuse_empty && report.files + report.symlinks + report.empty_dirs == 0 {
+            return Err(Error::Empty { what });
+        }
         let data: Arc<dyn ByteSource> = Arc::new(file.with_id(SourceId::from(data_digest)));
         Ok(Payload { index: index.as_bytes().clone(), data, data_digest, report: Some(report) })
     }
-}
-
-/// What an archive is made of.
-pub(crate) enum Input {
-    Directory(PathBuf),
-    Tar(Box<dyn std::io::Read + Send>),
-}
-
-impl Input {
-    /// Makes the archive in an unnamed temporary file, which vanishes with its last handle.
-    fn spool(self, spool: &Spool, options: &CreateOptions) -> Result<(Created, FileSource), Error> {
-        let dir = match self {
-            Self::Directory(dir) => dir,
-            Self::Tar(input) => return spool_tar(input, spool, options),
-        };
-        let mut file = spool.file()?;
-        let room = spool.room();
-        let mut options = options.clone();
-        options.max_bytes = options.max_bytes.min(room);
-        let created = create(&dir, &mut file, &options).map_err(|source| match source {
-            CreateError::TooLarge { bytes, limit } if limit == room => {
-                spool.full(format!("{}", dir.display()), bytes, room)
-            }
-            source => Error::Create { dir, source },
-        })?;
-        Ok((created, spool.source(file)?))
-    }
-}
-
-/// Where large temporary files go.
-pub(crate) struct Spool {
-    dir: PathBuf,
-    skip_room_check: bool,
-}
-
-impl Spool {
-    /// An unnamed temporary file.
-    pub(crate) fn file(&self) -> Result<File, Error> {
-        let failed =
-            |source| Error::Io { action: format!("making a temporary file in {}", self.dir.display()), source };
-        tempfile::tempfile_in(&self.dir).map_err(failed)
-    }
-
-    /// A finished file, to be read.
-    pub(crate) fn source(&self, file: File) -> Result<FileSource, Error> {
-        let failed =
-            |source| Error::Io { action: format!("reading a temporary file in {}", self.dir.display()), source };
-        FileSource::from_file(file).map_err(failed)
-    }
-
-    /// How many bytes may be written, as far as is known and asked for.
-    pub(crate) fn room(&self) -> u64 {
-        if self.skip_room_check { u64::MAX } else { room::available(&self.dir).unwrap_or(u64::MAX) }
-    }
-
-    /// There is not the room for `what`.
-    pub(crate) fn full(&self, what: String, needed: u64, available: u64) -> Error {
-        Error::NoRoom { dir: self.dir.clone(), what, needed, available }
-    }
-}
-
-/// Where large temporary files go: `$TMPDIR` if it is set, else `/var/tmp`, since `/tmp` may be memory.
-fn temporary_dir_from_env() -> PathBuf {
-    let large = Path::new("/var/tmp");
-    if std::env::var_os("TMPDIR").is_none() && large.is_dir() { large.to_owned() } else { std::env::temp_dir() }
 }
 
 /// Where an archive is pushed to.
@@ -279,7 +230,11 @@ impl Destination {
     }
 
     fn failed(&self, source: blob_registry::RegistryError) -> Error {
-        Error::Registry { action: format!("pushing to {}", self.location), source }
+        Error::Registry { action: self.action(), source }
+    }
+
+    fn action(&self) -> String {
+        format!("pushing to {}", self.location)
     }
 
     /// The archive that the tag points at now, if it is one.
@@ -350,11 +305,9 @@ impl Destination {
         )?;
         #[cfg(feature = "sign")]
         let signed = self.sign(client, &manifest, options).await?;
-        #[cfg(not(feature = "sign"))]
-        let _ = client;
         let tags = std::iter::once(self.tag.clone()).chain(options.tags.iter().cloned());
         if !options.dry_run {
-            self.point(&manifest, tags).await?;
+            self.point(client, &manifest, tags).await?;
         }
         Ok(Pushed {
             manifest,
@@ -386,11 +339,9 @@ impl Destination {
     ) -> Result<Pushed, Error> {
         #[cfg(feature = "sign")]
         let signed = self.sign(client, &manifest, options).await?;
-        #[cfg(not(feature = "sign"))]
-        let _ = client;
         let others: Vec<Tag> = options.tags.iter().filter(|tag| **tag != self.tag).cloned().collect();
         if !others.is_empty() && !options.dry_run {
-            self.point(&manifest, others).await?;
+            self.point(client, &manifest, others).await?;
         }
         let existing = PushedBlob::Existing;
         Ok(Pushed {
@@ -414,7 +365,7 @@ impl Destination {
         options: &PushOptions,
     ) -> Result<Option<crate::sign::Signed>, Error> {
         let Some(with) = options.sign.as_ref().filter(|_| !options.dry_run) else { return Ok(None) };
-        self.point(manifest, []).await?;
+        self.point(client, manifest, []).await?;
         let bytes = manifest.as_bytes().clone();
         let held = blob_registry::Manifest { descriptor: Descriptor::of(media_type::IMAGE_MANIFEST, &bytes), bytes };
         let (location, registry, repository) = (&self.location, &self.registry, &self.repository);
@@ -422,9 +373,15 @@ impl Destination {
         client.sign_manifest(&place, with.signer.as_ref(), &with.options).await.map(Some)
     }
 
-    async fn point(&self, manifest: &ArchiveManifest, tags: impl IntoIterator<Item = Tag>) -> Result<(), Error> {
+    async fn point(
+        &self,
+        client: &Client,
+        manifest: &ArchiveManifest,
+        tags: impl IntoIterator<Item = Tag>,
+    ) -> Result<(), Error> {
         let push = PushManifest::new(media_type::IMAGE_MANIFEST, manifest.as_bytes().clone()).with_tags(tags);
-        self.registry.push_manifest(&self.repository, push).await.map(drop).map_err(|source| self.failed(source))
+        let place = (self.registry.as_ref(), &self.repository, &self.location);
+        client.point(place, push, self.action()).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Naming archives: resolving and tagging.
 
-use blob_core::Digest;
-use blob_registry::{Descriptor, Page, PageRequest, PushManifest, Tag};
+use blob_core::{Digest, FailureKind};
+use blob_registry::{Descriptor, Page, PageRequest, PushManifest, Registry, RegistryError, Repository, Tag, Target};
 
 use crate::client::Client;
 use crate::error::Error;
@@ -25,7 +25,7 @@ impl Client {
     /// one for each tag. Works for any manifest, not only archives.
     ///
     /// # Errors
-    /// [`Error`]: not found, or the registry fails.
+    /// [`Error`]: not found, or the registry fails; [`Error::SomeTags`] when it takes some of the tags only.
     pub async fn tag(&self, source: &Location, tags: &[Tag]) -> Result<Descriptor, Error> {
         let needs = "tag or digest";
         let target = source.target().ok_or_else(|| Error::Incomplete { location: source.to_string(), needs })?;
@@ -35,12 +35,56 @@ impl Client {
         let manifest = manifest.map_err(|source| Error::Registry { action: action(), source })?;
         let mut push = PushManifest::new(&manifest.descriptor.media_type, manifest.bytes).with_tags(tags.to_vec());
         push.digest = manifest.descriptor.digest;
-        let pushed = registry.push_manifest(&repository, push).await;
         let names: Vec<&str> = tags.iter().map(Tag::as_str).collect();
-        let action = || format!("tagging {source} as {}", names.join(", "));
-        pushed.map_err(|source| Error::Registry { action: action(), source })?;
-        self.remember_tags(source, tags, manifest.descriptor.digest).await;
+        let action = format!("tagging {source} as {}", names.join(", "));
+        self.point((registry.as_ref(), &repository, source), push, action).await?;
         Ok(manifest.descriptor)
+    }
+
+    /// Pushes a manifest under its tags, and tells the cache which were set. When that fails and there are several tags,
+    /// each is tried alone: one that a registry protects does not keep it from setting the others.
+    pub(crate) async fn point(
+        &self,
+        (registry, repository, location): (&dyn Registry, &Repository, &Location),
+        push: PushManifest,
+        action: String,
+    ) -> Result<(), Error> {
+        let (tags, digest) = (push.tags.clone(), push.digest);
+        let Err(source) = registry.push_manifest(repository, push.clone()).await else {
+            self.remember_tags(location, &tags, digest).await;
+            return Ok(());
+        };
+        let (mut set, mut unset, mut first) = (Vec::new(), Vec::new(), None);
+        let hopeless = |error: &RegistryError| matches!(error.kind(), FailureKind::Network | FailureKind::Unauthorized);
+        let mut go_on = tags.len() > 1 && !hopeless(&source);
+        for tag in &tags {
+            if !go_on {
+                unset.push(tag.clone());
+                continue;
+            }
+            let mut one = push.clone();
+            one.tags = vec![tag.clone()];
+            match registry.push_manifest(repository, one).await {
+                Ok(_) => set.push(tag.clone()),
+                Err(error) => {
+                    unset.push(tag.clone());
+                    go_on = !hopeless(&error);
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        self.remember_tags(location, &set, digest).await;
+        // What failed together may have succeeded one by one.
+        if unset.is_empty() && !tags.is_empty() {
+            return Ok(());
+        }
+        let source = first.unwrap_or(source);
+        if set.is_empty() {
+            return Err(Error::Registry { action, source });
+        }
+        let location = location.with_target(Target::Digest(digest)).to_string();
+        let names = |tags: Vec<Tag>| tags.iter().map(ToString::to_string).collect();
+        Err(Error::SomeTags { location, set: names(set), unset: names(unset), source })
     }
 
     /// Tells the cache where tags in the repository of `location` point now.

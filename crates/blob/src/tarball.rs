@@ -50,15 +50,15 @@ pub(crate) fn spool_tar(
     // The archive takes as much again, unless it compresses.
     let room = spool.room();
     let limit = options.max_bytes.min(room / 2);
-    let what = || "the tar stream".to_owned();
+    let what = "the tar stream";
     let parts = read::read(input, &contents, (options, limit)).map_err(|source| match source {
         TarError::TooLarge { bytes, limit } if limit < options.max_bytes => {
-            spool.full(what(), bytes.saturating_mul(2), room)
+            spool.full(what, bytes.saturating_mul(2), room)
         }
         source => Error::Tar { source },
     })?;
     let mut data = spool.file()?;
     let created = create_from_parts(parts, &contents, &mut data, options);
-    let created = created.map_err(|source| Error::Create { dir: what().into(), source })?;
+    let created = created.map_err(|source| Error::Create { dir: what.into(), source })?;
     Ok((created, spool.source(data)?))
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::num::NonZero;
 
 use blob::registry::{CopyReport, PageRequest, Tag, Target};
-use blob::{Client, Copied, CopyOptions, Location};
+use blob::{Client, Copied, CopyOptions, Error, Location};
 use clap::Args;
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
@@ -53,6 +53,10 @@ pub(crate) struct CopyArgs {
     /// Leave tags alone that exist at the destination.
     #[arg(short, long)]
     no_clobber: bool,
+
+    /// Begin although the file system of a layout says that it has not the room.
+    #[arg(long)]
+    no_space_check: bool,
 
     /// Only say what would be copied.
     #[arg(long)]
@@ -124,6 +128,7 @@ pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure
     options.referrers = !args.no_referrers;
     options.keep_tags = args.no_clobber;
     options.dry_run = args.dry_run;
+    options.skip_room_check = args.no_space_check;
     options.tags.clone_from(&args.tag);
     options.concurrency = session.options.jobs.map_or(options.concurrency, NonZero::get);
     options.progress = Some(session.meter.watcher());
@@ -202,7 +207,13 @@ async fn all(client: &Client, places: &[(Location, Location)], options: &CopyOpt
 }
 
 async fn one(client: &Client, (from, to): (&Location, &Location), options: &CopyOptions) -> Result<Done, Failure> {
-    let copied = client.copy(from, to, options).await.map_err(|error| Failure::between(error, from, to))?;
+    let copied = client.copy(from, to, options).await.map_err(|error| match error {
+        error @ Error::NoRoom { .. } => {
+            let hint = "make room, or begin all the same with --no-space-check";
+            Failure::from(error).without_hint().with_hint(hint)
+        }
+        error => Failure::between(error, from, to),
+    })?;
     let Copied { report, tags, kept_tags, .. } = copied;
     let names = |tags: Vec<Tag>| tags.iter().map(ToString::to_string).collect();
     let number = |part: fn(&CopyReport) -> u64| report.as_ref().map_or(0, part);

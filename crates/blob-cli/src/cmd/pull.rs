@@ -55,11 +55,11 @@ pub(crate) struct PullArgs {
     sync: bool,
 
     /// Delete what the archive does not have, as far as --include and --exclude mean it.
-    #[arg(long, requires = "sync")]
+    #[arg(long, requires = "sync", group = "deletes")]
     delete: bool,
 
     /// Delete also where that looks like a mistake: in the home directory, in /, or where nothing is in common.
-    #[arg(long, requires = "delete")]
+    #[arg(long, requires = "deletes")]
     force_delete: bool,
 
     /// Only say what would be done.
@@ -73,8 +73,8 @@ pub(crate) struct PullArgs {
     #[arg(long, conflicts_with_all = ["overwrite", "sync"])]
     update: bool,
 
-    /// Replace the whole destination, once everything is extracted beside it.
-    #[arg(long)]
+    /// Replace the whole destination, once everything is extracted beside it: what the archive does not have goes.
+    #[arg(long, group = "deletes")]
     clean: bool,
 
     /// Set the modes of the archive, less the umask (the default).
@@ -208,15 +208,11 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
     };
     let options = options(&args, session);
     let prefix = path::normalize(args.prefix.as_deref().unwrap_or_default().as_bytes());
+    let forced = args.force_delete || args.dry_run;
     let surplus = if args.delete {
-        sync::surplus(
-            &archive,
-            (selection.clone(), &*prefix),
-            &args.dest,
-            &args.patterns,
-            args.force_delete || args.dry_run,
-        )
-        .await?
+        sync::surplus(&archive, (selection.clone(), &*prefix), &args.dest, &args.patterns, forced).await?
+    } else if args.clean {
+        sync::replaced(&archive, selection.clone(), &args.dest, forced).await?
     } else {
         Vec::new()
     };
@@ -228,6 +224,8 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
         return Preview::new(location.to_string(), destination, &planned, &surplus).report(session).await;
     }
     // What stands in the way is moved aside, and back if the extraction fails; nothing goes before the new files are there.
+    // A replacement as a whole does all that by itself.
+    let surplus = if args.clean { Vec::new() } else { surplus };
     let (obstacles, rest): (Vec<_>, Vec<_>) = surplus.into_iter().partition(|surplus| surplus.obstructs);
     let aside = sync::set_aside(&args.dest, obstacles).await?;
     let extracted = archive.extract(selection, &args.dest, &options).await.map_err(refusal)?;

@@ -3,9 +3,10 @@
 mod report;
 
 use std::fs::File;
-use std::io::{IsTerminal as _, Read};
+use std::io::{IsTerminal as _, Read, Write as _};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use blob::core::create::{Presence, Reproducible, SkipCompression, UnstorableNames};
@@ -15,9 +16,10 @@ use blob::{PushOptions, SignWith};
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use jiff::Timestamp;
+use tempfile::NamedTempFile;
 
 use crate::config::settings::CompressionName;
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::filter::{IgnoreFiles, List, Patterns, Sieve};
 use crate::plan;
 use crate::session::Session;
@@ -163,8 +165,8 @@ fn compression(typed: &str) -> Result<Compression, String> {
 pub(crate) async fn run(args: PushArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
     let input = Input::of(&args)?;
-    let problem = Arc::default();
-    let mut options = options(&args, &input, session, &problem)?;
+    let (problem, left_out) = (Arc::default(), Arc::default());
+    let mut options = options(&args, &input, session, (&problem, &left_out))?;
     if !args.sign && args.signing.key.is_none() && args.signing.is_given() {
         let failure = Failure::usage("options about signing, and nothing is to be signed");
         return Err(failure.with_hint("pass --sign, or --key with a private key"));
@@ -173,6 +175,8 @@ pub(crate) async fn run(args: PushArgs, session: &Session) -> Result<(), Failure
         options.sign = Some(SignWith::new(args.signing.signer(session).await?));
     }
     let client = session.client_for_push(&location, args.spool_dir.as_deref())?;
+    // Found out before anything is sent.
+    let digest_file = args.digest_file.as_deref().filter(|_| !args.dry_run).map(DigestFile::begin).transpose()?;
     let pushed = match input {
         Input::Directory(dir) => client.push(&location, dir, &options).await,
         Input::Tar(input) => client.push_tar(&location, input, &options).await,
@@ -180,18 +184,66 @@ pub(crate) async fn run(args: PushArgs, session: &Session) -> Result<(), Failure
     if let Some(failure) = problem.lock().unwrap_or_else(PoisonError::into_inner).take() {
         return Err(failure);
     }
-    let pushed = pushed.map_err(|error| Failure::at(error, &location))?;
-    if let Some(path) = args.digest_file.as_ref().filter(|_| !args.dry_run) {
-        let written = tokio::fs::write(path, format!("{}\n", pushed.digest())).await;
-        written.map_err(|error| Failure::io(format!("writing the digest to {}", path.display()), &error))?;
-    }
+    let pushed = pushed.map_err(|error| match error {
+        error @ blob::Error::Empty { .. } => {
+            Failure::from(error).with_hint("no file is left by --include, --exclude, --files-from and .blobignore")
+        }
+        error => Failure::at(error, &location),
+    })?;
     Session::log_traffic(&client);
     let pinned = location.with_target(Target::Digest(*pushed.digest())).to_string();
+    if let Some(file) = digest_file {
+        file.write(&format!("{}\n", pushed.digest())).map_err(|failure| failure.after(format!("pushed {pinned}")))?;
+    }
     if session.options.quiet && !session.options.output.is_json() {
         return session.print(format!("{pinned}\n")).await;
     }
-    let report = report::report(&location, pinned, &pushed, &args);
-    session.report(&report, || report::text(&location, &pushed, &args)).await
+    let left_out = left_out.load(Ordering::Relaxed);
+    let report = report::report((&location, pinned), &pushed, &args, left_out);
+    session.report(&report, || report::text(&location, &pushed, &args, left_out)).await
+}
+
+/// Where the digest goes: a file that is there whole or not at all, or something else that can be written to, such as a
+/// pipe.
+struct DigestFile<'a> {
+    path: &'a Path,
+    file: Either,
+}
+
+enum Either {
+    Replaced(NamedTempFile),
+    Open(File),
+}
+
+impl<'a> DigestFile<'a> {
+    fn begin(path: &'a Path) -> Result<Self, Failure> {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = match std::fs::metadata(path) {
+            Ok(found) if !found.is_file() => File::options().write(true).open(path).map(Either::Open),
+            _ => tempfile::Builder::new().permissions(readable()).tempfile_in(dir).map(Either::Replaced),
+        };
+        let file = file.map_err(|error| Self::failed(path, &error).of_kind(Kind::General))?;
+        Ok(Self { path, file })
+    }
+
+    fn write(self, digest: &str) -> Result<(), Failure> {
+        let written = match self.file {
+            Either::Open(mut file) => file.write_all(digest.as_bytes()),
+            Either::Replaced(mut file) => file
+                .write_all(digest.as_bytes())
+                .and_then(|()| file.persist(self.path).map(drop).map_err(std::io::Error::from)),
+        };
+        written.map_err(|error| Self::failed(self.path, &error))
+    }
+
+    fn failed(path: &Path, error: &std::io::Error) -> Failure {
+        Failure::io(format!("writing the digest to {}", path.display()), error)
+    }
+}
+
+/// As other files are made: the umask decides.
+fn readable() -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o666)
 }
 
 /// What is pushed.
@@ -238,7 +290,7 @@ fn options(
     args: &PushArgs,
     input: &Input<'_>,
     session: &Session,
-    problem: &Arc<Mutex<Option<Failure>>>,
+    (problem, left_out): (&Arc<Mutex<Option<Failure>>>, &Arc<AtomicU64>),
 ) -> Result<PushOptions, Failure> {
     let epoch = source_date_epoch(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref())?;
     let mut options = PushOptions::default();
@@ -271,7 +323,9 @@ fn options(
         let clamp = epoch.map(|time| i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX));
         create.reproducible = Some(Reproducible { clamp_mtime_ns: clamp });
     }
-    let sieve = sieve(args, input, problem)?;
+    let mut sieve = sieve(args, input, problem)?;
+    sieve.left_out = Arc::clone(left_out);
+    options.refuse_empty = !args.patterns.include.is_empty() || args.files_from.is_some();
     create.filter = Some(Arc::new(move |path: &[u8], kind| sieve.takes(path, kind)));
     options.created = epoch.or(args.reproducible.then_some(Timestamp::UNIX_EPOCH));
     options.annotations = args.annotation.iter().cloned().collect();

@@ -11,8 +11,8 @@ use crate::error::{Failure, Kind};
 use crate::filter::Patterns;
 use crate::ui::size::count;
 
-/// Everything at `dest`, below the path `prefix` in it, that the archive does not have, as far as `patterns` mean it. Unless `forced`, places that look
-/// like a mistake are refused.
+/// Everything at `dest`, below the path `prefix` in it, that the archive does not have, as far as `patterns` mean it.
+/// Unless `forced`, places that look like a mistake are refused.
 pub(super) async fn surplus(
     archive: &Archive,
     (selection, prefix): (Selection, &[u8]),
@@ -34,6 +34,28 @@ pub(super) async fn surplus(
     Ok(found.surplus)
 }
 
+/// Everything at `dest` that a replacement by the archive takes away. Unless `forced`, places that look like a mistake are
+/// refused.
+pub(super) async fn replaced(
+    archive: &Archive,
+    selection: Selection,
+    dest: &Path,
+    forced: bool,
+) -> Result<Vec<Surplus>, Failure> {
+    let how = SurplusOptions { considered: Arc::new(|_, _| true), whole_dirs: true };
+    let found = archive.surplus(selection, dest, how).await.map_err(refusal)?;
+    if !forced {
+        check(dest, std::env::home_dir(), &found)?;
+        let (real, here) = (dest.canonicalize(), std::env::current_dir());
+        if let (Ok(real), Ok(here)) = (real, here)
+            && here.starts_with(&real)
+        {
+            return Err(refused(dest, &found, "the current directory is in it"));
+        }
+    }
+    Ok(found.surplus)
+}
+
 /// Whether `path` is `dir` or lies in it; the empty path is the root.
 fn is_below(path: &[u8], dir: &[u8]) -> bool {
     dir.is_empty() || path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
@@ -44,12 +66,7 @@ fn check(dest: &Path, home: Option<PathBuf>, found: &SurplusReport) -> Result<()
     if found.surplus.is_empty() {
         return Ok(());
     }
-    let refused = |why: &str| {
-        let things = count(found.surplus.len() as u64, "thing");
-        let message = format!("refusing to delete {things} in {}: {why}", dest.display());
-        Err(Failure::new(Kind::General, message)
-            .with_hint("--dry-run shows what would go; pass --force-delete if that is meant"))
-    };
+    let refused = |why| Err(refused(dest, found, why));
     let real = dest.canonicalize().unwrap_or_else(|_| dest.to_owned());
     let home = home.and_then(|home| home.canonicalize().ok());
     if real.parent().is_none() {
@@ -62,6 +79,13 @@ fn check(dest: &Path, home: Option<PathBuf>, found: &SurplusReport) -> Result<()
         return refused("it has nothing in common with the archive");
     }
     Ok(())
+}
+
+fn refused(dest: &Path, found: &SurplusReport, why: &str) -> Failure {
+    let things = count(found.surplus.len() as u64, "thing");
+    let message = format!("refusing to delete {things} in {}: {why}", dest.display());
+    Failure::new(Kind::General, message)
+        .with_hint("--dry-run shows what would go; pass --force-delete if that is meant")
 }
 
 /// Gives `obstacles` at `dest` other names; dropped, the answer gives them back what they had.

@@ -42,7 +42,8 @@ fn documents() {
     "special_files": 0,
     "names": 0,
     "symlinks": 0,
-    "empty_dirs": 0
+    "empty_dirs": 0,
+    "filtered": 0
   }
 }
 

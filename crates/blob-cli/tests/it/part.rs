@@ -131,3 +131,78 @@ fn the_spool_directory_can_be_chosen() {
     place.run("push -q --spool-dir spool oci:layout:v1 project").success();
     assert_eq!(place.listing("spool"), Vec::<String>::new());
 }
+
+#[test]
+fn a_part_that_is_nothing_is_not_pushed() {
+    let place = Place::laid_out();
+    fs::write(place.path("none"), "").unwrap();
+    fs::write(place.path("rules"), "run.sh\n").unwrap();
+    for part in ["--include nothing*", "--include config --exclude config/", "--files-from none"] {
+        let failed = place.run(&format!("push {part} oci:layout:v1 project")).code(1).stdout_eq("");
+        assert!(
+            stderr(&failed).starts_with("error: nothing of project is to be pushed\nhint: "),
+            "{}",
+            stderr(&failed)
+        );
+    }
+    assert_eq!(listed(&place, "oci:layout:v1").len(), 9);
+    // A directory that is empty as a whole is what it is.
+    fs::create_dir(place.path("hollow")).unwrap();
+    place.run("push -q oci:layout:hollow hollow").success();
+}
+
+#[test]
+fn directories_that_are_included_mean_what_is_in_them() {
+    let place = Place::offline();
+    for (pattern, expected) in [
+        ("config/", &["config/app.yaml", "config/database.json"][..]),
+        ("./docs/api", &["docs/api/reference.md"]),
+        ("{run,nothing}.*", &["run.sh"]),
+        ("[A-Z]*.md", &["README.md"]),
+    ] {
+        place.run(&format!("push -q --include {pattern} oci:layout:v1 project")).success();
+        assert_eq!(listed(&place, "oci:layout:v1"), expected, "{pattern}");
+    }
+    for wrong in ["--exclude [", "--include !a", "--exclude {a", "--include ../a", "--exclude="] {
+        place.run(&format!("push {wrong} oci:layout:v1 project")).code(2).stdout_eq("");
+    }
+}
+
+#[test]
+fn what_is_listed_by_name_is_not_ignored_and_what_is_left_out_is_counted() {
+    let place = Place::offline();
+    fs::write(place.path("project/.blobignore"), "*.md\nconfig/\n").unwrap();
+    fs::write(place.path("list"), "docs/guide.md\nconfig/app.yaml\nrun.sh\n").unwrap();
+    place.run("push -q --files-from list oci:layout:v1 project").success();
+    assert_eq!(listed(&place, "oci:layout:v1"), ["config/app.yaml", "docs/guide.md", "run.sh"]);
+    let pushed = stdout(&place.run("push --exclude run.sh oci:layout:v2 project").success());
+    // README.md, config/, docs/api/reference.md, docs/guide.md and run.sh.
+    assert!(pushed.contains("\n  Left out: 5 paths by patterns and rules\n"), "{pushed}");
+    let pushed = stdout(&place.run("push -o json --exclude run.sh oci:layout:v2 project").success());
+    assert!(pushed.contains("\"filtered\": 5"), "{pushed}");
+}
+
+#[test]
+fn a_layout_in_the_directory_that_is_pushed_is_left_out() {
+    let place = Place::offline();
+    let first = stdout(&place.run("push -q --reproducible oci:project/layout:v1 project").success());
+    assert_eq!(stdout(&place.run("push -q --reproducible oci:project/layout:v1 project").success()), first);
+    assert!(listed(&place, "oci:project/layout:v1").iter().all(|path| !path.starts_with("layout")));
+    let elsewhere = stdout(&place.run("push -q --reproducible --exclude /layout oci:other:v1 project").success());
+    assert_eq!(elsewhere.rsplit_once('@').unwrap().1, first.rsplit_once('@').unwrap().1);
+    let failed = place.run("push oci:project:v1 project").code(2).stdout_eq("");
+    assert!(stderr(&failed).contains("project is the layout that is pushed to"), "{}", stderr(&failed));
+}
+
+#[test]
+fn the_file_for_the_digest_is_found_out_about_before_anything_is_sent() {
+    let place = Place::offline();
+    place.run("push --digest-file nowhere/digest oci:layout:v1 project").code(1).stdout_eq("");
+    place.run("tags oci:layout").code(3);
+    place.run("push -q --digest-file digest oci:layout:v1 project").success();
+    let digest = fs::read_to_string(place.path("digest")).unwrap();
+    assert!(digest.starts_with("sha256:") && digest.ends_with('\n'), "{digest}");
+    place.run("push -q --digest-file /dev/null oci:layout:v1 project").success();
+    let names = place.listing("");
+    assert!(names.iter().all(|name| !name.starts_with(".tmp")), "{names:?}");
+}

@@ -1,4 +1,4 @@
-//! What scripts for the Go program's command rely on.
+//! What people do every day. What scripts for the Go program rely on is in [`crate::scripts`].
 
 use std::fs;
 
@@ -12,48 +12,12 @@ fn finds(place: &Place, line: &str, wanted: &[&str]) {
     }
 }
 
-fn equal(place: &Place, left: &str, right: &str) {
-    assert_eq!(fs::read(place.path(left)).unwrap(), fs::read(place.path(right)).unwrap(), "{left} {right}");
-}
-
-#[test]
-fn push_writes_to_standard_output_alone() {
-    let place = Place::served();
-    let pushed = place.run("--plain-http push HOST/push-basic:t1 project").success();
-    assert!(stdout(&pushed).contains("Pushed"));
-    assert_eq!(stderr(&pushed), "");
-}
-
-#[test]
-fn pull_to_directories() {
-    let place = Place::pushed();
-    for dest in ["output", "custom-output"] {
-        fs::create_dir(place.path(dest)).unwrap();
-        finds(&place, &format!("--plain-http pull HOST/team/project:v1 {dest}"), &["Pulled"]);
-        for file in ["README.md", "config/app.yaml", "config/database.json", "docs/guide.md"] {
-            equal(&place, &format!("project/{file}"), &format!("{dest}/{file}"));
-        }
-    }
-}
-
 #[test]
 fn cat_of_one_and_of_several() {
     let place = Place::pushed();
     let lines = ["name: sample-app", "version: 1.0.0", "environment: production"];
     finds(&place, "cat HOST/team/project:v1 /config/app.yaml", &lines);
     finds(&place, "cat HOST/team/project:v1 README.md config/app.yaml", &["# Sample", "name: sample-app"]);
-}
-
-#[test]
-fn copies_keep_the_paths_of_the_archive() {
-    let place = Place::pushed();
-    place.run("cp HOST/team/project:v1:/config/app.yaml ./copied.yaml").success();
-    equal(&place, "project/config/app.yaml", "copied.yaml");
-    fs::create_dir(place.path("output")).unwrap();
-    place.run("cp HOST/team/project:v1:/config/ output/").success();
-    assert_eq!(place.listing("output"), ["config/", "config/app.yaml", "config/database.json"]);
-    place.run("cp HOST/team/project:v1:/config/app.yaml HOST/team/project:v1:/config/database.json several/").success();
-    assert_eq!(place.listing("several"), ["config/", "config/app.yaml", "config/database.json"]);
 }
 
 #[test]
@@ -123,22 +87,6 @@ fn a_reproducible_push_ignores_times_and_owners() {
     assert_eq!(stdout(&place.run(push).success()), first);
 }
 
-#[test]
-fn aliases_come_and_go() {
-    let place = Place::served();
-    place.run("alias set mytest HOST/alias-test").success();
-    finds(&place, "alias list", &["mytest"]);
-    place.run("alias remove mytest").success();
-    assert!(!stdout(&place.run("alias list").success()).contains("mytest"));
-}
-
-#[test]
-fn the_configuration_can_be_looked_at() {
-    let place = Place::offline();
-    finds(&place, "config path", &["config.yaml"]);
-    finds(&place, "config show", &["output:"]);
-}
-
 /// The command with the directories that the scripts of the Go program use.
 fn at_home(place: &Place, line: &str) -> std::process::Command {
     let mut command = place.command(line);
@@ -155,52 +103,6 @@ fn shows(place: &Place, line: &str, wanted: &[&str]) -> String {
         rest = found.unwrap_or_else(|| panic!("{line}: {wanted:?} is not in {rest}, of {text}")).1;
     }
     text
-}
-
-#[test]
-fn the_cache_fills_and_empties() {
-    let place = Place::served();
-    shows(
-        &place,
-        "cache path",
-        &["Cache directory:", ".cache/blob", "content:", "blocks:", "refs:", "manifests:", "indexes:"],
-    );
-    shows(&place, "cache status", &["Cache directory:", "0 files", "Total: 0 (0 files)"]);
-    shows(&place, "cache path --output json", &["\"root\": ", "\"paths\": "]);
-    for name in ["content", "blocks", "refs", "manifests", "indexes"] {
-        shows(&place, "cache path --output json", &[&format!("\"{name}\": ")]);
-    }
-    shows(
-        &place,
-        "cache status --output json",
-        &["\"root\": ", "\"caches\": ", "\"total_size\": 0", "\"total_files\": 0"],
-    );
-
-    shows(&place, "--plain-http push HOST/cache-test:t1 project", &["Pushed"]);
-    shows(&place, "--plain-http pull HOST/cache-test:t1 out", &["Pulled"]);
-    assert!(!shows(&place, "cache status", &[]).contains("Total: 0 (0 files)"));
-    let json = shows(&place, "cache status --output json", &["\"enabled\": true", "\"total_files\": "]);
-    let files = json.split_once("\"total_files\": ").unwrap().1;
-    assert!(files.starts_with(|digit: char| ('1'..='9').contains(&digit)), "{json}");
-    // The caches are in the order that scripts rely on.
-    shows(&place, "cache status --output json", &["content", "blocks", "refs", "manifests", "\"name\": \"indexes\""]);
-
-    shows(&place, "cache clear indexes --force", &["Cleared", "indexes"]);
-    shows(&place, "cache status", &["indexes"]);
-    shows(&place, "cache clear --force", &["Cleared"]);
-    shows(&place, "cache status", &["Total: 0 (0 files)"]);
-    shows(&place, "cache status --output json", &["\"total_size\": 0", "\"total_files\": 0"]);
-    let refused = place.assert(&mut at_home(&place, "cache clear --output json")).failure();
-    assert!(stderr(&refused).contains("--force required"), "{}", stderr(&refused));
-    let cleared = ["\"cleared\": ", "\"total_size_cleared\": ", "\"total_files_cleared\": "];
-    for wanted in cleared {
-        shows(&place, "cache clear --force --output json", &[wanted]);
-    }
-    let wrong = place.assert(&mut at_home(&place, "cache clear invalidtype --force")).failure();
-    assert!(stderr(&wrong).contains("invalid cache type"), "{}", stderr(&wrong));
-    for name in ["content", "manifests", "refs", "blocks"] {
-        shows(&place, &format!("cache clear {name} --force"), &[name]);
-    }
 }
 
 #[test]

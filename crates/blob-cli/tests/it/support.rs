@@ -66,9 +66,14 @@ impl Place {
 
     /// With a server and no project.
     pub(crate) fn with_server() -> Self {
+        Self { server: Some(Server::start(&[])), ..Self::bare() }
+    }
+
+    /// With nothing but an empty home.
+    pub(crate) fn bare() -> Self {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("home")).unwrap();
-        Self { root, server: Some(Server::start(&[])) }
+        Self { root, server: None }
     }
 
     /// With a server that holds the project as `HOST/team/project:v1`.

@@ -367,3 +367,36 @@ fn a_reproducible_push_is_always_the_same() {
     }
     assert_eq!(digests.len(), 1);
 }
+
+#[test]
+fn a_replacement_says_what_goes_and_refuses_what_looks_like_a_mistake() {
+    let place = Place::laid_out();
+    fs::create_dir_all(place.path("foreign/deep")).unwrap();
+    fs::write(place.path("foreign/deep/x"), "1").unwrap();
+    let planned = place.run("pull --clean --dry-run oci:layout:v1 foreign").success();
+    assert!(stdout(&planned).contains("- deep/\n"), "{}", stdout(&planned));
+    assert!(stdout(&planned).contains("delete 1; "), "{}", stdout(&planned));
+    let refused = |line: &str, cwd: &str, wanted: &str| {
+        let failed = place.assert(place.command(line).current_dir(place.path(cwd))).code(1).stdout_eq("");
+        let text = stderr(&failed);
+        assert!(text.contains("refusing to delete ") && text.contains(wanted), "{line}: {text}");
+        assert!(text.contains("pass --force-delete if that is meant"), "{line}: {text}");
+    };
+    refused("pull --clean oci:layout:v1 foreign", "", "it has nothing in common with the archive");
+    assert!(place.path("foreign/deep/x").exists());
+    // Where something is in common, the place itself may look like a mistake.
+    for dir in ["home", "home/below"] {
+        place.run(&format!("pull -q oci:layout:v1 {dir}")).success();
+        fs::write(place.path(dir).join("mine"), "").unwrap();
+    }
+    refused("pull --clean oci:layout:v1 home", "", "it is your home directory, or one above it");
+    refused("pull --clean oci:../layout:v1 ../home", "project", "it is your home directory");
+    fs::create_dir_all(place.path("deploy/docs")).unwrap();
+    fs::write(place.path("deploy/mine"), "").unwrap();
+    refused("pull --clean oci:../../layout:v1 ../../deploy", "deploy/docs", "the current directory is in it");
+    place.run("pull -q --clean oci:layout:v1 home/below").success();
+    assert!(!place.path("home/below/mine").exists());
+    place.run("pull -q --clean --force-delete oci:layout:v1 foreign").success();
+    assert!(!place.path("foreign/deep").exists());
+    place.run("pull --force-delete oci:layout:v1 out").code(2).stdout_eq("");
+}

@@ -141,3 +141,60 @@ fn odd_streams_are_refused_or_understood() {
     place.run("push oci:bad:v1 project --from-tar odd.tar").code(2);
     place.run("push oci:bad:v1").code(2);
 }
+
+/// A header of a tar stream; content of `size` bytes follows it.
+fn header(name: &[u8], kind: u8, size: usize) -> Vec<u8> {
+    let mut header = vec![0; 512];
+    header[..name.len()].copy_from_slice(name);
+    header[100..108].copy_from_slice(b"0000644\0");
+    header[108..124].copy_from_slice(b"0000000\x000000000\0");
+    header[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
+    header[136..148].copy_from_slice(b"00000000000\0");
+    header[156] = kind;
+    header[257..265].copy_from_slice(b"ustar\x0000");
+    header[148..156].fill(b' ');
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    header
+}
+
+/// A header, its content and what fills its last block.
+fn member(name: &[u8], kind: u8, content: &[u8]) -> Vec<u8> {
+    let mut member = header(name, kind, content.len());
+    member.extend_from_slice(content);
+    member.resize(member.len().next_multiple_of(512), 0);
+    member
+}
+
+#[test]
+fn what_is_said_about_members_has_a_limit() {
+    let place = Place::offline();
+    let (file, large) = (member(b"file", b'0', b"content"), vec![b'a'; 2 << 20]);
+    for kind in [b'x', b'L', b'K'] {
+        let stream = [member(b"before", b'0', b""), member(b"headers", kind, &large), file.clone()].concat();
+        let failed = fed(&place, "push oci:layout:v1 -", &stream).code(1).stdout_eq("");
+        let wanted = "after 1 members come more than 1048576 bytes of headers for a single one";
+        assert!(stderr(&failed).contains(wanted), "{kind}: {}", stderr(&failed));
+    }
+    // What is no description of a member is passed over, however large it is.
+    let stream = [member(b"global", b'g', &large), member(b"pipe", b'6', &large), file.clone()].concat();
+    fed(&place, "push -q oci:layout:v1 -", &stream).success();
+    place.run("ls oci:layout:v1").success().stdout_eq("file\n");
+    // A name may be long.
+    let name = format!("{}file", "d/".repeat(1000));
+    let stream = [member(b"headers", b'L', name.as_bytes()), file].concat();
+    fed(&place, "push -q oci:layout:v2 -", &stream).success();
+    place.run(&format!("cat oci:layout:v2 {name}")).success().stdout_eq("content");
+}
+
+#[test]
+fn sparse_members_in_pax_form_are_refused() {
+    let place = Place::offline();
+    fs::create_dir(place.path("odd")).unwrap();
+    fs::File::create(place.path("odd/sparse")).unwrap().set_len(3 << 20).unwrap();
+    for version in ["0.0", "0.1", "1.0"] {
+        system_tar(&place, &format!("--format=posix --sparse --sparse-version={version} -c -f s.tar -C odd sparse"));
+        let failed = place.run("push oci:layout:v1 --from-tar s.tar").code(1).stdout_eq("");
+        assert!(stderr(&failed).contains("write the stream without --sparse"), "{version}: {}", stderr(&failed));
+    }
+}

@@ -1,8 +1,10 @@
 //! Reading a tar stream: what is in it, with the contents put behind one another in a file.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Write as _};
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use blob_core::Event;
 use blob_core::create::{CreateOptions, Member, MemberKind, Parts};
@@ -11,6 +13,12 @@ use tar::EntryType;
 
 /// How much is read and written at a time: 256 KiB.
 const BUFFER: usize = 256 << 10;
+
+/// The most bytes of headers before one member: a megabyte. They are read to memory whole.
+const MAX_HEADERS: u64 = 1 << 20;
+
+/// The most bytes of paths and targets of links: a gibibyte, which no index could hold.
+const MAX_NAMES: u64 = 1 << 30;
 
 /// A tar stream that cannot become an archive.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +83,20 @@ pub enum TarError {
         /// The limit.
         limit: u64,
     },
+    /// What stands before a member about it, such as its long name or PAX records, takes more room than any program needs.
+    #[error("after {members} members come more than {limit} bytes of headers for a single one")]
+    Headers {
+        /// Members that were read before.
+        members: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Paths and targets of links are kept in memory, and they are more than may be.
+    #[error("the names of its members have more than {limit} bytes in all")]
+    Names {
+        /// The limit in bytes.
+        limit: u64,
+    },
     /// The contents could not be kept.
     #[error("writing a temporary file")]
     Spool(#[source] io::Error),
@@ -94,20 +116,74 @@ pub(super) fn read(
     check_beginning(&mut input)?;
     let mut spool = Spool { file: BufWriter::with_capacity(BUFFER, spool), written: 0, limit };
     let mut parts = Parts::new();
-    let mut archive = tar::Archive::new(input);
-    let failed = |members| move |source| TarError::Read { members, source };
-    for (entry, members) in archive.entries().map_err(failed(0))?.zip(0..) {
-        let mut entry = entry.map_err(failed(members))?;
-        take(&mut entry, &mut parts, &mut spool, members)?;
+    let allowance = Allowance::default();
+    let mut archive = tar::Archive::new(Metered { inner: input, allowance: allowance.clone() });
+    let mut entries = archive.entries().map_err(|source| TarError::Read { members: 0, source })?;
+    let (mut members, mut names) = (0, 0);
+    loop {
+        allowance.limit(MAX_HEADERS);
+        let Some(entry) = entries.next() else { break };
+        let mut entry = entry.map_err(|source| {
+            if allowance.is_spent() {
+                TarError::Headers { members, limit: MAX_HEADERS }
+            } else {
+                TarError::Read { members, source }
+            }
+        })?;
+        allowance.lift();
+        names += take(&mut entry, &mut parts, &mut spool, members)?;
+        // What is left of members that are not kept does not count as headers of the next.
+        io::copy(&mut entry, &mut io::sink()).map_err(|source| TarError::Read { members, source })?;
+        members += 1;
+        if names > MAX_NAMES {
+            return Err(TarError::Names { limit: MAX_NAMES });
+        }
         if parts.len() as u64 > options.max_files {
             return Err(TarError::TooMany { limit: options.max_files });
         }
-        if let ControlFlow::Break(()) = options.progress.event(&Event::Scanning { found: members + 1 }) {
+        if let ControlFlow::Break(()) = options.progress.event(&Event::Scanning { found: members }) {
             return Err(TarError::Cancelled);
         }
     }
     spool.file.flush().map_err(TarError::Spool)?;
     Ok(parts)
+}
+
+/// How many bytes may be read from a stream until more are allowed.
+#[derive(Clone, Default)]
+struct Allowance(Rc<Cell<Option<u64>>>);
+
+impl Allowance {
+    fn limit(&self, bytes: u64) {
+        self.0.set(Some(bytes));
+    }
+
+    fn lift(&self) {
+        self.0.set(None);
+    }
+
+    fn is_spent(&self) -> bool {
+        self.0.get() == Some(0)
+    }
+}
+
+/// A stream that fails when it was read further than is allowed.
+struct Metered<R> {
+    inner: R,
+    allowance: Allowance,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(left) = self.allowance.0.get() else { return self.inner.read(buffer) };
+        if left == 0 {
+            return Err(io::Error::other("too much was read"));
+        }
+        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let got = self.inner.read(&mut buffer[..most])?;
+        self.allowance.limit(left - got as u64);
+        Ok(got)
+    }
 }
 
 /// Refuses what is no tar stream at the first look.
@@ -132,17 +208,22 @@ struct Spool<'a> {
     limit: u64,
 }
 
+/// Takes one member; how many bytes its names have.
 fn take<R: Read>(
     entry: &mut tar::Entry<'_, R>,
     parts: &mut Parts,
     spool: &mut Spool<'_>,
     members: u64,
-) -> Result<(), TarError> {
+) -> Result<u64, TarError> {
     let failed = |source| TarError::Read { members, source };
+    // What holds for all members that follow; no program writes anything into it that an archive keeps.
+    if entry.header().entry_type() == EntryType::XGlobalHeader {
+        return Ok(0);
+    }
     let raw = entry.path_bytes().into_owned();
     let path = inside(&raw)?;
     if path.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let (mtime_ns, sparse) = extensions(entry).map_err(failed)?;
     if sparse {
@@ -167,12 +248,12 @@ fn take<R: Read>(
             }
         }
         EntryType::Directory => MemberKind::Directory,
-        EntryType::XGlobalHeader => return Ok(()),
         _ => MemberKind::Special,
     };
     let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+    let names = path.len() + if let MemberKind::Symlink(target) = &kind { target.len() } else { 0 };
     parts.insert(path, Member { kind, mode, uid: narrow(uid), gid: narrow(gid), mtime_ns });
-    Ok(())
+    Ok(names as u64)
 }
 
 fn content<R: Read>(

@@ -89,13 +89,20 @@ struct LeftOut {
     symlinks: u64,
     /// Empty directories.
     empty_dirs: u64,
+    /// What `--include`, `--exclude` and `.blobignore` files left out; a directory with all that is in it is one.
+    filtered: u64,
     /// The first of the special files and names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     examples: Vec<crate::ui::escape::PathText>,
 }
 
 /// What programs are told.
-pub(super) fn report<'a>(location: &Location, digest_ref: String, pushed: &Pushed, args: &'a PushArgs) -> Report<'a> {
+pub(super) fn report<'a>(
+    (location, digest_ref): (&Location, String),
+    pushed: &Pushed,
+    args: &'a PushArgs,
+    filtered: u64,
+) -> Report<'a> {
     let part = |descriptor: &blob::registry::Descriptor, outcome| Part {
         digest: descriptor.digest.to_string(),
         size: descriptor.size,
@@ -118,7 +125,7 @@ pub(super) fn report<'a>(location: &Location, digest_ref: String, pushed: &Pushe
         data: part(pushed.manifest.data(), pushed.data),
         signed: pushed.signed.is_some().then_some(true),
         signature_digest: signature(pushed),
-        contents: pushed.report.as_ref().map(contents),
+        contents: pushed.report.as_ref().map(|report| contents(report, filtered)),
     }
 }
 
@@ -127,7 +134,7 @@ fn signature(pushed: &Pushed) -> Option<String> {
     pushed.signed.as_ref()?.referrer.map(|digest| digest.to_string())
 }
 
-fn contents(report: &CreateReport) -> Contents {
+fn contents(report: &CreateReport, filtered: u64) -> Contents {
     let examples = report.special.first.iter().chain(&report.skipped_names.first);
     Contents {
         file_count: report.files,
@@ -142,13 +149,14 @@ fn contents(report: &CreateReport) -> Contents {
             names: report.skipped_names.count,
             symlinks: report.skipped_symlinks,
             empty_dirs: report.skipped_empty_dirs,
+            filtered,
             examples: examples.map(|path| crate::ui::escape::PathText::new(path)).collect(),
         },
     }
 }
 
 /// What people are told.
-pub(super) fn text(location: &Location, pushed: &Pushed, args: &PushArgs) -> String {
+pub(super) fn text(location: &Location, pushed: &Pushed, args: &PushArgs, filtered: u64) -> String {
     let unchanged = if pushed.unchanged { " (unchanged)" } else { "" };
     let (verb, uploaded) = if args.dry_run { ("Would push", "Would upload") } else { ("Pushed", "Uploaded") };
     let mut text = format!("{verb} {location}{unchanged}\n");
@@ -172,6 +180,9 @@ pub(super) fn text(location: &Location, pushed: &Pushed, args: &PushArgs) -> Str
                 line("Left out", &plural(number, what));
             }
         }
+    }
+    if filtered > 0 {
+        line("Left out", &format!("{} by patterns and rules", count(filtered, "path")));
     }
     if let Some(report) = pushed.report.as_ref().filter(|report| report.deduplicated + report.hard_linked > 0) {
         let twins = count(report.deduplicated + report.hard_linked, "file");
