@@ -22,8 +22,8 @@ const PAUSE: Duration = Duration::from_secs(30);
 /// A cache, block store or tag cache that is waited for only so long.
 ///
 /// A call that takes longer fails; the cache then is not asked for half a minute, in which it knows nothing and wants
-/// nothing. The first time that happens costs a warning. Time is that of tokio, so a runtime needs its clock
-/// (`enable_time`); outside of one there is no limit. An implementation that blocks its thread cannot be helped.
+/// nothing. Time is that of tokio, so a runtime needs its clock
+/// (`enable_time`); outside of one there is no limit. Readers hash what comes out of it, whatever it says of itself. An implementation that blocks its thread cannot be helped.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -50,12 +50,11 @@ struct Clock {
 #[derive(Debug, Default)]
 struct State {
     resting_until: Option<Instant>,
-    warned: bool,
 }
 
 /// The cache gave no answer in time.
 #[derive(Debug, thiserror::Error)]
-#[error("no answer within {limit:?}")]
+#[error("no answer within {limit:?}; it is left alone for half a minute")]
 struct TooSlow {
     limit: Duration,
 }
@@ -89,9 +88,6 @@ impl Clock {
             let limit = self.limit;
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.resting_until = Some(Instant::now() + PAUSE);
-            if !std::mem::replace(&mut state.warned, true) {
-                tracing::warn!(?limit, "a cache does not answer; going on without it for now");
-            }
             TooSlow { limit }
         })
     }
@@ -134,8 +130,9 @@ impl<T: Cache + ?Sized> Cache for Patient<T> {
         self.clock.ask("removing from a cache", (), self.inner.remove(digest)).await
     }
 
+    /// What somebody else's cache says of itself is not believed: its hits are hashed by who reads them.
     fn verifies(&self) -> bool {
-        self.inner.verifies()
+        false
     }
 }
 
@@ -202,6 +199,10 @@ impl ByteSource for PatientSource {
             }
         });
         Ok(steps.boxed())
+    }
+
+    fn keeps(&self, range: &Range<u64>) -> bool {
+        self.inner.keeps(range)
     }
 
     async fn forget(&self, range: Range<u64>) -> Option<Arc<dyn ByteSource>> {

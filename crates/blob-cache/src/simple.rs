@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use blob_core::{ByteSource, Cache, CacheError, CacheWriter, Digest, MemorySource};
+use blob_core::{Alarm, ByteSource, Cache, CacheError, CacheWriter, Digest, MemorySource};
 use bytes::Bytes;
 
 use crate::memory::{Gathered, matches};
@@ -25,17 +25,18 @@ pub trait SimpleCache: fmt::Debug + Send + Sync {
 }
 
 /// Makes a [`SimpleCache`] a [`Cache`]. Every hit is hashed; other content than was asked for is removed from the store
-/// and reported as absent.
+/// and reported as absent, with a warning for the first one.
 #[derive(Clone, Debug)]
 pub struct Simple<S> {
     store: Arc<S>,
     max_entry_bytes: u64,
+    alarm: Alarm,
 }
 
 impl<S: SimpleCache> Simple<S> {
     /// Uses `store` for entries up to `max_entry_bytes`, each of which is held in memory as a whole.
     pub fn new(store: S, max_entry_bytes: u64) -> Self {
-        Self { store: Arc::new(store), max_entry_bytes }
+        Self { store: Arc::new(store), max_entry_bytes, alarm: Alarm::default() }
     }
 }
 
@@ -47,8 +48,10 @@ impl<S: SimpleCache + 'static> Cache for Simple<S> {
         if matches(*digest, bytes.clone()).await? {
             return Ok(Some(Arc::new(MemorySource::with_id(bytes, (*digest).into()))));
         }
-        tracing::warn!(%digest, "a cache returned other content than was asked for; dropped");
-        self.store.remove(digest).await?;
+        self.alarm.raise(format_args!("a cache gave something else for {digest}"), "its content has another digest");
+        if let Err(error) = self.store.remove(digest).await {
+            self.alarm.failed(format_args!("removing what a cache had for {digest} failed"), &error);
+        }
         Ok(None)
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use blob_core::{ByteSource, ByteSourceExt as _, Cache, CacheError, CacheWriter, Digest, MemorySource};
+use blob_core::{Alarm, ByteSource, ByteSourceExt as _, Cache, CacheError, CacheWriter, Digest, MemorySource};
 use bytes::Bytes;
 
 use crate::memory::{MemoryCache, matches};
@@ -14,12 +14,20 @@ use crate::memory::{MemoryCache, matches};
 pub struct Tiered {
     memory: MemoryCache,
     behind: Arc<dyn Cache>,
+    alarm: Alarm,
 }
 
 impl Tiered {
     /// `memory` in front of `behind`.
     pub fn new(memory: MemoryCache, behind: Arc<dyn Cache>) -> Self {
-        Self { memory, behind }
+        Self { memory, behind, alarm: Alarm::default() }
+    }
+
+    /// Tells by `alarm` that the cache behind gives something else than was asked for; by default by one of its own.
+    #[must_use]
+    pub fn with_alarm(mut self, alarm: Alarm) -> Self {
+        self.alarm = alarm;
+        self
     }
 
     /// Takes a hit of the cache behind to memory. `None` if it turns out not to be the content.
@@ -33,8 +41,11 @@ impl Tiered {
             return Ok(None);
         };
         if !matches(*digest, bytes.clone()).await? {
-            tracing::warn!(%digest, "a cache returned other content than was asked for; dropped");
-            self.behind.remove(digest).await?;
+            self.alarm
+                .raise(format_args!("a cache gave something else for {digest}"), "its content has another digest");
+            if let Err(error) = self.behind.remove(digest).await {
+                self.alarm.failed(format_args!("removing what a cache had for {digest} failed"), &error);
+            }
             return Ok(None);
         }
         self.memory.insert(*digest, bytes.clone());

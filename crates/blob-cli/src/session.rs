@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use blob::cache::CacheDir;
+use blob::cache::{CacheDir, OpenError};
 use blob::http::RetryPolicy;
 use blob::registry::client::DockerConfig;
 use blob::registry::{PageRequest, Tag};
@@ -284,7 +284,8 @@ impl Session {
         }
     }
 
-    /// The cache, if it is to be used. One that nobody asked for and that cannot be used is only warned about.
+    /// The cache, if it is to be used. One that nobody asked for and that cannot be used is only warned about, and so is one of
+    /// a newer program: this one leaves it alone, and works without.
     fn cache(&self) -> Result<Option<CacheDir>, Failure> {
         if self.options.no_cache {
             return Ok(None);
@@ -300,7 +301,9 @@ impl Session {
         }
         match CacheDir::open(&place.dir, options) {
             Ok(cache) => Ok(Some(cache)),
-            Err(source) if place.chosen => Err(Error::Cache { dir: place.dir, source }.into()),
+            Err(source) if place.chosen && !matches!(source, OpenError::Version { .. }) => {
+                Err(Error::Cache { dir: place.dir, source }.into())
+            }
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                 tracing::warn!(cause, "going on without a cache: {error}");

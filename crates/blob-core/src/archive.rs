@@ -22,7 +22,7 @@ mod stream;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use crate::cache::{Cache, Turns};
+use crate::cache::{Alarm, Cache, Turns};
 use crate::codec::{DecodeLimits, Decoder};
 use crate::entry::Entry;
 use crate::error::ReadError;
@@ -68,6 +68,9 @@ pub struct ReadOptions {
     pub turns: Option<Arc<dyn Turns>>,
     /// What reading may cost.
     pub limits: ReadLimits,
+    /// Tells when [`cache`](Self::cache) fails or lies. Archives that share this are warned of one cache once; by default
+    /// each warns for itself.
+    pub alarm: Alarm,
     /// Reads that are under way, so that concurrent [`Archive::read`]s of one content cost one request. Archives that
     /// share this share their reads; by default each has its own.
     pub flights: Flights,

@@ -5,6 +5,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use crate::source::{ByteSource, SourceId};
 
 /// A content-addressed cache: it may forget, it must not lie.
 ///
-/// Readers treat every error as a miss, with a warning: a cache never fails a read. `conformance::cache` (feature
+/// Readers treat every error as a miss, with one [warning](Alarm): a cache never fails a read. `conformance::cache` (feature
 /// `conformance`) checks an implementation.
 #[async_trait]
 pub trait Cache: fmt::Debug + Send + Sync {
@@ -65,6 +66,72 @@ pub struct Turn {
 impl fmt::Debug for Turn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Turn").field("waited", &self.waited).finish_non_exhaustive()
+    }
+}
+
+/// Tells that a cache fails, or gives something else than was asked for: with one warning, since a cache that does so once
+/// does so often. What comes after the first time is logged at debug level, and how often it was in all at info level when
+/// the last clone goes.
+///
+/// Clones are the same alarm: whoever uses one cache in several places shares one.
+///
+/// ```
+/// use blob_core::cache::Alarm;
+///
+/// let alarm = Alarm::default();
+/// for path in ["a", "b"] {
+///     alarm.raise(format_args!("asking the cache for {path} failed"), "connection refused");
+/// }
+/// assert_eq!(alarm.count(), 2);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Alarm(Arc<Raised>);
+
+#[derive(Debug, Default)]
+struct Raised(AtomicU64);
+
+impl Alarm {
+    /// Says `what` went wrong, with which object, and `why`.
+    pub fn raise(&self, what: impl fmt::Display, why: impl fmt::Display) {
+        if self.0.0.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(%why, "{what} (said once)");
+        } else {
+            tracing::debug!(%why, "{what}");
+        }
+    }
+
+    /// The same for a failure: why is the error and what caused it.
+    pub fn failed(&self, what: impl fmt::Display, error: &(dyn Error + 'static)) {
+        self.raise(what, Chain(error));
+    }
+
+    /// How many times it was raised.
+    pub fn count(&self) -> u64 {
+        self.0.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        let times = *self.0.get_mut();
+        if times > 1 {
+            tracing::info!(times, "a cache failed or gave something else again and again");
+        }
+    }
+}
+
+/// An error and its causes, in one line.
+struct Chain<'a>(&'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.0, f)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
 }
 

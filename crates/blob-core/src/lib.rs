@@ -23,7 +23,7 @@ pub mod source;
 mod threads;
 
 pub use archive::{Archive, DirStats, EntryStream, FileKind, Flights, Metadata, ReadLimits, ReadOptions};
-pub use cache::{Cache, CacheError, CacheWriter, Turn, Turns};
+pub use cache::{Alarm, Cache, CacheError, CacheWriter, Turn, Turns};
 #[cfg(feature = "fs")]
 pub use create::{
     CreateBlobOptions, CreateError, CreateOptions, CreateReport, Created, create, create_blob, create_to,

@@ -52,6 +52,14 @@ pub trait ByteSource: fmt::Debug + Send + Sync {
     /// [`SourceError::OutOfBounds`] at once; everything else here or from the stream.
     async fn open(&self, range: Range<u64>) -> Result<ByteStream, SourceError>;
 
+    /// Whether bytes of `range` may come from something that keeps them on the way here rather than from the source
+    /// itself, so that wrong ones can be [forgotten](Self::forget) and read again. Not so by default; a cache in front of a
+    /// source says so, and wrappers ask what they wrap.
+    fn keeps(&self, range: &Range<u64>) -> bool {
+        let _ = range;
+        false
+    }
+
     /// Drops whatever is kept of `range`, since what came of it was not what its digest promises, and gives the source
     /// behind, which can be read once more in the same ranges. `None` when nothing is kept: reading again would give the
     /// same.
@@ -67,7 +75,7 @@ pub(crate) async fn read_again(source: &dyn ByteSource, range: Range<u64>) -> Op
         return None;
     }
     let behind = source.forget(range.clone()).await?;
-    tracing::warn!(source = %source.id(), ?range, "what was read turned out wrong; reading it again past the cache");
+    tracing::debug!(source = %source.id(), ?range, "what was read turned out wrong; reading it again past the cache");
     match behind.read(range).await {
         Ok(bytes) => Some(bytes),
         Err(error) => {

@@ -1,15 +1,16 @@
 //! What a client remembers between operations, and between runs if it is given a directory.
 //!
-//! A cache never fails an operation: what it cannot give is fetched, what it cannot keep is not kept, and a warning
-//! says so. Whatever comes out of one is hashed before it is used.
+//! A cache never fails an operation: what it cannot give is fetched, what it cannot keep is not kept, and one warning
+//! for each cache says so. Whatever comes out of one is hashed before it is used.
 
 mod counted;
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use blob_cache::{BlockCache, BlockOptions, BlockStore, CacheDir, DiskCache, Patient, TagCache, TagEntry};
-use blob_core::{ByteSource, ByteSourceExt as _, Cache, Digest, SourceError, Turn, Turns};
+use blob_core::{Alarm, ByteSource, ByteSourceExt as _, Cache, CacheError, Digest, SourceError, Turn, Turns};
 use blob_registry::Reference;
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
@@ -28,6 +29,10 @@ pub(crate) struct Caches {
     pub(crate) tags: Option<Arc<dyn TagCache>>,
     /// The cache over `blocks`, which all archives share, so that they fetch a block once between them.
     block_cache: Option<BlockCache>,
+    /// Tells of the cache for contents.
+    pub(crate) alarm: Alarm,
+    /// Tells of the cache for tags.
+    tag_alarm: Alarm,
     /// Held while a tag is compared and replaced.
     tag_writes: Arc<Mutex<()>>,
     /// Who fetches what the directory lacks.
@@ -42,35 +47,46 @@ pub(crate) struct Keeper {
     cache: Arc<dyn Cache>,
     /// The same cache, if it is ours: it can leave the hashing to us, and its hits need not be hashed again.
     ours: Option<DiskCache>,
+    /// Tells of it.
+    alarm: Alarm,
 }
 
 impl Keeper {
     /// A cache of somebody else's.
     pub(crate) fn other(cache: Arc<dyn Cache>) -> Self {
-        Self { cache, ours: None }
+        Self { cache, ours: None, alarm: Alarm::default() }
     }
 
     /// One of our own.
     fn ours(cache: DiskCache) -> Self {
-        Self { cache: Arc::new(cache.clone()), ours: Some(cache) }
+        Self { cache: Arc::new(cache.clone()), ours: Some(cache), alarm: Alarm::default() }
     }
 
     /// A hit of at most `limit` bytes. What cannot be read is dropped.
     async fn get(&self, digest: &Digest, limit: u64) -> Option<Bytes> {
         let found = match self.cache.get(digest).await {
             Ok(found) => found.filter(|source| source.size() <= limit)?,
-            Err(error) => return warn("reading", &error),
+            Err(error) => return self.failed("reading", digest, &error),
         };
         match found.read(0..found.size()).await {
             Ok(bytes) => Some(bytes),
             Err(error) => {
-                warn::<()>("reading", &error);
-                if let Err(error) = self.cache.remove(digest).await {
-                    warn::<()>("dropping a damaged entry", &error);
-                }
+                self.failed::<()>("reading", digest, &error);
+                self.remove(digest).await;
                 None
             }
         }
+    }
+
+    async fn remove(&self, digest: &Digest) {
+        if let Err(error) = self.cache.remove(digest).await {
+            self.failed::<()>("dropping", digest, &error);
+        }
+    }
+
+    fn failed<T>(&self, doing: &str, digest: &Digest, error: &(dyn Error + 'static)) -> Option<T> {
+        self.alarm.failed(format_args!("{doing} {digest} in the cache failed"), error);
+        None
     }
 }
 
@@ -125,8 +141,20 @@ impl Caches {
         match cache.get(&key).await {
             // Nobody asked in the future, whatever the cache says.
             Ok(entry) => entry.filter(|entry| entry.resolved_at <= SystemTime::now()).map(|entry| entry.digest),
-            Err(error) => warn("reading a tag", &error),
+            Err(error) => {
+                self.tag_failed("reading", &key, &error);
+                None
+            }
         }
+    }
+
+    fn tag_failed(&self, doing: &str, key: &str, error: &CacheError) {
+        self.tag_alarm.failed(format_args!("{doing} what {key} names in the cache failed"), error);
+    }
+
+    /// Takes note that what the cache said `reference`'s tag names is of no use.
+    pub(crate) fn tag_lied(&self, reference: &Reference, said: &Digest, why: &(dyn Error + 'static)) {
+        self.tag_alarm.failed(format_args!("the cache said that {reference} is {said}, which leads nowhere"), why);
     }
 
     /// Remembers what `reference`'s tag points at now.
@@ -152,7 +180,7 @@ impl Caches {
         if let (Some(cache), Some(key)) = (&self.tags, tag_key(reference))
             && let Err(error) = cache.put(&key, &entry).await
         {
-            warn::<()>("storing a tag", &error);
+            self.tag_failed("storing", &key, &error);
         }
     }
 
@@ -161,7 +189,7 @@ impl Caches {
         if let (Some(cache), Some(key)) = (&self.tags, tag_key(reference))
             && let Err(error) = cache.remove(&key).await
         {
-            warn::<()>("forgetting a tag", &error);
+            self.tag_failed("forgetting", &key, &error);
         }
     }
 
@@ -194,17 +222,18 @@ pub(crate) async fn load(keeper: Option<&Keeper>, digest: &Digest, limit: u64) -
 /// What `keeper` has under `digest`, of at most `limit` bytes, and **not hashed**: see [`drop_damaged`].
 pub(crate) async fn load_unverified(keeper: &Keeper, digest: &Digest, limit: u64) -> Option<Bytes> {
     match &keeper.ours {
-        Some(cache) => cache.read_unverified(digest, limit).await.unwrap_or_else(|error| warn("reading", &error)),
+        Some(cache) => {
+            let read = cache.read_unverified(digest, limit).await;
+            read.unwrap_or_else(|error| keeper.failed("reading", digest, &error))
+        }
         None => keeper.get(digest, limit).await,
     }
 }
 
 /// Removes what turned out not to have `digest`, and says so.
 pub(crate) async fn drop_damaged(keeper: &Keeper, digest: &Digest) {
-    tracing::warn!(%digest, "the cache held something else; fetching it again");
-    if let Err(error) = keeper.cache.remove(digest).await {
-        warn::<()>("dropping a damaged entry", &error);
-    }
+    keeper.alarm.raise(format_args!("the cache held something else for {digest}"), "its content has another digest");
+    keeper.remove(digest).await;
 }
 
 /// Fetches the content with `digest` from `source` into the cache, chunk by chunk. `false` when the cache does not take
@@ -218,43 +247,38 @@ pub(crate) async fn fill(
     source: &dyn ByteSource,
 ) -> Result<bool, SourceError> {
     // The memory of somebody else is memory, too.
-    let Some(Keeper { cache, .. }) = keeper.filter(|keeper| keeper.ours.is_some()) else { return Ok(false) };
-    let mut writer = match cache.begin(digest, source.size()).await {
+    let Some(keeper) = keeper.filter(|keeper| keeper.ours.is_some()) else { return Ok(false) };
+    let not_stored = |error| keeper.failed::<()>("storing", digest, &error).is_some();
+    let mut writer = match keeper.cache.begin(digest, source.size()).await {
         Ok(Some(writer)) => writer,
         Ok(None) => return Ok(false),
-        Err(error) => return Ok(warn::<()>("storing", &error).is_some()),
+        Err(error) => return Ok(not_stored(error)),
     };
     let mut chunks = source.open(0..source.size()).await?;
     while let Some(chunk) = chunks.try_next().await? {
         if let Err(error) = writer.write(chunk).await {
-            return Ok(warn::<()>("storing", &error).is_some());
+            return Ok(not_stored(error));
         }
     }
     Ok(match writer.commit().await {
         Ok(()) => true,
-        Err(error) => warn::<()>("storing", &error).is_some(),
+        Err(error) => not_stored(error),
     })
 }
 
 /// Keeps `bytes`, whose digest was checked.
 pub(crate) async fn store(keeper: Option<&Keeper>, digest: &Digest, bytes: &Bytes) {
-    let Some(Keeper { cache, .. }) = keeper else { return };
+    let Some(keeper) = keeper else { return };
     let stored = async {
-        if let Some(mut writer) = cache.begin(digest, bytes.len() as u64).await? {
+        if let Some(mut writer) = keeper.cache.begin(digest, bytes.len() as u64).await? {
             writer.write(bytes.clone()).await?;
             writer.commit().await?;
         }
-        Ok::<_, blob_core::CacheError>(())
+        Ok::<_, CacheError>(())
     };
     if let Err(error) = stored.await {
-        warn::<()>("storing", &error);
+        keeper.failed::<()>("storing", digest, &error);
     }
-}
-
-fn warn<T>(doing: &str, error: &dyn std::error::Error) -> Option<T> {
-    let cause = error.source().map(ToString::to_string).unwrap_or_default();
-    tracing::warn!(cause, "cache failed while {doing}: {error}");
-    None
 }
 
 #[cfg(test)]

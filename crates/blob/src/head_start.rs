@@ -166,6 +166,10 @@ impl ByteSource for HeadStart {
         Ok(chunks.boxed())
     }
 
+    fn keeps(&self, range: &Range<u64>) -> bool {
+        self.inner.keeps(range)
+    }
+
     async fn forget(&self, range: Range<u64>) -> Option<Arc<dyn ByteSource>> {
         self.inner.forget(range).await
     }

@@ -34,8 +34,7 @@ impl Client {
     /// As [`pull`](Self::pull).
     pub async fn inspect(&self, location: &Location, options: &PullOptions) -> Result<Inspection, Error> {
         let options = &PullOptions { reads_all: false, ..options.clone() };
-        let fetched = self.fetch_with(location, options).await?;
-        let index = self.index(location, &fetched, options).await?;
+        let (fetched, index) = self.opened(location, options).await?;
         let crate::pull::Fetched { registry, repository, manifest, .. } = fetched;
         Ok(Inspection { registry, repository, location: location.clone(), manifest, index })
     }

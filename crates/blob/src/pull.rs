@@ -16,7 +16,7 @@ use bytes::Bytes;
 use crate::archive_manifest::ArchiveManifest;
 use crate::caches::{Keeper, drop_damaged, fill, load, load_unverified, store};
 use crate::client::Client;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::head_start::HeadStart;
 use crate::indexes::{parse, parse_and_hash};
 use crate::location::Location;
@@ -87,15 +87,13 @@ pub(crate) struct Fetched {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) repository: Repository,
     pub(crate) manifest: Trusted<ArchiveManifest>,
+    /// Whether nobody but the cache says that this is what the tag names.
+    by_tag_cache: bool,
     /// The data, if it is being read already.
     head: OnceLock<Arc<HeadStart>>,
 }
 
 impl Fetched {
-    pub(crate) fn new(registry: Arc<dyn Registry>, repository: Repository, manifest: Trusted<ArchiveManifest>) -> Self {
-        Self { registry, repository, manifest, head: OnceLock::new() }
-    }
-
     /// Begins to read the data, since it will be needed.
     fn start_reading(&self) {
         self.head.get_or_init(|| {
@@ -115,6 +113,12 @@ impl Fetched {
     }
 }
 
+/// A manifest, and whether nobody but the cache says that it is what the tag names.
+struct Found {
+    manifest: Manifest,
+    by_tag_cache: bool,
+}
+
 impl Client {
     /// Opens an archive: one request for the manifest, one for the index (none when the manifest carries it), and
     /// policies in between. File data is fetched when it is read.
@@ -125,8 +129,7 @@ impl Client {
     /// # Cancellation
     /// Dropping the future ends the requests.
     pub async fn pull(&self, location: &Location, options: &PullOptions) -> Result<Archive, Error> {
-        let fetched = self.fetch_with(location, options).await?;
-        let index = self.index(location, &fetched, options).await?;
+        let (fetched, index) = self.opened(location, options).await?;
         let action = || format!("opening the data of {location}");
         let source = fetched.data().await.map_err(|source| Error::Registry { action: action(), source })?;
         // What is on this machine anyway gains nothing from another copy of it.
@@ -143,11 +146,66 @@ impl Client {
         Ok(self.fetch_with(location, &PullOptions::default()).await?.manifest)
     }
 
-    pub(crate) async fn fetch_with(&self, location: &Location, options: &PullOptions) -> Result<Fetched, Error> {
-        let (registry, repository, fetched) = self.manifest_with(location, options).await?;
+    /// The admitted manifest and the index.
+    pub(crate) async fn opened(
+        &self,
+        location: &Location,
+        options: &PullOptions,
+    ) -> Result<(Fetched, Arc<ArchiveIndex>), Error> {
+        let fetched = self.fetch_with(location, options).await?;
+        match self.index(location, &fetched, options).await {
+            Err(error) if fetched.by_tag_cache && self.leads_nowhere(&error) => {
+                let said = *fetched.manifest.digest();
+                let fetched = self.fetch_anew(location, options, (&said, error)).await?;
+                let index = self.index(location, &fetched, options).await?;
+                Ok((fetched, index))
+            }
+            index => Ok((fetched, index?)),
+        }
+    }
+
+    async fn fetch_with(&self, location: &Location, options: &PullOptions) -> Result<Fetched, Error> {
+        match self.fetch_once(location, options).await {
+            Err((error, Some(said))) if self.leads_nowhere(&error) => {
+                self.fetch_anew(location, options, (&said, error)).await
+            }
+            fetched => fetched.map_err(|(error, _)| error),
+        }
+    }
+
+    /// Whether what a tag is said to name cannot be an archive that is there. Offline nobody knows better.
+    fn leads_nowhere(&self, error: &Error) -> bool {
+        let unusable = matches!(error, Error::Manifest { .. } | Error::Index { .. });
+        (unusable || error.kind() == ErrorKind::NotFound) && !self.is_offline()
+    }
+
+    /// As the registry has it now, since what the cache said of the tag led nowhere: a cache never fails an operation.
+    async fn fetch_anew(
+        &self,
+        location: &Location,
+        options: &PullOptions,
+        (said, why): (&Digest, Error),
+    ) -> Result<Fetched, Error> {
+        let anew = PullOptions { skip_cache: true, ..options.clone() };
+        let fetched = self.fetch_once(location, &anew).await.map_err(|(error, _)| error)?;
+        if fetched.manifest.digest() == said {
+            return Err(why);
+        }
+        if let Some(reference) = location.reference() {
+            self.caches().tag_lied(reference, said, &why);
+        }
+        Ok(fetched)
+    }
+
+    /// The admitted manifest. With an error comes what the cache, and nobody else, said that the tag names.
+    async fn fetch_once(&self, location: &Location, options: &PullOptions) -> Result<Fetched, (Error, Option<Digest>)> {
+        let (registry, repository) = self.registry(location).await.map_err(|error| (error, None))?;
+        let found = self.manifest_from(location, &registry, &repository, options).await;
+        let Found { manifest: fetched, by_tag_cache } = found.map_err(|error| (error, None))?;
         let place = Place { location, registry: &registry, repository: &repository, manifest: &fetched };
-        let manifest = self.admit(&place, options).await?;
-        Ok(Fetched::new(registry, repository, manifest))
+        let said = by_tag_cache.then_some(fetched.descriptor.digest);
+        let manifest = self.admit(&place, options).await.map_err(|error| (error, said))?;
+        Ok(Fetched { registry, repository, manifest, by_tag_cache, head: OnceLock::new() })
     }
 
     /// The manifest, which nobody judged yet, and where it is.
@@ -157,8 +215,8 @@ impl Client {
         options: &PullOptions,
     ) -> Result<(Arc<dyn Registry>, Repository, Manifest), Error> {
         let (registry, repository) = self.registry(location).await?;
-        let manifest = self.manifest_from(location, &registry, &repository, options).await?;
-        Ok((registry, repository, manifest))
+        let found = self.manifest_from(location, &registry, &repository, options).await?;
+        Ok((registry, repository, found.manifest))
     }
 
     /// The manifest at `location` in the registry as it has it itself, whatever mirrors say. Without network it must be
@@ -173,8 +231,8 @@ impl Client {
         }
         let options = PullOptions { skip_cache: true, ..PullOptions::default() };
         let (registry, repository) = self.registry_without_mirrors(location).await?;
-        let manifest = self.manifest_from(location, &registry, &repository, &options).await?;
-        Ok((registry, repository, manifest))
+        let found = self.manifest_from(location, &registry, &repository, &options).await?;
+        Ok((registry, repository, found.manifest))
     }
 
     async fn manifest_from(
@@ -183,13 +241,16 @@ impl Client {
         registry: &Arc<dyn Registry>,
         repository: &Repository,
         options: &PullOptions,
-    ) -> Result<Manifest, Error> {
+    ) -> Result<Found, Error> {
         let needs = "tag or digest";
         let target = location.target().ok_or_else(|| Error::Incomplete { location: location.to_string(), needs })?;
         match self.remembered(location, &target, options).await {
-            Some(manifest) => Ok(manifest),
+            Some(manifest) => Ok(Found { manifest, by_tag_cache: matches!(target, Target::Tag(_)) }),
             None if self.is_offline() && location.reference().is_some() => Err(offline(location, "manifest")),
-            None => self.fetch_manifest(location, registry, repository, &target, options).await,
+            None => {
+                let manifest = self.fetch_manifest(location, registry, repository, &target, options).await?;
+                Ok(Found { manifest, by_tag_cache: false })
+            }
         }
     }
 
@@ -345,6 +406,7 @@ impl Client {
         let mut read = ReadOptions::default();
         read.limits = limits;
         if !self.skips_cache(options) {
+            read.alarm = self.caches().alarm.clone();
             read.cache.clone_from(&self.caches().contents);
             read.turns.clone_from(&self.caches().turns);
             read.flights = self.flights().clone();

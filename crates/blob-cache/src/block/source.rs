@@ -4,11 +4,10 @@ use std::error::Error;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use blob_core::source::check_range;
-use blob_core::{ByteSource, ByteSourceExt as _, ByteStream, CacheError, Local, SourceError, SourceId};
+use blob_core::{Alarm, ByteSource, ByteSourceExt as _, ByteStream, CacheError, Local, SourceError, SourceId};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
@@ -22,12 +21,12 @@ pub(super) struct Shared {
     store: Arc<dyn BlockStore>,
     /// Fetches by their first block and byte range.
     flights: Flights<(BlockKey, u64), Bytes, SourceError>,
-    warned: AtomicBool,
+    alarm: Alarm,
 }
 
 impl Shared {
     pub(super) fn new(store: Arc<dyn BlockStore>) -> Self {
-        Self { store, flights: Flights::new(), warned: AtomicBool::new(false) }
+        Self { store, flights: Flights::new(), alarm: Alarm::default() }
     }
 
     /// The data of a block of `expected` bytes, if the store has it whole.
@@ -44,7 +43,7 @@ impl Shared {
         {
             return Some(data);
         }
-        tracing::warn!(block = %key, "dropped a damaged block");
+        self.alarm.raise(format_args!("dropped the damaged block {key}"), "its seal is another");
         if let Err(error) = self.store.remove(&key).await {
             self.note(&error);
         }
@@ -57,14 +56,13 @@ impl Shared {
         }
     }
 
-    /// One warning; a store that fails once fails often.
+    fn wrong(&self, range: &Range<u64>, id: &SourceId) {
+        let what = format_args!("bytes {}..{} of {id} were wrong", range.start, range.end);
+        self.alarm.raise(what, "the block store or the far side gave others; they are fetched past the store");
+    }
+
     fn note(&self, error: &CacheError) {
-        let error = error as &dyn Error;
-        if self.warned.swap(true, Ordering::Relaxed) {
-            tracing::debug!(error, "the block store failed again");
-        } else {
-            tracing::warn!(error, "the block store failed; reading without it");
-        }
+        self.alarm.failed("the block store failed", error);
     }
 }
 
@@ -88,6 +86,15 @@ impl BlockSource {
     fn extent(&self, index: u64) -> Range<u64> {
         let size = u64::from(self.options.block_size);
         index * size..self.inner.size().min((index + 1).saturating_mul(size))
+    }
+
+    /// The blocks that hold `range`, unless it is so long that it passes by.
+    fn kept(&self, range: &Range<u64>) -> Option<Range<u64>> {
+        let size = u64::from(self.options.block_size);
+        let end = range.end.min(self.inner.size());
+        let blocks = range.start / size..end.div_ceil(size);
+        let few = range.start < end && blocks.end - blocks.start <= u64::from(self.options.max_blocks_per_read);
+        few.then_some(blocks)
     }
 
     /// The blocks `wanted`, from the store or with one request.
@@ -175,16 +182,14 @@ impl ByteSource for BlockSource {
         Ok(stream::iter(chunks).boxed())
     }
 
+    fn keeps(&self, range: &Range<u64>) -> bool {
+        self.kept(range).is_some() || self.inner.keeps(range)
+    }
+
     async fn forget(&self, range: Range<u64>) -> Option<Arc<dyn ByteSource>> {
         let deeper = self.inner.forget(range.clone()).await;
-        let size = u64::from(self.options.block_size);
-        let end = range.end.min(self.inner.size());
-        let blocks = range.start / size..end.div_ceil(size);
-        // Longer reads pass by.
-        let kept = range.start < end && blocks.end - blocks.start <= u64::from(self.options.max_blocks_per_read);
-        if !kept {
-            return deeper;
-        }
+        let Some(blocks) = self.kept(&range) else { return deeper };
+        self.shared.wrong(&range, self.inner.id());
         for index in blocks {
             if let Err(error) = self.shared.store.remove(&self.key.with_index(index)).await {
                 self.shared.note(&error);

@@ -9,6 +9,7 @@ mod failing;
 mod foreign;
 mod kits;
 mod liars;
+mod lying_stores;
 mod many;
 mod poison;
 mod processes;

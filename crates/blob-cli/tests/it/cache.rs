@@ -156,6 +156,54 @@ fn a_directory_that_cannot_be_used_is_warned_about_or_refused() {
     assert_eq!(place.listing("theirs/blob"), ["thesis.txt"]);
 }
 
+/// Every file below `root`, with its content and the time at which it was written.
+fn contents(root: &std::path::Path) -> Vec<(std::path::PathBuf, Vec<u8>, std::time::SystemTime)> {
+    let (mut pending, mut found) = (vec![root.to_owned()], Vec::new());
+    while let Some(path) = pending.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        if meta.is_dir() {
+            pending.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        let content = if meta.is_dir() { Vec::new() } else { fs::read(&path).unwrap() };
+        found.push((path, content, meta.modified().unwrap()));
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn the_cache_of_a_newer_program_is_left_alone_and_does_without() {
+    let place = with_large();
+    said(&place, "cat HOST/team/project:v1 README.md");
+    let root = place.path("home/.cache/blob");
+    fs::write(root.join("blob-cache.json"), "{\"format\":\"blob-cache\",\"version\":2}\n").unwrap();
+    let before = contents(&root);
+    let line = "cat HOST/team/project:v1 README.md";
+    let lines = [
+        line.to_owned(),
+        format!("--cache-dir {} {line}", root.display()),
+        "pull HOST/team/project:v1 out".to_owned(),
+        "push HOST/team/project:v2 project".to_owned(),
+        "cp HOST/team/project:v1:/README.md copied".to_owned(),
+        "inspect HOST/team/project:v1".to_owned(),
+    ];
+    for line in lines {
+        let done = place.run(&line).success();
+        let told = stderr(&done);
+        let warnings = told.lines().filter(|line| line.contains("has version 2, this program knows versions up to 1"));
+        assert_eq!(warnings.count(), 1, "{line}: {told}");
+        assert!(contents(&root) == before, "{line} changed the cache");
+    }
+    let mut command = place.command(line);
+    let done = place.assert(command.env("BLOB_CACHE_DIR", &root)).success();
+    assert!(stdout(&done).contains("# Sample"));
+    // Looking after it is another matter.
+    for line in ["cache status", "cache clear --force", "cache prune --max 0", "cache verify"] {
+        refused(&place, line, 2, "cannot use the cache directory");
+    }
+    assert!(contents(&root) == before, "looking after it changed the cache");
+}
+
 #[test]
 fn caps_layers_and_times_can_be_chosen() {
     let place = with_large();

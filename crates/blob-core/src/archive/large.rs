@@ -1,18 +1,16 @@
 //! A file of more than 8 MiB on its way: from the source, or from a cache with the source behind it.
 
-use std::error::Error;
 use std::ops::Range;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{Archive, EntryStream};
-use crate::cache::{CacheError, CacheWriter};
+use crate::cache::CacheWriter;
 use crate::codec::{DecodeError, Expected, StreamDecoder};
 use crate::digest::{Digest, Hasher};
 use crate::entry::{Compression, Entry};
 use crate::error::ReadError;
-use crate::path::Shown;
 use crate::source::{ByteStream, SourceError};
 
 /// Where the bytes come from.
@@ -145,7 +143,7 @@ impl Large {
         if self.origin == Origin::Source {
             return Err(ReadError::Source { path: self.path, source: error });
         }
-        tracing::warn!(path = %Shown(&self.path), error = &error as &dyn Error, "reading from the content cache failed; fetching the rest");
+        self.archive.cache_failed("reading it from", &self.path, &error);
         let (expected, range) = self.entry.clone();
         let opened = self.archive.source().open(range).await;
         let stored = opened.map_err(|source| ReadError::Source { path: self.path.clone(), source })?;
@@ -176,7 +174,7 @@ impl Large {
         if let Some(writer) = &mut self.writer
             && let Err(error) = writer.write(content.clone()).await
         {
-            warn_about_write(&self.path, &error);
+            self.archive.cache_failed("storing it in", &self.path, &error);
             self.writer = None;
         }
     }
@@ -185,15 +183,11 @@ impl Large {
         if let Err(source) = self.decoder.check() {
             return Err(self.wrong(source).await);
         }
-        if let Some(writer) = self.writer
+        if let Some(writer) = self.writer.take()
             && let Err(error) = writer.commit().await
         {
-            warn_about_write(&self.path, &error);
+            self.archive.cache_failed("storing it in", &self.path, &error);
         }
         Ok(())
     }
-}
-
-pub(super) fn warn_about_write(path: &[u8], error: &CacheError) {
-    tracing::warn!(path = %Shown(path), error = error as &dyn Error, "storing content in the cache failed");
 }

@@ -1,5 +1,7 @@
 //! One file to memory: from the content cache, else with one ranged read; verified before it is returned.
 
+use std::error::Error;
+use std::fmt::Display;
 use std::sync::{Arc, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -156,7 +158,7 @@ impl Archive {
         let content = match source.read(0..source.size()).await {
             Ok(content) => content,
             Err(error) => {
-                tracing::warn!(path = %Shown(path), error = &error as &dyn std::error::Error, "reading from the content cache failed");
+                self.cache_failed("reading it from", path, &error);
                 return None;
             }
         };
@@ -173,11 +175,21 @@ impl Archive {
         match result {
             Ok(()) => Some(content),
             Err(error) => {
-                tracing::warn!(path = %Shown(path), error = &error as &dyn std::error::Error, "the content cache held damaged content");
+                self.cache_lied(path, &error);
                 self.forget(&expected.digest, path).await;
                 None
             }
         }
+    }
+
+    /// Tells that the content cache failed.
+    pub(super) fn cache_failed(&self, doing: &str, path: &[u8], error: &(dyn Error + 'static)) {
+        self.options().alarm.failed(format_args!("{}: {doing} the content cache failed", Shown(path)), error);
+    }
+
+    /// Tells that the content cache gave something else than was asked for.
+    pub(super) fn cache_lied(&self, path: &[u8], why: &dyn Display) {
+        self.options().alarm.raise(format_args!("{}: the content cache cannot be used", Shown(path)), why);
     }
 
     /// Whether hits are right as they come.
@@ -192,13 +204,13 @@ impl Archive {
             Ok(Some(source)) if source.size() == expected.original_size => Some(source),
             Ok(Some(source)) => {
                 let (expected_size, got) = (expected.original_size, source.size());
-                tracing::warn!(path = %Shown(path), expected_size, got, "the content cache held content of another size");
+                self.cache_lied(path, &format!("it has {got} bytes rather than {expected_size}"));
                 self.forget(&expected.digest, path).await;
                 None
             }
             Ok(None) => None,
             Err(error) => {
-                tracing::warn!(path = %Shown(path), error = &error as &dyn std::error::Error, "asking the content cache failed");
+                self.cache_failed("asking for it in", path, &error);
                 None
             }
         }
@@ -208,7 +220,7 @@ impl Archive {
     pub(super) async fn forget(&self, digest: &Digest, path: &[u8]) {
         let Some(cache) = &self.options().cache else { return };
         if let Err(error) = cache.remove(digest).await {
-            tracing::warn!(path = %Shown(path), error = &error as &dyn std::error::Error, "removing damaged content from the cache failed");
+            self.cache_failed("removing it from", path, &error);
         }
     }
 
@@ -223,7 +235,7 @@ impl Archive {
             writer.commit().await
         };
         if let Err(error) = stored.await {
-            tracing::warn!(path = %Shown(path), error = &error as &dyn std::error::Error, "storing content in the cache failed");
+            self.cache_failed("storing it in", path, &error);
         }
     }
 }

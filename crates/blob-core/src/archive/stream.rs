@@ -10,15 +10,15 @@ use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::Archive;
-use super::large::{Large, Origin, warn_about_write};
+use super::large::{Large, Origin};
 use super::read::INLINE;
 use crate::cache::CacheWriter;
-use crate::codec::{Expected, SMALL};
+use crate::codec::{DecodeError, Expected, SMALL, StreamDecoder};
 use crate::digest::Hasher;
 use crate::entry::{Compression, Entry};
 use crate::error::ReadError;
-use crate::path::{self, Shown};
-use crate::source::{ByteSource, ByteStream, SourceError};
+use crate::path;
+use crate::source::{ByteSource, ByteSourceExt as _, ByteStream, SourceError, read_again};
 use crate::threads::offload;
 
 /// The content of a file as it comes. After an error the stream is over.
@@ -116,7 +116,10 @@ impl Archive {
         }
         let expected = Expected::from(&entry);
         let Some(stored) = self.cached_large(&expected, entry.path()).await else {
-            return self.stream_from(self.source(), entry).await;
+            return match self.kept_and_right(entry).await? {
+                Some(stored) => self.streamed(stream::iter([Ok(stored)]).boxed(), entry).await,
+                None => self.stream_from(self.source(), entry).await,
+            };
         };
         let plain = Expected { compression: Compression::None, data_size: size, ..expected };
         let mut large = Large::new(self, entry, plain, stored)?;
@@ -130,9 +133,37 @@ impl Archive {
         source: &Arc<dyn ByteSource>,
         entry: Entry<'_>,
     ) -> Result<EntryStream, ReadError> {
-        let expected = Expected::from(&entry);
         let opened = source.open(entry.range()).await;
         let stored = opened.map_err(|source| ReadError::Source { path: entry.path().into(), source })?;
+        self.streamed(stored, entry).await
+    }
+
+    /// The stored bytes of a large file of which something on the way to its source keeps a copy: decoded once to know
+    /// that they are right, for the same reason as [`cached_large`](Self::cached_large); if they are not, read past
+    /// what kept them. `None` when nothing does.
+    async fn kept_and_right(&self, entry: Entry<'_>) -> Result<Option<Bytes>, ReadError> {
+        let range = entry.range();
+        if entry.data_size() > SMALL || !self.source().keeps(&range) {
+            return Ok(None);
+        }
+        let read = self.source().read(range.clone()).await;
+        let stored = read.map_err(|source| ReadError::Source { path: entry.path().into(), source })?;
+        let (expected, limits, copy) = (Expected::from(&entry), self.options().limits.decode, stored.clone());
+        let decoded = offload(move || {
+            let mut decoder = StreamDecoder::new(expected, limits)?;
+            decoder.feed(&copy, |_| Ok::<_, DecodeError>(()))?;
+            decoder.check()
+        });
+        if decoded.await.is_err_and(|error| error.is_about_bytes())
+            && let Some(again) = read_again(&**self.source(), range).await
+        {
+            return Ok(Some(again));
+        }
+        Ok(Some(stored))
+    }
+
+    async fn streamed(&self, stored: ByteStream, entry: Entry<'_>) -> Result<EntryStream, ReadError> {
+        let expected = Expected::from(&entry);
         let mut large = Large::new(self, entry, expected, stored)?;
         large.writer = self.cache_writer(&expected, entry.path()).await;
         Ok(large.into_stream())
@@ -158,7 +189,7 @@ impl Archive {
             }
             Err(error) => error.to_string(),
         };
-        tracing::warn!(path = %Shown(path), digest = %expected.digest, problem, "the content cache cannot be used");
+        self.cache_lied(path, &problem);
         None
     }
 
@@ -167,7 +198,7 @@ impl Archive {
         match cache.begin(&expected.digest, expected.original_size).await {
             Ok(writer) => writer,
             Err(error) => {
-                warn_about_write(path, &error);
+                self.cache_failed("storing it in", path, &error);
                 None
             }
         }

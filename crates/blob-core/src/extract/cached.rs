@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, stream};
 use super::link::{Job, Link};
 use super::run::Prepared;
 use super::select::Placed;
-use crate::cache::{Cache, CacheError, Turn};
+use crate::cache::{Alarm, Cache, CacheError, Turn};
 use crate::codec::SMALL;
 use crate::digest::Digest;
 use crate::source::{ByteSource, ByteSourceExt as _, MemorySource};
@@ -103,7 +103,8 @@ impl Asking<'_> {
         };
         if found.size() != size {
             let got = found.size();
-            tracing::warn!(%digest, expected = size, got, "the content cache held content of another size");
+            let why = format!("it has {got} bytes rather than {size}");
+            self.alarm().raise(format_args!("{digest}: the content cache cannot be used"), why);
             self.forget(digest).await;
             return None;
         }
@@ -119,10 +120,13 @@ impl Asking<'_> {
         }
     }
 
+    fn alarm(&self) -> &Alarm {
+        &self.prepared.tree.archive.options().alarm
+    }
+
     fn failed<T>(&self, digest: &Digest, error: &(dyn std::error::Error + 'static)) -> Option<T> {
-        if self.failures.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::warn!(%digest, error, "asking the content cache failed");
-        }
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.alarm().failed(format_args!("{digest}: asking for it in the content cache failed"), error);
         None
     }
 

@@ -1,7 +1,7 @@
 //! Keeps what was fetched and verified in the content cache of the archive.
 //!
 //! Threads hand content over, at most [`LIMIT`] bytes at a time; the async side stores it while more is fetched. The
-//! first failure ends it, with one warning: the extraction goes on without.
+//! first failure ends it, with a warning: the extraction goes on without.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::FuturesUnordered;
 use futures_util::task::AtomicWaker;
 
-use crate::cache::{Cache, CacheError};
+use crate::cache::{Alarm, Cache, CacheError};
 use crate::digest::Digest;
 
 /// How many bytes wait to be stored: 16 MiB. Threads wait for room; larger contents pass alone.
@@ -31,6 +31,7 @@ pub(super) struct Fill {
     room: Condvar,
     /// The async side waits here for content, and for the end.
     waker: AtomicWaker,
+    alarm: Alarm,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +58,11 @@ enum Part {
 }
 
 impl Fill {
+    /// Nothing yet; `alarm` tells of the cache's failures.
+    pub(super) fn new(alarm: Alarm) -> Self {
+        Self { alarm, ..Self::default() }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,8 +167,7 @@ impl Fill {
     fn failed(&self, error: &CacheError) {
         let first = !std::mem::replace(&mut self.state().off, true);
         if first {
-            let error = error as &dyn std::error::Error;
-            tracing::warn!(error, "storing in the content cache failed; nothing more of this extraction is stored");
+            self.alarm.failed("storing in the content cache failed; nothing more of this extraction is stored", error);
         }
         self.stop();
     }

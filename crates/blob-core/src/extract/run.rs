@@ -83,7 +83,7 @@ pub(crate) async fn extract(
 ) -> Result<ExtractReport, ExtractError> {
     let link = Arc::new(Link::default());
     let cache = archive.options().cache.as_ref().filter(|_| archive.source().local().is_none());
-    let fill = cache.map(|_| Arc::new(Fill::default()));
+    let fill = cache.map(|_| Arc::new(Fill::new(archive.options().alarm.clone())));
     let guard = CancelOnDrop(Arc::clone(&link), fill.clone());
     let (stages, mut wanted) = mpsc::unbounded();
     let (done, report) = oneshot::channel();

@@ -51,6 +51,11 @@ impl ByteSource for SliceSource {
         self.inner.open(self.range.start + range.start..self.range.start + range.end).await
     }
 
+    fn keeps(&self, range: &Range<u64>) -> bool {
+        check_range(&self.id, range, self.size()).is_ok()
+            && self.inner.keeps(&(self.range.start + range.start..self.range.start + range.end))
+    }
+
     async fn forget(&self, range: Range<u64>) -> Option<Arc<dyn ByteSource>> {
         check_range(&self.id, &range, self.size()).ok()?;
         let inner = self.inner.forget(self.range.start + range.start..self.range.start + range.end).await?;

@@ -406,7 +406,7 @@ impl ClientBuilder {
         {
             let memory = MemoryCache::new(MemoryOptions { max_bytes, ..MemoryOptions::default() });
             caches.contents = Some(match caches.contents.take() {
-                Some(behind) => Arc::new(Tiered::new(memory, behind)),
+                Some(behind) => Arc::new(Tiered::new(memory, behind).with_alarm(caches.alarm.clone())),
                 None => Arc::new(memory),
             });
         }

@@ -8,6 +8,7 @@ mod counts;
 mod errors;
 mod hostile;
 mod mirrors;
+mod own_caches;
 mod policy;
 mod round_trip;
 mod support;

@@ -47,7 +47,8 @@ impl Worker<'_> {
         };
         if let Some(problem) = &wrong {
             let path = Shown(prepared.tree.path(members[0]));
-            tracing::warn!(%path, %digest, problem, "the content cache cannot be used for a file; fetching it");
+            let alarm = &prepared.tree.archive.options().alarm;
+            alarm.raise(format_args!("{path}: the content cache cannot be used"), problem);
         }
         Ok(wrong.is_none())
     }
