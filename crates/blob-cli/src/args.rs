@@ -338,10 +338,32 @@ pub(crate) fn command() -> clap::Command {
     command
 }
 
+/// Options that lower what is asked for have no variables: they are to be seen where a command is typed.
+const LOWERING: [&str; 2] = ["no_default_policy", "insecure_ignore_tlog"];
+/// Options that ask for more each time they are given: the variable of one must not vanish behind what is typed.
+const ADDING: [&str; 2] = ["policy", "policy_rego"];
+
+/// Refuses what is asked for by a variable and by an option at once, of which only one would count.
+fn check_adding(command: &clap::Command, matches: &ArgMatches) -> Result<(), Failure> {
+    for arg in command.get_arguments().filter(|arg| ADDING.contains(&arg.get_id().as_str())) {
+        let typed = matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+        let variable = arg.get_env().filter(|name| typed && std::env::var_os(name).is_some_and(|it| !it.is_empty()));
+        if let (Some(variable), Some(option)) = (variable, arg.get_long()) {
+            let message =
+                format!("{} and --{option} both ask for something, and one would be lost", variable.display());
+            return Err(Failure::usage(message).with_hint("unset the variable, or name everything by options"));
+        }
+    }
+    match matches.subcommand() {
+        Some((name, below)) => command.find_subcommand(name).map_or(Ok(()), |command| check_adding(command, below)),
+        None => Ok(()),
+    }
+}
+
 fn add_variables(command: &mut clap::Command, prefix: &str) {
     let with_variable = |arg: clap::Arg| {
         let known = arg.get_env().is_some() || matches!(arg.get_action(), ArgAction::Count);
-        if known || arg.is_positional() || arg.is_hide_set() {
+        if known || arg.is_positional() || arg.is_hide_set() || LOWERING.contains(&arg.get_id().as_str()) {
             return arg;
         }
         let own = arg.get_long().unwrap_or(arg.get_id().as_str());
@@ -380,6 +402,9 @@ pub(crate) fn parse(words: &[OsString]) -> Result<(Cli, ArgMatches), (Failure, F
         let cli = Cli::from_arg_matches(&matches)?;
         Ok((cli, matches))
     });
+    if let Ok((_, matches)) = &parsed {
+        check_adding(&command, matches).map_err(|failure| (failure, format_of(words)))?;
+    }
     parsed.map_err(|error| {
         if matches!(
             error.kind(),
@@ -408,6 +433,9 @@ fn refusal(command: clap::Command, words: &[OsString], error: &clap::Error) -> F
         && let Some(arity) = arity(command, words)
     {
         let missing = message.rsplit_once(": ").map_or("", |(_, missing)| missing);
+        // An option that another one needs is no operand.
+        let operand = missing.starts_with('<') && !missing.starts_with("<--");
+        let arity = if operand { arity } else { "the option that is needed with it is not there".into() };
         message = format!("{arity}: missing {missing}");
     }
     let mut hint: Vec<String> = similar(error).into_iter().collect();
@@ -495,7 +523,7 @@ mod tests {
         let mut seen = std::collections::BTreeMap::new();
         for (words, arg) in all {
             // `BLOB_VERBOSE` is a number, which the configuration reads.
-            if arg.get_id() == "verbose" || arg.is_hide_set() {
+            if arg.get_id() == "verbose" || arg.is_hide_set() || LOWERING.contains(&arg.get_id().as_str()) {
                 continue;
             }
             let name =

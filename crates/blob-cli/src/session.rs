@@ -115,7 +115,11 @@ impl Session {
                 return None;
             }
             let dir = CachePlace::find(&self.options)?.dir;
-            std::fs::create_dir_all(&dir).ok().map(|()| dir)
+            // As the cache makes it: for this user alone.
+            let mut builder = std::fs::DirBuilder::new();
+            #[cfg(unix)]
+            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+            builder.recursive(true).create(&dir).ok().map(|()| dir)
         };
         Ok(match spool_dir.map(Path::to_owned).or_else(beside_cache) {
             Some(dir) => builder.spool_dir(dir).build()?,

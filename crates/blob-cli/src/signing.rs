@@ -1,16 +1,19 @@
 //! With what things are signed, as the command line says.
 
+mod browser;
+
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use blob::policy::sign::{
-    AmbientToken, IdentityToken, KeyError, KeyedSigner, KeylessSigner, LocalKey, LogVersion, Services, Signer,
-    TokenSource,
+    AmbientToken, IdentityToken, KeyError, KeyedSigner, KeylessSigner, LocalKey, LogVersion, LoginOptions, Services,
+    Signer, TokenSource,
 };
 use blob::policy::sigstore::TrustRoot;
 use clap::Args;
 
+use self::browser::Desktop;
 use crate::error::{Failure, Kind};
 use crate::session::Session;
 use crate::trust::{RootArgs, off_thread};
@@ -143,7 +146,9 @@ impl SigningArgs {
             Ok(token) => Ok(token),
             Err(_) if std::io::stdin().is_terminal() => {
                 let issuer = services.issuer().unwrap_or(PUBLIC_ISSUER).to_owned();
-                IdentityToken::interactive(&issuer, services).await.map_err(|error| refused(&error))
+                let (browser, options) = (Desktop::from_environment(), LoginOptions::default());
+                let token = IdentityToken::interactive(&issuer, services, &browser, options).await;
+                token.map_err(|error| refused(&error))
             }
             Err(error) => Err(refused(&error)),
         }

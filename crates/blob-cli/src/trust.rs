@@ -10,8 +10,8 @@ use std::sync::Arc;
 use blob::Location;
 use blob::policy::Policy;
 use blob::policy::file::{
-    GithubSpec, KeySpec, KeylessSpec, LogUse, PolicyContext, PolicyFile, PolicyFileError, PolicyRule, PolicySet,
-    PolicySpec, ProvenanceSpec, RegoSpec, SignatureSpec,
+    GithubSpec, GitlabSpec, KeySpec, KeylessSpec, LogUse, PolicyContext, PolicyFile, PolicyFileError, PolicyRule,
+    PolicySet, PolicySpec, ProvenanceSpec, RegoSpec, SignatureSpec,
 };
 use blob::policy::sigstore::TrustRoot;
 use clap::Args;
@@ -81,16 +81,29 @@ pub(crate) struct WantedArgs {
     pub(crate) certificate_oidc_issuer_regexp: Option<String>,
 
     /// Require a signature by a GitHub Actions workflow that built this repository.
-    #[arg(long, value_name = "OWNER/NAME")]
+    #[arg(long, value_name = "OWNER/NAME", group = "built")]
     pub(crate) repo: Option<String>,
 
-    /// With --repo: built from one of these branches (or tags); `*` stands for anything but `/`.
-    #[arg(long, value_name = "GLOB", value_delimiter = ',', requires = "repo")]
+    /// Require a signature by a GitLab pipeline of this project.
+    #[arg(long, value_name = "GROUP/PROJECT", group = "built")]
+    pub(crate) gitlab_project: Option<String>,
+
+    /// With --repo or --gitlab-project: on this server instead of github.com or gitlab.com. For GitHub,
+    /// --certificate-oidc-issuer names its issuer where that is not the usual one.
+    #[arg(long, value_name = "HOST", requires = "built")]
+    pub(crate) server: Option<String>,
+
+    /// With --repo or --gitlab-project: built from one of these branches (or tags); `*` stands for anything but `/`.
+    #[arg(long, value_name = "GLOB", value_delimiter = ',', requires = "built")]
     pub(crate) branches: Vec<String>,
 
-    /// With --repo: built from one of these tags (or branches).
-    #[arg(long, value_name = "GLOB", value_delimiter = ',', requires = "repo")]
+    /// With --repo or --gitlab-project: built from one of these tags (or branches).
+    #[arg(long, value_name = "GLOB", value_delimiter = ',', requires = "built")]
     pub(crate) tags: Vec<String>,
+
+    /// Require a signature by this Google account, or one of several.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) google_account: Vec<String>,
 
     /// With --repo: started by this workflow file.
     #[arg(long, value_name = "FILE", requires = "repo")]
@@ -123,6 +136,8 @@ impl WantedArgs {
 
     fn names_certificate(&self) -> bool {
         self.repo.is_some()
+            || self.gitlab_project.is_some()
+            || !self.google_account.is_empty()
             || self.certificate_identity.is_some()
             || self.certificate_identity_regexp.is_some()
             || self.certificate_oidc_issuer.is_some()
@@ -156,9 +171,12 @@ impl WantedArgs {
         if let Some(spec) = workflow.clone() {
             specs.push(if self.provenance { self.built(&spec) } else { signed_by(spec) });
         }
+        let others = [self.gitlab(), self.google()];
+        specs.extend(others.clone().into_iter().flatten().map(signed_by));
         if !self.policy_rego.is_empty() {
             // Signers of the command line come first, and with the trust root of the command line.
-            let given: Vec<_> = [keys, named, workflow].into_iter().flatten().map(|spec| (spec, None)).collect();
+            let given = [keys, named, workflow].into_iter().chain(others).flatten();
+            let given: Vec<_> = given.map(|spec| (spec, None)).collect();
             specs.push(self.judged(if given.is_empty() { &from_files } else { &given })?);
         }
         if !specs.is_empty() {
@@ -210,7 +228,14 @@ impl WantedArgs {
     ) -> Result<Vec<Arc<dyn Policy>>, Failure> {
         let root = self.root.find_offline(session).await?;
         let (mut set, references) = (PolicySet::new(), [spellings.to_vec()]);
-        for Rules { rules, context } in self.rules(&references, root.as_ref())? {
+        let all = self.rules(&references, root.as_ref())?;
+        for (path, rules) in self.policy.iter().zip(&all) {
+            if !rules.rules.iter().any(|rule| is_for(rule, &references)) {
+                let message = format!("the policy file {} has no rule for this reference", path.display());
+                return Err(Failure::usage(message).with_hint("policy files with `match` need --reference"));
+            }
+        }
+        for Rules { rules, context } in all {
             set.add_rules(&rules, &context, &references).map_err(refused)?;
         }
         Ok(set.policies_for(spellings))
@@ -244,11 +269,35 @@ impl WantedArgs {
                     "an identity counts only as its issuer vouches for it: --certificate-oidc-issuer is missing";
                 Err(Failure::usage(message))
             }
+            // The issuer of the server that the repository is on.
+            (false, true) if self.repo.is_some() && self.certificate_oidc_issuer.is_some() => Ok(None),
             (false, true) => {
                 let message = "an issuer vouches for the whole world: --certificate-identity is missing";
                 Err(Failure::usage(message))
             }
         }
+    }
+
+    fn gitlab(&self) -> Option<SignatureSpec> {
+        let spec = GitlabSpec {
+            project: self.gitlab_project.clone()?,
+            branches: self.branches.clone(),
+            tags: self.tags.clone(),
+            server: self.server.clone(),
+            ..GitlabSpec::default()
+        };
+        Some(SignatureSpec { gitlab: vec![spec], ..SignatureSpec::default() })
+    }
+
+    fn google(&self) -> Option<SignatureSpec> {
+        let google = self.google_account.clone();
+        (!google.is_empty()).then(|| SignatureSpec { google, ..SignatureSpec::default() })
+    }
+
+    /// The issuer of the server that the repository is on, unless it vouches for a name of its own.
+    fn issuer_of_server(&self) -> Option<String> {
+        let named = self.certificate_identity.is_some() || self.certificate_identity_regexp.is_some();
+        self.certificate_oidc_issuer.clone().filter(|_| !named)
     }
 
     fn github(&self) -> Option<SignatureSpec> {
@@ -258,6 +307,8 @@ impl WantedArgs {
             tags: self.tags.clone(),
             workflow: self.workflow.clone(),
             signer_workflow: self.signer_workflow.clone(),
+            server: self.server.clone(),
+            issuer: self.issuer_of_server(),
             ..GithubSpec::default()
         };
         Some(SignatureSpec { github: vec![spec], ..SignatureSpec::default() })
@@ -269,6 +320,8 @@ impl WantedArgs {
             branches: self.branches.clone(),
             tags: self.tags.clone(),
             workflow: self.workflow.clone(),
+            server: self.server.clone(),
+            issuer: self.issuer_of_server(),
             signer: Some(signer.clone()),
             ..ProvenanceSpec::default()
         };

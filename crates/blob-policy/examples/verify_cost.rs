@@ -41,7 +41,7 @@ fn parties(kind: &str, instance: &Instance) -> Result<Made, Box<dyn Error>> {
         "keyless-v1" | "keyless-v2" => {
             let token = Arc::new(IdentityToken::new(&Person::email(ISSUER, ANN).token())?);
             let signer = KeylessSigner::new(services(kind == "keyless-v2")?, root.clone(), token)?;
-            (Arc::new(signer), Box::new(SigstorePolicy::new(root, vec![Identity::email(ANN, ISSUER)])?))
+            (Arc::new(signer), Box::new(SigstorePolicy::new(root, vec![Identity::email(ANN, ISSUER)?])?))
         }
         other => return Err(format!("{other} is none of key, logged-key, keyless-v1, keyless-v2").into()),
     })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use blob_core::Digest;
 
-use crate::error::PolicyError;
+use crate::error::{MAX_REFUSALS, PolicyError};
 use crate::policy::{Policy, Report, Subject};
 
 /// Admits what every one of its policies admits; there is at least one.
@@ -33,12 +33,20 @@ impl RequireAny {
 
 #[async_trait]
 impl Policy for RequireAll {
+    /// Asks on after a refusal, so that every reason is known: one that rejects decides, also after one that cannot tell.
     async fn evaluate(&self, subject: &Subject<'_>) -> Result<Report, PolicyError> {
-        let mut all = Report::default();
+        let (mut all, mut refusals) = (Report::default(), Vec::new());
         for policy in &self.0 {
-            all.extend(policy.evaluate(subject).await?);
+            match policy.evaluate(subject).await {
+                Ok(report) => all.extend(report),
+                Err(error) => refusals.push(error),
+            }
+            // A list that is longer than anybody reads costs no further work.
+            if refusals.len() >= MAX_REFUSALS {
+                break;
+            }
         }
-        Ok(all)
+        PolicyError::all_of(refusals).map_or(Ok(all), Err)
     }
 
     fn name(&self) -> String {
@@ -54,18 +62,17 @@ impl Policy for RequireAll {
 impl Policy for RequireAny {
     /// When none admits, a policy that cannot tell outranks those that reject: it might have admitted.
     async fn evaluate(&self, subject: &Subject<'_>) -> Result<Report, PolicyError> {
-        let (mut reasons, mut unclear) = (Vec::new(), None);
+        let mut refusals = Vec::new();
         for policy in &self.0 {
             match policy.evaluate(subject).await {
                 Ok(mut report) => {
-                    report.refused.append(&mut reasons);
+                    report.refused.extend(refusals.iter().take(MAX_REFUSALS).map(PolicyError::explanation));
                     return Ok(report);
                 }
-                Err(error @ PolicyError::Rejected { .. }) => reasons.push(error.to_string()),
-                Err(error) => unclear = unclear.or(Some(error)),
+                Err(error) => refusals.push(error),
             }
         }
-        Err(unclear.unwrap_or(PolicyError::Rejected { policy: "any of".into(), reasons }))
+        Err(PolicyError::any_of(refusals).expect("because there is a policy, and none admitted"))
     }
 
     fn name(&self) -> String {
@@ -129,6 +136,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn no_reason_is_lost() {
+        use Says::{No, Unclear, Yes};
+        let list: Vec<Arc<dyn Policy>> = [No, Unclear, No].map(|says| Arc::new(says) as Arc<dyn Policy>).into();
+        let bytes = bytes::Bytes::from_static(b"{}");
+        let descriptor = Descriptor::of(media_type::IMAGE_MANIFEST, &bytes);
+        let subject = Subject::new(&descriptor, &bytes, &NoEvidence).unwrap();
+        let all = RequireAll::new(list.clone()).unwrap().evaluate(&subject).await.unwrap_err();
+        let any = RequireAny::new(list.clone()).unwrap().evaluate(&subject).await.unwrap_err();
+        for error in [&all, &any] {
+            assert_eq!(error.reasons(), ["never", "the network is down", "never"], "{error}");
+        }
+        let then = list.into_iter().chain([Arc::new(Yes) as Arc<dyn Policy>]).collect();
+        let admitted = RequireAny::new(then).unwrap().evaluate(&subject).await.unwrap();
+        let refused = ["no: rejected: never", "unclear: cannot tell: the network is down", "no: rejected: never"];
+        assert_eq!(admitted.refused, refused);
+        let many = RequireAll::new((0..100).map(|_| Arc::new(No) as Arc<dyn Policy>).collect()).unwrap();
+        assert_eq!(many.evaluate(&subject).await.unwrap_err().refusals().count(), MAX_REFUSALS);
+    }
+
+    #[tokio::test]
     async fn truth_tables() {
         use Says::{No, Unclear, Yes};
         for (policies, all, any) in [
@@ -140,7 +167,9 @@ mod tests {
             (vec![Yes, Unclear], Unclear, Yes),
             (vec![Unclear, Yes], Unclear, Yes),
             (vec![No, Unclear], No, Unclear),
-            (vec![Unclear, No], Unclear, Unclear),
+            (vec![Unclear, No], No, Unclear),
+            (vec![Yes, Unclear, No], No, Yes),
+            (vec![Unclear, Unclear], Unclear, Unclear),
         ] {
             let list: Vec<Arc<dyn Policy>> = policies.iter().map(|&says| Arc::new(says) as Arc<dyn Policy>).collect();
             assert_eq!(outcome(&RequireAll::new(list.clone()).unwrap()).await, all, "all of {policies:?}");

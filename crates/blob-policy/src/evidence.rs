@@ -16,6 +16,8 @@ use blob_registry::{
 use bytes::Bytes;
 
 use crate::error::EvidenceError;
+#[cfg(feature = "sigstore")]
+use crate::sigstore::{Refused, is_bundle_media_type};
 
 #[cfg(feature = "sigstore")]
 pub use bundles::BundleEvidence;
@@ -30,11 +32,37 @@ pub trait Evidence: Debug + Send + Sync {
     /// Content of at most `max_bytes`, with the digest that `descriptor` names.
     async fn fetch(&self, descriptor: &Descriptor, max_bytes: u64) -> Result<Bytes, EvidenceError>;
 
+    /// The manifests that refer to the subject and may carry bundles: those listed with the artifact type of bundles, in
+    /// either spelling of any version, and those listed without a type. Listed once, whatever the number of types; and what
+    /// was listed and cannot be evidence is said.
+    #[cfg(feature = "sigstore")]
+    async fn bundles(&self) -> Result<BundleReferrers, EvidenceError> {
+        let mut referrers = self.referrers(None).await?;
+        referrers.retain(may_carry_bundles);
+        Ok(BundleReferrers { referrers, passed_over: Vec::new() })
+    }
+
     /// The digest of what is tagged `sha256-….sig`, where cosign put signatures before there were referrers. It is a
     /// hint for people: nothing about it was checked. `None` where there is none, or nobody looked.
     async fn legacy_signature(&self) -> Result<Option<Digest>, EvidenceError> {
         Ok(None)
     }
+}
+
+/// Who refers to a subject with bundles.
+#[cfg(feature = "sigstore")]
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BundleReferrers {
+    /// The manifests, in the order of the list.
+    pub referrers: Vec<Descriptor>,
+    /// What was listed and is no evidence, with the reason for each.
+    pub passed_over: Vec<Refused>,
+}
+
+/// Whether a list has it as something that carries bundles, or does not say what it is.
+#[cfg(feature = "sigstore")]
+fn may_carry_bundles(listed: &Descriptor) -> bool {
+    listed.artifact_type.as_deref().is_none_or(is_bundle_media_type)
 }
 
 /// No evidence at all: for local archives, and policies that look at the manifest alone.
@@ -61,7 +89,7 @@ pub struct EvidenceLimits {
     pub max_referrers: usize,
     /// Pages of the list of referrers: 64 by default.
     pub max_pages: usize,
-    /// Bytes of a manifest that refers to the subject: 64 KiB by default. Larger ones are passed over, and not read.
+    /// Bytes of a manifest that refers to the subject: 64 KiB by default. Larger ones are not read, and refusals name them.
     pub max_referrer_bytes: u64,
     /// Bytes of all manifests of one list: 8 MiB by default. More is an error.
     pub max_total_bytes: u64,
@@ -88,6 +116,8 @@ pub struct RegistryEvidence {
 #[derive(Debug, Default)]
 struct Kept {
     lists: HashMap<Option<String>, Vec<Descriptor>>,
+    #[cfg(feature = "sigstore")]
+    bundles: Option<BundleReferrers>,
     contents: HashMap<Digest, Bytes>,
     bytes: usize,
 }
@@ -100,6 +130,9 @@ impl Kept {
         }
     }
 }
+
+/// What refers to a subject, each with what it says of itself; and what was listed and does not count, with the reason.
+type Read = (Vec<(Descriptor, Outline)>, Vec<(Digest, String)>);
 
 /// Larger content is read again rather than kept.
 const MAX_KEPT_BYTES: usize = 64 << 10;
@@ -125,12 +158,17 @@ impl RegistryEvidence {
         EvidenceError::Limit { subject: self.subject, what }
     }
 
-    async fn listed(&self, artifact_type: Option<&str>) -> Result<Vec<Descriptor>, EvidenceError> {
+    /// What is listed and `wanted`; only that counts against the number of referrers.
+    async fn listed(
+        &self,
+        artifact_type: Option<&str>,
+        wanted: fn(&Descriptor) -> bool,
+    ) -> Result<Vec<Descriptor>, EvidenceError> {
         let (mut found, mut request) = (Vec::new(), PageRequest::first());
         for _ in 0..self.limits.max_pages {
             let page = self.registry.referrers(&self.repository, &self.subject, artifact_type, &request).await;
             let page = page.map_err(|source| self.failed(source))?;
-            found.extend(page.items);
+            found.extend(page.items.into_iter().filter(wanted));
             if found.len() > self.limits.max_referrers {
                 return Err(self.over(format!("more than {} referrers", self.limits.max_referrers)));
             }
@@ -142,13 +180,13 @@ impl RegistryEvidence {
         Err(self.over(format!("more than {} pages of referrers", self.limits.max_pages)))
     }
 
-    /// Whether the manifest that `listed` names says of itself that it refers to our subject.
-    async fn is_ours(&self, listed: &Descriptor) -> Result<bool, EvidenceError> {
+    /// What the manifest that `listed` names says of itself; `None` if it is gone.
+    async fn outline(&self, listed: &Descriptor) -> Result<Option<Outline>, EvidenceError> {
         let target = Target::Digest(listed.digest);
         let manifest = match self.registry.manifest(&self.repository, &target).await {
             Ok(manifest) => manifest,
             // A list may lag behind deletions: what is gone is no evidence.
-            Err(error) if error.is_not_found() => return Ok(false),
+            Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(self.failed(error)),
         };
         // What was counted is what is read.
@@ -156,12 +194,39 @@ impl RegistryEvidence {
             let (size, got) = (listed.size, manifest.bytes.len());
             return Err(self.over(format!("{} is listed with {size} bytes, and has {got}", listed.digest)));
         }
-        let subject = Outline::parse(&manifest.bytes).ok().and_then(|outline| outline.subject);
-        let ours = subject.is_some_and(|subject| subject.digest == self.subject);
-        if ours {
+        let outline = Outline::parse(&manifest.bytes).unwrap_or_default();
+        if outline.subject.as_ref().is_some_and(|subject| subject.digest == self.subject) {
             self.kept().add(listed.digest, manifest.bytes);
         }
-        Ok(ours)
+        Ok(Some(outline))
+    }
+
+    /// Reads what is listed: what refers to our subject, each with what it says of itself, and why others do not count.
+    async fn read(&self, listed: Vec<Descriptor>) -> Result<Read, EvidenceError> {
+        let (mut ours, mut passed_over, mut bytes) = (Vec::new(), Vec::new(), 0_u64);
+        for descriptor in listed {
+            let (digest, size, limit) = (descriptor.digest, descriptor.size, self.limits.max_referrer_bytes);
+            if size > limit {
+                tracing::warn!(%digest, size, subject = %self.subject, "listed referrer is too large to be read");
+                passed_over.push((digest, format!("a manifest of {size} bytes, of {limit}, was not read")));
+                continue;
+            }
+            bytes = bytes.saturating_add(size);
+            if bytes > self.limits.max_total_bytes {
+                return Err(self.over(format!("referrers of {} bytes", self.limits.max_total_bytes)));
+            }
+            match self.outline(&descriptor).await? {
+                Some(outline) if outline.subject.as_ref().is_some_and(|subject| subject.digest == self.subject) => {
+                    ours.push((descriptor, outline));
+                }
+                Some(_) => {
+                    tracing::warn!(%digest, subject = %self.subject, "listed referrer has another subject");
+                    passed_over.push((digest, "it is listed here, and does not refer to this manifest".into()));
+                }
+                None => passed_over.push((digest, "it is listed, and not there".into())),
+            }
+        }
+        Ok((ours, passed_over))
     }
 }
 
@@ -172,25 +237,29 @@ impl Evidence for RegistryEvidence {
         if let Some(known) = self.kept().lists.get(&kind) {
             return Ok(known.clone());
         }
-        let (mut ours, mut bytes) = (Vec::new(), 0_u64);
-        for descriptor in self.listed(artifact_type).await? {
-            if descriptor.size > self.limits.max_referrer_bytes {
-                let (digest, size) = (descriptor.digest, descriptor.size);
-                tracing::warn!(%digest, size, subject = %self.subject, "listed referrer is too large to be read");
-                continue;
-            }
-            bytes = bytes.saturating_add(descriptor.size);
-            if bytes > self.limits.max_total_bytes {
-                return Err(self.over(format!("referrers of {} bytes", self.limits.max_total_bytes)));
-            }
-            if self.is_ours(&descriptor).await? {
-                ours.push(descriptor);
-            } else {
-                tracing::warn!(digest = %descriptor.digest, subject = %self.subject, "listed referrer has another subject");
-            }
-        }
+        let (ours, _) = self.read(self.listed(artifact_type, |_| true).await?).await?;
+        let ours: Vec<_> = ours.into_iter().map(|(descriptor, _)| descriptor).collect();
         self.kept().lists.insert(kind, ours.clone());
         Ok(ours)
+    }
+
+    /// Asks for the whole list once: the types are told apart here, before anything that is listed is read.
+    #[cfg(feature = "sigstore")]
+    async fn bundles(&self) -> Result<BundleReferrers, EvidenceError> {
+        if let Some(known) = &self.kept().bundles {
+            return Ok(known.clone());
+        }
+        let (mut ours, passed_over) = self.read(self.listed(None, may_carry_bundles).await?).await?;
+        // What the list did not say, the manifest does.
+        ours.retain(|(listed, outline)| {
+            listed.artifact_type.is_some() || outline.artifact_type.as_deref().is_some_and(is_bundle_media_type)
+        });
+        let referrers = ours.into_iter().map(|(descriptor, _)| descriptor).collect();
+        let refused = |(digest, reason)| Refused { referrer: Some(digest), bundle: None, reason };
+        let passed_over = passed_over.into_iter().map(refused).collect();
+        let found = BundleReferrers { referrers, passed_over };
+        self.kept().bundles = Some(found.clone());
+        Ok(found)
     }
 
     async fn fetch(&self, descriptor: &Descriptor, max_bytes: u64) -> Result<Bytes, EvidenceError> {

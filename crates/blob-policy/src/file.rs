@@ -38,6 +38,7 @@ mod build;
 mod error;
 mod list;
 mod matching;
+mod presets;
 mod set;
 mod signers;
 mod spec;
@@ -50,10 +51,10 @@ use std::path::Path;
 pub use build::PolicyContext;
 pub use error::PolicyFileError;
 pub use matching::{ReferencePattern, spellings};
+pub use presets::{EmailSpec, GithubSpec, GitlabSpec};
 pub use set::PolicySet;
 pub use spec::{
-    EvidenceSpec, GithubSpec, KeySpec, KeylessSpec, LogUse, PolicyRule, PolicySpec, ProvenanceSpec, RegoSpec,
-    SignatureSpec,
+    EvidenceSpec, KeySpec, KeylessSpec, LogUse, PolicyRule, PolicySpec, ProvenanceSpec, RegoSpec, SignatureSpec,
 };
 
 /// The largest policy file, and the largest module or document that one names: 1 MiB.

@@ -18,9 +18,9 @@ pub mod slsa;
 mod trusted;
 
 pub use all_any::{RequireAll, RequireAny};
-pub use error::{AdmitError, EvidenceError, PolicyError};
+pub use error::{AdmitError, EvidenceError, PolicyError, Refusals};
 #[cfg(feature = "sigstore")]
-pub use evidence::BundleEvidence;
+pub use evidence::{BundleEvidence, BundleReferrers};
 pub use evidence::{Evidence, EvidenceLimits, NoEvidence, RegistryEvidence};
 pub use policy::{Check, Policy, Report, Subject};
 pub use trusted::{FromManifest, Trusted, admit, admit_without_verification};

@@ -11,8 +11,11 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let rules = r#"
 //!     package blob.policy
-//!     allow if some claim in input.attestations
-//!     deny contains "not from a release" if not startswith(input.signatures[0].certificate.source_repository_ref, "refs/tags/")
+//!     allow if {
+//!         some claim in input.attestations
+//!         claim.predicateType == "https://slsa.dev/provenance/v1"
+//!         startswith(claim.signature.certificate.source_repository_ref, "refs/tags/")
+//!     }
 //! "#;
 //! let release = Identity::github_actions("acme/app")?.into();
 //! let policy = OpaPolicy::new(Trust::Certificates(TrustRoot::production()?), vec![release], &[("release.rego", rules)])?;
@@ -27,6 +30,7 @@ mod nesting;
 use std::error::Error;
 use std::fmt;
 use std::num::NonZeroU32;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -48,11 +52,15 @@ pub const MAX_NESTING: usize = 10;
 pub const MAX_INPUT_BYTES: usize = 32 << 20;
 
 const NAME: &str = "opa";
+/// How much longer than twice their time rules are waited for, on a machine that does much else.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Admits what rules in Rego allow.
 #[derive(Clone)]
 pub struct OpaPolicy {
     engine: Engine,
+    packages: Vec<String>,
+    time_limit: Duration,
     trust: Trust,
     identities: Vec<Identity>,
     limits: SigstoreLimits,
@@ -107,23 +115,28 @@ impl OpaPolicy {
         }
         let mut engine = Engine::new();
         engine.set_strict_builtin_errors(true);
-        let (limit, every) = (Duration::from_secs(1), NonZeroU32::new(100).expect("because 100 is not 0"));
-        engine.set_execution_timer_config(ExecutionTimerConfig { limit, check_interval: every });
-        let mut found = false;
+        let mut packages = Vec::new();
         for (name, text) in modules {
-            found |= add_module(&mut engine, name, text)? == PACKAGE;
+            packages.push(add_module(&mut engine, name, text)?);
         }
-        if !found {
+        if !packages.iter().any(|package| package == PACKAGE) {
             return Err(OpaError::NoPackage);
         }
-        Ok(Self { engine, trust, identities, limits: SigstoreLimits::default() })
+        let limits = SigstoreLimits::default();
+        let policy = Self { engine, packages, time_limit: Duration::ZERO, trust, identities, limits };
+        Ok(policy.time_limit(Duration::from_secs(1)))
     }
 
-    /// Adds a JSON object that the rules see as `data`.
+    /// Adds a JSON object that the rules see as `data`. It may say nothing at or below the packages of the modules: what
+    /// rules decide is never data.
     ///
     /// # Errors
     /// [`OpaError::Data`].
     pub fn data(mut self, json: &str) -> Result<Self, OpaError> {
+        let document: serde_json::Value = serde_json::from_str(json).map_err(|e| OpaError::Data(e.into()))?;
+        if let Some(package) = self.packages.iter().find(|package| says(&document, package)) {
+            return Err(OpaError::Data(format!("it has something where the rules of {package} are").into()));
+        }
         self.engine.add_data_json(json).map_err(|e| OpaError::Data(e.into()))?;
         Ok(self)
     }
@@ -135,9 +148,11 @@ impl OpaPolicy {
         self
     }
 
-    /// The rules stop after this long: 1 second by default. A single built-in function is not interrupted.
+    /// The rules stop after this long: 1 second by default. A single built-in function is not interrupted; after twice the
+    /// time, and two seconds more, its answer is not waited for, and that is a refusal.
     #[must_use]
     pub fn time_limit(mut self, limit: Duration) -> Self {
+        self.time_limit = limit;
         let every = NonZeroU32::new(100).expect("because 100 is not 0");
         self.engine.set_execution_timer_config(ExecutionTimerConfig { limit, check_interval: every });
         self
@@ -165,7 +180,7 @@ fn add_module(engine: &mut Engine, name: &str, text: &str) -> Result<String, Opa
 
 #[async_trait]
 impl Policy for OpaPolicy {
-    /// The rules run on a thread of their own; dropping the future leaves it to end within its time limit.
+    /// The rules run on threads of their own; dropping the future leaves them to end within their time limit.
     async fn evaluate(&self, subject: &Subject<'_>) -> Result<Report, PolicyError> {
         fn unclear(source: impl Into<Box<dyn Error + Send + Sync>>) -> PolicyError {
             PolicyError::cannot_tell(NAME, source)
@@ -173,26 +188,30 @@ impl Policy for OpaPolicy {
         let claims = Claims::of(subject, &self.trust, &self.limits).await.map_err(unclear)?;
         // Rules may refuse because of something: what could not be read might have been that.
         if let Some(source) = &claims.unread {
-            return Err(unclear(std::sync::Arc::clone(source)));
+            let reasons = claims.refused.iter().map(ToString::to_string).collect();
+            let source = std::sync::Arc::clone(source).into();
+            return Err(PolicyError::CannotTell { policy: NAME.into(), reasons, source });
         }
         let wanted: Vec<_> = claims.verified.iter().filter(|claim| self.wants(claim)).collect();
         let document = input::document(subject, &wanted).to_string();
         if document.len() > MAX_INPUT_BYTES {
             return Err(PolicyError::rejected(NAME, format!("the input has more than {MAX_INPUT_BYTES} bytes")));
         }
-        let (mut engine, (sender, receiver)) = (self.engine.clone(), oneshot::channel());
-        let spawned = std::thread::Builder::new().name("blob-rego".into()).spawn(move || {
-            // The receiver is gone when nobody waits any more.
-            let _ = sender.send(run(&mut engine, &document));
-        });
-        spawned.map_err(unclear)?;
-        match receiver.await.map_err(unclear)? {
+        let mut engine = self.engine.clone();
+        let patience = self.time_limit.saturating_mul(2).saturating_add(GRACE);
+        let outcome = bounded(move || run(&mut engine, &document), patience).map_err(unclear)?;
+        match outcome.await.map_err(unclear)? {
             Ok(mut report) => {
-                report.refused.clone_from(&claims.refused);
+                report.refused.extend(claims.refused.iter().map(ToString::to_string));
                 Ok(report)
             }
             Err(mut reasons) => {
-                reasons.extend(claims.refused.iter().cloned());
+                for claim in &claims.verified {
+                    let counts =
+                        if self.wants(claim) { "the rules saw it" } else { "not one whose claims the rules see" };
+                    reasons.push(format!("{} by {}: {counts}", claim.referrer(), claim.signer()));
+                }
+                reasons.extend(claims.refused.iter().map(ToString::to_string));
                 Err(PolicyError::Rejected { policy: NAME.into(), reasons })
             }
         }
@@ -203,8 +222,45 @@ impl Policy for OpaPolicy {
     }
 }
 
+/// What rules came to, or the reasons of a refusal.
+type Outcome = Result<Report, Vec<String>>;
+
+/// Judges on a thread; another waits for it, and no longer than it may take.
+fn bounded(
+    judge: impl FnOnce() -> Outcome + Send + 'static,
+    patience: Duration,
+) -> std::io::Result<oneshot::Receiver<Outcome>> {
+    let ((sender, receiver), (told, telling)) = (oneshot::channel(), mpsc::channel());
+    // Whoever waited may be gone when the answer comes, which is nobody's loss.
+    std::thread::Builder::new().name("blob-rego".into()).spawn(move || {
+        let _ = told.send(judge());
+    })?;
+    std::thread::Builder::new().name("blob-rego-clock".into()).spawn(move || {
+        let late = || Err(vec![format!("the rules failed: they did not end within {} ms", patience.as_millis())]);
+        let _ = sender.send(telling.recv_timeout(patience).unwrap_or_else(|_| late()));
+    })?;
+    Ok(receiver)
+}
+
+/// Whether a document says something at or below the place of a package (`data.a.b`), or has it be something else than a
+/// place. Of names in brackets only what stands before them is looked at.
+fn says(document: &serde_json::Value, package: &str) -> bool {
+    let path = package.split('[').next().unwrap_or_default();
+    let mut here = document;
+    for name in path.split('.').skip(1) {
+        match here {
+            serde_json::Value::Object(members) => match members.get(name) {
+                Some(below) => here = below,
+                None => return false,
+            },
+            _ => return true,
+        }
+    }
+    true
+}
+
 /// Evaluates the package; an error of the rules is a refusal like any other.
-fn run(engine: &mut Engine, input: &str) -> Result<Report, Vec<String>> {
+fn run(engine: &mut Engine, input: &str) -> Outcome {
     let failed = |error: &dyn fmt::Display| vec![format!("the rules failed: {error}")];
     engine.set_input_json(input).map_err(|e| failed(&e))?;
     let results = engine.eval_query(PACKAGE.to_owned(), false).map_err(|e| failed(&e))?;
@@ -242,5 +298,54 @@ impl fmt::Debug for OpaPolicy {
             .field("trust", &self.trust)
             .field("identities", &self.identities)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_waited_for_so_long_and_no_longer() {
+        let (hold, held) = mpsc::channel::<()>();
+        let stuck = move || {
+            // Until the test is over.
+            let _ = held.recv();
+            Ok(Report::default())
+        };
+        let late = bounded(stuck, Duration::from_millis(10)).expect("there are threads");
+        let reasons = waited(late).expect_err("it did not answer");
+        assert!(reasons[0].contains("did not end within 10 ms"), "{reasons:?}");
+        drop(hold);
+        let soon = bounded(|| Ok(Report::admitted("p", "f")), Duration::from_mins(1)).expect("there are threads");
+        assert_eq!(waited(soon), Ok(Report::admitted("p", "f")));
+    }
+
+    fn waited(mut outcome: oneshot::Receiver<Outcome>) -> Outcome {
+        loop {
+            if let Some(outcome) = outcome.try_recv().expect("it is not dropped") {
+                return outcome;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn documents_that_say_what_rules_decide() {
+        for (document, expect) in [
+            (r#"{"blob": {"policy": {"allow": true}}}"#, true),
+            (r#"{"blob": {"policy": {}}}"#, true),
+            (r#"{"blob": {"policy": null}}"#, true),
+            (r#"{"blob": []}"#, true),
+            (r#"{"blob": {"policies": {"allow": true}}}"#, false),
+            (r#"{"policy": {"allow": true}}"#, false),
+            ("{}", false),
+            ("[]", true),
+        ] {
+            let document = serde_json::from_str(document).expect("it is JSON");
+            assert_eq!(says(&document, PACKAGE), expect, "{document}");
+        }
+        let document = serde_json::json!({"lib": {"x": 1}});
+        assert!(says(&document, "data.lib[\"a-b\"]") && !says(&document, "data.lib.y"));
     }
 }

@@ -48,4 +48,7 @@ pub use services::{
     LogVersion, MAX_ANSWER_BYTES, MAX_SIGNING_CONFIG_BYTES, ServiceError, ServiceKind, Services, SigningConfigError,
 };
 pub use statement::{MAX_PREDICATE_BYTES, Statement, StatementError};
-pub use token::{AUDIENCE, AmbientToken, IdentityToken, MAX_TOKEN_BYTES, TokenError, TokenSource, Variables};
+pub use token::{
+    AUDIENCE, AmbientToken, Browser, IdentityToken, LoginError, LoginOptions, MAX_TOKEN_BYTES, TokenError, TokenSource,
+    Variables,
+};

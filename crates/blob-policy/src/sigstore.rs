@@ -35,9 +35,9 @@ mod verify;
 
 pub use bundle::{Bundle, MAX_BUNDLE_BYTES, is_bundle_media_type};
 pub(crate) use claim::ClaimsMemo;
-pub use claim::{Claims, SigstoreLimits, Trust, VerifiedClaim};
+pub use claim::{Claims, Refused, SigstoreLimits, Trust, VerifiedClaim};
 pub use error::BundleError;
-pub use github::GithubActions;
+pub use github::{GithubActions, GithubServer};
 pub use identity::{Identity, IdentityError, NamedIdentity};
 pub use key::{KeyRing, MAX_KEYS, TrustedKey, verify_with_key_without_log};
 pub use pattern::{Pattern, PatternError};
@@ -51,7 +51,8 @@ pub use verify::{
     verify_with_key, verify_with_key_at,
 };
 
-/// The artifact type of a referrer that carries bundles, and the media type of its layers.
+/// The artifact type of a referrer that carries bundles, and the media type of its layers, as they are written. Those that
+/// others wrote are found in either spelling of any version ([`is_bundle_media_type`]).
 pub const BUNDLE_ARTIFACT_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 
 /// The predicate type with which a DSSE statement says "I sign this", and nothing more.

@@ -25,7 +25,7 @@ mod uri;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::sigstore::{ClaimRule, Pattern, PatternError, Signer, VerifiedClaim};
+use crate::sigstore::{ClaimRule, GithubServer, Pattern, PatternError, Signer, VerifiedClaim};
 use agree::{agree, check_github};
 use facts::Facts;
 use uri::SourceUri;
@@ -45,7 +45,7 @@ pub struct Provenance {
     rules: Vec<Arc<dyn BuildRule>>,
     refs: Vec<Pattern>,
     workflow: Option<String>,
-    github: bool,
+    github: Option<GithubServer>,
     old: bool,
 }
 
@@ -130,7 +130,7 @@ impl Provenance {
             rules: Vec::new(),
             refs: Vec::new(),
             workflow: None,
-            github: false,
+            github: None,
             old: false,
         }
     }
@@ -151,17 +151,31 @@ impl Provenance {
     /// # Errors
     /// [`ProvenanceError::Source`].
     pub fn github_actions_workflow(repository: &str) -> Result<Self, ProvenanceError> {
+        Self::github_actions_workflow_on(GithubServer::default(), repository)
+    }
+
+    /// The same on another server than github.com.
+    ///
+    /// # Errors
+    /// [`ProvenanceError::Source`].
+    pub fn github_actions_workflow_on(server: GithubServer, repository: &str) -> Result<Self, ProvenanceError> {
         if repository.split('/').count() != 2 {
             return Err(ProvenanceError::Source(repository.to_owned()));
         }
-        Ok(Self::require_source(&format!("https://github.com/{repository}"))?.by_github_actions())
+        Ok(Self::require_source(&server.uri(repository))?.by_github_actions_on(server))
     }
 
     /// Also built by GitHub Actions: the signer's certificate is of GitHub's issuer and names a source, which must be that
     /// of the provenance, and the builder is GitHub's.
     #[must_use]
-    pub fn by_github_actions(mut self) -> Self {
-        self.github = true;
+    pub fn by_github_actions(self) -> Self {
+        self.by_github_actions_on(GithubServer::default())
+    }
+
+    /// The same on another server than github.com: issuer, source and builder are those of this one.
+    #[must_use]
+    pub fn by_github_actions_on(mut self, server: GithubServer) -> Self {
+        self.github = Some(server);
         self
     }
 
@@ -252,10 +266,11 @@ impl Provenance {
 
     fn judge(&self, facts: &Facts, signer: &Signer) -> Result<String, String> {
         if let Signer::Certificate(signer) = signer {
-            agree(facts, signer, self.builder.is_some() || self.builders.is_some())?;
+            let builder = self.builder.is_some() || self.builders.is_some();
+            agree(facts, signer, builder, self.github.as_ref())?;
         }
-        if self.github {
-            check_github(facts, signer)?;
+        if let Some(server) = &self.github {
+            check_github(facts, signer, server)?;
         }
         if let Some(wanted) = &self.builder {
             wanted.check(&facts.builder)?;

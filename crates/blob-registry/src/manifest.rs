@@ -165,7 +165,7 @@ impl ImageIndex {
 }
 
 /// What a registry needs of any manifest: what it refers to. Reads manifests and indexes, OCI's and Docker's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outline {
     /// The `mediaType` member, if there is one.
     pub media_type: Option<String>,

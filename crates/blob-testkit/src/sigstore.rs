@@ -8,6 +8,7 @@ mod der;
 mod http;
 mod keys;
 mod log;
+mod login;
 mod tsa;
 mod tuf;
 
@@ -72,6 +73,30 @@ pub enum Fault {
     Hang,
     /// Every service answers with something that is not of its protocol.
     Junk,
+    /// The issuer of tokens lies when somebody logs in.
+    Login(LoginFault),
+}
+
+/// How the issuer lies to somebody who logs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LoginFault {
+    /// It says that it is somebody else.
+    Impostor,
+    /// The browser comes back with the state of another log-in.
+    State,
+    /// The person says no.
+    Denied,
+    /// No token is given for the code.
+    Refused,
+    /// The answer holds no identity token.
+    NoToken,
+    /// The token was given for another log-in.
+    Nonce,
+    /// The token is for another program.
+    Audience,
+    /// The token is by another issuer.
+    Issuer,
 }
 
 /// Who a token is for.
@@ -90,10 +115,17 @@ impl Person {
     /// A GitHub workflow, as `workflow` of `repository` at `git_ref`.
     #[must_use]
     pub fn github(repository: &str, workflow: &str, git_ref: &str) -> Self {
+        Self::github_on("github.com", "https://token.actions.githubusercontent.com", repository, workflow, git_ref)
+    }
+
+    /// The same on the server at `host`, vouched for by `issuer`.
+    #[must_use]
+    pub fn github_on(host: &str, issuer: &str, repository: &str, workflow: &str, git_ref: &str) -> Self {
         let workflow = format!("{repository}/.github/workflows/{workflow}@{git_ref}");
         Self {
             claims: json!({
-                "iss": "https://token.actions.githubusercontent.com",
+                "iss": issuer,
+                "server": host,
                 "sub": format!("repo:{repository}:ref:{git_ref}"),
                 "repository": repository,
                 "repository_owner": repository.split('/').next(),
@@ -113,16 +145,47 @@ impl Person {
     /// A GitLab pipeline of `project` at `git_ref`.
     #[must_use]
     pub fn gitlab(project: &str, git_ref: &str) -> Self {
-        let config = format!("gitlab.com/{project}//.gitlab-ci.yml@{git_ref}");
+        Self::gitlab_on("gitlab.com", project, git_ref)
+    }
+
+    /// The same on the server at `host`.
+    #[must_use]
+    pub fn gitlab_on(host: &str, project: &str, git_ref: &str) -> Self {
+        let config = format!("{host}/{project}//.gitlab-ci.yml@{git_ref}");
         Self {
             claims: json!({
-                "iss": "https://gitlab.com",
+                "iss": format!("https://{host}"),
+                "server": host,
                 "sub": format!("project_path:{project}:ref_type:branch:ref:main"),
                 "project_path": project,
                 "ci_config_ref_uri": config,
                 "ref": git_ref,
                 "runner_environment": "gitlab-hosted",
                 "pipeline_source": "push",
+            }),
+        }
+    }
+
+    /// A service account of a Kubernetes cluster.
+    #[must_use]
+    pub fn kubernetes(namespace: &str, account: &str) -> Self {
+        Self {
+            claims: json!({
+                "iss": "https://kubernetes.default.svc",
+                "sub": format!("system:serviceaccount:{namespace}:{account}"),
+                "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": account}},
+            }),
+        }
+    }
+
+    /// A job of a project at CircleCI, in the organization `org`.
+    #[must_use]
+    pub fn circleci(org: &str, project: &str) -> Self {
+        Self {
+            claims: json!({
+                "iss": format!("https://oidc.circleci.com/org/{org}"),
+                "sub": format!("org/{org}/project/{project}/user/someone"),
+                "oidc.circleci.com/project-id": project,
             }),
         }
     }
@@ -144,7 +207,9 @@ impl Person {
     #[must_use]
     pub fn token_until(&self, end: SystemTime) -> String {
         let mut claims = self.claims.clone();
-        claims["aud"] = "sigstore".into();
+        if claims["aud"].is_null() {
+            claims["aud"] = "sigstore".into();
+        }
         claims["exp"] = seconds(end).into();
         claims["iat"] = seconds(SystemTime::now()).into();
         let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
@@ -163,6 +228,7 @@ struct State {
     tsa: TimeStampAuthority,
     second_tsa: TimeStampAuthority,
     foreign_tsa: TimeStampAuthority,
+    people: login::Provider,
     fault: Option<Fault>,
     asked: Vec<String>,
 }
@@ -191,6 +257,7 @@ impl Instance {
             tsa: TimeStampAuthority::new("blob test time"),
             second_tsa: TimeStampAuthority::new("second test time"),
             foreign_tsa: TimeStampAuthority::new("another time"),
+            people: login::Provider::default(),
             fault: None,
             asked: Vec::new(),
         };
@@ -227,6 +294,12 @@ impl Instance {
     #[must_use]
     pub fn second_tsa_url(&self) -> String {
         format!("http://{}/second/timestamp", self.addr)
+    }
+
+    /// The issuer where people log in: whoever comes is Ann.
+    #[must_use]
+    pub fn login_url(&self) -> String {
+        format!("http://{}{}", self.addr, login::PATH)
     }
 
     /// Where it listens, for a request of any other kind: `GET /token` answers with a token, as GitHub does.
@@ -303,7 +376,7 @@ impl Instance {
         json!({
             "mediaType": "application/vnd.dev.sigstore.signingconfig.v0.2+json",
             "caUrls": [service(self.fulcio_url(), 1)],
-            "oidcUrls": [service(format!("http://{}/oidc", self.addr), 1)],
+            "oidcUrls": [service(self.login_url(), 1)],
             "rekorTlogUrls": [log],
             "rekorTlogConfig": {"selector": "ANY"},
             "tsaUrls": [service(self.tsa_url(), 1)],

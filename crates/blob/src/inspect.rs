@@ -25,6 +25,8 @@ pub struct Inspection {
     location: Location,
     manifest: Trusted<ArchiveManifest>,
     index: Arc<ArchiveIndex>,
+    #[cfg(feature = "trust")]
+    limits: blob_policy::EvidenceLimits,
 }
 
 impl Client {
@@ -36,7 +38,15 @@ impl Client {
         let options = &PullOptions { reads_all: false, ..options.clone() };
         let (fetched, index) = self.opened(location, options).await?;
         let crate::pull::Fetched { registry, repository, manifest, .. } = fetched;
-        Ok(Inspection { registry, repository, location: location.clone(), manifest, index })
+        Ok(Inspection {
+            registry,
+            repository,
+            location: location.clone(),
+            manifest,
+            index,
+            #[cfg(feature = "trust")]
+            limits: self.limits().evidence,
+        })
     }
 }
 
@@ -97,11 +107,11 @@ impl Inspection {
     /// [`Error::Evidence`] when the registry fails, or has more than is looked at.
     #[cfg(feature = "trust")]
     pub async fn claims(&self, trust: &blob_policy::sigstore::Trust) -> Result<blob_policy::sigstore::Claims, Error> {
-        use blob_policy::{EvidenceLimits, RegistryEvidence, Subject, sigstore};
+        use blob_policy::{RegistryEvidence, Subject, sigstore};
         let (registry, repository) = (Arc::clone(&self.registry), self.repository.clone());
         let bytes = self.manifest.as_bytes();
         let descriptor = Descriptor::new(media_type::IMAGE_MANIFEST, *self.manifest.digest(), bytes.len() as u64);
-        let evidence = RegistryEvidence::new(registry, repository, descriptor.digest, EvidenceLimits::default());
+        let evidence = RegistryEvidence::new(registry, repository, descriptor.digest, self.limits);
         let failed = |source| Error::Evidence { location: self.location.to_string(), source };
         let subject = Subject::new(&descriptor, bytes, &evidence).map_err(failed)?;
         sigstore::Claims::collect(&subject, trust, &sigstore::SigstoreLimits::default()).await.map_err(failed)

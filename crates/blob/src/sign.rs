@@ -118,17 +118,34 @@ impl Client {
     ) -> Result<Signed, Error> {
         let subject = place.manifest.descriptor.clone();
         let location = place.pinned();
+        let failed = |source| Error::Sign { location: location.to_string(), source };
+        let mut prepared = None;
         if !options.again && !options.no_upload {
-            let referrer = self.equivalent(place, signer, statement, options).await?;
+            let mut wanted = match &options.equivalent {
+                Some(trust) => Some(Equivalence::verified_by(trust.clone())),
+                None => signer.equivalence().await.map_err(failed)?,
+            };
+            // Some learn who they are only from their certificate, which is had before anything is published.
+            if wanted.is_none() {
+                prepared = signer.prepared().await.map_err(failed)?;
+                if let Some(prepared) = &prepared {
+                    wanted = prepared.equivalence().await.map_err(failed)?;
+                }
+            }
+            let referrer = match wanted {
+                Some(wanted) => self.equivalent(place, &wanted, statement).await?,
+                None => None,
+            };
             if referrer.is_some() {
                 return Ok(Signed { location, subject, bundle: None, referrer });
             }
         }
+        let signer = prepared.as_deref().unwrap_or(signer);
         let made = match statement {
             Some(statement) => signer.sign(statement).await,
             None => signer.sign_message(&place.manifest.bytes).await,
         };
-        let bundle = made.map_err(|source| Error::Sign { location: location.to_string(), source })?;
+        let bundle = made.map_err(failed)?;
         let referrer = if options.no_upload {
             None
         } else {
@@ -140,25 +157,16 @@ impl Client {
         Ok(Signed { location, subject, bundle: Some(bundle), referrer })
     }
 
-    /// The referrer that says the same under a signature that counts as the signer's.
+    /// The referrer that says the same under a signature that is as good as one of ours.
     async fn equivalent(
         &self,
         place: &Place<'_>,
-        signer: &dyn Signer,
+        equivalence: &Equivalence,
         statement: Option<&Statement>,
-        options: &SignOptions,
     ) -> Result<Option<Digest>, Error> {
-        let wanted = match &options.equivalent {
-            Some(trust) => Some(Equivalence::verified_by(trust.clone())),
-            None => signer.equivalence().await.map_err(|source| {
-                let location = place.pinned().to_string();
-                Error::Sign { location, source }
-            })?,
-        };
-        let Some(equivalence) = wanted else { return Ok(None) };
         let (evidence, reference) = (place.evidence(self), place.location.to_string());
         let subject = place.subject(&evidence, &reference)?;
-        let claims = match Claims::of(&subject, equivalence.trust(), &SigstoreLimits::default()).await {
+        let claims = match Claims::collect(&subject, equivalence.trust(), &SigstoreLimits::default()).await {
             Ok(claims) => claims,
             // Too much to look through is no reason not to sign.
             Err(EvidenceError::Limit { .. }) => return Ok(None),

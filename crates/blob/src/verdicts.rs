@@ -3,7 +3,7 @@
 //! Only what was admitted is remembered, for a few minutes, under everything that the verdict followed from: the
 //! manifest's digest, the fingerprint of the policies with their keys and trust roots, and the reference. A changed
 //! policy therefore never finds an old verdict. A verdict in the cache directory lets an archive in, so one counts only
-//! if it is a plain file of the very user who asks, which nobody else can write to.
+//! if it is a plain file of the very user who asks, in folders of theirs, and nobody else can write to any of them.
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
@@ -69,15 +69,15 @@ pub(crate) struct Verdicts(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     ttl: Duration,
-    dir: Option<PathBuf>,
+    /// The cache directory, which `DIR` is in.
+    root: Option<PathBuf>,
     memory: Mutex<HashMap<VerdictKey, (SystemTime, Report)>>,
 }
 
 impl Verdicts {
     /// Verdicts hold for `ttl`; zero remembers nothing. They are kept in memory, and below `cache_dir` if there is one.
     pub(crate) fn new(ttl: Duration, cache_dir: Option<&Path>) -> Self {
-        let dir = cache_dir.map(|dir| dir.join(DIR));
-        Self(Arc::new(Inner { ttl, dir, memory: Mutex::default() }))
+        Self(Arc::new(Inner { ttl, root: cache_dir.map(Path::to_owned), memory: Mutex::default() }))
     }
 
     /// A panic elsewhere leaves the map as it was.
@@ -97,8 +97,8 @@ impl Verdicts {
         {
             return Some(report.clone());
         }
-        let path = self.path(key)?;
-        let stored = tokio::task::spawn_blocking(move || read(&path)).await.ok()??;
+        let (root, name) = (self.0.root.clone()?, name_of(key)?);
+        let stored = tokio::task::spawn_blocking(move || read(&root, &name)).await.ok()??;
         let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(stored.judged_at))?;
         if stored.key != *key || !self.holds(time) {
             return None;
@@ -129,26 +129,32 @@ impl Verdicts {
         }
         let now = SystemTime::now();
         self.remember(key, now, report);
-        let Some(path) = self.path(key) else { return };
+        let (Some(root), Some(name)) = (self.0.root.clone(), name_of(key)) else { return };
         let judged_at = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let checks = report.checks.iter().map(|Check { policy, finding, .. }| (policy.clone(), finding.clone()));
         let stored = Stored { key: key.clone(), judged_at, checks: checks.collect(), refused: report.refused.clone() };
         let ttl = self.0.ttl;
-        let written = tokio::task::spawn_blocking(move || write(&path, &stored, ttl)).await;
+        let written = tokio::task::spawn_blocking(move || write(&root, &name, &stored, ttl)).await;
         if let Ok(Err(error)) = written {
             tracing::debug!("a verdict was not kept: {error}");
         }
     }
 
+    #[cfg(test)]
     fn path(&self, key: &VerdictKey) -> Option<PathBuf> {
-        let name = Digest::sha256_of(&serde_json::to_vec(key).ok()?).hex();
-        Some(self.0.dir.as_ref()?.join(&name[..2]).join(name))
+        let name = name_of(key)?;
+        Some(self.0.root.as_ref()?.join(DIR).join(&name[..2]).join(name))
     }
 }
 
+/// The file that a verdict is in; its folder is named by the first two letters.
+fn name_of(key: &VerdictKey) -> Option<String> {
+    Some(Digest::sha256_of(&serde_json::to_vec(key).ok()?).hex())
+}
+
 /// Reads a verdict, if it is our own.
-fn read(path: &Path) -> Option<Stored> {
-    let file = own_file(path)?;
+fn read(root: &Path, name: &str) -> Option<Stored> {
+    let file = own_file(root, name)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).ok()?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
@@ -157,38 +163,56 @@ fn read(path: &Path) -> Option<Stored> {
     serde_json::from_slice(&bytes).ok()
 }
 
-/// Opens a plain file that belongs to this user, and that nobody else can write to.
+/// Opens a plain file that belongs to this user, and that nobody else can write to; and neither can they to the folders
+/// that it is in, up to the cache directory: a file of ours that somebody else put there is not a verdict.
 #[cfg(unix)]
-fn own_file(path: &Path) -> Option<std::fs::File> {
+fn own_file(root: &Path, name: &str) -> Option<std::fs::File> {
+    use rustix::fd::OwnedFd;
     use rustix::fs::{FileType, Mode, OFlags};
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(path, flags, Mode::empty()).ok()?;
-    let stat = rustix::fs::fstat(&opened).ok()?;
-    let ours = stat.st_uid == rustix::process::geteuid().as_raw();
-    let closed = stat.st_mode & 0o022 == 0;
-    let plain = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    (ours && closed && plain).then(|| opened.into())
+    let ours = |opened: OwnedFd, kind: FileType| {
+        let stat = rustix::fs::fstat(&opened).ok()?;
+        let own = stat.st_uid == rustix::process::geteuid().as_raw();
+        let closed = stat.st_mode & 0o022 == 0;
+        (own && closed && FileType::from_raw_mode(stat.st_mode) == kind).then_some(opened)
+    };
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    // The cache directory itself may be named by a link.
+    let mut dir = ours(rustix::fs::open(root, flags, Mode::empty()).ok()?, FileType::Directory)?;
+    for folder in [DIR, &name[..2]] {
+        let below = rustix::fs::openat(&dir, folder, flags | OFlags::NOFOLLOW, Mode::empty()).ok()?;
+        dir = ours(below, FileType::Directory)?;
+    }
+    let file = rustix::fs::openat(&dir, name, flags | OFlags::NOFOLLOW, Mode::empty()).ok()?;
+    ours(file, FileType::RegularFile).map(Into::into)
 }
 
 /// Elsewhere nobody could tell whose file it is: verdicts are kept in memory alone.
 #[cfg(not(unix))]
-fn own_file(_: &Path) -> Option<std::fs::File> {
+fn own_file(_: &Path, _: &str) -> Option<std::fs::File> {
     None
 }
 
 /// Writes a verdict beside the others, and removes those of its folder that hold no more.
-fn write(path: &Path, stored: &Stored, ttl: Duration) -> std::io::Result<()> {
+fn write(root: &Path, name: &str, stored: &Stored, ttl: Duration) -> std::io::Result<()> {
     let bytes = serde_json::to_vec(stored)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Ok(());
     }
-    let folder = path.parent().unwrap_or(path);
-    std::fs::create_dir_all(folder)?;
-    make_room(folder, ttl)?;
+    let folder = root.join(DIR).join(&name[..2]);
+    create_private(&folder)?;
+    make_room(&folder, ttl)?;
     // Temporary files are for their owner alone.
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    let mut file = tempfile::NamedTempFile::new_in(&folder)?;
     file.write_all(&bytes)?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+    file.persist(folder.join(name)).map(drop).map_err(|error| error.error)
+}
+
+/// Creates a directory, and what it is in, for this user alone.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
 }
 
 /// Removes from a folder what holds no more, and the oldest where there is no room for one more.
@@ -257,7 +281,7 @@ mod tests {
         let verdicts = Verdicts::new(DEFAULT_TTL, Some(dir.path()));
         let path = verdicts.path(&key(b"one")).unwrap();
         let folder = path.parent().unwrap();
-        fs::create_dir_all(folder).unwrap();
+        create_private(folder).unwrap();
         for at in 0..40 {
             let file = fs::File::create(folder.join(format!("{at:02}"))).unwrap();
             file.set_modified(SystemTime::now() - Duration::from_secs(100 - at)).unwrap();
@@ -292,6 +316,24 @@ mod tests {
             fs::write(&path, bad).unwrap();
             assert!(fresh().find(&key).await.is_none());
         }
+        fs::write(&path, &whole).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(fresh().find(&key).await.is_some());
+        // Others could have put a file of ours into a folder that they can write to.
+        for folder in [path.parent().unwrap(), &dir.path().join(DIR), dir.path()] {
+            for mode in [0o770, 0o702] {
+                fs::set_permissions(folder, fs::Permissions::from_mode(mode)).unwrap();
+                assert!(fresh().find(&key).await.is_none(), "{} {mode:o}", folder.display());
+            }
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+            assert!(fresh().find(&key).await.is_some(), "{}", folder.display());
+        }
+        let (folder, aside) = (dir.path().join(DIR), dir.path().join("elsewhere"));
+        fs::rename(&folder, &aside).unwrap();
+        symlink(&aside, &folder).unwrap();
+        assert!(fresh().find(&key).await.is_none(), "a link to a folder");
+        fs::remove_file(&folder).unwrap();
+        fs::rename(&aside, &folder).unwrap();
         let later = String::from_utf8(whole.clone()).unwrap().replace("\"judged_at\":1", "\"judged_at\":9");
         fs::write(&path, later).unwrap();
         assert!(fresh().find(&key).await.is_none(), "judged in the future");

@@ -89,11 +89,11 @@ impl Verification {
         self.outcomes.iter().all(|outcome| outcome.verdict.is_ok())
     }
 
-    /// The refusal as an error, if there is one: a rejection before one that could not be judged.
+    /// What all policies that refuse said, as one error, if any does: it is a rejection if one of them rejects, whatever the
+    /// others could not tell.
     pub fn into_error(self) -> Option<Error> {
         let location = self.location.to_string();
-        let mut refusals: Vec<_> = self.outcomes.into_iter().filter_map(|outcome| outcome.verdict.err()).collect();
-        let first = refusals.iter().position(PolicyError::is_rejection).unwrap_or(0);
-        (!refusals.is_empty()).then(|| Error::Policy { location, source: refusals.swap_remove(first) })
+        let refusals = self.outcomes.into_iter().filter_map(|outcome| outcome.verdict.err()).collect();
+        PolicyError::all_of(refusals).map(|source| Error::Policy { location, source })
     }
 }

@@ -10,7 +10,7 @@ use blob::{ARTIFACT_TYPE, CREATED, Inspection};
 use clap::Args;
 use serde::Serialize;
 
-use self::signers::Signed;
+use self::signers::{Signed, Signers};
 use crate::args::Caching;
 use crate::error::Failure;
 use crate::session::{Session, note_verification};
@@ -89,6 +89,9 @@ struct Report {
     /// Who signed, verified or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     signers: Option<Vec<Signed>>,
+    /// Why there may be more who signed than are listed, if there may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signers_unread: Option<String>,
     /// Everything that refers to it, as the registry lists it.
     #[serde(skip_serializing_if = "Option::is_none")]
     referrers: Option<Vec<Referrer>>,
@@ -164,8 +167,9 @@ fn report(
     reference: String,
     inspected: &Inspection,
     referrers: Option<Vec<Descriptor>>,
-    signers: Option<Vec<Signed>>,
+    signers: Option<Signers>,
 ) -> Report {
+    let (signers, signers_unread) = signers.map_or((None, None), |found| (Some(found.each), found.unread));
     let manifest = inspected.manifest();
     let blob = |descriptor: &Descriptor| Blob { digest: descriptor.digest.to_string(), size: descriptor.size };
     let referrers: Option<Vec<Referrer>> = referrers.map(|found| found.into_iter().map(referrer).collect());
@@ -194,6 +198,7 @@ fn report(
         signatures: of(|kind| kind.starts_with(BUNDLE)),
         attestations: of(|kind| kind == ATTESTATION),
         signers,
+        signers_unread,
         referrers,
         annotations: manifest.annotations().clone(),
     }
@@ -247,6 +252,9 @@ fn text(report: &Report) -> String {
         for signer in signers {
             let _ = writeln!(text, "  {}", shown(signer.sentence().as_bytes()));
         }
+    }
+    if let Some(why) = &report.signers_unread {
+        let _ = writeln!(text, "There may be others who signed: {}", shown(why.as_bytes()));
     }
     if !report.annotations.is_empty() {
         text.push_str("Annotations:\n");

@@ -85,17 +85,9 @@ impl Judged {
                 let findings = report.checks.iter().map(|check| check.finding.clone()).collect();
                 Self { policy, verdict: "admitted", findings, refused: report.refused.clone() }
             }
-            Err(PolicyError::Rejected { reasons, .. }) => {
-                Self { policy, verdict: "rejected", findings: Vec::new(), refused: reasons.clone() }
-            }
             Err(error) => {
-                let mut text = error.to_string();
-                let mut cause = std::error::Error::source(error);
-                while let Some(next) = cause {
-                    let _ = write!(text, ": {next}");
-                    cause = next.source();
-                }
-                Self { policy, verdict: "cannot_tell", findings: Vec::new(), refused: vec![text] }
+                let verdict = if error.is_rejection() { "rejected" } else { "cannot_tell" };
+                Self { policy, verdict, findings: Vec::new(), refused: error.reasons() }
             }
         }
     }

@@ -28,7 +28,7 @@ Examples:
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct VerifyBundleArgs {
-    /// The file that was signed, or its digest, sha256:HEX.
+    /// The file that was signed, or its digest, sha256:HEX; a file that is named like one is ./sha256:HEX.
     #[arg(value_name = "FILE|DIGEST")]
     artifact: String,
 
@@ -119,12 +119,10 @@ enum Content {
 }
 
 impl Content {
-    /// A file of this name goes before a digest, which few files are named like.
+    /// What is a digest is never a file, whoever put one of that name here: such a file is `./sha256:…`.
     fn read(typed: &str) -> Result<Self, Failure> {
         let path = Path::new(typed);
-        if !path.exists()
-            && let Ok(digest) = typed.parse::<Digest>()
-        {
+        if let Ok(digest) = typed.parse::<Digest>() {
             return match digest.algorithm() {
                 Algorithm::Sha256 => Ok(Self::Digest(digest)),
                 _ => Err(Failure::usage(format!("{typed}: expected sha256"))),

@@ -4,10 +4,11 @@ use std::error::Error as StdError;
 
 use blob::core::{ReadError, SourceError};
 use blob::http::HttpError;
+use blob::policy::PolicyError;
 use blob::registry::RegistryError;
 use blob::{Error, ErrorKind};
 
-use super::{Failure, Kind, hint};
+use super::{Failure, Kind, LISTED, hint};
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
@@ -60,6 +61,9 @@ fn is_about_the_network(error: &HttpError) -> bool {
 
 /// The texts of all causes, outermost first, without what the one before says already.
 fn causes_of(error: &Error) -> Vec<String> {
+    if let Error::Policy { source, .. } = error {
+        return refusals(source);
+    }
     let mut causes: Vec<String> = Vec::new();
     let mut said = error.to_string();
     let mut next = error.source();
@@ -72,6 +76,16 @@ fn causes_of(error: &Error) -> Vec<String> {
         next = cause.source();
     }
     causes
+}
+
+/// What each policy said against an archive, with every reason. The texts are bounded, and so is their number.
+fn refusals(error: &PolicyError) -> Vec<String> {
+    let mut texts: Vec<_> = error.refusals().take(LISTED).map(PolicyError::explanation).collect();
+    match error.refusals().count() - texts.len() {
+        0 => {}
+        more => texts.push(format!("and {more} more policies")),
+    }
+    texts
 }
 
 /// What a registry said, without what we were doing: that is in the sentence already. Empty where the cause says more.

@@ -37,6 +37,10 @@ pub(super) fn hint_for(error: &Error) -> Option<String> {
             "raise the limit with --max-index-size"
         }
         Error::Index { source: IndexError::TooLarge { .. }, .. } => "raise the limit with --max-entries",
+        Error::Policy { .. } | Error::Evidence { .. } if error.is_offline() => {
+            "signatures are not kept for --offline: save bundles (`blob sign --output-bundle`) and name them with \
+             `blob verify --bundle`, or copy the archive and its signatures to a layout with `blob copy`"
+        }
         _ if error.is_offline() => "run it once without --offline to fill the cache",
         Error::Policy { source, .. } => return crate::trust::hint(&reasons(source)).map(Into::into),
         Error::NotVerified { .. } => "leave --require-signed out to open archives that nobody verified",
@@ -47,10 +51,8 @@ pub(super) fn hint_for(error: &Error) -> Option<String> {
 
 /// Everything that a policy said against an archive.
 fn reasons(error: &PolicyError) -> String {
-    match error {
-        PolicyError::Rejected { reasons, .. } => reasons.join("; "),
-        _ => String::new(),
-    }
+    let rejected = error.refusals().filter(|one| one.is_rejection());
+    rejected.flat_map(PolicyError::reasons).collect::<Vec<_>>().join("; ")
 }
 
 fn hint_from_causes(error: &Error) -> Option<String> {

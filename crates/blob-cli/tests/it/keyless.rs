@@ -16,7 +16,7 @@ const REF: &str = "HOST/team/project:v1";
 /// A pushed archive, an instance, and the files that name its services: `v1.json`, `v2.json`, `root.json`.
 pub(crate) struct Desk {
     pub(crate) place: Place,
-    instance: Instance,
+    pub(crate) instance: Instance,
 }
 
 impl Desk {
@@ -29,7 +29,7 @@ impl Desk {
     }
 
     /// A command without the tokens of whoever runs the tests.
-    fn command(&self, line: &str) -> Command {
+    pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = self.place.command(line);
         for name in ["SIGSTORE_ID_TOKEN", "GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI"] {
             command.env_remove(name);
@@ -38,7 +38,7 @@ impl Desk {
         command
     }
 
-    fn run(&self, line: &str) -> OutputAssert {
+    pub(crate) fn run(&self, line: &str) -> OutputAssert {
         self.place.assert(&mut self.command(line))
     }
 
@@ -54,7 +54,7 @@ impl Desk {
         self.place.assert(command.env("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token"))
     }
 
-    fn token(&self, person: &Person) -> String {
+    pub(crate) fn token(&self, person: &Person) -> String {
         let token = person.token();
         fs::write(self.place.path("token"), format!("{token}\n")).unwrap();
         token

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::Evidence;
 use crate::error::EvidenceError;
-use crate::sigstore::{BUNDLE_ARTIFACT_TYPE, MAX_BUNDLE_BYTES};
+use crate::sigstore::{BUNDLE_ARTIFACT_TYPE, MAX_BUNDLE_BYTES, is_bundle_media_type};
 
 /// Bundles that one has, as if a registry listed each as a referrer.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +58,7 @@ impl BundleEvidence {
 #[async_trait]
 impl Evidence for BundleEvidence {
     async fn referrers(&self, artifact_type: Option<&str>) -> Result<Vec<Descriptor>, EvidenceError> {
-        let wanted = artifact_type.is_none_or(|kind| kind == BUNDLE_ARTIFACT_TYPE);
+        let wanted = artifact_type.is_none_or(is_bundle_media_type);
         Ok(if wanted { self.referrers.clone() } else { Vec::new() })
     }
 

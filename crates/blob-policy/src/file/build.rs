@@ -9,12 +9,13 @@ use blob_core::Digest;
 
 use super::bounded;
 use super::error::PolicyFileError;
-use super::signers::{GITHUB_ISSUER, Signers};
+use super::presets;
+use super::signers::Signers;
 use super::spec::{PolicyRule, PolicySpec, ProvenanceSpec, RegoSpec, SignatureSpec};
 use crate::error::PolicyError;
 use crate::opa::OpaPolicy;
 use crate::policy::{Policy, Report, Subject};
-use crate::sigstore::{Identity, NamedIdentity, Pattern, TrustRoot};
+use crate::sigstore::{GithubServer, Identity, NamedIdentity, Pattern, TrustRoot};
 use crate::slsa::Provenance;
 
 /// What the paths in a file are relative to, and which trust root counts where a policy names none.
@@ -129,15 +130,16 @@ impl PolicyRule {
             built.push((name, signers.policy(spec.threshold, None, &mut sources)?));
         }
         if let Some(spec) = provenance {
-            let signers = provenance_signers(spec, signature.as_ref(), &mut sources)?;
+            spec.check().map_err(PolicyFileError::Meaning)?;
+            let (signers, threshold) = provenance_signers(spec, signature.as_ref(), &mut sources)?;
             let name = format!("provenance by {}", signers.describe());
-            let threshold = spec.signer.as_ref().and_then(|signer| signer.threshold);
             built.push((name, signers.policy(threshold, Some(Arc::new(asked_for(spec)?)), &mut sources)?));
         }
         if let Some(spec) = rego {
+            spec.check().map_err(PolicyFileError::Meaning)?;
             let signers = match (spec.signer.as_ref().or(signature.as_ref()), provenance) {
                 (Some(named), _) => Signers::read(named, &mut sources)?,
-                (None, Some(provenance)) => provenance_signers(provenance, None, &mut sources)?,
+                (None, Some(provenance)) => provenance_signers(provenance, None, &mut sources)?.0,
                 (None, None) => {
                     let what =
                         "the rules in Rego judge claims of signers whom one names: add signature, or rego.signer";
@@ -176,6 +178,8 @@ impl Policy for Named {
             Err(PolicyError::Rejected { policy, .. } | PolicyError::CannotTell { policy, .. }) => {
                 policy.clone_from(&self.name);
             }
+            // What each of several says stands under its own name.
+            Err(PolicyError::Several(_)) => {}
         }
         result
     }
@@ -194,10 +198,10 @@ fn unusable(source: impl std::error::Error + Send + Sync + 'static) -> PolicyFil
 }
 
 /// What is asked of the build.
-fn asked_for(spec: &ProvenanceSpec) -> Result<Provenance, PolicyFileError> {
-    spec.check().map_err(PolicyFileError::Meaning)?;
+pub(super) fn asked_for(spec: &ProvenanceSpec) -> Result<Provenance, PolicyFileError> {
+    let server = presets::server(spec.server.as_ref(), spec.issuer.as_ref())?;
     let from = match (&spec.repository, &spec.repository_regex, &spec.builder) {
-        (Some(repository), ..) => Some(source(repository)?),
+        (Some(repository), ..) => Some(source(repository, server)?),
         (None, Some(expression), _) => Some(Provenance::require_sources(Pattern::regex(expression).map_err(unusable)?)),
         (None, None, _) => None,
     };
@@ -232,9 +236,9 @@ fn widely(builder: &str) -> bool {
 }
 
 /// `owner/name` on GitHub, or a URI; with wildcards or without.
-fn source(repository: &str) -> Result<Provenance, PolicyFileError> {
+fn source(repository: &str, server: GithubServer) -> Result<Provenance, PolicyFileError> {
     let on_github = !repository.contains("://");
-    let uri = if on_github { format!("https://github.com/{repository}") } else { repository.to_owned() };
+    let uri = if on_github { server.uri(repository) } else { repository.to_owned() };
     if on_github && (repository.matches('/').count() != 1 || repository.split('/').any(str::is_empty)) {
         let what = format!("{repository:?} is not a repository: \"owner/name\" or \"https://host/path\" is expected");
         return Err(PolicyFileError::Meaning(what));
@@ -246,32 +250,33 @@ fn source(repository: &str) -> Result<Provenance, PolicyFileError> {
     } else {
         Provenance::require_source(&uri).map_err(unusable)?
     };
-    Ok(if on_github { wanted.by_github_actions() } else { wanted })
+    Ok(if on_github { wanted.by_github_actions_on(server) } else { wanted })
 }
 
-/// Who may have signed the provenance.
+/// Who may have signed the provenance, and how many of them must have.
 fn provenance_signers(
     spec: &ProvenanceSpec,
     signature: Option<&SignatureSpec>,
     sources: &mut Sources<'_>,
-) -> Result<Signers, PolicyFileError> {
+) -> Result<(Signers, Option<usize>), PolicyFileError> {
     if let Some(named) = &spec.signer {
-        return Signers::read(named, sources);
+        return Ok((Signers::read(named, sources)?, named.threshold));
     }
-    let builder = spec.builder.as_deref().and_then(|builder| builder.strip_prefix("https://github.com/"));
+    let server = presets::server(spec.server.as_ref(), spec.issuer.as_ref())?;
+    let builder = spec.builder.as_deref().and_then(|builder| server.path_of(builder));
     let builder =
         builder.and_then(|rest| Some(rest.split_once('@')?.0)).filter(|path| path.contains("/.github/workflows/"));
     let repository = spec.repository.as_deref().filter(|text| !text.contains("://"));
     if let Some(repository) = repository {
-        return github_signer(repository, builder).map(Signers::one);
+        return Ok((Signers::one(github_signer(server, repository, builder)?), None));
     }
     if let Some(workflow) = builder {
-        let san = Pattern::glob(&format!("https://github.com/{workflow}@**")).map_err(unusable)?;
-        let identity = NamedIdentity::new(san, Pattern::exact(GITHUB_ISSUER)).uri();
-        return Ok(Signers::one(identity.into()));
+        let san = Pattern::glob(&format!("{}@**", server.uri(workflow))).map_err(unusable)?;
+        let identity = NamedIdentity::new(san, Pattern::exact(server.issuer())).uri();
+        return Ok((Signers::one(identity.into()), None));
     }
     if let Some(named) = signature {
-        return Signers::read(named, sources);
+        return Ok((Signers::read(named, sources)?, named.threshold));
     }
     let what = "neither a repository on GitHub nor a workflow as builder says who may have signed the provenance: \
                 add provenance.signer";
@@ -279,17 +284,17 @@ fn provenance_signers(
 }
 
 /// A workflow of the repository, or the workflow `builder` of another on its behalf.
-fn github_signer(repository: &str, builder: Option<&str>) -> Result<Identity, PolicyFileError> {
+fn github_signer(server: GithubServer, repository: &str, builder: Option<&str>) -> Result<Identity, PolicyFileError> {
     if repository.contains('*') {
-        let at = |end: &str| Pattern::glob(&format!("https://github.com/{repository}{end}")).map_err(unusable);
+        let at = |end: &str| Pattern::glob(&format!("{}{end}", server.uri(repository))).map_err(unusable);
         let named = match builder {
-            Some(workflow) => Pattern::glob(&format!("https://github.com/{workflow}@**")).map_err(unusable)?,
+            Some(workflow) => Pattern::glob(&format!("{}@**", server.uri(workflow))).map_err(unusable)?,
             None => at("/.github/workflows/*@**")?,
         };
-        let named = NamedIdentity::new(named, Pattern::exact(GITHUB_ISSUER)).uri();
+        let named = NamedIdentity::new(named, Pattern::exact(server.issuer())).uri();
         return Ok(named.claim("source_repository_uri", at("")?).map_err(unusable)?.into());
     }
-    let own = Identity::github_actions(repository).map_err(unusable)?;
+    let own = Identity::github_actions(repository).map_err(unusable)?.on_server(server);
     let same = |workflow: &&str| {
         let prefix = workflow.split("/.github/").next().unwrap_or_default();
         !prefix.eq_ignore_ascii_case(repository) && !workflow.contains('*')

@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use super::build::Sources;
 use super::error::PolicyFileError;
-use super::spec::{EvidenceSpec, GithubSpec, KeySpec, KeylessSpec, LogUse, SignatureSpec};
+use super::presets;
+use super::spec::{EvidenceSpec, KeySpec, KeylessSpec, LogUse, SignatureSpec};
 use crate::policy::Policy;
 use crate::sigstore::{
     ClaimRule, Identity, KeyPolicy, KeyRing, NamedIdentity, Pattern, PolicySetupError, PublicKey, SigstorePolicy,
     Thresholds, Trust, TrustedKey,
 };
-
-/// The issuer of GitHub Actions' identities.
-pub(super) const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
 
 /// Those whose signatures count, and who else must vouch for them.
 #[derive(Clone)]
@@ -37,9 +35,7 @@ impl Signers {
             let keys: Result<Vec<_>, _> = spec.keys.iter().map(|key| trusted_key(key, sources)).collect();
             return Ok(Self { who: Who::Keys(keys?, first.transparency_log), evidence });
         }
-        let named = spec.keyless.iter().map(named);
-        let workflows = spec.github.iter().map(github);
-        Ok(Self { who: Who::Certificates(named.chain(workflows).collect::<Result<_, _>>()?), evidence })
+        Ok(Self { who: Who::Certificates(identities(spec)?), evidence })
     }
 
     /// The holder of certificates whom `identity` names.
@@ -106,6 +102,15 @@ impl Signers {
     }
 }
 
+/// The holders of certificates whom `spec` names, in the order of its sections.
+pub(super) fn identities(spec: &SignatureSpec) -> Result<Vec<Identity>, PolicyFileError> {
+    let named = spec.keyless.iter().map(named);
+    let workflows = spec.github.iter().map(presets::github).chain(spec.gitlab.iter().map(presets::gitlab));
+    let people =
+        spec.google.iter().map(|address| presets::google(address)).chain(spec.email.iter().map(presets::email));
+    named.chain(workflows).chain(people).collect()
+}
+
 fn join(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join(" or ")
 }
@@ -137,35 +142,6 @@ fn named(spec: &KeylessSpec) -> Result<Identity, PolicyFileError> {
         identity = identity.claim(name, wanted).map_err(unusable)?;
     }
     Ok(identity.into())
-}
-
-fn github(spec: &GithubSpec) -> Result<Identity, PolicyFileError> {
-    fn unusable(source: impl std::error::Error + Send + Sync + 'static) -> PolicyFileError {
-        PolicyFileError::unusable("the GitHub workflow cannot be asked for", source)
-    }
-    let mut wanted = Identity::github_actions(&spec.repository).map_err(unusable)?;
-    if !spec.branches.is_empty() {
-        wanted = wanted.branches(spec.branches.iter().map(String::as_str)).map_err(unusable)?;
-    }
-    if !spec.tags.is_empty() {
-        wanted = wanted.tags(spec.tags.iter().map(String::as_str)).map_err(unusable)?;
-    }
-    if !spec.refs.is_empty() {
-        wanted = wanted.refs(spec.refs.iter().map(String::as_str)).map_err(unusable)?;
-    }
-    if let Some(file) = &spec.workflow {
-        wanted = wanted.workflow(file).map_err(unusable)?;
-    }
-    if let Some(workflow) = &spec.signer_workflow {
-        wanted = wanted.signer_workflow(workflow).map_err(unusable)?;
-    }
-    wanted = match (&spec.server, &spec.issuer) {
-        (None, None) => wanted,
-        (Some(server), Some(issuer)) => wanted.on_server(server, issuer).map_err(unusable)?,
-        _ => return Err(PolicyFileError::Meaning("a GitHub server needs both `server` and `issuer`".into())),
-    };
-    wanted = wanted.triggers(spec.triggers.iter().map(String::as_str));
-    Ok(if spec.deny_self_hosted { wanted.deny_self_hosted() } else { wanted }.into())
 }
 
 fn trusted_key(spec: &KeySpec, sources: &mut Sources<'_>) -> Result<TrustedKey, PolicyFileError> {

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::list::{given, glob, globs, one_or_many, regex, text};
+use super::list::{given, glob, globs, one_or_many, regex, text, with_cause};
 use super::matching::ReferencePattern;
+use super::presets::{EmailSpec, GithubSpec, GitlabSpec};
 use crate::sigstore::Thresholds;
 
 /// The most logs, and the most time-stamp authorities, that can be asked for: a bundle has no more.
@@ -84,6 +85,15 @@ pub struct SignatureSpec {
     /// GitHub Actions workflows by repository.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub github: Vec<GithubSpec>,
+    /// GitLab pipelines by project.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gitlab: Vec<GitlabSpec>,
+    /// E-mail addresses that Google vouches for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub google: Vec<String>,
+    /// E-mail addresses that others vouch for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub email: Vec<EmailSpec>,
     /// Public keys.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<KeySpec>,
@@ -157,41 +167,6 @@ pub struct KeylessSpec {
     pub claims: BTreeMap<String, String>,
 }
 
-/// A GitHub Actions workflow; see [`GithubActions`](crate::sigstore::GithubActions).
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename = "github")]
-pub struct GithubSpec {
-    /// `owner/name` of what was built.
-    pub repository: String,
-    /// Branches.
-    #[serde(default, alias = "branch", deserialize_with = "globs", skip_serializing_if = "Vec::is_empty")]
-    pub branches: Vec<String>,
-    /// Tags.
-    #[serde(default, alias = "tag", deserialize_with = "globs", skip_serializing_if = "Vec::is_empty")]
-    pub tags: Vec<String>,
-    /// Refs.
-    #[serde(default, alias = "ref", deserialize_with = "globs", skip_serializing_if = "Vec::is_empty")]
-    pub refs: Vec<String>,
-    /// The workflow file that was started.
-    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
-    pub workflow: Option<String>,
-    /// The reusable workflow that signs.
-    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
-    pub signer_workflow: Option<String>,
-    /// Events that may start it.
-    #[serde(default, alias = "trigger", deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
-    pub triggers: Vec<String>,
-    /// Refuse runners that the owner hosts.
-    #[serde(default)]
-    pub deny_self_hosted: bool,
-    /// The host of a GitHub Enterprise server, with `issuer`.
-    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
-    pub server: Option<String>,
-    /// The issuer of that server.
-    #[serde(default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
-    pub issuer: Option<String>,
-}
-
 /// Whether signatures by a key must be in a transparency log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -253,6 +228,12 @@ pub struct ProvenanceSpec {
     pub workflow: Option<String>,
     /// Read version 0.2 too.
     pub allow_v0_2: bool,
+    /// The GitHub server that `owner/name` is on, instead of github.com.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// The issuer of GitHub's identities, instead of the usual one of the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
     /// Who may have signed it; without, see [`PolicyRule::build`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signer: Option<SignatureSpec>,
@@ -268,9 +249,28 @@ pub struct RegoSpec {
     /// JSON files that the rules see as `data`.
     #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<PathBuf>,
-    /// Whose claims the rules see; without, see [`PolicyRule::build`].
-    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    /// Whose claims the rules see, without a threshold: how many must have signed is for the rules to say, or for a section
+    /// `signature`. Without, see [`PolicyRule::build`].
+    #[serde(default, deserialize_with = "any_of_them", skip_serializing_if = "Option::is_none")]
     pub signer: Option<SignatureSpec>,
+}
+
+impl RegoSpec {
+    /// That nothing is asked for which the rules would not be held to.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self.signer.as_ref().and_then(|signer| signer.threshold) {
+            Some(_) => Err("rules see the claims of all who are named: a `threshold` stands below `signature`".into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Signers without a threshold.
+fn any_of_them<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<SignatureSpec>, D::Error> {
+    let signer: Option<SignatureSpec> = given(deserializer)?;
+    let spec = RegoSpec { signer, ..RegoSpec::default() };
+    spec.check().map_err(serde::de::Error::custom)?;
+    Ok(spec.signer)
 }
 
 #[derive(Deserialize)]
@@ -280,6 +280,12 @@ struct SignatureWritten {
     keyless: Vec<KeylessSpec>,
     #[serde(default, deserialize_with = "one_or_many")]
     github: Vec<GithubSpec>,
+    #[serde(default, deserialize_with = "one_or_many")]
+    gitlab: Vec<GitlabSpec>,
+    #[serde(default, deserialize_with = "one_or_many")]
+    google: Vec<String>,
+    #[serde(default, deserialize_with = "one_or_many")]
+    email: Vec<EmailSpec>,
     #[serde(default, alias = "keys", deserialize_with = "one_or_many")]
     key: Vec<KeySpec>,
     #[serde(default, deserialize_with = "given")]
@@ -303,6 +309,9 @@ impl TryFrom<SignatureWritten> for SignatureSpec {
         let SignatureWritten {
             mut keyless,
             github,
+            gitlab,
+            google,
+            email,
             key,
             threshold,
             evidence,
@@ -318,7 +327,7 @@ impl TryFrom<SignatureWritten> for SignatureSpec {
             let (identity, identity_regex) = (subject, subject_regex);
             keyless.push(KeylessSpec { issuer, issuer_regex, identity, identity_regex, ..KeylessSpec::default() });
         }
-        let spec = Self { keyless, github, keys: key, threshold, evidence };
+        let spec = Self { keyless, github, gitlab, google, email, keys: key, threshold, evidence };
         spec.check()?;
         Ok(spec)
     }
@@ -327,16 +336,23 @@ impl TryFrom<SignatureWritten> for SignatureSpec {
 impl SignatureSpec {
     /// That somebody is named, and each by all that is needed.
     pub(super) fn check(&self) -> Result<(), String> {
-        let certificates = !self.keyless.is_empty() || !self.github.is_empty();
-        match (certificates, self.keys.is_empty()) {
-            (false, true) => return Err("the signature names no signer: add keyless, github or key".into()),
-            (true, false) => {
+        let certificates =
+            self.keyless.len() + self.github.len() + self.gitlab.len() + self.google.len() + self.email.len();
+        match (certificates, self.keys.len()) {
+            (0, 0) => {
+                return Err("the signature names no signer: add keyless, github, gitlab, google, email or key".into());
+            }
+            (1.., 1..) => {
                 return Err("a signature is by certificate or by key: write two policies to ask for both".into());
             }
             _ => {}
         }
         if self.keys.iter().any(|key| key.transparency_log != self.keys[0].transparency_log) {
             return Err("all keys of a signature need the same transparency_log".into());
+        }
+        let signers = certificates + self.keys.len();
+        if let Some(threshold) = self.threshold.filter(|threshold| !(1..=signers).contains(threshold)) {
+            return Err(format!("the threshold is {threshold}, and {signers} signers are named"));
         }
         let unlogged = self.keys.iter().any(|key| key.transparency_log == LogUse::None);
         match self.evidence {
@@ -348,7 +364,9 @@ impl SignatureSpec {
             Some(evidence) => evidence.check()?,
             None => {}
         }
-        self.keyless.iter().try_for_each(KeylessSpec::check)
+        self.keyless.iter().try_for_each(KeylessSpec::check)?;
+        // Names and patterns are tried out here, where an error still has its place in the file.
+        super::signers::identities(self).map(drop).map_err(|error| with_cause(&error))
     }
 }
 
@@ -423,9 +441,13 @@ struct ProvenanceWritten {
     workflow: Option<String>,
     #[serde(default)]
     allow_v0_2: bool,
+    #[serde(default, deserialize_with = "text")]
+    server: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    issuer: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename = "slsa")]
 struct SlsaWritten {
     #[serde(default, deserialize_with = "glob")]
@@ -444,6 +466,28 @@ struct SlsaWritten {
     workflow: Option<String>,
     #[serde(default)]
     allow_v0_2: bool,
+    #[serde(default, deserialize_with = "text")]
+    server: Option<String>,
+    #[serde(default, deserialize_with = "text")]
+    issuer: Option<String>,
+}
+
+impl From<SlsaWritten> for ProvenanceSpec {
+    fn from(written: SlsaWritten) -> Self {
+        Self {
+            builder: written.builder,
+            repository: written.repository,
+            repository_regex: written.repository_regex,
+            branches: written.branches,
+            tags: written.tags,
+            refs: written.refs,
+            workflow: written.workflow,
+            allow_v0_2: written.allow_v0_2,
+            server: written.server,
+            issuer: written.issuer,
+            signer: None,
+        }
+    }
 }
 
 impl TryFrom<ProvenanceWritten> for ProvenanceSpec {
@@ -461,17 +505,27 @@ impl TryFrom<ProvenanceWritten> for ProvenanceSpec {
             refs,
             workflow,
             allow_v0_2,
+            server,
+            issuer,
         } = written;
-        let flat =
-            Self { builder, repository, repository_regex, branches, tags, refs, workflow, allow_v0_2, signer: None };
+        let flat = SlsaWritten {
+            builder,
+            repository,
+            repository_regex,
+            branches,
+            tags,
+            refs,
+            workflow,
+            allow_v0_2,
+            server,
+            issuer,
+        };
         let mut spec = match slsa {
-            None => flat,
-            Some(_) if flat != Self::default() => {
+            None => Self::from(flat),
+            Some(_) if flat != SlsaWritten::default() => {
                 return Err("the build stands in `provenance` itself or below `slsa`, not in both".into());
             }
-            Some(SlsaWritten { builder, repository, repository_regex, branches, tags, refs, workflow, allow_v0_2 }) => {
-                Self { builder, repository, repository_regex, branches, tags, refs, workflow, allow_v0_2, signer: None }
-            }
+            Some(slsa) => Self::from(slsa),
         };
         spec.signer = signer;
         spec.check()?;
@@ -488,6 +542,11 @@ impl ProvenanceSpec {
             }
             _ => {}
         }
-        Ok(())
+        let named = self.repository.as_deref().is_some_and(|repository| !repository.contains("://"));
+        if !named && (self.server.is_some() || self.issuer.is_some()) {
+            return Err("`server` and `issuer` are for a repository that is named as owner/name".into());
+        }
+        // Names are tried out here, where an error still has its place in the file.
+        super::build::asked_for(self).map(drop).map_err(|error| with_cause(&error))
     }
 }

@@ -30,6 +30,8 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Vec<PolicyRule>, PolicyFi
     if text.lines().all(blank) {
         return Err(empty());
     }
+    // As a tree first, in which a key that is there twice is noticed at every level.
+    yaml_serde::from_str::<yaml_serde::Value>(text).map_err(|error| syntax(&error, path))?;
     let document: Document = yaml_serde::from_str(text).map_err(|error| syntax(&error, path))?;
     let Document { policies, signature, provenance, rego, trusted_root } = document;
     let alone = PolicySpec { signature, provenance, rego, trusted_root };

@@ -9,6 +9,9 @@ use crate::sigstore::{CertificateClaims, Signer, VerifiedBundle, VerifiedClaim};
 /// with its signature).
 pub(super) fn document(subject: &Subject<'_>, claims: &[&VerifiedClaim]) -> Value {
     let descriptor = subject.descriptor();
+    // Not in the order in which a registry lists them, which anybody who can push decides.
+    let mut claims = claims.to_vec();
+    claims.sort_by_key(|claim| (claim.bundle().to_string(), claim.referrer().to_string()));
     let annotations = blob_registry::Outline::parse(subject.bytes()).map(|o| o.annotations).unwrap_or_default();
     json!({
         "manifest": {

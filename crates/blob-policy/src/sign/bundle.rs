@@ -42,6 +42,16 @@ pub trait Signer: fmt::Debug + Send + Sync {
     async fn equivalence(&self) -> Result<Option<Equivalence>, SignError> {
         Ok(None)
     }
+
+    /// This signer for one bundle, with everything that can be had before anything is published: for an identity, its
+    /// certificate. Its [`equivalence`](Self::equivalence) may be known where that of the signer is not. `None`, the
+    /// default, where nothing is to be had.
+    ///
+    /// # Errors
+    /// [`SignError`].
+    async fn prepared(&self) -> Result<Option<Box<dyn Signer>>, SignError> {
+        Ok(None)
+    }
 }
 
 /// A bundle as bytes, with what one needs to know to attach it.

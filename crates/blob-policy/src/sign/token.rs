@@ -2,8 +2,8 @@
 
 mod ambient;
 mod holder;
+mod login;
 
-use std::error::Error;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -15,12 +15,12 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde::Deserialize;
-use sigstore_sign::oidc::{DefaultAuthCallback, OAuthClient, OAuthConfig};
 use zeroize::Zeroizing;
 
 pub use self::ambient::{AmbientToken, Variables};
 pub(super) use self::holder::Holder;
-use super::services::{Http, ServiceError, Services};
+pub use self::login::{Browser, LoginError, LoginOptions};
+use super::services::ServiceError;
 
 /// The largest token that is read: 64 KiB.
 pub const MAX_TOKEN_BYTES: u64 = 64 << 10;
@@ -94,7 +94,7 @@ pub enum TokenError {
         /// Where.
         issuer: String,
         /// The cause.
-        source: Box<dyn Error + Send + Sync>,
+        source: LoginError,
     },
 }
 
@@ -141,22 +141,6 @@ impl IdentityToken {
         let file = File::open(path).map_err(read)?;
         file.take(MAX_TOKEN_BYTES + 1).read_to_string(&mut text).map_err(read)?;
         Self::new(&text)
-    }
-
-    /// Lets a person log in at `issuer` with a browser, or with a code where there is none. This writes to standard
-    /// error and reads standard input, so it is for programs with a person in front of them.
-    ///
-    /// # Errors
-    /// [`TokenError::Login`].
-    ///
-    /// # Cancellation
-    /// Dropping the future closes the port that waits for the browser.
-    pub async fn interactive(issuer: &str, services: &Services) -> Result<Self, TokenError> {
-        let failed = |source: Box<dyn Error + Send + Sync>| TokenError::Login { issuer: issuer.into(), source };
-        let http: Http = services.http().map_err(|error| failed(error.into()))?;
-        let client = OAuthClient::with_http_client(OAuthConfig::dex(issuer), http.client());
-        let token = client.authenticate(DefaultAuthCallback).await.map_err(|error| failed(error.into()))?;
-        Self::new(token.expose_secret())
     }
 
     /// Whom it is for: an e-mail address, else the subject. Not proved, until a certificate says so.

@@ -1,19 +1,19 @@
 //! What is known for sure about a manifest: every bundle about it, verified once.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use blob_core::Digest;
 use blob_registry::{Descriptor, ImageManifest, media_type};
 
+use super::BundleError;
 use super::bundle::{Bundle, MAX_BUNDLE_BYTES, is_bundle_media_type};
 use super::key::KeyRing;
 use super::signer::Signer;
 use super::trust::TrustRoot;
 use super::verify::{Artifact, Thresholds, VerifiedBundle, verify_with_certificate, verify_with_certificate_at};
-use super::{BUNDLE_ARTIFACT_TYPE, BundleError};
-use crate::error::EvidenceError;
+use crate::error::{EvidenceError, chain};
 use crate::policy::Subject;
 
 /// Layers of one referrer that are looked at.
@@ -86,14 +86,35 @@ impl VerifiedClaim {
     }
 }
 
+/// Something that was found and does not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refused {
+    /// The manifest that refers to the subject, if it is known.
+    pub referrer: Option<Digest>,
+    /// The bundle, where one was looked at.
+    pub bundle: Option<Digest>,
+    /// Why it does not count.
+    pub reason: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(referrer) = &self.referrer {
+            write!(f, "{referrer}: ")?;
+        }
+        f.write_str(&self.reason)
+    }
+}
+
 /// Everything that was found about a manifest, judged by [`Trust`].
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Claims {
     /// What verified.
     pub verified: Vec<VerifiedClaim>,
-    /// What did not, with the reason for each.
-    pub refused: Vec<String>,
+    /// What did not, and what cannot be evidence at all.
+    pub refused: Vec<Refused>,
     /// What could not be read; other bundles may still suffice.
     pub unread: Option<Arc<EvidenceError>>,
 }
@@ -106,7 +127,9 @@ impl Claims {
     pub async fn collect(subject: &Subject<'_>, trust: &Trust, limits: &SigstoreLimits) -> Result<Self, EvidenceError> {
         let mut collector =
             Collector { subject, trust, limits, claims: Self::default(), bundles: 0, bytes: 0, full: false };
-        for referrer in subject.evidence().referrers(Some(BUNDLE_ARTIFACT_TYPE)).await? {
+        let found = subject.evidence().bundles().await?;
+        collector.claims.refused.extend(found.passed_over);
+        for referrer in found.referrers {
             collector.referrer(&referrer).await;
             if collector.full {
                 break;
@@ -116,32 +139,36 @@ impl Claims {
     }
 
     /// As [`collect`](Self::collect), but what another policy collected for the same subject, trust and limits is taken as
-    /// it is.
+    /// it is, and so is its failure: policies that are asked one after the other wait for a registry once.
     ///
     /// # Errors
-    /// As [`collect`](Self::collect); failures are not kept.
+    /// As [`collect`](Self::collect), as [`EvidenceError::Shared`].
     pub async fn of(subject: &Subject<'_>, trust: &Trust, limits: &SigstoreLimits) -> Result<Arc<Self>, EvidenceError> {
         let key = format!("{} {limits:?}", trust.fingerprint());
-        let known = |kept: &[(String, Arc<Self>)]| Some(Arc::clone(&kept.iter().find(|entry| entry.0 == key)?.1));
-        if let Some(claims) = known(&subject.memo().lock()) {
-            return Ok(claims);
+        let known = |kept: &[Kept]| Some(kept.iter().find(|entry| entry.0 == key)?.1.clone());
+        if let Some(known) = known(&subject.memo().lock()) {
+            return known.map_err(EvidenceError::Shared);
         }
-        let claims = Arc::new(Self::collect(subject, trust, limits).await?);
-        // A failure may pass, so what it left out is not remembered as the whole.
-        if claims.unread.is_none() {
-            subject.memo().lock().push((key, Arc::clone(&claims)));
+        // Whether there is a list at all depends on no trust.
+        if let Some(failed) = subject.memo().lock().iter().find_map(|entry| entry.1.as_ref().err().cloned()) {
+            return Err(EvidenceError::Shared(failed));
         }
-        Ok(claims)
+        let collected = Self::collect(subject, trust, limits).await.map(Arc::new).map_err(Arc::new);
+        subject.memo().lock().push((key, collected.clone()));
+        collected.map_err(EvidenceError::Shared)
     }
 }
 
+/// By what was asked for: what was verified, or why nothing could be.
+type Kept = (String, Result<Arc<Claims>, Arc<EvidenceError>>);
+
 /// What was verified about one subject, for each kind of trust that policies asked with.
 #[derive(Debug, Default)]
-pub(crate) struct ClaimsMemo(Mutex<Vec<(String, Arc<Claims>)>>);
+pub(crate) struct ClaimsMemo(Mutex<Vec<Kept>>);
 
 impl ClaimsMemo {
     /// A panic elsewhere leaves the list as it was.
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(String, Arc<Claims>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -173,22 +200,22 @@ impl Collector<'_> {
     async fn referrer(&mut self, referrer: &Descriptor) {
         let name = referrer.digest;
         if referrer.media_type != media_type::IMAGE_MANIFEST {
-            return self.refuse(format!("{name}: a referrer of type {:?}", referrer.media_type));
+            return self.refuse(name, None, format!("a referrer of type {:.200?}", referrer.media_type));
         }
         if referrer.size > MAX_REFERRER_BYTES {
-            return self.refuse(format!("{name}: a manifest of {} bytes, of {MAX_REFERRER_BYTES}", referrer.size));
+            return self.refuse(name, None, format!("a manifest of {} bytes, of {MAX_REFERRER_BYTES}", referrer.size));
         }
         self.bytes = self.bytes.saturating_add(referrer.size);
         let bytes = match self.subject.evidence().fetch(referrer, MAX_REFERRER_BYTES).await {
             Ok(bytes) => bytes,
-            Err(error) => return self.unread(error),
+            Err(error) => return self.unread(name, None, error),
         };
         let manifest = match ImageManifest::parse(&bytes) {
             Ok(manifest) => manifest,
-            Err(error) => return self.refuse(format!("{name}: {error}")),
+            Err(error) => return self.refuse(name, None, error.to_string()),
         };
         if manifest.layers.is_empty() || manifest.layers.len() > MAX_LAYERS {
-            return self.refuse(format!("{name}: {} layers, of 1 to {MAX_LAYERS}", manifest.layers.len()));
+            return self.refuse(name, None, format!("{} layers, of 1 to {MAX_LAYERS}", manifest.layers.len()));
         }
         for layer in &manifest.layers {
             if self.full {
@@ -197,7 +224,7 @@ impl Collector<'_> {
             if is_bundle_media_type(&layer.media_type) {
                 self.layer(name, layer).await;
             } else {
-                self.refuse(format!("{name}: a layer of type {:.200?}", layer.media_type));
+                self.refuse(name, Some(layer.digest), format!("a layer of type {:.200?}", layer.media_type));
             }
         }
     }
@@ -206,36 +233,39 @@ impl Collector<'_> {
         let limit = self.limits.max_bundle_bytes.min(MAX_BUNDLE_BYTES);
         if layer.size > limit {
             let error = BundleError::TooLarge { limit, got: layer.size };
-            return self.refuse(format!("{referrer}: {error}"));
+            return self.refuse(referrer, Some(layer.digest), error.to_string());
         }
         (self.bundles, self.bytes) = (self.bundles + 1, self.bytes.saturating_add(layer.size));
         if self.bundles > self.limits.max_bundles || self.bytes > self.limits.max_total_bytes {
             self.full = true;
             let what = format!("{} bundles and {} bytes", self.limits.max_bundles, self.limits.max_total_bytes);
             let subject = self.subject.descriptor().digest;
-            return self.unread(EvidenceError::Limit { subject, what });
+            return self.unread(referrer, Some(layer.digest), EvidenceError::Limit { subject, what });
         }
         let bytes = match self.subject.evidence().fetch(layer, limit).await {
             Ok(bytes) => bytes,
-            Err(error) => return self.unread(error),
+            Err(error) => return self.unread(referrer, Some(layer.digest), error),
         };
         others_first().await;
         let artifact = Artifact::Content(self.subject.bytes());
         match Bundle::parse(&bytes).and_then(|bundle| self.trust.verify(&bundle, artifact)) {
             Ok(verified) => self.claims.verified.push(VerifiedClaim { referrer, bundle: layer.digest, verified }),
-            Err(error) => self.refuse(format!("{referrer}: {}", error.reason())),
+            Err(error) => self.refuse(referrer, Some(layer.digest), error.reason()),
         }
     }
 
-    fn refuse(&mut self, reason: String) {
-        self.claims.refused.push(reason);
+    fn refuse(&mut self, referrer: Digest, bundle: Option<Digest>, reason: String) {
+        self.claims.refused.push(Refused { referrer: Some(referrer), bundle, reason });
     }
 
-    /// The first failure is kept: it is the one that the others follow from.
-    fn unread(&mut self, error: EvidenceError) {
+    /// The first failure is kept as it is: it is the one that the others, which are told by their texts, follow from.
+    fn unread(&mut self, referrer: Digest, bundle: Option<Digest>, error: EvidenceError) {
         match &error {
-            EvidenceError::Registry { source, .. } if source.is_not_found() => self.refuse(format!("gone: {source}")),
-            _ => self.claims.unread = self.claims.unread.take().or(Some(Arc::new(error))),
+            EvidenceError::Registry { source, .. } if source.is_not_found() => {
+                self.refuse(referrer, bundle, format!("gone: {source}"));
+            }
+            _ if self.claims.unread.is_some() => self.refuse(referrer, bundle, chain(&error)),
+            _ => self.claims.unread = Some(Arc::new(error)),
         }
     }
 }

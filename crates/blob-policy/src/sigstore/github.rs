@@ -1,10 +1,14 @@
 //! GitHub Actions workflows, by what was built, who vouches for it, and which workflow signed.
 
+mod server;
+
 use std::fmt;
 
 use super::identity::{IdentityError, expect, is_name};
 use super::pattern::{Pattern, PatternError};
 use super::signer::{CertificateSigner, San};
+
+pub use server::GithubServer;
 
 /// A workflow run on GitHub, or a GitHub Enterprise server.
 ///
@@ -15,8 +19,7 @@ use super::signer::{CertificateSigner, San};
 /// Owners and repositories are compared without regard to ASCII case, as GitHub does; refs and files are not.
 #[derive(Clone, Debug)]
 pub struct GithubActions {
-    host: String,
-    issuer: Pattern,
+    server: GithubServer,
     repository: RepositoryName,
     refs: Vec<Pattern>,
     workflow: Option<String>,
@@ -74,8 +77,7 @@ impl GithubActions {
     pub(super) fn new(repository: &str) -> Result<Self, IdentityError> {
         let parsed = RepositoryName::parse(repository);
         Ok(Self {
-            host: "github.com".into(),
-            issuer: Pattern::exact("https://token.actions.githubusercontent.com"),
+            server: GithubServer::default(),
             repository: parsed.ok_or_else(|| IdentityError::Repository(repository.to_owned()))?,
             refs: Vec::new(),
             workflow: None,
@@ -162,25 +164,19 @@ impl GithubActions {
         self
     }
 
-    /// On this server instead of github.com, with its issuer.
-    ///
-    /// # Errors
-    /// [`IdentityError::Host`].
-    pub fn on_server(mut self, host: &str, issuer: &str) -> Result<Self, IdentityError> {
-        if !is_name(host) {
-            return Err(IdentityError::Host(host.to_owned()));
-        }
-        self.host = host.to_ascii_lowercase();
-        self.issuer = Pattern::exact(issuer);
-        Ok(self)
+    /// On this server instead of github.com.
+    #[must_use]
+    pub fn on_server(mut self, server: GithubServer) -> Self {
+        self.server = server;
+        self
     }
 
     pub(super) fn check(&self, signer: &CertificateSigner) -> Result<(), String> {
         let claims = &signer.claims;
-        expect("issuer", &self.issuer, Some(&signer.issuer))?;
+        expect("issuer", &Pattern::exact(self.server.issuer()), Some(&signer.issuer))?;
         let uri = claims.source_repository_uri.as_deref().ok_or("the certificate names no source repository")?;
         let (host, repository) = repository_uri(uri).ok_or_else(|| format!("source repository {uri:?} is odd"))?;
-        if !host.eq_ignore_ascii_case(&self.host) || repository != self.repository {
+        if !self.server.is_at(host) || repository != self.repository {
             return Err(format!("source repository is {uri:?}, not {}", self.repository_text()));
         }
         if !self.refs.is_empty() {
@@ -209,7 +205,7 @@ impl GithubActions {
             return Err(format!("the identity {san:?} is not the workflow that the certificate says has signed"));
         }
         let workflow = WorkflowUri::parse(san).ok_or_else(|| format!("identity {san:?} is not a workflow"))?;
-        let same_host = workflow.host.eq_ignore_ascii_case(&self.host);
+        let same_host = self.server.is_at(workflow.host);
         let fits = match &self.signer {
             Some((repository, path)) => workflow.repository == *repository && workflow.path == path,
             None => workflow.repository == self.repository,
@@ -222,7 +218,7 @@ impl GithubActions {
         let Some(path) = &self.workflow else { return Ok(()) };
         let uri = signer.claims.build_config_uri.as_deref().ok_or("the certificate names no workflow")?;
         let started = WorkflowUri::parse(uri).ok_or_else(|| format!("workflow {uri:?} is odd"))?;
-        let ours = started.host.eq_ignore_ascii_case(&self.host) && started.repository == self.repository;
+        let ours = self.server.is_at(started.host) && started.repository == self.repository;
         if !ours || started.path != path {
             return Err(format!("the workflow is {uri:?}, not {path:?}"));
         }
@@ -240,7 +236,7 @@ impl GithubActions {
     }
 
     fn repository_text(&self) -> String {
-        format!("https://{}/{}/{}", self.host, self.repository.owner, self.repository.name)
+        self.server.uri(&format!("{}/{}", self.repository.owner, self.repository.name))
     }
 
     fn refs_text(&self) -> String {
@@ -352,9 +348,29 @@ mod tests {
         of("acme/app").triggers(["release", "push"]).check(&signed).unwrap();
         assert!(of("acme/app").triggers(["release"]).check(&signed).is_err());
         assert!(of("acme/app").deny_self_hosted().check(&signed).is_err());
-        assert!(of("acme/app").on_server("ghe.example", "https://ghe.example").unwrap().check(&signed).is_err());
+        assert!(of("acme/app").on_server(GithubServer::new("ghe.example").unwrap()).check(&signed).is_err());
+        let enterprise = GithubServer::default().issued_by("https://token.actions.githubusercontent.com/acme").unwrap();
+        assert!(of("acme/app").on_server(enterprise).check(&signed).unwrap_err().contains("issuer"));
         let foreign = CertificateSigner { issuer: "https://issuer.evil".into(), ..signed.clone() };
         assert!(of("acme/app").check(&foreign).unwrap_err().contains("issuer"));
+        // GitHub's issuer says that a workflow is on another server, and another server's that it is on github.com.
+        let own = || of("acme/app").on_server(GithubServer::new("git.acme.example").unwrap());
+        let elsewhere = |text: &Option<String>| text.as_ref().map(|uri| uri.replace("github.com", "git.acme.example"));
+        let mut moved = signed.clone();
+        moved.san = San::Uri(elsewhere(&Some(signed.san.as_str().into())).unwrap());
+        for claim in [
+            &mut moved.claims.build_signer_uri,
+            &mut moved.claims.build_config_uri,
+            &mut moved.claims.source_repository_uri,
+        ] {
+            *claim = elsewhere(claim);
+        }
+        assert!(own().check(&moved).unwrap_err().contains("issuer"));
+        moved.issuer = "https://git.acme.example/_services/token".into();
+        own().workflow("release.yml").unwrap().check(&moved).unwrap();
+        assert!(of("acme/app").check(&moved).unwrap_err().contains("issuer"));
+        let own_issuer = CertificateSigner { issuer: moved.issuer.clone(), ..signed.clone() };
+        assert!(own().check(&own_issuer).unwrap_err().contains("source repository"));
         let email = CertificateSigner { san: San::Email("a@b.c".into()), ..signed.clone() };
         assert!(of("acme/app").check(&email).is_err());
         let bare = CertificateSigner { claims: CertificateClaims::default(), ..signed };

@@ -47,9 +47,15 @@ pub enum IdentityError {
     /// Not a workflow file.
     #[error("{0:?} is not the path of a workflow file")]
     Workflow(String),
-    /// Not the host of a GitHub server.
+    /// Not the host of a server.
     #[error("{0:?} is not a host name")]
     Host(String),
+    /// Not the address of an issuer.
+    #[error("{0:?} is not an issuer: \"https://…\" is expected")]
+    Issuer(String),
+    /// Not an e-mail address.
+    #[error("{0:?} is not an e-mail address")]
+    Email(String),
 }
 
 impl Identity {
@@ -66,33 +72,60 @@ impl Identity {
         GithubActions::new(repository)
     }
 
-    /// A pipeline of a project on gitlab.com (`group/project`, also with subgroups), at the refs that match `refs`
-    /// (`refs/heads/main`; wildcards as in [`Pattern::glob`]).
+    /// A pipeline of a project on gitlab.com (`group/project`, also with subgroups), at any of the refs that match `refs`
+    /// (`refs/heads/main`; wildcards as in [`Pattern::glob`]); without any, at every ref.
     ///
     /// # Errors
     /// [`IdentityError`].
-    pub fn gitlab(project: &str, refs: &str) -> Result<Self, IdentityError> {
+    pub fn gitlab(project: &str, refs: &[&str]) -> Result<Self, IdentityError> {
+        Self::gitlab_at("gitlab.com", project, refs)
+    }
+
+    /// The same on the GitLab server at `host`, whose issuer is `https://HOST`.
+    ///
+    /// # Errors
+    /// [`IdentityError`].
+    pub fn gitlab_at(host: &str, project: &str, refs: &[&str]) -> Result<Self, IdentityError> {
+        if !is_name(host) {
+            return Err(IdentityError::Host(host.to_owned()));
+        }
         let segments: Vec<_> = project.split('/').collect();
         if segments.len() < 2 || segments.iter().any(|segment| !is_name(segment)) {
             return Err(IdentityError::Repository(project.to_owned()));
         }
-        let repository = format!("https://gitlab.com/{project}");
+        let issuer = format!("https://{}", host.to_ascii_lowercase());
+        let repository = format!("{issuer}/{project}");
         // The name of the pipeline's file may stand anywhere, also in another project; the repository is a claim.
-        let named = NamedIdentity::new(Pattern::glob("https://gitlab.com/**")?, Pattern::exact("https://gitlab.com"));
+        let named = NamedIdentity::new(Pattern::glob(&format!("{issuer}/**"))?, Pattern::exact(issuer));
         let named = named.uri().claim("source_repository_uri", Pattern::exact(repository))?;
-        Ok(Self::Named(named.claim("source_repository_ref", Pattern::glob(refs)?)?))
+        let refs = if refs.is_empty() { &["**"] } else { refs };
+        Ok(Self::Named(named.claim("source_repository_ref", Pattern::any_glob(refs)?)?))
     }
 
     /// A person or service account that Google vouches for.
-    pub fn google(address: &str) -> Self {
+    ///
+    /// # Errors
+    /// [`IdentityError::Email`].
+    pub fn google(address: &str) -> Result<Self, IdentityError> {
         Self::email(address, "https://accounts.google.com")
     }
 
     /// The holder of an e-mail address, as `issuer` says. A URI that looks like the address does not count.
-    pub fn email(address: &str, issuer: &str) -> Self {
+    ///
+    /// # Errors
+    /// [`IdentityError::Email`], [`IdentityError::Issuer`].
+    pub fn email(address: &str, issuer: &str) -> Result<Self, IdentityError> {
+        let parts = address.split_once('@');
+        let whole = parts.is_some_and(|(name, host)| !name.is_empty() && !host.is_empty() && !host.contains('@'));
+        if !whole || address.contains(|c: char| c.is_whitespace() || c.is_control() || c == '*') {
+            return Err(IdentityError::Email(address.to_owned()));
+        }
+        if issuer.is_empty() {
+            return Err(IdentityError::Issuer(issuer.to_owned()));
+        }
         let mut named = NamedIdentity::new(Pattern::exact(address), Pattern::exact(issuer));
         named.kind = Some(SanKind::Email);
-        Self::Named(named)
+        Ok(Self::Named(named))
     }
 
     /// Whether `signer` is wanted.
@@ -192,12 +225,16 @@ mod tests {
     fn names_and_issuers() {
         let google = "https://accounts.google.com";
         let ann = signer(San::Email("ann@example.com".into()), google);
-        Identity::google("ann@example.com").check(&ann).unwrap();
+        Identity::google("ann@example.com").unwrap().check(&ann).unwrap();
         Identity::exact("ann@example.com", google).check(&ann).unwrap();
-        assert!(Identity::google("ann@example.co").check(&ann).is_err());
-        assert!(Identity::email("ann@example.com", "https://other").check(&ann).is_err());
+        assert!(Identity::google("ann@example.co").unwrap().check(&ann).is_err());
+        assert!(Identity::email("ann@example.com", "https://other").unwrap().check(&ann).is_err());
         let fake = signer(San::Uri("ann@example.com".into()), google);
-        assert!(Identity::google("ann@example.com").check(&fake).is_err(), "a URI is no e-mail address");
+        assert!(Identity::google("ann@example.com").unwrap().check(&fake).is_err(), "a URI is no e-mail address");
+        for bad in ["", "ann", "@example.com", "ann@", "a@b@c", "*@example.com", "a b@example.com"] {
+            assert!(matches!(Identity::google(bad), Err(IdentityError::Email(_))), "{bad}");
+        }
+        assert!(matches!(Identity::email("a@b.c", ""), Err(IdentityError::Issuer(_))));
         let any = NamedIdentity::new(Pattern::regex(".*@example\\.com").unwrap(), Pattern::exact(google));
         Identity::from(any.clone()).check(&ann).unwrap();
         assert!(Identity::from(any.clone()).check(&signer(San::Email("a@exampleXcom".into()), google)).is_err());
@@ -209,7 +246,7 @@ mod tests {
 
     #[test]
     fn gitlab_projects_by_claim() {
-        let identity = Identity::gitlab("acme/tools/app", "refs/tags/v*").unwrap();
+        let identity = Identity::gitlab("acme/tools/app", &["refs/heads/main", "refs/tags/v*"]).unwrap();
         let mut from = signer(
             San::Uri("https://gitlab.com/acme/tools/app//.gitlab-ci.yml@refs/tags/v1".into()),
             "https://gitlab.com",
@@ -218,10 +255,23 @@ mod tests {
         from.claims.source_repository_uri = Some("https://gitlab.com/acme/tools/app".into());
         from.claims.source_repository_ref = Some("refs/tags/v1".into());
         identity.check(&from).unwrap();
+        Identity::gitlab("acme/tools/app", &[]).unwrap().check(&from).unwrap();
+        assert!(Identity::gitlab("acme/tools/app", &["refs/heads/*"]).unwrap().check(&from).is_err());
+        // Another server's projects of the same name are others.
+        let own = Identity::gitlab_at("git.acme.example", "acme/tools/app", &[]).unwrap();
+        assert!(own.check(&from).is_err());
+        let mut there = from.clone();
+        there.issuer = "https://git.acme.example".into();
+        assert!(own.check(&there).is_err(), "the names are those of gitlab.com");
+        there.san = San::Uri("https://git.acme.example/acme/tools/app//.gitlab-ci.yml@refs/tags/v1".into());
+        there.claims.source_repository_uri = Some("https://git.acme.example/acme/tools/app".into());
+        own.check(&there).unwrap();
+        assert!(identity.check(&there).is_err());
         from.claims.source_repository_uri = Some("https://gitlab.com/acme/tools/app-evil".into());
         assert!(identity.check(&from).is_err());
+        assert!(matches!(Identity::gitlab_at("a/b", "acme/app", &[]), Err(IdentityError::Host(_))));
         for bad in ["", "acme", "acme/../x", "acme/a b"] {
-            assert!(matches!(Identity::gitlab(bad, "**"), Err(IdentityError::Repository(_))), "{bad}");
+            assert!(matches!(Identity::gitlab(bad, &[]), Err(IdentityError::Repository(_))), "{bad}");
         }
     }
 }

@@ -49,13 +49,19 @@ impl Pattern {
     /// # Errors
     /// [`PatternError`].
     pub fn glob(glob: &str) -> Result<Self, PatternError> {
-        let mut expression = String::new();
-        for (at, part) in glob.split("**").enumerate() {
-            expression.push_str(if at == 0 { "" } else { "(?s:.*)" });
-            let pieces: Vec<_> = part.split('*').map(regex::escape).collect();
-            expression.push_str(&pieces.join("[^/]*"));
+        Self::compile(glob, &expression(glob))
+    }
+
+    /// Text that one of `globs` matches as a whole.
+    ///
+    /// # Errors
+    /// [`PatternError`]; an empty list, and an empty one among them, is one.
+    pub fn any_glob(globs: &[&str]) -> Result<Self, PatternError> {
+        if globs.iter().any(|glob| glob.is_empty()) {
+            return Err(PatternError::Empty);
         }
-        Self::compile(glob, &expression)
+        let each: Vec<_> = globs.iter().map(|glob| format!("(?:{})", expression(glob))).collect();
+        Self::compile(&globs.join(" or "), &each.join("|"))
     }
 
     /// A regular expression over the whole text: `^` and `$` are implied, and alternatives at its top level too are
@@ -88,6 +94,17 @@ impl Pattern {
     }
 }
 
+/// A glob as a regular expression.
+fn expression(glob: &str) -> String {
+    let mut expression = String::new();
+    for (at, part) in glob.split("**").enumerate() {
+        expression.push_str(if at == 0 { "" } else { "(?s:.*)" });
+        let pieces: Vec<_> = part.split('*').map(regex::escape).collect();
+        expression.push_str(&pieces.join("[^/]*"));
+    }
+    expression
+}
+
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -117,6 +134,22 @@ mod tests {
         ] {
             assert_eq!(Pattern::glob(glob).unwrap().matches(text), expect, "{glob} on {text:?}");
         }
+    }
+
+    #[test]
+    fn one_of_several_globs() {
+        let either = Pattern::any_glob(&["refs/heads/main", "refs/tags/v*"]).unwrap();
+        for (text, expect) in [
+            ("refs/heads/main", true),
+            ("refs/tags/v1", true),
+            ("refs/heads/main-evil", false),
+            ("refs/heads/mainrefs/tags/v1", false),
+            ("x refs/tags/v1", false),
+            ("refs/tags/v1/x", false),
+        ] {
+            assert_eq!(either.matches(text), expect, "{text}");
+        }
+        assert!(Pattern::any_glob(&[]).is_err() && Pattern::any_glob(&["a", ""]).is_err());
     }
 
     #[test]

@@ -231,7 +231,8 @@ impl Shared {
     ) -> Result<Report, PolicyError> {
         let collected = Claims::of(subject, &self.trust, &self.limits).await;
         let claims = collected.map_err(|source| PolicyError::cannot_tell(self.name, source))?;
-        let (mut reasons, mut report) = (claims.refused.clone(), Report::default());
+        let mut report = Report::default();
+        let mut reasons: Vec<_> = claims.refused.iter().map(ToString::to_string).collect();
         let mut signers: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for claim in &claims.verified {
             let wanted = fits(claim);
@@ -249,12 +250,17 @@ impl Shared {
             report.refused = reasons;
             return Ok(report);
         }
-        if let Some(source) = &claims.unread {
-            return Err(PolicyError::cannot_tell(self.name, Arc::clone(source)));
-        }
         if counted > 0 {
             reasons.push(format!("{counted} of {} signers signed", self.threshold));
-        } else if reasons.is_empty() {
+        }
+        if let Some(source) = &claims.unread {
+            return Err(PolicyError::CannotTell {
+                policy: self.name.into(),
+                reasons,
+                source: Arc::clone(source).into(),
+            });
+        }
+        if claims.verified.is_empty() && claims.refused.iter().all(|refused| refused.bundle.is_none()) {
             reasons.push("no signature found".into());
         }
         reasons.extend(legacy(subject).await);

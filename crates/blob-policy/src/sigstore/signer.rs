@@ -112,6 +112,12 @@ claims! {
 }
 
 impl CertificateSigner {
+    /// What a certificate says that nobody verified; `None` if it is not one, or names nobody.
+    #[cfg(feature = "sign")]
+    pub(crate) fn of(certificate: &sigstore_types::DerCertificate) -> Option<Self> {
+        Self::read(&sigstore_crypto::parse_certificate_info(certificate).ok()?)
+    }
+
     /// What a certificate says; `None` without identity or issuer.
     pub(super) fn read(info: &CertificateInfo) -> Option<Self> {
         let san = match info.identity.as_ref()? {

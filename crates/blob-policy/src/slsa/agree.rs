@@ -5,13 +5,21 @@
 
 use super::facts::Facts;
 use super::uri::{SourceUri, workflow_path};
-use crate::sigstore::{CertificateSigner, San, Signer};
+use crate::sigstore::{CertificateSigner, GithubServer, San, Signer};
 
+/// Where runners are named as builders, on every server.
+const RUNNER: &str = "actions/runner";
+/// The issuer of github.com, and what those of enterprises there begin with.
 const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
-const RUNNER: &str = "https://github.com/actions/runner";
 
-/// That the two do not contradict each other; where a `builder` is asked for, that GitHub's authority confirms it.
-pub(super) fn agree(facts: &Facts, signer: &CertificateSigner, builder: bool) -> Result<(), String> {
+/// That the two do not contradict each other; where a `builder` is asked for, that GitHub's authority confirms it; `server`
+/// is the one that is asked for, if any is.
+pub(super) fn agree(
+    facts: &Facts,
+    signer: &CertificateSigner,
+    builder: bool,
+    server: Option<&GithubServer>,
+) -> Result<(), String> {
     let claims = &signer.claims;
     if let (Some(claimed), Some(source)) = (&claims.source_repository_uri, &facts.source)
         && !SourceUri::parse(claimed).is_some_and(|claimed| claimed.same_repository(source))
@@ -30,12 +38,19 @@ pub(super) fn agree(facts: &Facts, signer: &CertificateSigner, builder: bool) ->
             return Err(format!("the provenance says that the {what} is {said:?}, the certificate {claimed:?}"));
         }
     }
-    check_builder(&facts.builder, signer, builder)
+    check_builder(&facts.builder, signer, builder, server)
 }
 
 /// A workflow as the builder is the one that got the certificate, a runner is of the kind that it names.
-fn check_builder(said: &str, signer: &CertificateSigner, asked_for: bool) -> Result<(), String> {
-    let by_github = is_github(&signer.issuer);
+fn check_builder(
+    said: &str,
+    signer: &CertificateSigner,
+    asked_for: bool,
+    server: Option<&GithubServer>,
+) -> Result<(), String> {
+    let server = server.filter(|server| server.issuer() == signer.issuer);
+    let by_github = server.is_some() || is_github(&signer.issuer);
+    let runner = server.map_or_else(|| GithubServer::default().uri(RUNNER), |server| server.uri(RUNNER));
     let differs = |claimed: &str| {
         Err(format!("the provenance says that the builder is {said:?}, the certificate that it is {claimed:?}"))
     };
@@ -48,18 +63,18 @@ fn check_builder(said: &str, signer: &CertificateSigner, asked_for: bool) -> Res
         };
         return if same_workflow(said, claimed) { Ok(()) } else { differs(claimed) };
     }
-    if !by_github || said == RUNNER {
+    if !by_github || said == runner {
         return Ok(());
     }
-    if let Some(kind) = said.strip_prefix(RUNNER).and_then(|rest| rest.strip_prefix('/')) {
+    if let Some(kind) = said.strip_prefix(runner.as_str()).and_then(|rest| rest.strip_prefix('/')) {
         return match &signer.claims.runner_environment {
             Some(claimed) if claimed == kind => Ok(()),
-            Some(claimed) => differs(&format!("{RUNNER}/{claimed}")),
+            Some(claimed) => differs(&format!("{runner}/{claimed}")),
             None if asked_for => Err(format!("the certificate does not say on what runner {said:?} ran")),
             None => Ok(()),
         };
     }
-    if asked_for && on_github(said) {
+    if asked_for && (on_github(said) || server.is_some_and(|server| server.path_of(said).is_some())) {
         return Err(format!(
             "the builder {said:?} is neither a workflow nor a runner, so the certificate cannot confirm it"
         ));
@@ -86,12 +101,12 @@ fn same_workflow(one: &str, two: &str) -> bool {
     parts(one).is_some_and(|one| Some(one) == parts(two))
 }
 
-/// That GitHub Actions was involved at all, by the word of the authority, and that the statement is about the source that
+/// That GitHub Actions on `server` was involved at all, by the word of the authority, and that the statement is about the source that
 /// it names.
-pub(super) fn check_github(facts: &Facts, signer: &Signer) -> Result<(), String> {
+pub(super) fn check_github(facts: &Facts, signer: &Signer, server: &GithubServer) -> Result<(), String> {
     let Signer::Certificate(signer) = signer else { return Err("signed with a key, not by GitHub Actions".into()) };
-    if signer.issuer != GITHUB_ISSUER {
-        return Err(format!("the issuer is {:?}, not that of GitHub Actions", signer.issuer));
+    if signer.issuer != server.issuer() {
+        return Err(format!("the issuer is {:?}, not that of GitHub Actions, {:?}", signer.issuer, server.issuer()));
     }
     let claims = &signer.claims;
     let (Some(claimed), Some(_)) = (&claims.source_repository_uri, &claims.source_repository_ref) else {
@@ -101,8 +116,11 @@ pub(super) fn check_github(facts: &Facts, signer: &Signer) -> Result<(), String>
     if !SourceUri::parse(claimed).is_some_and(|claimed| claimed.same_repository(said)) {
         return Err(format!("the provenance says that the source is {said}, the certificate {claimed:?}"));
     }
-    if facts.builder.strip_prefix("https://github.com/").is_none_or(str::is_empty) {
-        return Err(format!("the builder is {:?}, not one of GitHub Actions", facts.builder));
+    if server.path_of(claimed).is_none() {
+        return Err(format!("the source {claimed:?} is not on {}", server.host()));
+    }
+    if server.path_of(&facts.builder).is_none_or(str::is_empty) {
+        return Err(format!("the builder is {:?}, not one of GitHub Actions on {}", facts.builder, server.host()));
     }
     Ok(())
 }

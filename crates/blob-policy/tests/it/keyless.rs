@@ -13,9 +13,10 @@ use blob_policy::sign::{
     Variables, attach,
 };
 use blob_policy::sigstore::{
-    Artifact, Bundle, BundleError, Identity, KeyPolicy, SigstorePolicy, Thresholds, TrustRoot, TrustedKey,
-    verify_with_certificate, verify_with_certificate_at, verify_with_key, verify_with_key_at,
+    Artifact, Bundle, BundleError, GithubServer, Identity, KeyPolicy, SigstorePolicy, Thresholds, TrustRoot,
+    TrustedKey, verify_with_certificate, verify_with_certificate_at, verify_with_key, verify_with_key_at,
 };
+use blob_policy::slsa::{PROVENANCE_V1, Provenance};
 use blob_testkit::sigstore::{Fault, Instance, Person};
 use bytes::Bytes;
 use serde_json::Value;
@@ -59,7 +60,8 @@ fn key(kind: KeyKind) -> Arc<LocalKey> {
 #[tokio::test]
 async fn an_identity_signs_and_is_admitted_with_logs_of_both_versions() {
     let instance = instance();
-    let policy = |email: &str| SigstorePolicy::new(root(&instance), vec![Identity::email(email, ISSUER)]).unwrap();
+    let policy =
+        |email: &str| SigstorePolicy::new(root(&instance), vec![Identity::email(email, ISSUER).unwrap()]).unwrap();
     for version in VERSIONS {
         let signer = keyless(&instance, version, &ann());
         let about = Shelf::new();
@@ -201,7 +203,7 @@ async fn a_certificate_for_somebody_else_is_not_admitted() {
     instance.set(None);
     let signer = keyless(&instance, LogVersion::V1, &Person::email(ISSUER, "mallory@example.com"));
     attached(&shelf, &signer.sign(&Statement::signature(shelf.descriptor.digest)).await.unwrap()).await;
-    let ann = Identity::email("ann@example.com", ISSUER);
+    let ann = Identity::email("ann@example.com", ISSUER).unwrap();
     let policy = SigstorePolicy::new(root(&instance), vec![ann]).unwrap();
     assert!(rejected(shelf.judge(&policy).await).contains("mallory@example.com"));
 }
@@ -272,7 +274,7 @@ async fn thresholds_say_how_much_evidence_is_enough() {
     assert!(matches!(verify(&two), Err(BundleError::LogEntries { wanted: 2, got: 0 })));
     // As a policy.
     attached(&about, &signed).await;
-    let ann = || vec![Identity::email("ann@example.com", ISSUER)];
+    let ann = || vec![Identity::email("ann@example.com", ISSUER).unwrap()];
     let strict = SigstorePolicy::new(private.clone(), ann()).unwrap();
     rejected(about.judge(&strict).await);
     about.judge(&strict.evidence(Thresholds::private())).await.unwrap();
@@ -429,17 +431,30 @@ async fn presets_know_their_certificates() {
     let google = Person::email("https://accounts.google.com", "ann@example.com");
     let release = || Identity::github_actions("acme/app").unwrap().workflow("release.yml").unwrap();
     let ann = ann();
+    let on = |host: &str| Identity::github_actions("acme/app").unwrap().on_server(GithubServer::new(host).unwrap());
+    let of = |host: &str, issuer: &str| Person::github_on(host, issuer, "acme/app", "release.yml", "refs/tags/v1.2.0");
+    let own = of("git.acme.example", "https://git.acme.example/_services/token");
+    let tenant = of("acme.ghe.com", "https://token.actions.acme.ghe.com");
+    let lab = Person::gitlab_on("lab.acme.example", "acme/app", "refs/heads/main");
     let cases: Vec<(&Person, Identity, bool)> = vec![
         (&github, release().tags(["v*"]).unwrap().deny_self_hosted().into(), true),
         (&github, release().branches(["main"]).unwrap().into(), false),
         (&github, Identity::github_actions("acme/app-evil").unwrap().into(), false),
         (&github, Identity::github_actions("acme/ap").unwrap().into(), false),
-        (&gitlab, Identity::gitlab("acme/app", "refs/heads/*").unwrap(), true),
-        (&gitlab, Identity::gitlab("acme/ap", "refs/heads/*").unwrap(), false),
-        (&gitlab, Identity::gitlab("acme/app", "refs/tags/*").unwrap(), false),
-        (&google, Identity::google("ann@example.com"), true),
-        (&google, Identity::google("an@example.com"), false),
-        (&ann, Identity::google("ann@example.com"), false),
+        (&gitlab, Identity::gitlab("acme/app", &["refs/heads/*"]).unwrap(), true),
+        (&gitlab, Identity::gitlab("acme/ap", &["refs/heads/*"]).unwrap(), false),
+        (&gitlab, Identity::gitlab("acme/app", &["refs/tags/*"]).unwrap(), false),
+        (&google, Identity::google("ann@example.com").unwrap(), true),
+        (&google, Identity::google("an@example.com").unwrap(), false),
+        (&ann, Identity::google("ann@example.com").unwrap(), false),
+        (&own, on("git.acme.example").into(), true),
+        (&own, Identity::github_actions("acme/app").unwrap().into(), false),
+        (&own, on("acme.ghe.com").into(), false),
+        (&github, on("git.acme.example").into(), false),
+        (&tenant, on("acme.ghe.com").into(), true),
+        (&tenant, on("evil.ghe.com").into(), false),
+        (&lab, Identity::gitlab_at("lab.acme.example", "acme/app", &[]).unwrap(), true),
+        (&lab, Identity::gitlab("acme/app", &[]).unwrap(), false),
     ];
     for (person, identity, admits) in cases {
         let shelf = Shelf::new();
@@ -448,6 +463,53 @@ async fn presets_know_their_certificates() {
         let shown = format!("{person:?} {identity:?}");
         let judged = shelf.judge(&SigstorePolicy::new(root(&instance), vec![identity]).unwrap()).await;
         assert_eq!(judged.is_ok(), admits, "{shown}: {judged:?}");
+    }
+}
+
+/// Provenance of an enterprise's own server, by certificates that name it.
+#[tokio::test]
+async fn provenance_of_another_github_server_is_judged_by_that_server() {
+    let (instance, host) = (instance(), "git.acme.example");
+    let issuer = "https://git.acme.example/_services/token";
+    let workflow = format!("https://{host}/acme/app/.github/workflows/release.yml@refs/heads/main");
+    let built = |builder: &str| {
+        serde_json::json!({
+            "buildDefinition": {"externalParameters": {"workflow": {
+                "repository": format!("https://{host}/acme/app"), "ref": "refs/heads/main",
+                "path": ".github/workflows/release.yml",
+            }}},
+            "runDetails": {"builder": {"id": builder}},
+        })
+    };
+    let server = || GithubServer::new(host).unwrap();
+    let rule = || Provenance::github_actions_workflow_on(server(), "acme/app").unwrap();
+    let hosted = "https://git.acme.example/actions/runner/github-hosted";
+    for (issuer, builder, wanted, admits) in [
+        (issuer, workflow.as_str(), rule(), true),
+        (issuer, &workflow, rule().builder(&workflow).unwrap().branches(["main"]).unwrap(), true),
+        (issuer, hosted, rule().builder(hosted).unwrap(), true),
+        (issuer, &workflow, rule().tags(["v*"]).unwrap(), false),
+        (issuer, &workflow, Provenance::github_actions_workflow("acme/app").unwrap(), false),
+        ("https://other.example/_services/token", &workflow, rule(), false),
+        (
+            issuer,
+            "https://git.acme.example/acme/app/actions/runs/1",
+            rule().builder("https://git.acme.example/acme/app/actions/runs/1").unwrap(),
+            false,
+        ),
+        (issuer, "https://git.acme.example/actions/runner/self-hosted", rule(), false),
+        (issuer, "https://git.acme.example/evil/app/.github/workflows/release.yml@refs/heads/main", rule(), false),
+        (issuer, "https://github.com/acme/app/.github/workflows/release.yml@refs/heads/main", rule(), false),
+    ] {
+        let shelf = Shelf::new();
+        let person = Person::github_on(host, issuer, "acme/app", "release.yml", "refs/heads/main");
+        let said = Statement::attestation(shelf.descriptor.digest, PROVENANCE_V1, built(builder)).unwrap();
+        attached(&shelf, &keyless(&instance, LogVersion::V1, &person).sign(&said).await.unwrap()).await;
+        let own = GithubServer::new(host).unwrap().issued_by(issuer).unwrap();
+        let signer = Identity::github_actions("acme/app").unwrap().on_server(own);
+        let policy = SigstorePolicy::new(root(&instance), vec![signer.into()]).unwrap().rule(Arc::new(wanted));
+        let judged = shelf.judge(&policy).await;
+        assert_eq!(judged.is_ok(), admits, "{issuer} {builder}: {judged:?}");
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod certificates;
 mod conformance;
+mod discovery;
 #[cfg(feature = "sign")]
 mod interop;
 #[cfg(feature = "sign")]
@@ -11,6 +12,7 @@ mod key_files;
 #[cfg(feature = "sign")]
 mod keyless;
 mod keys;
+mod login;
 #[cfg(feature = "sign")]
 mod mutations;
 #[cfg(feature = "file")]

@@ -94,3 +94,39 @@ fn modules_that_cannot_be_used_are_errors() {
     }
     assert!(matches!(policy(&key, "allow := true").unwrap().data("[]"), Err(OpaError::Data(_))));
 }
+
+/// What rules decide cannot come from a document, which others often make.
+#[tokio::test]
+async fn data_is_never_what_rules_decide() {
+    let (shelf, key) = (Shelf::new(), Signer::p256());
+    for (rules, data) in [
+        ("allow if false", json!({"blob": {"policy": {"allow": true}}})),
+        ("allow := true\ndeny contains \"no\" if true", json!({"blob": {"policy": {"deny": []}}})),
+        ("allow if false", json!({"blob": {"policy": {"other": 1}}})),
+        ("allow if false", json!({"blob": 1})),
+    ] {
+        let refused = policy(&key, rules).unwrap().data(&data.to_string()).map(drop);
+        assert!(matches!(refused, Err(OpaError::Data(_))), "{data}");
+    }
+    let library = "package lib.lists\nallowed contains \"x\"";
+    let modules = [
+        ("p.rego", "package blob.policy\nimport data.lib.lists\nallow if lists.allowed[data.want]"),
+        ("l.rego", library),
+    ];
+    let with = |data: serde_json::Value| OpaPolicy::new(trust(&key), vec![], &modules).unwrap().data(&data.to_string());
+    assert!(with(json!({"lib": {"lists": {"allowed": ["y"]}}})).is_err());
+    assert!(with(json!(["x"])).is_err());
+    let other = with(json!({"lib": {"names": 1}, "blob": {"commits": []}, "want": "x"})).unwrap();
+    shelf.judge(&other).await.unwrap();
+}
+
+/// The order in which a registry lists evidence decides nothing.
+#[tokio::test]
+async fn claims_stand_in_an_order_of_their_own() {
+    let (shelf, key) = (Shelf::new(), Signer::p256());
+    for at in 0..6 {
+        shelf.sign(key.statement(&shelf.descriptor.digest, "p", &json!({"at": at}))).await;
+    }
+    let sorted = "allow if { every i in numbers.range(0, 4) { input.signatures[i].bundle < input.signatures[i + 1].bundle; input.attestations[i].signature.bundle < input.attestations[i + 1].signature.bundle } }";
+    shelf.judge(&policy(&key, sorted).unwrap()).await.unwrap();
+}

@@ -55,12 +55,17 @@ impl Shelf {
 
     /// Attaches layers of one media type as a referrer of our manifest.
     pub(crate) async fn attach(&self, layers: &[Vec<u8>], layer_type: &str) -> Digest {
+        self.attach_as(BUNDLE_ARTIFACT_TYPE, layers, layer_type).await
+    }
+
+    /// The same, as an artifact of another type.
+    pub(crate) async fn attach_as(&self, artifact_type: &str, layers: &[Vec<u8>], layer_type: &str) -> Digest {
         let mut descriptors = Vec::new();
         for layer in layers {
             descriptors.push(self.blob(layer, layer_type).await);
         }
         self.blob(b"{}", media_type::EMPTY).await;
-        let mut manifest = ImageManifest::artifact(BUNDLE_ARTIFACT_TYPE, descriptors);
+        let mut manifest = ImageManifest::artifact(artifact_type, descriptors);
         manifest.subject = Some(self.descriptor.clone());
         let push = PushManifest::new(media_type::IMAGE_MANIFEST, manifest.to_bytes());
         self.registry.push_manifest(&self.repository, push).await.unwrap().digest

@@ -197,8 +197,9 @@ fn leaf(fault: Option<Fault>, claims: &Value) -> CertificateParams {
         (params.not_before, params.not_after) = (ago(60), ago(50));
     }
     let email = if fault == Some(Fault::ForeignIdentity) { Some("mallory@example.com".into()) } else { text("email") };
-    let uri = text("job_workflow_ref").map(|of| format!("https://github.com/{of}"));
-    let uri = uri.or_else(|| text("ci_config_ref_uri").map(|of| format!("https://{of}"))).or_else(|| text("sub"));
+    let uri = text("job_workflow_ref").map(|of| format!("https://{}/{of}", server(claims, "github.com")));
+    let uri = uri.or_else(|| text("ci_config_ref_uri").map(|of| format!("https://{of}")));
+    let uri = uri.or_else(|| account(claims)).or_else(|| text("sub"));
     let name = match (email, uri) {
         (Some(email), _) => SanType::Rfc822Name(email.try_into().expect("an address is ASCII")),
         (None, uri) => SanType::URI(uri.unwrap_or_default().try_into().expect("a URI is ASCII")),
@@ -211,11 +212,26 @@ fn leaf(fault: Option<Fault>, claims: &Value) -> CertificateParams {
     params
 }
 
+/// The names that the authority gives to workloads whose token has none that is a URI.
+fn account(claims: &Value) -> Option<String> {
+    if let Some(project) = claims["oidc.circleci.com/project-id"].as_str() {
+        return Some(format!("https://circleci.com/api/v2/projects/{project}"));
+    }
+    let kubernetes = &claims["kubernetes.io"];
+    let (namespace, name) = (kubernetes["namespace"].as_str()?, kubernetes["serviceaccount"]["name"].as_str()?);
+    Some(format!("https://kubernetes.io/namespaces/{namespace}/serviceaccounts/{name}"))
+}
+
+/// Where a workload ran. A real authority knows that by the issuer.
+fn server<'c>(claims: &'c Value, usual: &'c str) -> &'c str {
+    claims["server"].as_str().unwrap_or(usual)
+}
+
 /// What Fulcio writes about the workload. Number 1 is the issuer in the old way: bytes that are not DER.
 fn extensions(claims: &Value) -> Vec<CustomExtension> {
     let text = |name: &str| claims[name].as_str();
-    let github = |name: &str| text(name).map(|value| format!("https://github.com/{value}"));
-    let gitlab = text("project_path").map(|value| format!("https://gitlab.com/{value}"));
+    let github = |name: &str| text(name).map(|value| format!("https://{}/{value}", server(claims, "github.com")));
+    let gitlab = text("project_path").map(|value| format!("https://{}/{value}", server(claims, "gitlab.com")));
     let config = text("ci_config_ref_uri").map(|value| format!("https://{value}"));
     let all = [
         (8, text("iss").map(str::to_owned)),

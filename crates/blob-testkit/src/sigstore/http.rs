@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use super::login::{self, Provider};
 use super::{Fault, Person, State, ca};
 
 /// The largest request: bundles are smaller.
@@ -110,7 +111,38 @@ fn route(state: &mut State, parts: &http::request::Parts, path: &str, body: &[u8
             None => reply(400, "text/plain", "not a request"),
         },
         (&Method::GET, "/token") => token(parts),
+        (method, below) if below.starts_with(login::PATH) => {
+            log_in(state, method, parts, &below[login::PATH.len()..], body)
+        }
         _ => reply(404, "application/json", r#"{"code":404,"message":"no such service"}"#),
+    }
+}
+
+/// What the issuer answers to programs and browsers.
+fn log_in(
+    state: &mut State,
+    method: &Method,
+    parts: &http::request::Parts,
+    path: &str,
+    body: &[u8],
+) -> Response<Full<Bytes>> {
+    let host = parts.headers.get("host").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (issuer, fault) = (format!("http://{host}{}", login::PATH), state.fault);
+    match (method, path) {
+        (&Method::GET, "/.well-known/openid-configuration") => json_reply(Ok(Provider::discovery(&issuer, fault))),
+        (&Method::GET, "/auth") => {
+            let place = state.people.authorize(parts.uri.query().unwrap_or_default(), fault);
+            match place {
+                Ok(place) if place.starts_with("http:") => {
+                    let mut found = reply(302, "text/html", "");
+                    found.headers_mut().insert("location", place.parse().expect("an address is a header"));
+                    found
+                }
+                other => json_reply(other.map(Value::from)),
+            }
+        }
+        (&Method::POST, "/token") => json_reply(state.people.token(&issuer, body, fault)),
+        _ => reply(404, "application/json", r#"{"code":404,"message":"no such page"}"#),
     }
 }
 

@@ -274,6 +274,11 @@ refused! {
         bundle["messageSignature"]["messageDigest"]["digest"] = STANDARD.encode(b.digest.as_bytes()).into();
         b.attach(bundle.to_string().as_bytes()).await;
     }, "does not verify";
+    provenance_by_one_of_two_who_must_sign: format!("{BOTH}\nprovenance: {{slsa: {{{APP}}}}}"), |b| {
+        b.sign().await;
+        b.attach(&envelope(&b.other, &statement(&b.digest, COSIGN_SIGN_PREDICATE, json!({}))).await).await;
+        b.provenance(&[]).await;
+    }, "1 of 2 signers signed";
     a_statement_about_something_else: KEY, |b| {
         let other = Digest::sha256_of(b"other");
         b.attach(&envelope(&b.key, &statement(&other, COSIGN_SIGN_PREDICATE, json!({}))).await).await;

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use blob::policy::sign::{KeyedSigner, SignError, SignedBundle, Signer, Statement};
+use blob::policy::sign::{
+    IdentityToken, KeyedSigner, KeylessSigner, Services, SignError, SignedBundle, Signer, Statement,
+};
+use blob::policy::sigstore::TrustRoot;
 use blob::policy::{BundleEvidence, Evidence};
 use blob::registry::{PageRequest, PushManifest, Tag, media_type};
 use blob::{Client, Location, PullOptions, PushOptions, SignOptions, SignWith, VerifyOptions};
 use blob_testkit::proxy::ProxyOptions;
+use blob_testkit::sigstore::{Instance, Person};
 use bytes::Bytes;
 use serde_json::json;
 
@@ -64,6 +68,41 @@ async fn signing_again_changes_nothing_and_says_so() {
     let kept = client().sign(&location, &signer, &options).await.unwrap();
     assert!(kept.bundle.is_some() && kept.referrer.is_none());
     bench.admitted(KEY).await;
+}
+
+/// Workloads whose token does not say what their certificate will: who they are shows before anything is published.
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_again_as_a_workload_of_any_kind_changes_nothing() {
+    let instance = Instance::start().unwrap();
+    let root = TrustRoot::from_json(instance.trusted_root().as_bytes()).unwrap();
+    let services = Services::from_signing_config(instance.signing_config(false).as_bytes(), None).unwrap();
+    let entries = || instance.requests().iter().filter(|asked| asked.ends_with("/log/entries")).count();
+    let bench = Bench::new().await;
+    let (options, mut made) = (SignOptions::default(), 0);
+    for person in [
+        Person::kubernetes("team", "builder"),
+        Person::kubernetes("team", "other"),
+        Person::circleci("org-1", "project-1"),
+        Person::circleci("org-2", "project-1"),
+        Person::email("https://accounts.google.com", "builder@project.iam.gserviceaccount.com"),
+    ] {
+        let token = Arc::new(IdentityToken::new(&person.token()).unwrap());
+        let signer = KeylessSigner::new(services.clone(), root.clone(), token).unwrap();
+        let first = client().sign(&bench.location(), &signer, &options).await.unwrap();
+        assert!(first.bundle.is_some(), "nobody else's signature is as good: {person:?}");
+        made += 1;
+        let again = client().sign(&bench.location(), &signer, &options).await.unwrap();
+        assert!(again.bundle.is_none() && again.referrer == first.referrer, "{person:?}");
+        let scan = "https://example.com/scan/v1";
+        let attested = client().attest(&bench.location(), &signer, scan, json!({}), &options).await.unwrap();
+        assert!(attested.bundle.is_some(), "another statement is another thing: {person:?}");
+        made += 1;
+        assert_eq!(entries(), made, "{person:?}");
+        let mut anew = SignOptions::default();
+        anew.again = true;
+        assert!(client().sign(&bench.location(), &signer, &anew).await.unwrap().bundle.is_some());
+        made += 1;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,9 @@ use crate::trust::WantedArgs;
 pub(super) struct Signed {
     /// The manifest that carries it.
     referrer: String,
+    /// The bundle, where one was looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundle: Option<String>,
     /// Whether the signature verifies.
     verified: bool,
     /// Who signed.
@@ -52,13 +55,20 @@ impl Signed {
     }
 }
 
+/// Who signed, and whether that is all of them.
+pub(super) struct Signers {
+    pub(super) each: Vec<Signed>,
+    /// Why there may be others, if there may.
+    pub(super) unread: Option<String>,
+}
+
 /// Every bundle about the archive, tried with the trust root and with the keys that were named.
 pub(super) async fn signers(
     inspected: &Inspection,
     wanted: &WantedArgs,
     location: &Location,
     session: &Session,
-) -> Result<Vec<Signed>, Failure> {
+) -> Result<Signers, Failure> {
     let root = match wanted.root.find(session).await? {
         Some(root) => root,
         None => TrustRoot::production().map_err(|error| Failure::from_chain(&error))?,
@@ -66,12 +76,13 @@ pub(super) async fn signers(
     let mut trusts = vec![Trust::Certificates(root)];
     let keys: Result<Vec<_>, Failure> = wanted.key.iter().map(|path| key(path)).collect();
     trusts.extend(KeyRing::new(keys?).map(|ring| Trust::UnloggedKeys(Arc::new(ring))));
-    let mut found: BTreeMap<String, Signed> = BTreeMap::new();
+    let (mut found, mut unread) = (BTreeMap::new(), None);
     for trust in &trusts {
         let claims = inspected.claims(trust).await.map_err(|error| Failure::at(error, location))?;
         add(&mut found, &claims);
+        unread = unread.or_else(|| claims.unread.as_ref().map(|error| Failure::from_chain(error.as_ref()).sentence()));
     }
-    Ok(found.into_values().collect())
+    Ok(Signers { each: found.into_values().collect(), unread })
 }
 
 fn key(path: &std::path::Path) -> Result<TrustedKey, Failure> {
@@ -81,29 +92,35 @@ fn key(path: &std::path::Path) -> Result<TrustedKey, Failure> {
     key.map(TrustedKey::new).map_err(|error| Failure::usage(format!("{}: {}", path.display(), error.reason())))
 }
 
+/// By referrer and bundle: a referrer may carry several.
+type Found = BTreeMap<(String, Option<String>), Signed>;
+
 /// What verified with one kind of trust counts, whatever others say.
-fn add(found: &mut BTreeMap<String, Signed>, claims: &Claims) {
+fn add(found: &mut Found, claims: &Claims) {
     for claim in &claims.verified {
         let verified = claim.verified();
         let signer = Signed {
             referrer: claim.referrer().to_string(),
+            bundle: Some(claim.bundle().to_string()),
             verified: true,
             signer: Some(claim.signer().to_string()),
             times: verified.times().iter().map(ToString::to_string).collect(),
             predicate_type: verified.statement().map(|said| said.predicate_type().to_owned()),
             reason: None,
         };
-        found.insert(signer.referrer.clone(), signer);
+        found.insert((signer.referrer.clone(), signer.bundle.clone()), signer);
     }
     for refused in &claims.refused {
-        let (referrer, reason) = refused.split_once(": ").unwrap_or(("", refused));
-        found.entry(referrer.to_owned()).or_insert_with(|| Signed {
-            referrer: referrer.to_owned(),
+        let referrer = refused.referrer.map(|digest| digest.to_string()).unwrap_or_default();
+        let bundle = refused.bundle.map(|digest| digest.to_string());
+        found.entry((referrer.clone(), bundle.clone())).or_insert_with(|| Signed {
+            referrer,
+            bundle,
             verified: false,
             signer: None,
             times: Vec::new(),
             predicate_type: None,
-            reason: Some(reason.to_owned()),
+            reason: Some(refused.reason.clone()),
         });
     }
 }

@@ -67,7 +67,7 @@ fn said(text: &str) -> String {
 }
 
 impl ServiceError {
-    pub(super) fn answer(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(in crate::sign) fn answer(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Answer(source.into())
     }
 
@@ -104,10 +104,6 @@ impl Http {
         Ok(Self { client: client.map_err(|source| ServiceError::Client(source.into()))?, attempts })
     }
 
-    pub(in crate::sign) fn client(&self) -> Client {
-        self.client.clone()
-    }
-
     /// Asks until there is an answer, or no hope of one.
     pub(in crate::sign) async fn ask(&self, question: Question<'_>) -> Result<Vec<u8>, ServiceError> {
         let mut pause = PAUSE;
@@ -124,7 +120,8 @@ impl Http {
         self.once(question).await
     }
 
-    async fn once(&self, question: Question<'_>) -> Result<Vec<u8>, ServiceError> {
+    /// Asks once.
+    pub(in crate::sign) async fn once(&self, question: Question<'_>) -> Result<Vec<u8>, ServiceError> {
         let method = if question.body.is_some() { Method::POST } else { Method::GET };
         let mut request: RequestBuilder = self.client.request(method, question.url.clone());
         if let Some((content_type, body)) = question.body {

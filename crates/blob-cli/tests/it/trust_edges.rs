@@ -1,0 +1,131 @@
+//! What could weaken a verdict without anybody noticing: names, variables, files that are for something else.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::{Place, stderr, stdout};
+
+fn keys(place: &Place, name: &str) {
+    place.assert(place.command(&format!("generate-key-pair {name}")).env("BLOB_KEY_PASSWORD", "secret")).success();
+}
+
+fn run(place: &Place, line: &str) -> snapbox::cmd::OutputAssert {
+    place.assert(place.command(line).env("BLOB_KEY_PASSWORD", "secret"))
+}
+
+fn place() -> Place {
+    let place = Place::laid_out();
+    keys(&place, "k");
+    place
+}
+
+/// A file in the working directory is not what has a digest that it is named like.
+#[test]
+fn a_file_that_is_named_like_a_digest_is_not_that_content() {
+    let place = place();
+    run(&place, "sign --message --key k.key --output-bundle b.json --no-upload oci:layout:v1").success();
+    let index: Value = serde_json::from_slice(&fs::read(place.path("layout/index.json")).unwrap()).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap();
+    let content = fs::read(place.path(format!("layout/blobs/{}", digest.replace(':', "/")))).unwrap();
+    let other = format!("sha256:{}", "0".repeat(64));
+    fs::write(place.path(&other), &content).unwrap();
+    let verify = |artifact: &str| run(&place, &format!("verify-bundle --bundle b.json --key k.pub {artifact}"));
+    // Both are refused for having no log entry; only the digest is refused without a look at the file.
+    let said = stderr(&verify(&other).code(6));
+    fs::remove_file(place.path(&other)).unwrap();
+    assert_eq!(stderr(&verify(&other).code(6)), said, "the file changes nothing");
+    let algorithm = format!("sha512:{}", "0".repeat(128));
+    fs::write(place.path(&algorithm), &content).unwrap();
+    assert!(stderr(&verify(&algorithm).code(2)).contains("expected sha256"));
+}
+
+#[test]
+fn policies_are_tried_out_as_they_are_used() {
+    let place = place();
+    run(&place, "sign --key k.key --no-upload --output-bundle b.json oci:layout:v1").success();
+    let index: Value = serde_json::from_slice(&fs::read(place.path("layout/index.json")).unwrap()).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap().replace(':', "/");
+    fs::copy(place.path(format!("layout/blobs/{digest}")), place.path("manifest.json")).unwrap();
+    let signed = "{signature: {key: {path: k.pub, transparency_log: none}}}";
+    fs::write(place.path("all.yaml"), format!("{signed}\n")).unwrap();
+    fs::write(place.path("some.yaml"), format!("policies: [{{match: ^ghcr.io/, policy: {signed}}}]\n")).unwrap();
+    let test = |flags: &str| run(&place, &format!("policy test {flags} --bundle b.json manifest.json"));
+    test("--policy all.yaml").success();
+    test("--policy all.yaml --policy some.yaml --reference ghcr.io/acme/app:v1").success();
+    for flags in ["--reference quay.io/acme/app:v1", ""] {
+        let said = stderr(&test(&format!("--policy all.yaml --policy some.yaml {flags}")).code(2));
+        assert!(said.contains("some.yaml has no rule for this reference"), "{said}");
+    }
+}
+
+/// What asks for more never vanishes behind an option, and what asks for less is typed.
+#[test]
+fn variables_take_nothing_away() {
+    let place = place();
+    keys(&place, "other");
+    run(&place, "sign --key k.key oci:layout:v1").success();
+    for name in ["k", "other"] {
+        let text = format!("signature: {{key: {{path: {name}.pub, transparency_log: none}}}}\n");
+        fs::write(place.path(format!("{name}.yaml")), text).unwrap();
+    }
+    let with = |line: &str, name: &str, value: &str| {
+        place.assert(place.command(line).env("BLOB_KEY_PASSWORD", "secret").env(name, value))
+    };
+    with("ls --policy k.yaml oci:layout:v1", "BLOB_LS_POLICY", "").success();
+    with("ls oci:layout:v1", "BLOB_LS_POLICY", "k.yaml").success();
+    with("ls oci:layout:v1", "BLOB_LS_POLICY", "other.yaml").code(6);
+    let said = stderr(&with("ls --policy k.yaml oci:layout:v1", "BLOB_LS_POLICY", "other.yaml").code(2));
+    assert!(said.contains("BLOB_LS_POLICY and --policy"), "{said}");
+    let logged = "ls --key k.pub oci:layout:v1";
+    run(&place, logged).code(6);
+    with(logged, "BLOB_LS_INSECURE_IGNORE_TLOG", "1").code(6);
+    let config = place.path("home/.config/blob");
+    fs::create_dir_all(&config).unwrap();
+    fs::copy(place.path("other.pub"), config.join("other.pub")).unwrap();
+    let rule = "policies: [{match: layout, policy: {signature: {key: {path: other.pub, transparency_log: none}}}}]\n";
+    fs::write(config.join("config.yaml"), rule).unwrap();
+    run(&place, "ls oci:layout:v1").code(6);
+    with("ls oci:layout:v1", "BLOB_LS_NO_DEFAULT_POLICY", "1").code(6);
+    run(&place, "ls --no-default-policy oci:layout:v1").success();
+}
+
+/// Signatures are not kept: what helps offline is said, and not what does not.
+#[test]
+fn what_cannot_be_verified_offline_says_what_can() {
+    let place = Place::pushed();
+    keys(&place, "k");
+    run(&place, "sign --key k.key HOST/team/project:v1").success();
+    let flags = "--key k.pub --insecure-ignore-tlog";
+    run(&place, &format!("cat {flags} HOST/team/project:v1 README.md")).success();
+    run(&place, &format!("--offline cat {flags} HOST/team/project:v1 README.md")).success();
+    run(&place, "generate-key-pair other").success();
+    let both = format!("{flags} --key other.pub");
+    let said = stderr(&run(&place, &format!("--offline cat {both} HOST/team/project:v1 README.md")).code(5));
+    assert!(said.contains("to a layout with `blob copy`") && !said.contains("without --offline"), "{said}");
+}
+
+/// A bundle that cannot be read is no reason to leave it out without a word.
+#[test]
+fn inspect_says_that_there_may_be_more_who_signed() {
+    let place = place();
+    for at in 0..2 {
+        run(&place, &format!("sign --key k.key -a at={at} oci:layout:v1")).success();
+    }
+    let line = "-o json inspect --referrers --key k.pub oci:layout:v1";
+    let seen = || -> Value { serde_json::from_str(&stdout(&run(&place, line).success())).unwrap() };
+    let before = seen();
+    let signers = before["signers"].as_array().unwrap();
+    assert!(signers.len() == 2 && signers.iter().all(|one| one["verified"] == true), "{before}");
+    assert!(before["signers_unread"].is_null(), "{before}");
+    let bundle = place.path(format!("layout/blobs/{}", signers[0]["bundle"].as_str().unwrap().replace(':', "/")));
+    let mut bytes = fs::read(&bundle).unwrap();
+    bytes[0] = b'x';
+    fs::remove_file(&bundle).unwrap();
+    fs::write(&bundle, bytes).unwrap();
+    let after = seen();
+    assert_eq!(after["signers"].as_array().unwrap().len(), 1, "{after}");
+    assert!(after["signers_unread"].is_string(), "{after}");
+    let text = stdout(&run(&place, "inspect --referrers --key k.pub oci:layout:v1").success());
+    assert!(text.contains("There may be others who signed: "), "{text}");
+}
