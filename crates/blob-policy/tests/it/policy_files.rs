@@ -89,7 +89,7 @@ fn what_is_wrong_is_said_with_its_place() {
         ("signature: {google: []}", "the list is empty"),
         ("signature: {email: {address: ann@example.com}}", "missing field `issuer`"),
         ("signature: {email: {address: '*@example.com', issuer: 'https://i'}}", "not an e-mail address"),
-        ("provenance: {slsa: {repository: acme}}", "p.yaml:1:1: the provenance cannot be asked for"),
+        ("provenance: {slsa: {repository: acme}}", "p.yaml:1:1: \"acme\" is not a repository"),
         ("provenance: {slsa: {builder: nonsense}}", "is not a builder"),
         ("provenance: {slsa: {repository: 'https://h/a/b', server: h}}", "named as owner/name"),
         ("provenance: {slsa: {repository: a/b, server: 'h/x'}}", "not a host name"),
