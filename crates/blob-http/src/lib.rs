@@ -16,6 +16,6 @@ pub use redirect::{Followed, Outgoing, RedirectError, RedirectPolicy, send_follo
 pub use retry::{Retries, RetryPolicy};
 pub use source::{HttpSource, HttpSourceOptions};
 pub use transport::{
-    Body, BodyStream, BoxError, Bulk, ClientIdentity, Expectation, Proxy, Response, ResponseBody, Traffic, Transport,
-    TransportOptions, certificates_from_pem, empty, full, request_uri, stream_body,
+    Body, BodyStream, BoxError, Bulk, ClientIdentity, Expectation, OriginOptions, Proxy, Response, ResponseBody,
+    Traffic, Transport, TransportOptions, certificates_from_pem, empty, full, request_uri, stream_body,
 };

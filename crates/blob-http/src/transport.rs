@@ -29,7 +29,7 @@ use crate::redact;
 
 pub use body::{Body, BodyStream, BoxError, ResponseBody, empty, full, stream_body};
 pub use expect::Expectation;
-pub use options::{ClientIdentity, Proxy, TransportOptions, certificates_from_pem};
+pub use options::{ClientIdentity, OriginOptions, Proxy, TransportOptions, certificates_from_pem};
 pub use traffic::Traffic;
 
 use body::Activity;

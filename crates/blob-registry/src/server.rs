@@ -44,6 +44,7 @@ mod connect;
 mod log;
 mod manifests;
 mod metrics;
+mod pulse;
 mod query;
 mod range;
 mod rate;
@@ -85,7 +86,8 @@ pub struct ServerLimits {
     pub max_page: usize,
     /// How long the head of a request may take, and how long a connection may wait for its next one: 30 s.
     pub header_timeout: Duration,
-    /// How long a body may stand still, in either direction: 60 s.
+    /// How long a body may stand still, in either direction: 60 s. A client of HTTP/2 that does not take one of its answers
+    /// loses the connection.
     pub idle_timeout: Duration,
     /// Requests of one address in a second, on average over ten seconds; `None` for no limit. A network /64 of version 6
     /// counts as one address. More are answered with 429.
@@ -250,8 +252,13 @@ impl fmt::Debug for App {
 }
 
 /// Answers a request, with a line in the access log when the answer is out.
-async fn answer_logged(app: &App, peer: SocketAddr, request: Request<Incoming>) -> Response<log::Logged> {
-    let mut entry = log::Entry::begin(peer, request.method(), request.uri().path());
+async fn answer_logged(
+    app: &App,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+    beat: pulse::Beat,
+) -> Response<log::Logged> {
+    let mut entry = log::Entry::begin(peer, request.method(), request.uri().path(), beat);
     let (mut parts, body) = request.into_parts();
     if let Some(authority) = parts.uri.authority()
         && !parts.headers.contains_key(header::HOST)
@@ -275,8 +282,12 @@ async fn answer_logged(app: &App, peer: SocketAddr, request: Request<Incoming>) 
         }
     };
     let version = HeaderName::from_static("docker-distribution-api-version");
-    response.headers_mut().insert(version, HeaderValue::from_static("registry/2.0"));
-    entry.follow(response, body.received())
+    let headers = response.headers_mut();
+    headers.insert(version, HeaderValue::from_static("registry/2.0"));
+    // What users uploaded is no page of this site, whatever it says it is.
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
+    entry.follow(response, body.received(), parts.version)
 }
 
 async fn answer(

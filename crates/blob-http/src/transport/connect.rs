@@ -26,12 +26,31 @@ use crate::error::HttpError;
 #[derive(Clone)]
 pub(super) struct Connector {
     tcp: HttpConnector,
-    /// For servers: offers HTTP/2 where the options allow.
-    tls: Arc<ClientConfig>,
-    /// For proxies, which are spoken to in HTTP/1.1.
-    proxy_tls: Arc<ClientConfig>,
+    tls: Tls,
+    /// For one origin alone.
+    own: Option<Arc<(url::Origin, Tls)>>,
+    /// Whether servers are offered HTTP/2. Proxies never are.
+    http2: bool,
     rules: Option<Arc<Rules>>,
     timeout: Duration,
+}
+
+/// How one speaks TLS.
+#[derive(Clone)]
+struct Tls {
+    http1: Arc<ClientConfig>,
+    /// The same, which offers HTTP/2.
+    http2: Arc<ClientConfig>,
+}
+
+impl Tls {
+    fn new(options: &TransportOptions) -> Result<Self, HttpError> {
+        let mut http1 = tls::config(options)?;
+        http1.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let mut http2 = http1.clone();
+        http2.alpn_protocols.insert(0, b"h2".to_vec());
+        Ok(Self { http1: Arc::new(http1), http2: Arc::new(http2) })
+    }
 }
 
 /// Connecting took too long.
@@ -47,33 +66,40 @@ impl Connector {
         tcp.set_keepalive(Some(Duration::from_secs(30)));
         // Shared by the addresses of a name, so that a dead one leaves time for the next.
         tcp.set_connect_timeout(Some(options.connect_timeout));
-        let mut proxy_tls = tls::config(options)?;
-        let mut tls = proxy_tls.clone();
-        proxy_tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        if options.http2 {
-            tls.alpn_protocols.insert(0, b"h2".to_vec());
-        }
-        let (tls, proxy_tls) = (Arc::new(tls), Arc::new(proxy_tls));
-        Ok(Self { tcp, tls, proxy_tls, rules, timeout: options.connect_timeout })
+        let own = options.origin.as_ref().map(|own| {
+            let mut there = options.clone();
+            there.client_identity = own.client_identity.clone().or(there.client_identity);
+            there.danger_accept_invalid_certs |= own.danger_accept_invalid_certs;
+            Ok::<_, HttpError>(Arc::new((own.origin.origin(), Tls::new(&there)?)))
+        });
+        let (tls, own) = (Tls::new(options)?, own.transpose()?);
+        Ok(Self { tcp, tls, own, http2: options.http2, rules, timeout: options.connect_timeout })
     }
 
     /// The same for connections that nobody shares.
     pub(super) fn only_http1(&self) -> Self {
-        Self { tls: Arc::clone(&self.proxy_tls), ..self.clone() }
+        Self { http2: false, ..self.clone() }
+    }
+
+    /// How to speak to the server of `destination`.
+    fn tls_for(&self, destination: &Uri) -> Arc<ClientConfig> {
+        let origin = || url::Url::parse(&destination.to_string()).ok().map(|url| url.origin());
+        let own = self.own.as_deref().filter(|(own, _)| origin().is_some_and(|origin| origin == *own));
+        let tls = own.map_or(&self.tls, |(_, tls)| tls);
+        Arc::clone(if self.http2 { &tls.http2 } else { &tls.http1 })
     }
 
     fn route(&mut self, destination: Uri) -> Connecting {
         let intercept = self.rules.as_deref().and_then(|rules| rules.intercept(&destination));
         let Some(intercept) = intercept else {
-            let mut direct = HttpsConnector::from((self.tcp.clone(), Arc::clone(&self.tls)));
+            let mut direct = HttpsConnector::from((self.tcp.clone(), self.tls_for(&destination)));
             return finish(direct.call(destination), false);
         };
         let proxy = intercept.uri().clone();
         if proxy.scheme_str().is_some_and(|scheme| scheme.starts_with("socks")) {
             return self.socks(&intercept, destination);
         }
-        let mut to_proxy = HttpsConnector::from((self.tcp.clone(), Arc::clone(&self.proxy_tls)));
+        let mut to_proxy = HttpsConnector::from((self.tcp.clone(), Arc::clone(&self.tls.http1)));
         if destination.scheme_str() == Some("http") {
             return finish(to_proxy.call(proxy), true);
         }
@@ -81,7 +107,7 @@ impl Connector {
         if let Some(authorization) = intercept.basic_auth() {
             tunnel = tunnel.with_auth(authorization.clone());
         }
-        finish(HttpsConnector::from((tunnel, Arc::clone(&self.tls))).call(destination), false)
+        finish(HttpsConnector::from((tunnel, self.tls_for(&destination))).call(destination), false)
     }
 
     fn socks(&self, intercept: &Intercept, destination: Uri) -> Connecting {
@@ -95,7 +121,7 @@ impl Connector {
         if let Some((name, password)) = intercept.raw_auth() {
             socks = socks.with_auth(name.to_owned(), password.to_owned());
         }
-        finish(HttpsConnector::from((socks, Arc::clone(&self.tls))).call(destination), false)
+        finish(HttpsConnector::from((socks, self.tls_for(&destination))).call(destination), false)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper_util::client::proxy::matcher::Matcher;
 use rustls_pki_types::pem::{self, PemObject as _};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use url::Url;
 
 use super::connect::Rules;
 use crate::error::HttpError;
@@ -34,6 +35,8 @@ pub struct TransportOptions {
     pub client_identity: Option<ClientIdentity>,
     /// Accept **any** certificate: whoever is on the path can read and change everything, credentials included.
     pub danger_accept_invalid_certs: bool,
+    /// What counts for one origin alone, besides.
+    pub origin: Option<OriginOptions>,
     /// Which proxies to use.
     pub proxy: Proxy,
     /// Whether to offer HTTP/2 over TLS: yes. One connection then carries all requests to a host; without it, bulk
@@ -55,6 +58,7 @@ impl Default for TransportOptions {
             system_roots: true,
             client_identity: None,
             danger_accept_invalid_certs: false,
+            origin: None,
             proxy: Proxy::FromEnvironment,
             http2: true,
             offline: false,
@@ -119,6 +123,13 @@ impl TransportOptions {
         self
     }
 
+    /// Sets what counts for one origin alone.
+    #[must_use]
+    pub fn with_origin(mut self, origin: OriginOptions) -> Self {
+        self.origin = Some(origin);
+        self
+    }
+
     /// Sets the proxies.
     #[must_use]
     pub fn with_proxy(mut self, proxy: Proxy) -> Self {
@@ -138,6 +149,25 @@ impl TransportOptions {
     pub fn with_http2(mut self, http2: bool) -> Self {
         self.http2 = http2;
         self
+    }
+}
+
+/// What counts for one origin (scheme, host and port) and for no other, such as those that it redirects to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct OriginOptions {
+    /// The origin, as a URL of anything there.
+    pub origin: Url,
+    /// The certificate to show there, instead of the one for all.
+    pub client_identity: Option<ClientIdentity>,
+    /// Accept **any** certificate there.
+    pub danger_accept_invalid_certs: bool,
+}
+
+impl OriginOptions {
+    /// Nothing particular about the origin of `url`.
+    pub fn new(url: Url) -> Self {
+        Self { origin: url, client_identity: None, danger_accept_invalid_certs: false }
     }
 }
 

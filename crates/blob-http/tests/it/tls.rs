@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use blob_core::FailureKind;
-use blob_http::{ClientIdentity, HttpError, HttpSource, Transport, TransportOptions};
+use blob_http::{ClientIdentity, HttpError, HttpSource, OriginOptions, Transport, TransportOptions};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
@@ -147,4 +147,24 @@ async fn a_client_shows_its_certificate_when_asked() {
     let (certificate, key) = clients.issue("client.test", ExtendedKeyUsagePurpose::ClientAuth);
     let identity = ClientIdentity::new(vec![certificate], key);
     assert!(open(&server, trusting.with_client_identity(identity)).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_is_for_one_origin_is_for_no_other() {
+    let (servers, clients) = (Authority::new(), Authority::new());
+    let script = |_: usize, seen: &_| honest(&content(10), seen);
+    let start = || Server::start_tls(servers.acceptor("localhost", false, Some(&clients)), script);
+    let (own, other) = (start().await, start().await);
+    let (certificate, key) = clients.issue("client.test", ExtendedKeyUsagePurpose::ClientAuth);
+    let mut origin = OriginOptions::new(own.url.clone());
+    origin.client_identity = Some(ClientIdentity::new(vec![certificate], key));
+    let shown = options().with_extra_root(servers.root()).with_origin(origin.clone());
+    assert!(open(&own, shown.clone()).await.is_ok());
+    assert!(open(&other, shown).await.is_err(), "another port is another origin, which sees no certificate");
+
+    origin.danger_accept_invalid_certs = true;
+    let blind = options().with_origin(origin);
+    assert!(open(&own, blind.clone()).await.is_ok());
+    let error = open(&other, blind).await.unwrap_err();
+    assert!(matches!(error, HttpError::Tls { .. }), "{error:?}");
 }

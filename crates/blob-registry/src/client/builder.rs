@@ -174,7 +174,8 @@ impl RegistryClientBuilder {
             shared
         } else {
             let base = TransportOptions::default();
-            let own = self.options.transport(&base).map_err(refuse)?.unwrap_or(base);
+            let options = RegistryOptions { plain_http: self.plain_http, ..self.options.clone() };
+            let own = options.transport(&self.host, &base).map_err(refuse)?.unwrap_or(base);
             Transport::new(own).map_err(|error| answer::transport(&action, error))?
         };
         let headers = self.options.header_map().map_err(refuse)?;
@@ -211,7 +212,7 @@ impl fmt::Debug for RegistryClientBuilder {
 }
 
 /// The URL of the registry's root.
-fn origin(host: &str, plain_http: Option<bool>) -> Option<Url> {
+pub(super) fn origin(host: &str, plain_http: Option<bool>) -> Option<Url> {
     // References name Docker Hub by its public name; the registry answers under another.
     let dialled = if is_docker_hub(host) { "registry-1.docker.io" } else { host };
     let secure = Url::parse(&format!("https://{dialled}/")).ok()?;

@@ -8,10 +8,11 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use blob_http::{ClientIdentity, HttpError, Proxy, Secret, TransportOptions, certificates_from_pem};
+use blob_http::{ClientIdentity, HttpError, OriginOptions, Proxy, Secret, TransportOptions, certificates_from_pem};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::builder::origin;
 use super::mirror::Mirror;
 
 /// A larger file holds neither certificates nor a key.
@@ -31,13 +32,14 @@ const MAX_PEM_BYTES: u64 = 4 << 20;
 pub struct RegistryOptions {
     /// Speak `http`, or insist on `https`; by default `http` is for this machine only.
     pub plain_http: Option<bool>,
-    /// Accept **any** certificate: whoever is on the way can read and change everything, credentials included.
+    /// Accept **any** certificate of this registry, not of others that it leads to: whoever is on the way can read and
+    /// change everything, credentials included.
     pub danger_accept_invalid_certs: bool,
     /// PEM files of certificate authorities to trust.
     pub ca_files: Vec<PathBuf>,
     /// Whether the system's authorities are trusted besides those of `ca_files`: yes.
     pub system_roots: bool,
-    /// The certificate to show, and its key.
+    /// The certificate to show to this registry and to nobody else, and its key.
     pub client_certificate: Option<ClientCertificate>,
     /// Where content is looked for first when it is read, in order. What is written goes to the registry alone.
     pub mirrors: Vec<Mirror>,
@@ -170,16 +172,23 @@ impl RegistryOptions {
         self
     }
 
-    /// What the transport is to be told, if it is to be told anything that `base` does not say. Reads the files.
+    /// What the transport to the registry `host` is to be told, if it is to be told anything that `base` does not say.
+    /// Reads the files.
+    ///
+    /// The client certificate is for the registry alone, and so is the acceptance of invalid certificates; the rest counts
+    /// for the token services and stores that it leads to as well.
     ///
     /// # Errors
     /// [`RegistryOptionsError`].
-    pub fn transport(&self, base: &TransportOptions) -> Result<Option<TransportOptions>, RegistryOptionsError> {
+    pub fn transport(
+        &self,
+        host: &str,
+        base: &TransportOptions,
+    ) -> Result<Option<TransportOptions>, RegistryOptionsError> {
         if !self.needs_own_transport() {
             return Ok(None);
         }
         let mut options = base.clone();
-        options.danger_accept_invalid_certs |= self.danger_accept_invalid_certs;
         options.system_roots &= self.system_roots;
         if !options.system_roots && self.ca_files.is_empty() && options.extra_roots.is_empty() {
             return Err(RegistryOptionsError::NobodyTrusted);
@@ -190,11 +199,20 @@ impl RegistryOptions {
                     .map_err(|source| RegistryOptionsError::Pem { path: path.clone(), source })?,
             );
         }
+        let mut identity = None;
         if let Some(ClientCertificate { chain, key }) = &self.client_certificate {
-            let identity = ClientIdentity::from_pem(&read(chain)?, &read(key)?)
-                .map_err(|source| RegistryOptionsError::Pem { path: chain.clone(), source })?;
-            options.client_identity = Some(identity);
+            identity = Some(
+                ClientIdentity::from_pem(&read(chain)?, &read(key)?)
+                    .map_err(|source| RegistryOptionsError::Pem { path: chain.clone(), source })?,
+            );
         }
+        // A host that is none is refused by whoever makes a client for it.
+        options.origin = origin(host, self.plain_http).map(|url| {
+            let mut own = OriginOptions::new(url);
+            own.client_identity = identity;
+            own.danger_accept_invalid_certs = self.danger_accept_invalid_certs;
+            own
+        });
         if let Some(proxy) = &self.proxy {
             options.proxy = proxy.clone();
         }
@@ -295,22 +313,29 @@ mod tests {
     fn what_changes_nothing_shares_the_transport() {
         let base = TransportOptions::default();
         let plain = RegistryOptions::default().with_plain_http(true).with_header("x-a", "b");
-        assert!(plain.transport(&base).unwrap().is_none());
+        assert!(plain.transport("a.example", &base).unwrap().is_none());
         let own = RegistryOptions { idle_timeout: Some(Duration::from_secs(1)), ..RegistryOptions::default() };
-        assert_eq!(own.transport(&base).unwrap().unwrap().idle_timeout, Duration::from_secs(1));
+        assert_eq!(own.transport("a.example", &base).unwrap().unwrap().idle_timeout, Duration::from_secs(1));
     }
 
     #[test]
     fn files_are_named_when_they_cannot_be_used() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.pem");
-        let error = RegistryOptions::default().with_ca_file(&path).transport(&TransportOptions::default()).unwrap_err();
+        let error = RegistryOptions::default()
+            .with_ca_file(&path)
+            .transport("a.example", &TransportOptions::default())
+            .unwrap_err();
         assert!(matches!(&error, RegistryOptionsError::File { .. }) && error.to_string().contains("ca.pem"), "{error}");
         std::fs::write(&path, "canary").unwrap();
-        let error = RegistryOptions::default().with_ca_file(&path).transport(&TransportOptions::default()).unwrap_err();
+        let error = RegistryOptions::default()
+            .with_ca_file(&path)
+            .transport("a.example", &TransportOptions::default())
+            .unwrap_err();
         assert!(matches!(&error, RegistryOptionsError::Pem { .. }) && error.to_string().contains("ca.pem"), "{error}");
         assert!(!format!("{error:?}").contains("canary"));
-        let alone = RegistryOptions::default().with_system_roots(false).transport(&TransportOptions::default());
+        let alone =
+            RegistryOptions::default().with_system_roots(false).transport("a.example", &TransportOptions::default());
         assert!(matches!(alone, Err(RegistryOptionsError::NobodyTrusted)));
     }
 

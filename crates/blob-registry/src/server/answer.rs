@@ -135,6 +135,17 @@ impl From<RegistryError> for Fault {
     }
 }
 
+/// What is stored here is damaged: that is nothing a client can do about, and nothing it did.
+pub(super) fn unreadable(error: RegistryError) -> Fault {
+    match error {
+        RegistryError::DigestMismatch { .. } | RegistryError::SizeMismatch { .. } => {
+            tracing::error!(error = %Chain(&error), "what is stored is damaged");
+            Fault::plain(500, ErrorCode::Unknown, "what the registry stored is damaged; its log says more")
+        }
+        other => other.into(),
+    }
+}
+
 /// An error with its causes, in one line.
 struct Chain<'a>(&'a dyn std::error::Error);
 

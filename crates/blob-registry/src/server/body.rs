@@ -25,6 +25,9 @@ const GATHER: Duration = Duration::from_millis(100);
 /// No server holds more of its bodies than this: 1 GiB.
 const MOST_MEMORY: u32 = 1 << 30;
 
+/// How slowly a body that is held as a whole may come, on average, in bytes a second.
+const SLOWEST: u64 = 16 << 10;
+
 /// What is read of a body that nobody wants, so that the client gets to see the answer: 8 MiB within two seconds.
 const DRAIN: (usize, Duration) = (8 << 20, Duration::from_secs(2));
 
@@ -112,18 +115,25 @@ impl RequestBody {
         Ok(Some(gathered.freeze()))
     }
 
-    /// The whole body, at most `limit` bytes. It counts as held for as long as this value lives.
+    /// The whole body, at most `limit` bytes. What came counts as held for as long as this value lives.
     pub(super) async fn whole(&mut self, limit: u64) -> Result<Bytes, Fault> {
         let too_large = || Fault::plain(413, ErrorCode::SizeInvalid, format!("the limit is {limit} bytes"));
         if self.announced().is_some_and(|size| size > limit) {
             return Err(too_large());
         }
         self.held = None;
-        self.held = Some(self.memory.take(self.announced().unwrap_or(limit)).await?);
+        let until = Instant::now() + self.memory.patience + Duration::from_secs(limit / SLOWEST);
+        let too_slow = |_| Fault::plain(408, ErrorCode::Unknown, "the body comes too slowly");
         let mut whole = BytesMut::new();
-        while let Some(bytes) = self.frame().await? {
+        while let Some(bytes) = tokio::time::timeout_at(until, self.frame()).await.map_err(too_slow)?? {
             if (whole.len() + bytes.len()) as u64 > limit {
                 return Err(too_large());
+            }
+            // For what came, not for what was announced: who sends nothing takes no room from the others.
+            let room = self.memory.take(bytes.len() as u64).await?;
+            match &mut self.held {
+                Some(held) => held.merge(room),
+                None => self.held = Some(room),
             }
             whole.extend_from_slice(&bytes);
         }

@@ -7,15 +7,17 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::metrics::Connected;
+use super::pulse::Pulse;
+use super::stall::{Opening, Taking};
 #[cfg(feature = "tls")]
 use super::tls::{self, Tls};
-use super::{App, answer_logged, stall};
+use super::{App, answer_logged};
 
 /// How long shutdown waits for requests that are being answered.
 const GRACE: Duration = Duration::from_secs(10);
@@ -55,7 +57,6 @@ impl Doors {
 
 /// Accepts connections until it is told to stop. The connections are tasks of a set that dies with this future.
 pub(super) async fn accept(listener: TcpListener, app: Arc<App>, doors: Doors, mut stopped: watch::Receiver<()>) {
-    let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(app.limits.max_connections.max(1)));
     let mut connections = tokio::task::JoinSet::new();
     let watching = doors.watch();
@@ -76,7 +77,7 @@ pub(super) async fn accept(listener: TcpListener, app: Arc<App>, doors: Doors, m
                 let connection = Connection {
                     peer,
                     app: Arc::clone(&app),
-                    watcher: graceful.watcher(),
+                    stopped: stopped.clone(),
                     place,
                     counted: Connected::new(),
                 };
@@ -92,7 +93,8 @@ pub(super) async fn accept(listener: TcpListener, app: Arc<App>, doors: Doors, m
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
-    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+    let finished = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, finished).await.is_err() {
         tracing::warn!("requests did not finish in time and were cut off");
     }
     connections.shutdown().await;
@@ -102,7 +104,7 @@ pub(super) async fn accept(listener: TcpListener, app: Arc<App>, doors: Doors, m
 struct Connection {
     peer: SocketAddr,
     app: Arc<App>,
-    watcher: Watcher,
+    stopped: watch::Receiver<()>,
     /// One of those that the limit counts.
     place: OwnedSemaphorePermit,
     counted: Connected,
@@ -112,10 +114,11 @@ impl Connection {
     async fn open(self, stream: TcpStream, doors: Doors) {
         // Small answers must not wait for more; failure costs speed alone.
         let _ = stream.set_nodelay(true);
+        let idle = self.app.limits.idle_timeout;
         #[cfg(feature = "tls")]
         if let Some(tls) = &doors.tls {
             let patience = self.app.limits.header_timeout;
-            match tokio::time::timeout(patience, handshake(stream, tls)).await {
+            match tokio::time::timeout(patience, handshake(stream, tls, idle)).await {
                 Ok(Ok(stream)) => self.serve(stream).await,
                 Ok(Err(error)) => tracing::debug!(%error, peer = %self.peer, "a TLS handshake failed"),
                 Err(_) => tracing::debug!(peer = %self.peer, "a TLS handshake took too long"),
@@ -124,33 +127,64 @@ impl Connection {
         }
         #[cfg(not(feature = "tls"))]
         drop(doors);
-        self.serve(stream).await;
+        self.serve(Taking::new(stream, idle)).await;
     }
 
     /// Serves HTTP.
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-        let Self { peer, app, watcher, place, counted } = self;
+        let Self { peer, app, mut stopped, place, counted } = self;
         let limits = app.limits.clone();
-        let io = TokioIo::new(stall::Watched::new(stream, limits.header_timeout, limits.idle_timeout));
+        let io = TokioIo::new(Opening::new(stream, limits.header_timeout));
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
         let mut http2 = builder.http2();
         http2.timer(TokioTimer::new()).max_concurrent_streams(64).max_header_list_size(64 << 10);
         http2.keep_alive_interval(limits.header_timeout).keep_alive_timeout(limits.header_timeout);
+        let pulse = Pulse::new();
+        let beats = pulse.clone();
         let service = service_fn(move |request| {
-            let app = Arc::clone(&app);
-            async move { Ok::<_, std::convert::Infallible>(answer_logged(&app, peer, request).await) }
+            let (app, beat) = (Arc::clone(&app), beats.begin());
+            async move { Ok::<_, std::convert::Infallible>(answer_logged(&app, peer, request, beat).await) }
         });
-        let connection = builder.serve_connection(io, service).into_owned();
-        if let Err(error) = watcher.watch(connection).await {
+        let graceful = GracefulShutdown::new();
+        let connection = graceful.watch(builder.serve_connection(io, service).into_owned());
+        tokio::pin!(connection);
+        let enough = async {
+            tokio::select! {
+                // An error means that the handle is gone.
+                _ = stopped.changed() => {}
+                () = pulse.quiet(limits.header_timeout) => {}
+            }
+        };
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = pulse.stalled(limits.idle_timeout) => Err("the client does not take its answers".into()),
+            () = enough => {
+                // Tells the client, and lets finish what has begun.
+                let finished = async { tokio::select! { ended = &mut connection => ended, () = last_of(graceful) => Ok(()) } };
+                let late = |_| Err("it did not finish in time".into());
+                tokio::time::timeout(limits.idle_timeout, finished).await.unwrap_or_else(late)
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "a connection ended badly");
         }
         drop((place, counted));
     }
 }
 
+/// Asks a connection to end; it is polled by somebody else, who sees it end.
+async fn last_of(graceful: GracefulShutdown) {
+    graceful.shutdown().await;
+    std::future::pending().await
+}
+
 #[cfg(feature = "tls")]
-async fn handshake(stream: TcpStream, tls: &Tls) -> std::io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+async fn handshake(
+    stream: TcpStream,
+    tls: &Tls,
+    idle: Duration,
+) -> std::io::Result<tokio_rustls::server::TlsStream<Taking<TcpStream>>> {
     use tokio::io::AsyncWriteExt as _;
 
     let mut first = [0];
@@ -163,5 +197,5 @@ async fn handshake(stream: TcpStream, tls: &Tls) -> std::io::Result<tokio_rustls
         stream.shutdown().await?;
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "the client speaks HTTP without TLS"));
     }
-    tls.acceptor().accept(stream).await
+    tls.acceptor().accept(Taking::new(stream, idle)).await
 }

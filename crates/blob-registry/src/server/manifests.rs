@@ -38,7 +38,8 @@ impl Turn<'_> {
                 Ok(self.found(&descriptor, None))
             }
             Method::GET => {
-                let manifest = self.app.registry.manifest(self.repository, self.target).await?;
+                let read = self.app.registry.manifest(self.repository, self.target).await;
+                let manifest = read.map_err(answer::unreadable)?;
                 Ok(self.found(&manifest.descriptor, Some(manifest.bytes)))
             }
             Method::PUT => self.put(body).await,
@@ -137,7 +138,11 @@ impl Turn<'_> {
         let named =
             header.map(|text| text.split(';').next().unwrap_or_default().trim()).filter(|text| !text.is_empty());
         if let Some(named) = named {
-            return Ok(named.to_owned());
+            // Nothing that a browser would show or run.
+            return match named.strip_prefix("application/") {
+                Some(rest) if !rest.is_empty() => Ok(named.to_owned()),
+                _ => Err(Fault::of(ErrorCode::ManifestInvalid, "manifests are application/…, by their Content-Type")),
+            };
         }
         let own = Outline::parse(bytes).ok().and_then(|outline| outline.media_type);
         own.ok_or_else(|| Fault::of(ErrorCode::ManifestInvalid, "neither Content-Type nor mediaType says what it is"))

@@ -1,5 +1,7 @@
 //! Upload sessions: start, chunks, status, commit, cancel, and mounts.
 
+use std::sync::Arc;
+
 use blob_core::Digest;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
@@ -11,7 +13,7 @@ use super::query::Query;
 use super::{App, range, route, unsupported};
 use crate::error::ErrorCode;
 use crate::reference::Repository;
-use crate::registry::{Mount, Upload, UploadId};
+use crate::registry::{Mount, Registry, Upload, UploadId};
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
@@ -35,12 +37,9 @@ pub(super) async fn start(
     }
     if let Some(digest) = query.first("digest") {
         let digest = route::parse_digest(digest)?;
-        let mut upload = app.registry.start_upload(repository).await?;
-        if let Err(fault) = append_all(app, upload.as_mut(), body, None).await {
-            cancel(upload).await;
-            return Err(fault);
-        }
-        upload.commit(&digest).await?;
+        let upload = app.registry.start_upload(repository).await?;
+        let mut nameless = Nameless { registry: &app.registry, repository, id: Some(upload.id()) };
+        nameless.fill(app, upload, body, &digest).await?;
         return Ok(created(repository, &digest));
     }
     let upload = app.registry.start_upload(repository).await?;
@@ -179,9 +178,38 @@ async fn append_all(
     }
 }
 
-async fn cancel(upload: Box<dyn Upload>) {
-    if let Err(error) = upload.cancel().await {
-        tracing::warn!(error = %error, "an upload session could not be cancelled");
+/// A session that no client knows of: it is of no use to anybody when its one request fails or goes away.
+struct Nameless<'a> {
+    registry: &'a Arc<dyn Registry>,
+    repository: &'a Repository,
+    id: Option<UploadId>,
+}
+
+impl Nameless<'_> {
+    async fn fill(
+        &mut self,
+        app: &App,
+        mut upload: Box<dyn Upload>,
+        body: &mut RequestBody,
+        digest: &Digest,
+    ) -> Result<(), Fault> {
+        append_all(app, upload.as_mut(), body, None).await?;
+        upload.commit(digest).await?;
+        self.id = None;
+        Ok(())
+    }
+}
+
+impl Drop for Nameless<'_> {
+    fn drop(&mut self) {
+        let Some(id) = self.id.take() else { return };
+        let (registry, repository) = (Arc::clone(self.registry), self.repository.clone());
+        tokio::spawn(async move {
+            let cancelled = async { registry.resume_upload(&repository, &id).await?.cancel().await };
+            if let Err(error) = cancelled.await {
+                tracing::debug!(%error, "an upload session could not be cancelled");
+            }
+        });
     }
 }
 

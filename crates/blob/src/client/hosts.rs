@@ -144,7 +144,7 @@ impl Hosts {
             Some(directories) => directories.options(host, options).map_err(refuse)?,
             None => options,
         };
-        let transport = match options.transport(&self.options).map_err(refuse)? {
+        let transport = match options.transport(host, &self.options).map_err(refuse)? {
             None => self.transport.clone(),
             Some(own) => self.transport.sibling(own).map_err(|source| RegistryError::Io {
                 action: setting_up(host),

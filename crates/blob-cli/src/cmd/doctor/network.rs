@@ -102,9 +102,9 @@ async fn ask(
     session: &Session,
     checks: &mut Vec<Check>,
 ) -> Option<Answer> {
-    let (name, scheme) = if plain { ("http", "http") } else { ("tls", "https") };
+    let name = if plain { "http" } else { "tls" };
     let begun = Instant::now();
-    match send(&format!("{scheme}://{host}/v2/"), options, session).await {
+    match send(host, &options.clone().with_plain_http(plain), session).await {
         Ok(response) => {
             let (status, version) = (response.status(), response.version());
             let took = begun.elapsed().as_millis();
@@ -125,15 +125,17 @@ async fn ask(
     }
 }
 
-async fn send(url: &str, options: &RegistryOptions, session: &Session) -> Result<Response, Failure> {
+async fn send(host: &str, options: &RegistryOptions, session: &Session) -> Result<Response, Failure> {
+    let scheme = if options.plain_http == Some(true) { "http" } else { "https" };
+    let url = format!("{scheme}://{host}/v2/");
     let wrong = |problem: String| Failure::new(Kind::Usage, problem);
     let mut base = TransportOptions::default().with_user_agent(concat!("blob/", env!("CARGO_PKG_VERSION")));
     if let Some(time) = session.options.timeout {
         base = base.with_idle_timeout(Duration::from_secs(time.seconds()));
     }
-    let own = options.transport(&base).map_err(|error| wrong(error.to_string()))?;
+    let own = options.transport(host, &base).map_err(|error| wrong(error.to_string()))?;
     let transport = Transport::new(own.unwrap_or(base)).map_err(|error| failure(&error))?;
-    let request = http::Request::get(url).body(empty()).map_err(|error| wrong(format!("{url}: {error}")))?;
+    let request = http::Request::get(&url).body(empty()).map_err(|error| wrong(format!("{url}: {error}")))?;
     transport.send(request).await.map_err(|error| failure(&error))
 }
 

@@ -20,7 +20,8 @@ impl Chain {
     /// 5. the login file of Podman and Skopeo: `containers/auth.json` in `XDG_RUNTIME_DIR`, then in `XDG_CONFIG_HOME`, else
     ///    in `~/.config`.
     ///
-    /// A file that does not exist holds no credentials, except the one in `REGISTRY_AUTH_FILE`: a first login makes it.
+    /// A file that does not exist holds no credentials: a first login makes it. One that may not be read costs a warning,
+    /// except the one in `REGISTRY_AUTH_FILE`.
     ///
     /// # Errors
     /// [`CredentialsError::File`] and [`CredentialsError::Malformed`] for what exists and cannot be used;
@@ -42,6 +43,12 @@ impl Chain {
             match DockerConfig::load(&path) {
                 Ok(config) => chain = chain.then(config),
                 Err(CredentialsError::File { source, .. }) if is_absent(&source) => {}
+                // Asked for by name, it has to be there for us; elsewhere it can be another user's, after `su`.
+                Err(CredentialsError::File { path, source })
+                    if source.kind() == ErrorKind::PermissionDenied && !is_named(variable, &path) =>
+                {
+                    tracing::warn!(path = %path.display(), error = %source, "logins in this file are not used");
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -49,7 +56,12 @@ impl Chain {
     }
 }
 
-/// A file that nobody may look for is as good as none: `XDG_RUNTIME_DIR` can be another user's after `su`.
+/// Whether `path` is the one that `REGISTRY_AUTH_FILE` names.
+fn is_named(variable: Variable<'_>, path: &Path) -> bool {
+    filled(variable, "REGISTRY_AUTH_FILE").is_some_and(|named| Path::new(&named) == path)
+}
+
+/// Whether nothing is there.
 fn is_absent(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }

@@ -161,7 +161,7 @@ fn options_that_cannot_be_used_are_told_when_the_client_is_made() {
     let error = missing.unwrap_err();
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert!(cause.contains("/does/not/exist.pem"), "{error}: {cause}");
-    assert!(RegistryOptions::default().transport(&TransportOptions::default()).unwrap().is_none());
+    assert!(RegistryOptions::default().transport("a.example", &TransportOptions::default()).unwrap().is_none());
 }
 
 /// Puts a blob and a manifest with the tag `v1` there.

@@ -6,9 +6,11 @@ use blob_registry::server::ServerLimits;
 use blob_registry::{MemoryRegistry, Server};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use super::{blob, start};
 use crate::wire::{Wire, read_answer};
@@ -62,10 +64,11 @@ async fn bodies_beyond_the_memory_for_them_are_refused() {
     let builder = Server::builder(Arc::new(MemoryRegistry::new())).limits(limits);
     let server = builder.bind("127.0.0.1:0").await.unwrap();
     let wire = Wire(server.local_addr());
-    let put = || wire.send("PUT", "/v2/a/manifests/x", &[("Content-Type", "a/b")], b"{");
+    let put = || wire.send("PUT", "/v2/a/manifests/x", &[("Content-Type", "application/b")], b"{{");
     assert_eq!(put().await.status, 400, "there is room, and it is no manifest");
     let mut slow = TcpStream::connect(wire.0).await.unwrap();
-    slow.write_all(b"PUT /v2/a/manifests/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf").await.unwrap();
+    let head = "PUT /v2/a/manifests/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n";
+    slow.write_all(format!("{head}{}", "x".repeat(999)).as_bytes()).await.unwrap();
     let refused = loop {
         let answer = put().await;
         // Until the slow one has come.
@@ -119,6 +122,86 @@ async fn a_client_that_takes_nothing_is_dropped() {
     let mut taken = Vec::new();
     let _ = stream.read_to_end(&mut taken).await;
     assert!(taken.len() < content.len(), "{}", taken.len());
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_come_take_no_room() {
+    let mut limits = ServerLimits::default();
+    limits.max_buffered_bytes = 10_000;
+    limits.header_timeout = Duration::from_secs(1);
+    let builder = Server::builder(Arc::new(MemoryRegistry::new())).limits(limits);
+    let server = builder.bind("127.0.0.1:0").await.unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+        let head = b"PUT /v2/a/manifests/x HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\nx";
+        stream.write_all(head).await.unwrap();
+        idle.push(stream);
+    }
+    let put = Wire(server.local_addr()).send("PUT", "/v2/a/manifests/x", &[], b"{}").await;
+    assert_eq!(put.status, 400, "refused for what it is, not for want of room");
+}
+
+#[tokio::test]
+async fn whole_bodies_have_to_come_in_time() {
+    let mut limits = ServerLimits::default();
+    limits.max_manifest_bytes = 10_000;
+    limits.header_timeout = Duration::from_millis(300);
+    let builder = Server::builder(Arc::new(MemoryRegistry::new())).limits(limits);
+    let server = builder.bind("127.0.0.1:0").await.unwrap();
+    let mut stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    stream.write_all(b"PUT /v2/a/manifests/x HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n").await.unwrap();
+    let (mut reader, mut writer) = stream.split();
+    let mut answer = [0; 12];
+    // Each byte comes long before a body counts as silent.
+    let dripping = async {
+        while writer.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        read = reader.read_exact(&mut answer) => assert_eq!(read.unwrap(), 12),
+        () = dripping => {}
+    }
+    assert_eq!(&answer, b"HTTP/1.1 408");
+}
+
+/// A client of HTTP/2 whose streams take `window` bytes before it says that it wants more, which it never does.
+async fn multiplexed(wire: Wire, window: u32) -> (SendRequest<Empty<Bytes>>, JoinHandle<hyper::Result<()>>) {
+    let stream = TokioIo::new(TcpStream::connect(wire.0).await.unwrap());
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(window);
+    let (sender, connection) = builder.handshake(stream).await.unwrap();
+    (sender, tokio::spawn(connection))
+}
+
+#[tokio::test]
+async fn an_http_2_client_that_takes_nothing_is_dropped() {
+    let mut limits = ServerLimits::default();
+    limits.idle_timeout = Duration::from_millis(300);
+    let registry = MemoryRegistry::new();
+    let digest = blob(&registry, "a", &[7; 100_000]).await;
+    let server = Server::builder(Arc::new(registry)).limits(limits).bind("127.0.0.1:0").await.unwrap();
+    let wire = Wire(server.local_addr());
+    let (mut sender, driver) = multiplexed(wire, 0).await;
+    let get = |path: &str| http::Request::get(format!("http://{}{path}", wire.0)).body(Empty::new()).unwrap();
+    let stuck = sender.send_request(get(&format!("/v2/a/blobs/{digest}"))).await.unwrap();
+    assert_eq!(stuck.status(), 200);
+    assert!(driver.await.unwrap().is_err(), "the server ends the connection");
+    stuck.into_body().collect().await.unwrap_err();
+}
+
+#[tokio::test]
+async fn an_http_2_client_that_asks_for_nothing_is_told_to_leave() {
+    let mut limits = ServerLimits::default();
+    limits.header_timeout = Duration::from_millis(300);
+    let builder = Server::builder(Arc::new(MemoryRegistry::new())).limits(limits);
+    let server = builder.bind("127.0.0.1:0").await.unwrap();
+    let wire = Wire(server.local_addr());
+    let (mut sender, driver) = multiplexed(wire, 1 << 20).await;
+    let request = http::Request::get(format!("http://{}/v2/", wire.0)).body(Empty::new()).unwrap();
+    assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
+    driver.await.unwrap().expect("an orderly end");
 }
 
 #[tokio::test]
@@ -205,4 +288,48 @@ async fn smuggled_requests_are_not_answered() {
         let _ = stream.read_to_end(&mut Vec::new()).await;
         assert_eq!(wire.get(&path).await.status, 200, "{framing:?}");
     }
+}
+
+#[tokio::test]
+async fn uploads_in_one_request_leave_nothing_behind_when_they_fail() {
+    let place = tempfile::tempdir().unwrap();
+    let store = blob_registry::LayoutStore::open(place.path()).await.unwrap();
+    let server = Server::builder(Arc::new(store)).bind("127.0.0.1:0").await.unwrap();
+    let wire = Wire(server.local_addr());
+    let digest = Digest::sha256_of(b"hello");
+    let path = format!("/v2/a/blobs/uploads/?digest={digest}");
+    assert_eq!(wire.send("POST", &path, &[], b"other").await.status, 400);
+    let mut stream = TcpStream::connect(wire.0).await.unwrap();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhell");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let sessions = || walk(place.path()).into_iter().filter(|path| path.contains("/uploads/")).count();
+    while sessions() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(stream);
+    while sessions() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(wire.send("POST", &path, &[], b"hello").await.status, 201);
+}
+
+/// The paths of all files below `dir`.
+fn walk(dir: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let below = |path: std::path::PathBuf| if path.is_dir() { walk(&path) } else { vec![path.display().to_string()] };
+    entries.flat_map(|entry| below(entry.path())).collect()
+}
+
+#[tokio::test]
+async fn nothing_that_was_uploaded_is_a_page() {
+    let (_server, wire, registry) = start().await;
+    let digest = blob(&registry, "a", b"<script>").await;
+    let page = br#"{"schemaVersion":2,"x":"<script>"}"#;
+    for kind in ["text/html", "image/svg+xml", "application/"] {
+        let answer = wire.send("PUT", "/v2/a/manifests/x", &[("Content-Type", kind)], page).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "MANIFEST_INVALID"), "{kind}");
+    }
+    let answer = wire.get(&format!("/v2/a/blobs/{digest}")).await;
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(answer.header("content-security-policy"), Some("default-src 'none'; sandbox"));
 }

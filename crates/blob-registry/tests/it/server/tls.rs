@@ -3,14 +3,17 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use blob_http::transport::{ClientIdentity, Proxy, Transport, TransportOptions};
 use blob_registry::client::{Credential, RegistryClient, Static};
-use blob_registry::server::{Auth, Tls, TlsError};
+use blob_registry::server::{Auth, ServerLimits, Tls, TlsError};
 use blob_registry::{MemoryRegistry, Registry, Repository, Server, ServerHandle};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::rustls;
 
 use super::blob;
 use crate::wire::Wire;
@@ -123,6 +126,57 @@ fn files_that_do_not_fit_are_named() {
     assert!(matches!(refused(&key, &key), TlsError::Content { expected: "certificates", .. }));
     assert!(matches!(refused(&certificate, &certificate), TlsError::Content { .. }));
     assert!(matches!(refused(&certificate, &place.path().join("absent")), TlsError::Io { .. }));
+}
+
+#[tokio::test]
+async fn clients_that_take_nothing_are_dropped_wherever_the_answer_stands() {
+    const CLIENTS: usize = 128;
+    let place = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let (certificate, key) = authority.write("localhost", place.path());
+    let registry = MemoryRegistry::new();
+    let content: &'static [u8] = Box::leak(vec![7_u8; 8 << 20].into_boxed_slice());
+    let digest = blob(&registry, "a", content).await;
+    let mut limits = ServerLimits::default();
+    limits.idle_timeout = Duration::from_millis(500);
+    limits.max_connections = CLIENTS;
+    let tls = Tls::from_pem_files(&certificate, &key).unwrap();
+    let builder = Server::builder(Arc::new(registry)).tls(tls).limits(limits);
+    let server = builder.bind("127.0.0.1:0").await.unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.root()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let mut stalled = Vec::new();
+    // What the kernel takes is not known beforehand: some of these end while TLS still holds the last bytes.
+    for last in (1..=CLIENTS).map(|step| step * 48 * 1024) {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let stream = socket.connect(server.local_addr()).await.unwrap();
+        let mut stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+        let head = format!(
+            "GET /v2/a/blobs/{digest} HTTP/1.1\r\nHost: x\r\nRange: bytes=0-{last}\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stalled.push(stream);
+    }
+    // No place is left until they are gone, each and every one.
+    let mut served = Vec::new();
+    let serving = async {
+        for _ in 0..CLIENTS {
+            let stream = tokio::net::TcpStream::connect(server.local_addr()).await.unwrap();
+            let mut stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+            stream.write_all(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200");
+            served.push(stream);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), serving).await.expect("all places are free again");
+    assert_eq!((served.len(), stalled.len()), (CLIENTS, CLIENTS));
 }
 
 /// The contract of the trait holds through TLS, tokens and a store on disk.
