@@ -23,6 +23,7 @@ mod certs;
 mod challenge;
 pub mod credentials;
 mod download;
+mod given;
 mod journal;
 mod limit;
 mod manifests;
@@ -70,6 +71,7 @@ pub use push::PushContent;
 pub use referrers::ReferrersSupport;
 
 use auth::Auth;
+use given::Given;
 use journal::Journal;
 use limit::Limit;
 use profile::Profile;
@@ -103,6 +105,8 @@ struct Core {
     /// Whether lists of referrers that were replaced are deleted.
     cleans_referrers: bool,
     profile: Profile,
+    /// Where uploads are that registries put elsewhere.
+    given: Given,
     limit: Limit,
     /// Where uploads are written down.
     journal: Option<Journal>,

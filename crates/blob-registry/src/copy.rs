@@ -196,7 +196,7 @@ impl Run<'_> {
             match done {
                 PushedBlob::Uploaded => {
                     self.report.blobs_copied += 1;
-                    self.report.bytes += size;
+                    self.report.bytes = self.report.bytes.saturating_add(size);
                 }
                 PushedBlob::Existing => self.report.blobs_existing += 1,
                 PushedBlob::Mounted => self.report.blobs_mounted += 1,

@@ -56,7 +56,8 @@ pub struct Descriptor {
     pub media_type: String,
     /// The digest of the content.
     pub digest: Digest,
-    /// Bytes of the content.
+    /// Bytes of the content. A document with more than 2^63 - 1, which is what the specification has room for, is refused.
+    #[serde(deserialize_with = "size")]
     pub size: u64,
     /// Other places to get it from; never followed here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -73,6 +74,13 @@ pub struct Descriptor {
     /// What kind of artifact a manifest is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
+}
+
+fn size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let size = u64::deserialize(deserializer)?;
+    let expected = "a size of at most 2^63 - 1 bytes";
+    let refuse = |_| serde::de::Error::invalid_value(serde::de::Unexpected::Unsigned(size), &expected);
+    i64::try_from(size).map(|_| size).map_err(refuse)
 }
 
 impl Descriptor {

@@ -15,7 +15,7 @@
 //! | [`Log`] | every call is told to `tracing` |
 
 mod access;
-mod catalog;
+pub(crate) mod catalog;
 mod immutable;
 mod limit;
 mod log;

@@ -316,7 +316,9 @@ async fn answer(
         None => auth::everybody(),
     };
     entry.sent_by(principal.user());
-    if app.read_only && !matches!(*method, Method::GET | Method::HEAD) {
+    let writes =
+        matches!(route, Route::Upload(..) | Route::Uploads(_)) || !matches!(*method, Method::GET | Method::HEAD);
+    if app.read_only && writes {
         return Err(Fault::of(ErrorCode::Unsupported, "this registry is read-only"));
     }
     match (&route, method) {

@@ -179,7 +179,7 @@ pub(crate) const KEYS: &[Key] = &[
         "PEM files of certificate authorities to trust; `ca_file` for one.",
     ),
     Key::new("registries.*.system_roots", Kind::Bool, "", "Trust the system's authorities too; they are by default."),
-    Key::new("registries.*.client_cert", Kind::Text, "", "A PEM file with the certificate to show."),
+    Key::new("registries.*.client_cert", Kind::Text, "", "A PEM file with the certificate to show to this registry."),
     Key::new("registries.*.client_key", Kind::Text, "", "The PEM file with its key, if that is another one."),
     Key::new("registries.*.mirrors", Kind::List, "", "Where content is looked for first when it is read."),
     Key::new("registries.*.headers.*", Kind::Text, "", "A header of every request to the registry; it is never shown."),

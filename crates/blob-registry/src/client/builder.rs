@@ -9,6 +9,7 @@ use url::{Host, Url};
 
 use super::auth::Auth;
 use super::credentials::{Anonymous, Credentials, is_docker_hub};
+use super::given::Given;
 use super::journal::Journal;
 use super::limit::Limit;
 use super::options::RegistryOptions;
@@ -198,6 +199,7 @@ impl RegistryClientBuilder {
             locks,
             cleans_referrers,
             profile,
+            given: Given::default(),
             limit,
             journal,
         };

@@ -166,7 +166,7 @@ pub(super) fn held(text: &str) -> Option<u64> {
     if first != "0" {
         return None;
     }
-    if last == 0 { Some(0) } else { last.checked_add(1) }
+    if last == 0 { Some(0) } else { last.checked_add(1).filter(|held| i64::try_from(*held).is_ok()) }
 }
 
 /// Opens a session, or finds that none is needed. `query` is what the POST says besides.
@@ -222,6 +222,10 @@ pub(super) fn session_at(core: &Core, repository: &Repository, location: &str, o
 }
 
 /// Takes up a session. Its id is the location, with the number of bytes it held when the id was taken in front.
+///
+/// An id may have come a long way, through a server in front of this client for one, and must not make the client send
+/// requests wherever somebody likes: it names an upload of this repository at this registry, or a location that this
+/// client was given.
 pub(super) async fn resume(
     core: &Arc<Core>,
     repository: &Repository,
@@ -232,6 +236,9 @@ pub(super) async fn resume(
     let (offset, location) = id.as_str().split_once(' ').ok_or_else(unknown)?;
     let confirmed: u64 = offset.parse().map_err(|_| unknown())?;
     let mut session = session_at(core, repository, location, confirmed).ok_or_else(unknown)?;
+    if !core.given.admits(&core.origin, repository, &session.location) {
+        return Err(unknown());
+    }
     let held = session.status(core, &action).await?;
     // Below two bytes the answer is ambiguous; what was confirmed is not.
     session.offset = if held <= 1 && confirmed <= 1 { confirmed } else { held };
@@ -346,6 +353,7 @@ impl OpenUpload {
 #[async_trait]
 impl Upload for OpenUpload {
     fn id(&self) -> UploadId {
+        self.core.given.note(&self.core.origin, &self.session.repository, &self.session.location);
         UploadId::new(format!("{} {}", self.session.offset, self.session.location))
     }
 

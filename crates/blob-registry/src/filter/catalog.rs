@@ -9,7 +9,7 @@ const MIN_PAGE: usize = 100;
 const MAX_REQUESTS: usize = 10_000;
 
 /// What becomes of a repository in a list.
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// It is listed, under this name.
     Keep(Repository),
     /// It is left out.
@@ -22,7 +22,7 @@ pub(super) enum Verdict {
 /// there are no more.
 ///
 /// Pages go on behind the last name that was kept: a token never tells a name that was left out.
-pub(super) async fn scan(
+pub(crate) async fn scan(
     inner: &dyn Registry,
     limit: Option<usize>,
     after: Option<String>,

@@ -130,8 +130,23 @@ impl Layout {
         }
     }
 
+    /// Refuses to write to a layout whose directories are links, as in one that somebody else packed: what lies behind them
+    /// is not the layout's, to be replaced or removed. Reading does no harm, since all content is checked.
+    pub(super) fn check_own(&self) -> Result<(), RegistryError> {
+        for name in ["blobs", "blobs/sha256", "blobs/sha512", ".blob", ".blob/tmp", ".blob/uploads", ".blob/lock"] {
+            let path = self.root.join(name);
+            if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink()) {
+                let action = format!("writing to the image layout {}", self.root.display());
+                let detail = format!("{} is a symbolic link, which may lead anywhere: remove it", path.display());
+                return Err(RegistryError::Protocol { action, detail });
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the layout if there is none. The marker file comes last: a layout that has it is whole.
     pub(super) fn create(&self) -> Result<(), RegistryError> {
+        self.check_own()?;
         if self.exists() {
             return Ok(());
         }
@@ -145,6 +160,9 @@ impl Layout {
 
     /// Removes what crashed writers left behind and nobody touched for `age`. Returns how many files that were.
     pub(super) fn reclaim(&self, age: Duration) -> usize {
+        if self.check_own().is_err() {
+            return 0;
+        }
         write::reclaim(&self.temporaries(), age) + write::reclaim(&self.uploads(), age)
     }
 
@@ -199,7 +217,7 @@ impl Layout {
         let path = self.root.join("index.json");
         let action = || format!("reading {}", path.display());
         let read = || -> io::Result<(Stamp, Option<Arc<Index>>)> {
-            let file = File::open(&path)?;
+            let file = write::open_file(&path)?;
             let stamp = Stamp::from(&file.metadata()?)?;
             if let Some(index) = self.memo.index(stamp) {
                 return Ok((stamp, Some(index)));
@@ -231,6 +249,7 @@ impl Layout {
 
     /// Does `work` while no other process that keeps to the lock changes the layout.
     pub(super) fn locked<T>(&self, work: impl FnOnce() -> Result<T, RegistryError>) -> Result<T, RegistryError> {
+        self.check_own()?;
         let action = || format!("locking {}", self.root.display());
         let Some(_lock) = self.lock().map_err(failed(action))? else {
             let seconds = self.patience.as_secs();
@@ -362,7 +381,7 @@ impl Layout {
         let path = self.blob_path(digest);
         let age = fs::metadata(&path).and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
         if age.is_some_and(|age| age > FRESH)
-            && let Err(error) = File::open(&path).and_then(|file| file.set_modified(SystemTime::now()))
+            && let Err(error) = write::open_file(&path).and_then(|file| file.set_modified(SystemTime::now()))
         {
             tracing::debug!(%error, %digest, "a blob could not be made young");
         }
@@ -370,6 +389,7 @@ impl Layout {
 
     /// Stores the bytes of a manifest, whose digest was checked.
     pub(super) fn store(&self, digest: &Digest, bytes: &[u8]) -> Result<(), RegistryError> {
+        self.check_own()?;
         if self.stat(digest)? == Some(bytes.len() as u64) {
             self.freshen(digest);
             return Ok(());
@@ -381,6 +401,7 @@ impl Layout {
 
     /// Removes the file of a blob. False if there is none.
     pub(super) fn unlink(&self, digest: &Digest) -> Result<bool, RegistryError> {
+        self.check_own()?;
         let path = self.blob_path(digest);
         let removed = fs::remove_file(&path).and_then(|()| write::sync_directory(path.parent().unwrap_or(&self.root)));
         match removed {
@@ -415,7 +436,7 @@ impl Layout {
 
     fn copy(&self, digest: &Digest, from: &Self) -> Result<(), RegistryError> {
         let action = || format!("copying blob {digest} from {}", from.root.display());
-        let mut file = File::open(from.blob_path(digest)).map_err(failed(action))?;
+        let mut file = write::open_file(&from.blob_path(digest)).map_err(failed(action))?;
         let mut incoming = Incoming::begin(&self.temporaries(), *digest)?;
         let mut buffer = vec![0; 1 << 20];
         loop {
@@ -438,7 +459,7 @@ fn absent<T>() -> io::Result<T> {
 
 /// Reads a file of at most `limit` bytes.
 fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    take_bounded(File::open(path)?, limit)
+    take_bounded(write::open_file(path)?, limit)
 }
 
 fn take_bounded(file: File, limit: u64) -> io::Result<Vec<u8>> {

@@ -120,6 +120,7 @@ pub(super) fn collect(layout: &Layout, options: &GcOptions) -> Result<GcReport, 
     if !layout.exists() {
         return Ok(report);
     }
+    layout.check_own()?;
     let mut marker = Marker { layout, options, known: HashMap::new() };
     // Reading every manifest takes long. It is done before the lock is taken; under it only new ones are read.
     let kept = marker.mark()?;
@@ -176,7 +177,7 @@ fn count(
 ) -> Result<(), RegistryError> {
     use std::os::unix::fs::MetadataExt as _;
     let action = || format!("collecting {}", candidate.path.display());
-    let meta = match fs::metadata(&candidate.path) {
+    let meta = match fs::symlink_metadata(&candidate.path) {
         Err(error) if is_absent(&error) => return Ok(()),
         other => other.map_err(failed(action))?,
     };

@@ -2,10 +2,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use blob_core::{Digest, Hasher};
+use rustix::fs::OFlags;
 
 use super::failed;
 use crate::error::RegistryError;
@@ -119,14 +121,19 @@ impl Incoming {
     }
 }
 
-/// Removes what is in `directory` and older than `limit`; returns how many files that were. What cannot be listed or
-/// removed stays: that costs space, no more.
+/// Removes files of ours in `directory` that are older than `limit`; returns how many that were. Other names, and what is
+/// no file, are somebody else's. What cannot be listed or removed stays: that costs space, no more.
 pub(super) fn reclaim(directory: &Path, limit: Duration) -> usize {
     let Ok(entries) = fs::read_dir(directory) else { return 0 };
     let now = SystemTime::now();
     let mut count = 0;
     for entry in entries.flatten() {
-        let age = entry.metadata().and_then(|meta| meta.modified()).ok().and_then(|time| now.duration_since(time).ok());
+        if !entry.file_name().to_str().is_some_and(token::is_wellformed) {
+            continue;
+        }
+        // Of the link, where it is one.
+        let Some(meta) = entry.metadata().ok().filter(fs::Metadata::is_file) else { continue };
+        let age = meta.modified().ok().and_then(|time| now.duration_since(time).ok());
         if age.is_some_and(|age| age > limit) {
             let removed = fs::remove_file(entry.path());
             tracing::debug!(path = %entry.path().display(), ok = removed.is_ok(), "a leftover was reclaimed");
@@ -134,4 +141,16 @@ pub(super) fn reclaim(directory: &Path, limit: Duration) -> usize {
         }
     }
     count
+}
+
+/// Opens a file for reading. Pipes are not waited for.
+///
+/// # Errors
+/// `InvalidInput` for what is no file, and the operating system's.
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
 }

@@ -176,7 +176,7 @@ impl Connection {
 /// Asks a connection to end; it is polled by somebody else, who sees it end.
 async fn last_of(graceful: GracefulShutdown) {
     graceful.shutdown().await;
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[cfg(feature = "tls")]

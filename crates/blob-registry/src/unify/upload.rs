@@ -38,10 +38,11 @@ impl Joint {
 }
 
 /// Takes apart what [`Joint`]'s ids are made of: `POSITION.ID` for each session, joined by `~`, the ids in base64.
-pub(super) fn split(id: &UploadId, members: usize, action: &str) -> Result<Vec<(usize, UploadId)>> {
+/// `writers` is how many registries there are sessions in.
+pub(super) fn split(id: &UploadId, writers: usize, action: &str) -> Result<Vec<(usize, UploadId)>> {
     let part = |part: &str| {
         let (at, id) = part.split_once('.')?;
-        let at = at.parse().ok().filter(|at| *at < members)?;
+        let at = at.parse().ok().filter(|at| *at < writers)?;
         let id = String::from_utf8(URL_SAFE_NO_PAD.decode(id).ok()?).ok()?;
         Some((at, UploadId::new(id)))
     };

@@ -93,7 +93,8 @@ impl Shared {
     pub(super) async fn resume_upload(&self, repository: &Repository, id: &UploadId) -> Result<Box<dyn Upload>> {
         let action = format!("resuming an upload to {repository}");
         let mut parts = Vec::new();
-        for (at, id) in upload::split(id, self.members.len(), &action)? {
+        // Sessions are only ever opened where one writes; an id that says otherwise is not one of ours.
+        for (at, id) in upload::split(id, self.writers().count(), &action)? {
             parts.push((at, self.members[at].registry.resume_upload(repository, &id).await?));
         }
         Joint::open(repository, parts)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use blob_core::{Digest, Local, MemorySource};
+use blob_registry::layout::GcOptions;
 use blob_registry::{
     Descriptor, ImageManifest, LayoutRegistry, LayoutStore, MemoryRegistry, Mount, PageRequest, PushBlob, PushManifest,
     Registry, RegistryError, Repository, Target, media_type,
@@ -120,14 +121,66 @@ async fn types_are_short() {
 async fn leftovers_of_a_day_ago_are_reclaimed() {
     let (_directory, path, _layout) = layout().await;
     let long_ago = SystemTime::now() - Duration::from_hours(25);
-    for name in ["tmp/old", "uploads/old", "tmp/young", "uploads/young"] {
-        let file = fs::File::create(path.join(".blob").join(name)).unwrap();
-        if name.ends_with("old") {
-            file.set_modified(long_ago).unwrap();
+    let (old, young, foreign) = ("0".repeat(32), "1".repeat(32), "thesis.txt");
+    for directory in ["tmp", "uploads"] {
+        for name in [old.as_str(), &young, foreign] {
+            let file = fs::File::create(path.join(".blob").join(directory).join(name)).unwrap();
+            if name != young {
+                file.set_modified(long_ago).unwrap();
+            }
         }
     }
     LayoutRegistry::open_or_create(&path).await.unwrap();
-    assert_eq!(files(&path.join(".blob")), ["lock", "tmp/young", "uploads/young"]);
+    let left = ["tmp", "uploads"].map(|directory| [format!("{directory}/{young}"), format!("{directory}/{foreign}")]);
+    let expected = [vec!["lock".to_owned()], left.concat()].concat();
+    assert_eq!(files(&path.join(".blob")), expected, "names that are not ours stay");
+}
+
+#[tokio::test]
+async fn a_layout_whose_directories_lead_elsewhere_is_read_and_not_written() {
+    for link in ["blobs", "blobs/sha256", ".blob", ".blob/tmp", ".blob/uploads"] {
+        let (directory, path, layout) = layout().await;
+        let content = put(&layout, b"content").await;
+        layout.push_manifest(&repository(), artifact(&layout, "layer").await).await.unwrap();
+        let elsewhere = directory.path().join("elsewhere");
+        fs::rename(path.join(link), &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, path.join(link)).unwrap();
+        let old = elsewhere.join("0".repeat(32));
+        let file = fs::File::create(&old).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_hours(100)).unwrap();
+        let before = files(&elsewhere);
+        let again = LayoutRegistry::open(&path).await.unwrap();
+        assert_eq!(again.stat_blob(&repository(), &content).await.unwrap(), 7);
+        let refused = |error: RegistryError| assert!(error.to_string().contains("symbolic link"), "{link}: {error}");
+        refused(LayoutRegistry::open_or_create(&path).await.map(drop).unwrap_err());
+        let push = PushBlob::new(Digest::sha256_of(b"new"), Arc::new(MemorySource::new(b"new".to_vec())));
+        refused(again.push_blob(&repository(), push).await.unwrap_err());
+        refused(again.delete_tag(&repository(), &tag("x")).await.unwrap_err());
+        refused(again.start_upload(&repository()).await.map(drop).unwrap_err());
+        let options = GcOptions::default().with_grace(Duration::ZERO).with_unfinished(Duration::ZERO);
+        refused(again.collect_garbage(&options).await.unwrap_err());
+        assert_eq!(files(&elsewhere), before, "{link}");
+    }
+}
+
+#[tokio::test]
+async fn pipes_are_not_waited_for() {
+    for name in ["index.json", "oci-layout"] {
+        let (_directory, path, _layout) = layout().await;
+        fs::remove_file(path.join(name)).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            path.join(name),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        let opened = LayoutRegistry::open(&path).await;
+        let listed = async { opened?.resolve(&repository(), &Target::Tag(tag("v1"))).await };
+        let outcome = tokio::time::timeout(Duration::from_secs(20), listed).await.expect("an answer");
+        assert!(outcome.is_err(), "{name}");
+    }
 }
 
 #[tokio::test]

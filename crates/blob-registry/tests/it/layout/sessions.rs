@@ -134,12 +134,13 @@ async fn a_late_writer_never_touches_the_blob() {
 #[tokio::test]
 async fn abandoned_sessions_go_while_a_server_runs() {
     let (_directory, path, layout) = layout().await;
-    let old = std::fs::File::create(path.join(".blob/uploads/old")).unwrap();
-    old.set_modified(std::time::SystemTime::now() - std::time::Duration::from_hours(25)).unwrap();
+    let abandoned = path.join(".blob/uploads").join("0".repeat(32));
+    let file = std::fs::File::create(&abandoned).unwrap();
+    file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_hours(25)).unwrap();
     // One in 64 looks: the odds that none of 2,000 does are one in 10^13.
     for _ in 0..2000 {
         layout.start_upload(&repository()).await.unwrap().cancel().await.unwrap();
-        if !path.join(".blob/uploads/old").exists() {
+        if !abandoned.exists() {
             return;
         }
     }

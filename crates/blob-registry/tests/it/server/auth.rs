@@ -149,6 +149,8 @@ async fn rules_hold_for_every_request_and_for_the_catalog() {
     let rules = [everybody, rule("ann", &["team/*"], &[Action::Pull, Action::Push])];
     let (_server, wire, registry) = guarded(Auth::basic("reg").user("ann", "p").user("bob", "p").rules(rules)).await;
     let paths = [blob(&registry, "public/a", b"x").await, blob(&registry, "team/b", b"x").await];
+    blob(&registry, "secret/plans", b"x").await;
+    blob(&registry, "zoo/b", b"x").await;
     let paths = [format!("/v2/public/a/blobs/{}", paths[0]), format!("/v2/team/b/blobs/{}", paths[1])];
     for (credentials, method, path, expected) in [
         ("", "GET", &paths[0], 200),
@@ -166,6 +168,16 @@ async fn rules_hold_for_every_request_and_for_the_catalog() {
     {
         let answer = wire.send("GET", "/v2/_catalog", &[("Authorization", &basic(credentials))], b"").await;
         assert_eq!(answer.json()["repositories"], expected, "{credentials}");
+        let mut seen = Vec::new();
+        let mut next = Some("/v2/_catalog?n=1".to_owned());
+        while let Some(path) = next.take() {
+            let page = wire.send("GET", &path, &[("Authorization", &basic(credentials))], b"").await;
+            seen.extend(page.json()["repositories"].as_array().unwrap().clone());
+            let link = page.header("link").unwrap_or_default();
+            assert!(!link.contains("secret") && !link.contains("zoo"), "a link tells no name that is hidden: {link}");
+            next = link.split_once('>').map(|(path, _)| path.trim_start_matches('<').to_owned());
+        }
+        assert_eq!(serde_json::Value::from(seen), expected, "{credentials}");
     }
 }
 

@@ -180,7 +180,7 @@ async fn an_http_2_client_that_takes_nothing_is_dropped() {
     let mut limits = ServerLimits::default();
     limits.idle_timeout = Duration::from_millis(300);
     let registry = MemoryRegistry::new();
-    let digest = blob(&registry, "a", &[7; 100_000]).await;
+    let digest = blob(&registry, "a", vec![7; 100_000].leak()).await;
     let server = Server::builder(Arc::new(registry)).limits(limits).bind("127.0.0.1:0").await.unwrap();
     let wire = Wire(server.local_addr());
     let (mut sender, driver) = multiplexed(wire, 0).await;

@@ -155,3 +155,43 @@ async fn blobs_over_the_limit_are_refused() {
     let answer = wire.raw("PATCH", &session, &chunked, b"4\r\n6789\r\n0\r\n\r\n").await;
     assert_eq!(answer.status, 413);
 }
+
+/// An id of a session is the word of a client. It must not make a registry behind the server send requests of its choice.
+#[tokio::test]
+async fn a_forged_session_leads_nowhere() {
+    use blob_registry::client::RegistryClient;
+    use blob_registry::unify::{Unify, UnifyOptions};
+    use blob_registry::{Registry, Repository};
+
+    let (_upstream, upstream, kept) = start().await;
+    let victim = blob(&kept, "victim", b"precious").await;
+    let client = || Arc::new(RegistryClient::builder(upstream.0.to_string()).build().unwrap()) as Arc<dyn Registry>;
+    let members = vec![Arc::new(MemoryRegistry::new()) as Arc<dyn Registry>, client()];
+    let pull_through = Arc::new(Unify::new(members, UnifyOptions::cache()));
+    let target = format!("0 http://{}/v2/victim/blobs/{victim}", upstream.0);
+    let manifest = format!("0 http://{}/v2/a/manifests/v1", upstream.0);
+    for (registry, id) in [
+        (Arc::clone(&pull_through) as Arc<dyn Registry>, format!("1.{}", base64(&target))),
+        (pull_through, format!("0.{}~1.{}", base64("x"), base64(&target))),
+        (client(), target),
+        (client(), manifest),
+    ] {
+        let server = Server::builder(registry).bind("127.0.0.1:0").await.unwrap();
+        let wire = Wire(server.local_addr());
+        for method in ["GET", "PATCH", "PUT", "DELETE"] {
+            let path = format!("/v2/a/blobs/uploads/{}?digest={victim}", base64(&id));
+            let answer = wire.send(method, &path, &[], b"").await;
+            assert_eq!((answer.status, answer.code().as_str()), (404, "BLOB_UPLOAD_UNKNOWN"), "{method} {id}");
+        }
+        let read_only = Server::builder(client()).read_only(true).bind("127.0.0.1:0").await.unwrap();
+        let path = format!("/v2/a/blobs/uploads/{}", base64(&id));
+        assert_eq!(Wire(read_only.local_addr()).get(&path).await.code(), "UNSUPPORTED");
+    }
+    assert_eq!(kept.stat_blob(&Repository::new("victim").unwrap(), &victim).await.unwrap(), 8);
+}
+
+/// In the alphabet of URLs, unpadded.
+fn base64(text: &str) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text)
+}
