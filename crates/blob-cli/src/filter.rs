@@ -95,6 +95,9 @@ pub(crate) struct Sieve {
     pub(crate) ignore: Option<IgnoreFiles>,
     /// Leave the files with rules themselves out.
     pub(crate) drop_ignore_files: bool,
+    /// The path of the layout that is pushed to, where it lies in what is pushed: it would change while it is read, and be
+    /// another one each time.
+    pub(crate) layout: Option<Vec<u8>>,
     /// How many things patterns and rules left out; directories with all that is in them are one.
     pub(crate) left_out: Arc<AtomicU64>,
 }
@@ -105,6 +108,9 @@ impl Sieve {
         let is_dir = kind == EntryKind::Directory;
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
         if self.drop_ignore_files && !is_dir && name == IGNORE_FILE.as_bytes() {
+            return false;
+        }
+        if self.layout.as_deref() == Some(path) {
             return false;
         }
         // What is not listed was never asked for, so it is not left out.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use blob::core::create::{Presence, Reproducible, SkipCompression, UnstorableNames};
 use blob::core::{Compression, Event, Progress};
 use blob::registry::{Repository, Tag, Target};
-use blob::{PushOptions, SignWith};
+use blob::{Location, PushOptions, SignWith};
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use jiff::Timestamp;
@@ -166,7 +166,7 @@ pub(crate) async fn run(args: PushArgs, session: &Session) -> Result<(), Failure
     let location = session.location(&args.reference)?;
     let input = Input::of(&args)?;
     let (problem, left_out) = (Arc::default(), Arc::default());
-    let mut options = options(&args, &input, session, (&problem, &left_out))?;
+    let mut options = options((&location, &args), &input, session, (&problem, &left_out))?;
     if !args.sign && args.signing.key.is_none() && args.signing.is_given() {
         let failure = Failure::usage("options about signing, and nothing is to be signed");
         return Err(failure.with_hint("pass --sign, or --key with a private key"));
@@ -287,7 +287,7 @@ fn check_source(dir: &Path) -> Result<(), Failure> {
 }
 
 fn options(
-    args: &PushArgs,
+    (location, args): (&Location, &PushArgs),
     input: &Input<'_>,
     session: &Session,
     (problem, left_out): (&Arc<Mutex<Option<Failure>>>, &Arc<AtomicU64>),
@@ -324,6 +324,7 @@ fn options(
         create.reproducible = Some(Reproducible { clamp_mtime_ns: clamp });
     }
     let mut sieve = sieve(args, input, problem)?;
+    sieve.layout = layout_within(location, input);
     sieve.left_out = Arc::clone(left_out);
     options.refuse_empty = !args.patterns.include.is_empty() || args.files_from.is_some();
     create.filter = Some(Arc::new(move |path: &[u8], kind| sieve.takes(path, kind)));
@@ -335,6 +336,19 @@ fn options(
     options.skip_room_check = args.no_space_check;
     options.progress = Some(Arc::new(StopAtProblem { inner: session.meter.watcher(), problem: Arc::clone(problem) }));
     Ok(options)
+}
+
+/// The path below the directory that is pushed of the layout that it is pushed to.
+fn layout_within(location: &Location, input: &Input<'_>) -> Option<Vec<u8>> {
+    let (Location::Layout { dir: layout, .. }, Input::Directory(dir)) = (location, input) else { return None };
+    // One that does not exist yet is made below a directory that does, or is nowhere near.
+    let exists = layout.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    let place = match exists {
+        Some((above, found)) => found.join(layout.strip_prefix(above).ok()?),
+        None => std::env::current_dir().ok()?.join(layout),
+    };
+    let within = place.strip_prefix(dir.canonicalize().ok()?).ok()?.as_os_str().as_encoded_bytes();
+    (!within.is_empty()).then(|| within.to_vec())
 }
 
 /// What of the input is pushed.

@@ -320,6 +320,39 @@ fn the_doctor_finds_what_is_in_the_way() {
     let text = stdout(&place.run("doctor HOST/team/project:v1").success());
     assert!(text.starts_with("configuration  ok       no file, all defaults\ncache          ok       "), "{text}");
     place.run("doctor a:b:c").code(2);
+    assert_eq!(checks("--offline doctor HOST", 0), ("configuration=ok cache=ok registry=skipped".into(), true));
+}
+
+#[test]
+fn the_doctor_tries_the_login() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = crate::errors::guarded(&runtime);
+    let host = server.local_addr().to_string();
+    let place = Place::offline();
+    let told = |user: Option<(&str, &str)>, code: i32| {
+        let mut command = place.command(&format!("--retries 0 doctor {host}"));
+        if let Some((name, password)) = user {
+            command.env("BLOB_REGISTRY", &host).env("BLOB_USERNAME", name).env("BLOB_PASSWORD", password);
+        }
+        let text = stdout(&place.assert(&mut command).code(code));
+        text.lines().find(|line| line.starts_with("log-in")).unwrap().to_owned()
+    };
+    assert!(told(Some(("ann", "correct horse")), 0).contains(" ok "));
+    assert!(told(Some(("ann", "wrong")), 4).contains(" failed "));
+    assert!(told(None, 4).contains(" failed "));
+}
+
+#[test]
+fn the_layout_that_is_pushed_to_is_no_part_of_what_is_pushed() {
+    let place = Place::offline();
+    for layout in ["project/lay", "./project/below/lay"] {
+        for _ in 0..2 {
+            place.run(&format!("push oci:{layout}:v1 project")).success();
+        }
+        let listed = stdout(&place.run(&format!("ls -R oci:{layout}:v1")).success());
+        assert!(!listed.contains("index.json") && listed.contains("README.md"), "{listed}");
+        std::fs::remove_dir_all(place.path(layout)).unwrap();
+    }
 }
 
 #[test]

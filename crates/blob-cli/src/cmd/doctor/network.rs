@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
-use blob::RegistryOptions;
 use blob::http::{HttpError, Response, Transport, TransportOptions, empty};
+use blob::{Admission, Location, RegistryOptions};
 use http::header::{DATE, WWW_AUTHENTICATE};
 
 use super::{Check, Status};
@@ -19,6 +19,9 @@ const SKEW: Duration = Duration::from_mins(1);
 
 /// Looks at `host`, step by step; what comes after a failed step is skipped.
 pub(super) async fn examine(host: &str, session: &Session, checks: &mut Vec<Check>) {
+    if session.options.offline {
+        return checks.push(Check::skipped("registry", "nothing is sent with --offline"));
+    }
     let options = session.registry_options(host);
     let plain = options.plain_http.unwrap_or(session.options.plain_http || is_loopback(host));
     let steps = async {
@@ -26,7 +29,10 @@ pub(super) async fn examine(host: &str, session: &Session, checks: &mut Vec<Chec
         connect(&addresses, checks).await?;
         let answer = ask(host, plain, &options, session, checks).await?;
         clock(&answer, checks);
-        log_in(&answer, checks);
+        checks.push(match log_in(&answer) {
+            Some(told) => told,
+            None => try_login(host, &answer, session).await,
+        });
         Some(())
     };
     if steps.await.is_none() {
@@ -130,9 +136,8 @@ async fn send(host: &str, options: &RegistryOptions, session: &Session) -> Resul
     let url = format!("{scheme}://{host}/v2/");
     let wrong = |problem: String| Failure::new(Kind::Usage, problem);
     let mut base = TransportOptions::default().with_user_agent(concat!("blob/", env!("CARGO_PKG_VERSION")));
-    if let Some(time) = session.options.timeout {
-        base = base.with_idle_timeout(Duration::from_secs(time.seconds()));
-    }
+    let patience = session.options.timeout.map_or(PATIENCE, |time| Duration::from_secs(time.seconds()));
+    base = base.with_idle_timeout(patience);
     let own = options.transport(host, &base).map_err(|error| wrong(error.to_string()))?;
     let transport = Transport::new(own.unwrap_or(base)).map_err(|error| failure(&error))?;
     let request = http::Request::get(&url).body(empty()).map_err(|error| wrong(format!("{url}: {error}")))?;
@@ -182,14 +187,30 @@ fn clock(answer: &Answer, checks: &mut Vec<Check>) {
     });
 }
 
-fn log_in(answer: &Answer, checks: &mut Vec<Check>) {
-    checks.push(match (answer.status, &answer.challenge) {
+/// What can be told without a login; `None` where the registry asks for one.
+fn log_in(answer: &Answer) -> Option<Check> {
+    Some(match (answer.status, &answer.challenge) {
         (200, _) => Check::ok("log-in", "the registry asks nobody for one to begin with"),
-        (401, Some(scheme)) => Check::ok("log-in", format!("the registry asks for {scheme} credentials or tokens")),
+        (401, Some(_)) => return None,
         (401, None) => Check::warning("log-in", "the registry asks for one without saying which"),
         (status, _) => Check::warning("log-in", format!("the registry answers {status} where 200 or 401 is due"))
             .with_hint("this may not be a registry, or something in between answers"),
-    });
+    })
+}
+
+/// Tries what is known of a login.
+async fn try_login(host: &str, answer: &Answer, session: &Session) -> Check {
+    let scheme = answer.challenge.as_deref().unwrap_or_default();
+    let admitted = async {
+        let anywhere: Location = format!("{host}/x").parse()?;
+        Ok::<_, Failure>(session.client(&[&anywhere])?.authenticate(host).await?)
+    };
+    match tokio::time::timeout(PATIENCE, admitted).await {
+        Ok(Ok(Admission::Admitted)) => Check::ok("log-in", format!("the registry asks for {scheme}, and lets us in")),
+        Ok(Ok(_)) => Check::ok("log-in", "the registry lets everybody in"),
+        Ok(Err(failure)) => Check::failed("log-in", &failure),
+        Err(_) => Check::warning("log-in", format!("no answer within {} s", PATIENCE.as_secs())),
+    }
 }
 
 #[cfg(test)]
