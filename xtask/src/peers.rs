@@ -17,7 +17,7 @@ pub(crate) struct Peer {
 }
 
 /// What `cargo xtask test` needs.
-pub(crate) const FOR_TESTS: [Peer; 8] = [
+pub(crate) const FOR_TESTS: [Peer; 9] = [
     Peer {
         program: "docker-registry",
         package: "docker-registry",
@@ -38,6 +38,7 @@ pub(crate) const FOR_TESTS: [Peer; 8] = [
     Peer { program: "mandoc", package: "mandoc", needed_by: "the check of manual pages" },
     Peer { program: "zsh", package: "zsh", needed_by: "tests of completion" },
     Peer { program: "fish", package: "fish", needed_by: "tests of completion" },
+    Peer { program: "mkfs.btrfs", package: "btrfs-progs", needed_by: "the test of reflinks" },
 ];
 
 /// Finds an executable in `PATH`.

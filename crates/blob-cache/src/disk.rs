@@ -274,3 +274,23 @@ impl CacheAdmin for DiskCache {
         admin(&self.shared, Scope::One(self.bucket)).verify().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn files_are_read_whole_or_not_at_all_whatever_their_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("entry");
+        for size in [0, 1, LARGE - 1, LARGE, LARGE + 1, 3 * LARGE + 7] {
+            let content: Vec<u8> = (0..size).map(|at| (at % 251) as u8).collect();
+            std::fs::write(&path, &content).unwrap();
+            let file = File::open(&path).unwrap();
+            assert!(read_whole(&file, size as u64).unwrap().unwrap() == content, "{size}");
+            assert!(read_whole(&file, size as u64 + 1).unwrap().is_none(), "{size}: the file is shorter by now");
+            assert!(read_whole(&file, size as u64 + 2 * LARGE as u64).unwrap().is_none(), "{size}");
+        }
+    }
+}

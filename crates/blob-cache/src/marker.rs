@@ -19,7 +19,12 @@ pub(crate) fn ensure(root: &Path) -> Result<(), OpenError> {
     }
     create_dirs(root).map_err(|error| OpenError::io("creating the cache directory", root, error))?;
     if !is_unfinished(root).map_err(|error| OpenError::io("looking at", root, error))? {
-        return Err(OpenError::Foreign { root: root.to_owned() });
+        // Another process may have made the cache while this one looked. The marker is there before anything else that a
+        // cache has at its root, but for what counts as unfinished.
+        return match version(root)? {
+            Some(_) => Ok(()),
+            None => Err(OpenError::Foreign { root: root.to_owned() }),
+        };
     }
     create(root).map_err(|error| OpenError::io("making a cache of", root, error))
 }
@@ -177,6 +182,24 @@ mod tests {
         std::fs::remove_file(dir.path().join(MARKER)).unwrap();
         ensure(dir.path()).unwrap();
         require(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn those_who_make_the_same_cache_at_once_all_have_it() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..200 {
+            let root = dir.path().join(round.to_string());
+            let start = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        start.wait();
+                        ensure(&root).unwrap();
+                        require(&root).unwrap();
+                    });
+                }
+            });
+        }
     }
 
     #[test]

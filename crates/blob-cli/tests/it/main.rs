@@ -26,6 +26,7 @@ mod person;
 mod planned;
 mod presets;
 mod private_ca;
+mod reflink;
 mod refused;
 mod room;
 mod scenarios;
