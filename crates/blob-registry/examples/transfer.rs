@@ -2,6 +2,9 @@
 //! prints its digest, `transfer send HOST/REPOSITORY@DIGEST FILE [JOURNAL]` sends what was hashed before, `transfer get
 //! HOST/REPOSITORY@DIGEST SIZE FILE` fetches it. Interrupted, they go on when they are run again, sending with a journal.
 //!
+//! `transfer floor-get HOST/REPOSITORY@DIGEST SIZE FILE` is the least that a program can do on one connection: it reads, writes
+//! and hashes on two threads, and knows nothing of errors.
+//!
 //! With the feature `oci-client`, `peer-put HOST/REPOSITORY FILE DIGEST` and `peer-get HOST/REPOSITORY@DIGEST SIZE FILE` do
 //! the same through that crate, for comparisons.
 #![allow(clippy::print_stdout)]
@@ -27,6 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ["send", place, file] => send(&place.parse()?, file, None).await,
         ["send", place, file, journal] => send(&place.parse()?, file, Some(journal)).await,
         ["get", place, size, file] => get(place, size.parse()?, file).await,
+        ["floor-get", place, size, file] => floor::get(&place.parse()?, size.parse()?, file),
         #[cfg(feature = "oci-client")]
         ["peer-put", place, file, digest] => peer::put(place, file, digest).await,
         #[cfg(feature = "oci-client")]
@@ -69,6 +73,56 @@ async fn get(place: &str, size: u64, file: &str) -> Result<(), Box<dyn Error>> {
     let done = download(&from, &blob, Path::new(file), &DownloadOptions::default()).await?;
     println!("{done:?}");
     Ok(())
+}
+
+mod floor {
+    use std::error::Error;
+    use std::fs::File;
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::TcpStream;
+    use std::sync::mpsc::sync_channel;
+
+    use blob_core::Hasher;
+    use blob_registry::{Reference, Target};
+
+    /// How much is read at a time.
+    const STEP: usize = 1 << 20;
+
+    pub(super) fn get(place: &Reference, size: u64, file: &str) -> Result<(), Box<dyn Error>> {
+        let Some(Target::Digest(digest)) = place.target() else { return Err(super::USAGE.into()) };
+        let mut stream = BufReader::with_capacity(STEP, TcpStream::connect(place.host())?);
+        let request = format!("GET /v2/{}/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n", place.repository());
+        stream.get_mut().write_all(request.as_bytes())?;
+        let mut line = String::new();
+        while line != "\r\n" {
+            line.clear();
+            stream.read_line(&mut line)?;
+        }
+        let mut file = File::create(file)?;
+        let (send, take) = sync_channel::<Vec<u8>>(4);
+        let (give_back, spare) = sync_channel::<Vec<u8>>(8);
+        let hashing = std::thread::spawn(move || {
+            let mut hasher = Hasher::sha256();
+            for bytes in take {
+                hasher.update(&bytes);
+                // The reader may have ended.
+                let _ = give_back.try_send(bytes);
+            }
+            hasher.finish()
+        });
+        let mut left = size;
+        while left > 0 {
+            let mut bytes = spare.try_recv().unwrap_or_default();
+            bytes.resize(left.min(STEP as u64) as usize, 0);
+            stream.read_exact(&mut bytes)?;
+            file.write_all(&bytes)?;
+            left -= bytes.len() as u64;
+            send.send(bytes)?;
+        }
+        drop(send);
+        let got = hashing.join().map_err(|_| "hashing failed")?;
+        if got == digest { Ok(()) } else { Err(format!("expected {digest}, got {got}").into()) }
+    }
 }
 
 #[cfg(feature = "oci-client")]

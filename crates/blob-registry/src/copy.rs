@@ -114,6 +114,8 @@ pub struct CopyReport {
     pub blobs_mounted: u64,
     /// Bytes of the manifests and blobs that were sent.
     pub bytes: u64,
+    /// Referrers that the source lists and does not have; they were left out.
+    pub referrers_missing: u64,
 }
 
 /// Copies the manifest `target` and everything it names from one place to another: only what is missing there, blobs
@@ -165,6 +167,7 @@ pub async fn copy(
         blobs_existing: 0,
         blobs_mounted: 0,
         bytes: 0,
+        referrers_missing: plan.missing_referrers,
     };
     let mut run = Run { from, to, options, report };
     let blobs = plan.blobs(options);

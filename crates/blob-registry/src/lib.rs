@@ -23,6 +23,7 @@ pub mod oci_client;
 #[cfg(feature = "oci-spec")]
 mod oci_spec;
 pub mod reference;
+pub mod referrers;
 pub mod registry;
 #[cfg(feature = "server")]
 pub mod server;
@@ -46,6 +47,7 @@ pub use manifest::{ImageIndex, ImageManifest, ManifestError, Outline};
 #[cfg(feature = "memory")]
 pub use memory::MemoryRegistry;
 pub use reference::{Reference, ReferenceError, Repository, Tag, Target};
+pub use referrers::{ReferrerLimits, ReferrersError, VerifiedReferrer, VerifiedReferrers, verified_referrers};
 pub use registry::{
     BlobReader, MAX_MANIFEST_BYTES, Manifest, Mount, Page, PageRequest, PushBlob, PushManifest, PushedBlob,
     PushedManifest, Registry, Upload, UploadId,

@@ -18,6 +18,9 @@ const BYTES: &str = "BENCH_BYTES";
 /// The contender that only hashes.
 const HASH: &str = "SHA-256 once";
 
+/// The contender that does the least with which a blob can be fetched and checked.
+const FLOOR: &str = "floor";
+
 /// Bytes per second of a line of 1 Gbit/s.
 const LINE: f64 = 125e6;
 
@@ -95,7 +98,7 @@ pub(super) fn one_blob(bench: &Bench) -> Result<Section, String> {
     up(bench, &program, (&server.addr, &digest), &mut section)?;
     let limit = "`blob serve` keeps the blob in memory, hashes what it is sent, and runs on the same cores. curl checks and \
                  hashes nothing; on the way up, oci-client and `transfer send` are told the digest, `transfer put` and skopeo \
-                 compute it, ours before it sends.";
+                 compute it, ours while it sends.";
     section.notes.push(limit.into());
     Ok(section)
 }
@@ -121,6 +124,13 @@ fn down(
         shell(bench, "curl", format!("curl -sSf -o down-curl {url}"), "down-curl"),
         shell(bench, "curl, sha256", format!("curl -sSf {url} | tee down-tee | openssl dgst -sha256"), "down-tee"),
         shell(bench, HASH, "openssl dgst -sha256 blob".into(), "none"),
+        call(
+            bench,
+            FLOOR,
+            program,
+            vec!["floor-get".into(), source.clone(), size.clone(), "down-floor".into()],
+            &["down-floor"],
+        ),
         call(bench, "oci-client", program, vec!["peer-get".into(), source, size, "down-peer".into()], &["down-peer"]),
     ];
     if find("skopeo").is_some() {
@@ -140,7 +150,14 @@ fn rows(work: &str, results: &[Runs], section: &mut Section) {
     let (ours, peers) = (&results[0], &results[1..]);
     section.rows.push(row(work, ours, None, "peak ≤ 96 MiB"));
     section.rows.extend(peers.iter().map(|peer| row(work, peer, Some(ours), "")));
-    let others = peers.iter().filter(|peer| !peer.name.starts_with("transfer"));
+    if let Some(floor) = peers.iter().find(|peer| peer.name == FLOOR) {
+        section.notes.push(format!(
+            "{work}: *floor* reads, writes and hashes on two threads and does nothing else, beside the same server on the \
+             same cores; ours takes {:.2} of its time.",
+            ours.median() / floor.median()
+        ));
+    }
+    let others = peers.iter().filter(|peer| !peer.name.starts_with("transfer") && peer.name != FLOOR);
     let (hashing, moving): (Vec<&Runs>, Vec<&Runs>) = others.partition(|peer| peer.name == HASH);
     let best = moving.iter().map(|peer| peer.median()).fold(f64::INFINITY, f64::min);
     let (Some(hash), Some(copy)) = (hashing.first(), moving.first()) else { return };

@@ -89,6 +89,8 @@ impl Remote {
 
     async fn send(&self, range: &Range<u64>, place: &Place) -> Result<Followed, HttpError> {
         let mut headers = if place.foreign { HeaderMap::new() } else { self.options.headers.clone() };
+        // Whoever put them there: they are for this origin alone, also behind a redirect.
+        headers.values_mut().for_each(|value| value.set_sensitive(true));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.remove(IF_RANGE);
         headers.remove(RANGE);

@@ -1,11 +1,14 @@
 //! What a registry answers, and how an answer that is an error becomes one.
 
+use std::time::Duration;
+
 use blob_core::Digest;
 use blob_http::{HttpError, ResponseBody, Secret};
 use futures_util::StreamExt as _;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::call::Call;
@@ -13,6 +16,9 @@ use crate::error::{ErrorCode, RegistryError};
 
 /// More of an error's body is not read.
 const MAX_ERROR_BYTES: usize = 8 << 10;
+
+/// The words of an error are waited for this long, together: they are worth no more.
+const ERROR_TIME: Duration = Duration::from_secs(5);
 
 /// More characters of the registry's words are not shown.
 const MAX_DETAIL_CHARS: usize = 1000;
@@ -118,12 +124,12 @@ pub(super) fn transport(action: &str, error: HttpError) -> RegistryError {
     }
 }
 
-/// The first `limit` bytes of a body, or as many as come.
+/// The first `limit` bytes of a body, or as many as come within five seconds.
 pub(super) async fn prefix(body: ResponseBody, limit: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut stream = body.into_stream();
+    let (mut stream, end) = (body.into_stream(), Instant::now() + ERROR_TIME);
     while bytes.len() < limit
-        && let Some(Ok(chunk)) = stream.next().await
+        && let Ok(Some(Ok(chunk))) = timeout_at(end, stream.next()).await
     {
         bytes.extend_from_slice(&chunk[..chunk.len().min(limit - bytes.len())]);
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use blob_http::{RetryPolicy, Transport, TransportOptions};
 use url::{Host, Url};
@@ -30,11 +31,20 @@ pub struct ClientLimits {
     pub pages: u32,
     /// Bytes of one page of a listing: 4 MiB.
     pub page_bytes: u64,
+    /// How long a manifest or a page of a list may take to come, 4 MiB at most: 2 minutes. Who sends a byte now and then is
+    /// never silent, and would hold a command for days.
+    pub document_time: Duration,
 }
 
 impl Default for ClientLimits {
     fn default() -> Self {
-        Self { upload_chunk: 16 << 20, single_post: 256 << 10, pages: 10_000, page_bytes: 4 << 20 }
+        Self {
+            upload_chunk: 16 << 20,
+            single_post: 256 << 10,
+            pages: 10_000,
+            page_bytes: 4 << 20,
+            document_time: Duration::from_mins(2),
+        }
     }
 }
 
@@ -50,6 +60,13 @@ impl ClientLimits {
     #[must_use]
     pub fn with_single_post(mut self, bytes: u64) -> Self {
         self.single_post = bytes;
+        self
+    }
+
+    /// Sets how long a manifest or a page of a list may take to come.
+    #[must_use]
+    pub fn with_document_time(mut self, time: Duration) -> Self {
+        self.document_time = time;
         self
     }
 

@@ -13,11 +13,11 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http::header::{AUTHORIZATION, EXPECT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use url::Url;
 
 use super::Core;
-use super::answer::{Answer, prefix, transport};
+use super::answer::{Answer, prefix, protocol, transport};
 use super::auth::{Pass, Purpose, Reply};
 use super::push::Follower;
 use super::scope::Scope;
@@ -209,7 +209,11 @@ impl Core {
     /// Sends `call`. Answers that ask to come back later are repeated within the retry policy; every other status is
     /// the caller's to judge.
     pub(super) async fn send(&self, call: &Call) -> Result<Answer, RegistryError> {
-        let mut retries = Retries::new(self.retry);
+        self.send_within(call, &mut Retries::new(self.retry)).await
+    }
+
+    /// Sends `call` with what is left of an operation's retries.
+    async fn send_within(&self, call: &Call, retries: &mut Retries) -> Result<Answer, RegistryError> {
         let mut repeated = false;
         loop {
             let result = self.limited(call).await;
@@ -230,17 +234,22 @@ impl Core {
         }
     }
 
-    /// Sends `call` and reads the body, of at most `limit` bytes; a body that breaks off is asked for again. Answers
-    /// whose status is no success come back with an unread body.
+    /// Sends `call` and reads the body, of at most `limit` bytes and within the time for a document; a body that breaks off is asked
+    /// for again. Answers whose status is no success come back with an unread body.
     pub(super) async fn fetch(&self, call: &Call, limit: u64) -> Result<Fetched, RegistryError> {
         let mut retries = Retries::new(self.retry);
         loop {
-            let answer = self.send(call).await?;
+            let answer = self.send_within(call, &mut retries).await?;
             if !answer.status.is_success() {
                 return Ok(Fetched::Refused(answer));
             }
             let Answer { headers, body, url, status, .. } = answer;
-            match body.collect(limit).await {
+            // Who sends a byte now and then is never silent.
+            let Ok(collected) = timeout(self.limits.document_time, body.collect(limit)).await else {
+                let detail = format!("the answer was not complete after {:?}", self.limits.document_time);
+                return Err(protocol(&call.action, detail));
+            };
+            match collected {
                 Ok(bytes) => return Ok(Fetched::Whole(Document { status, headers, url, bytes })),
                 Err(error) => match retries.next_delay(None).filter(|_| error.is_transient()) {
                     Some(wait) => sleep(wait).await,

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use super::Core;
 use super::answer::{self, protocol};
 use super::call::{Call, Document, Fetched, Payload};
+use super::referrers::ReferrersSupport;
 use crate::descriptor::{Descriptor, media_type};
 use crate::error::{ErrorCode, Object, RegistryError};
 use crate::manifest::Outline;
@@ -160,6 +161,9 @@ impl Core {
             call = call.with_header(IF_MATCH, etag.expect("because a digest is ASCII"));
         }
         let answer = self.send(&call).await?;
+        if answer.status == StatusCode::PRECONDITION_FAILED && answer.repeated {
+            return self.settle(repository, manifest, target, answer.refuse(&call).await).await;
+        }
         if !answer.status.is_success() {
             return Err(answer.refuse(&call).await);
         }
@@ -172,6 +176,27 @@ impl Core {
         let texts = answer.headers.get_all("oci-tag").iter().filter_map(|value| value.to_str().ok());
         let tags = texts.flat_map(|text| text.split(',')).filter_map(|tag| Tag::new(tag.trim()).ok()).collect();
         Ok((subject, tags))
+    }
+
+    /// After a condition that does not hold for a second attempt: the first one, whose answer got lost, may have been
+    /// what changed the tag. Then it is done, and pushing the same by its digest tells what the first answer said.
+    async fn settle(
+        &self,
+        repository: &Repository,
+        manifest: &PushManifest,
+        target: &Target,
+        refusal: RegistryError,
+    ) -> Result<(Option<Digest>, Vec<Tag>), RegistryError> {
+        match self.resolve(repository, target).await {
+            Ok(found) if agrees(&found.digest, &manifest.digest, &manifest.bytes) => {
+                let mut again = manifest.clone();
+                again.if_match = None;
+                again.tags.clear();
+                let digest = Target::Digest(manifest.digest);
+                Ok((Box::pin(self.put_manifest(repository, &again, &digest, false)).await?.0, Vec::new()))
+            }
+            _ => Err(refusal),
+        }
     }
 
     /// Refuses early when a tag is not what the condition asks for. Registries that do not know `If-Match` would move
@@ -201,16 +226,32 @@ impl Core {
     pub(super) async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<(), RegistryError> {
         // Where nobody else keeps the list of referrers, we do: the subject must be known before the manifest is gone.
         let subject = match self.profile.referrers(repository) {
-            Some(false) => {
-                let manifest = self.manifest(repository, &(*digest).into()).await?;
-                Outline::parse(&manifest.bytes).ok().and_then(|outline| outline.subject)
-            }
-            _ => None,
+            Some(true) => None,
+            Some(false) | None => self.subject_of(repository, digest).await?,
+        };
+        let support = match &subject {
+            Some(_) => self.referrers_support(repository).await?,
+            None => ReferrersSupport::Native,
         };
         self.delete_untracked(repository, digest).await?;
-        match subject {
-            Some(subject) => self.remove_referrer(repository, &subject.digest, digest).await,
+        match subject.filter(|_| support != ReferrersSupport::Native) {
+            Some(subject) => self.remove_referrer(repository, &subject, digest).await,
             None => Ok(()),
+        }
+    }
+
+    /// What a manifest that is to be deleted refers to. One that is damaged can be deleted all the same.
+    async fn subject_of(&self, repository: &Repository, digest: &Digest) -> Result<Option<Digest>, RegistryError> {
+        match self.manifest(repository, &(*digest).into()).await {
+            Ok(manifest) => {
+                let outline = Outline::parse(&manifest.bytes).ok();
+                Ok(outline.and_then(|outline| outline.subject).map(|subject| subject.digest))
+            }
+            Err(error) if error.is_transient() || error.is_unauthorized() => Err(error),
+            Err(error) => {
+                tracing::debug!(%digest, %error, "what it refers to is not known");
+                Ok(None)
+            }
         }
     }
 

@@ -2,20 +2,22 @@
 //!
 //! A mirror is a registry of its own: it has its own name, certificates and credentials, and those of the registry
 //! that it stands in for never go there. What it hands out whole is asked for by digest and checked against it here:
-//! it can refuse and be slow, but not lie. A part of a blob cannot be checked by the blob's digest. Whoever asks for
+//! it can refuse, but not lie; and one that is slow to answer gets the registry as a rival after two seconds. A part of a blob cannot be checked by the blob's digest. Whoever asks for
 //! one must check it by something else, as archives check every file, and fails at wrong bytes. What a tag points at is the registry's to say, unless a mirror is
 //! [trusted for tags](Mirror::with_tags).
 
 use std::fmt;
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use blob_core::{ByteSource, ByteStream, Digest, FailureKind, Hasher, SourceError, SourceId};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
-use tokio::time::Instant;
+use futures_util::future::{Either, select};
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 use super::options::RegistryOptionsError;
@@ -30,6 +32,12 @@ use crate::registry::{
 
 /// How long a mirror is passed over that did not answer.
 const REST: Duration = Duration::from_secs(30);
+
+/// A mirror that says nothing for this long gets company: the registry is asked as well, and whoever answers first counts.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A whole blob up to this size, 8 MiB, is checked before its first byte is handed out.
+const CHECKED: u64 = 8 << 20;
 
 type Result<T, E = RegistryError> = std::result::Result<T, E>;
 
@@ -132,6 +140,35 @@ impl Place {
     }
 }
 
+impl Place {
+    /// It is passed over for a while: the registry was asked later and answered first.
+    fn was_slow(&self) {
+        tracing::warn!(mirror = self.name, "going past a mirror that does not answer");
+        *self.rests.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + REST);
+    }
+}
+
+/// The content of `reader`, all of which is here and has `digest`.
+async fn checked(reader: BlobReader, digest: &Digest) -> Result<BlobReader> {
+    let BlobReader { size, range, mut stream, ranged } = reader;
+    let action = || format!("reading {digest} from a mirror");
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|source| RegistryError::Source { action: action(), source })?;
+        if bytes.len() as u64 + chunk.len() as u64 > size {
+            let got = bytes.len() as u64 + chunk.len() as u64;
+            return Err(RegistryError::SizeMismatch { action: action(), expected: size, got });
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    let got = Digest::of(digest.algorithm(), &bytes);
+    if got != *digest {
+        return Err(RegistryError::DigestMismatch { action: action(), expected: *digest, got });
+    }
+    let chunks = (!bytes.is_empty()).then(|| Ok(bytes.freeze()));
+    Ok(BlobReader { size, range, stream: futures_util::stream::iter(chunks).boxed(), ranged })
+}
+
 impl Mirrored {
     /// `registry` without mirrors yet.
     pub fn new(registry: Arc<dyn Registry>) -> Self {
@@ -158,6 +195,43 @@ impl Mirrored {
     fn for_target(&self, target: &Target) -> impl Iterator<Item = &Place> {
         let by_digest = matches!(target, Target::Digest(_));
         self.awake().filter(move |place| by_digest || place.tags)
+    }
+
+    /// Asks `places` in turn, and the registry if none of them knows; the answer, and the mirror that gave it.
+    async fn ask<'a, T, F: Future<Output = Result<T>>>(
+        &'a self,
+        places: impl Iterator<Item = &'a Place>,
+        question: impl Fn(Arc<dyn Registry>) -> F,
+    ) -> Result<(T, Option<&'a Place>)> {
+        for place in places {
+            let mut asked = pin!(question(Arc::clone(&place.registry)));
+            let answer = match timeout(PATIENCE, &mut asked).await {
+                Ok(answer) => answer,
+                Err(_) => match select(asked, pin!(question(Arc::clone(&self.registry)))).await {
+                    Either::Left((Ok(found), _)) => return Ok((found, Some(place))),
+                    Either::Left((Err(error), registry)) => {
+                        place.failed(&error);
+                        return Ok((registry.await?, None));
+                    }
+                    Either::Right((Ok(found), _)) => {
+                        place.was_slow();
+                        return Ok((found, None));
+                    }
+                    // The mirror may have what the registry cannot give now.
+                    Either::Right((Err(error), asked)) => {
+                        let found = asked.await.map_err(|_| error)?;
+                        return Ok((found, Some(place)));
+                    }
+                },
+            };
+            match answer {
+                Ok(found) => return Ok((found, Some(place))),
+                // The caller's mistake is the same everywhere.
+                Err(error) if error.error_code() == ErrorCode::RangeInvalid => return Err(error),
+                Err(error) => place.failed(&error),
+            }
+        }
+        Ok((question(Arc::clone(&self.registry)).await?, None))
     }
 
     /// The stream of `reader`, which goes on at the registry where the mirror breaks off.
@@ -241,33 +315,18 @@ impl Continued {
 #[deny(clippy::missing_trait_methods)]
 impl Registry for Mirrored {
     async fn resolve(&self, repository: &Repository, target: &Target) -> Result<Descriptor> {
-        for place in self.for_target(target) {
-            match place.registry.resolve(repository, target).await {
-                Ok(found) => return Ok(found),
-                Err(error) => place.failed(&error),
-            }
-        }
-        self.registry.resolve(repository, target).await
+        let question = |registry: Arc<dyn Registry>| async move { registry.resolve(repository, target).await };
+        Ok(self.ask(self.for_target(target), question).await?.0)
     }
 
     async fn manifest(&self, repository: &Repository, target: &Target) -> Result<Manifest> {
-        for place in self.for_target(target) {
-            match place.registry.manifest(repository, target).await {
-                Ok(found) => return Ok(found),
-                Err(error) => place.failed(&error),
-            }
-        }
-        self.registry.manifest(repository, target).await
+        let question = |registry: Arc<dyn Registry>| async move { registry.manifest(repository, target).await };
+        Ok(self.ask(self.for_target(target), question).await?.0)
     }
 
     async fn stat_blob(&self, repository: &Repository, digest: &Digest) -> Result<u64> {
-        for place in self.awake() {
-            match place.registry.stat_blob(repository, digest).await {
-                Ok(size) => return Ok(size),
-                Err(error) => place.failed(&error),
-            }
-        }
-        self.registry.stat_blob(repository, digest).await
+        let question = |registry: Arc<dyn Registry>| async move { registry.stat_blob(repository, digest).await };
+        Ok(self.ask(self.awake(), question).await?.0)
     }
 
     async fn read_blob(
@@ -276,15 +335,23 @@ impl Registry for Mirrored {
         digest: &Digest,
         range: Option<Range<u64>>,
     ) -> Result<BlobReader> {
-        for place in self.awake() {
-            match place.registry.read_blob(repository, digest, range.clone()).await {
-                Ok(reader) => return Ok(self.continued(place, (repository, digest), reader, range.is_none())),
-                // The caller's mistake is the same everywhere.
-                Err(error) if error.error_code() == ErrorCode::RangeInvalid => return Err(error),
-                Err(error) => place.failed(&error),
+        let question = |registry: Arc<dyn Registry>| {
+            let range = range.clone();
+            async move { registry.read_blob(repository, digest, range).await }
+        };
+        let (reader, place) = self.ask(self.awake(), question).await?;
+        let Some(place) = place else { return Ok(reader) };
+        if range.is_some() || reader.size > CHECKED {
+            return Ok(self.continued(place, (repository, digest), reader, range.is_none()));
+        }
+        // What is small is checked before the first byte, so that wrong bytes cost nothing but a request.
+        match checked(reader, digest).await {
+            Ok(reader) => Ok(reader),
+            Err(error) => {
+                place.failed(&error);
+                self.registry.read_blob(repository, digest, None).await
             }
         }
-        self.registry.read_blob(repository, digest, range).await
     }
 
     async fn local_blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<Arc<dyn ByteSource>>> {

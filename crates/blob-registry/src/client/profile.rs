@@ -27,6 +27,8 @@ pub(super) struct Profile {
     pub(super) no_continue: Flag,
     /// Connections of their own cannot be had: only HTTP/2 is spoken.
     pub(super) no_bulk: Flag,
+    /// Mounts are understood only with the repository to mount from.
+    pub(super) no_anonymous_mount: Flag,
     /// The largest body it takes, in bytes; 0 if no limit is known.
     max_body: AtomicU64,
     referrers: Mutex<HashMap<Repository, bool>>,

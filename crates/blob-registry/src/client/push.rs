@@ -92,7 +92,7 @@ pub(super) async fn push(
     if !matches!(&result, Err(error) if is_lasting(error)) {
         push.forget().await;
     }
-    result.map(|()| PushedBlob::Uploaded)
+    result
 }
 
 /// Whether the session may be taken up by whoever tries again: the failure passes, or is ours and says nothing about it.
@@ -208,7 +208,7 @@ impl Push<'_> {
         mounted.inspect_err(|error| tracing::debug!(%from, %error, "no mount")).ok()
     }
 
-    async fn upload(&self, session: Option<Session>) -> Result<(), RegistryError> {
+    async fn upload(&self, session: Option<Session>) -> Result<PushedBlob, RegistryError> {
         self.at(0)?;
         let small = self.size() <= self.core.limits.single_post;
         let session = match (session, self.digest) {
@@ -216,13 +216,17 @@ impl Push<'_> {
             (None, Some(digest)) if small && self.core.profile.single_post.known() != Some(false) => {
                 match self.post_whole(digest).await? {
                     Some(session) => session,
-                    None => return self.at(self.size()),
+                    None => return self.at(self.size()).map(|()| PushedBlob::Uploaded),
                 }
             }
-            (None, _) => self.begin().await?,
+            (None, Some(digest)) => match self.begin_or_mount(digest).await? {
+                Some(session) => session,
+                None => return self.existing().map(|()| PushedBlob::Mounted),
+            },
+            (None, None) => self.begin().await?,
         };
         self.send_session(session).await?;
-        self.at(self.size())
+        self.at(self.size()).map(|()| PushedBlob::Uploaded)
     }
 
     /// The session that an earlier process left, if it is still there, and what that process hashed.
@@ -273,6 +277,30 @@ impl Push<'_> {
         if let Some(entry) = self.entry.take() {
             entry.clear().await;
         }
+    }
+
+    /// Opens a session by asking for a mount from wherever the registry has the blob: an answer that it has it costs no
+    /// byte, and any other costs nothing, since it is the session. `None` if it has it.
+    async fn begin_or_mount(&self, digest: &Digest) -> Result<Option<Session>, RegistryError> {
+        if self.core.profile.no_anonymous_mount.is_set() {
+            return self.begin().await.map(Some);
+        }
+        match upload::begin_mount(self.core, self.repository, digest, None, &self.action).await {
+            Ok(Begun::Session(session)) => Ok(Some(session)),
+            // What a registry says of a mount is believed no more than what it says of a blob.
+            Ok(Begun::Done) if self.is_there(digest).await? => Ok(None),
+            Ok(Begun::Done) => self.begin_plainly().await,
+            Err(RegistryError::Code { status: Some(400 | 404 | 405 | 415 | 416 | 422 | 500 | 501), .. }) => {
+                self.begin_plainly().await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens a session on a registry that does not understand mounts from anywhere.
+    async fn begin_plainly(&self) -> Result<Option<Session>, RegistryError> {
+        self.core.profile.no_anonymous_mount.set();
+        self.begin().await.map(Some)
     }
 
     async fn begin(&self) -> Result<Session, RegistryError> {

@@ -89,10 +89,14 @@ impl Core {
             if let Some(found) = self.ask_api(repository, &call, place, artifact_type, page.limit).await? {
                 return Ok(found);
             }
+            // Half a list must not look like a whole one.
+            if cursor.is_some() {
+                return Err(protocol(&action, "the list broke off: the registry has the API, and not the next page"));
+            }
         }
         let manifests = match self.read_fallback(repository, &tag, subject, &action).await? {
-            Some(held) => held.index.manifests,
-            None => Vec::new(),
+            Fallback::List(held) => held.index.manifests,
+            Fallback::Nothing | Fallback::Subject => Vec::new(),
         };
         let place = Cursor { target: stands_in, page: 0, skip: cursor.map_or(0, |cursor| cursor.skip) };
         Ok(cut(keep(manifests, artifact_type), &place, None, page.limit))
@@ -109,7 +113,9 @@ impl Core {
     ) -> Result<Option<Page<Descriptor>>, RegistryError> {
         let document = match self.fetch(call, self.limits.page_bytes).await? {
             Fetched::Whole(document) => document,
-            Fetched::Refused(answer) if answer.status == StatusCode::NOT_FOUND => {
+            Fetched::Refused(answer)
+                if answer.status == StatusCode::NOT_FOUND && self.profile.referrers(repository) != Some(true) =>
+            {
                 // Not remembered: some registries that have the API say this of repositories they do not know.
                 tracing::debug!(host = self.host, "no referrers API: reading the fallback tag");
                 return Ok(None);
@@ -171,23 +177,35 @@ impl Core {
         tag: &Tag,
         subject: &Digest,
         action: &str,
-    ) -> Result<Option<Held>, RegistryError> {
+    ) -> Result<Fallback, RegistryError> {
         let url = self.url(repository, &format!("manifests/{tag}"));
         let call = Call::new(Method::GET, url, repository, action.to_owned(), Object::Manifest)
             .with_header(http::header::ACCEPT, HeaderValue::from_static(media_type::IMAGE_INDEX));
         match self.fetch(&call, MAX_MANIFEST_BYTES).await? {
             Fetched::Whole(Document { headers, bytes, .. }) => {
                 if subject.matches(&bytes) {
-                    // An index of images that is tagged like this is no list, and its children refer to nothing.
                     tracing::warn!(%subject, "the tag for the list of referrers names the subject itself");
-                    return Ok(None);
+                    return Ok(Fallback::Subject);
                 }
                 self.profile.set_referrers(repository, false);
                 let etag = headers.get(ETAG).cloned();
-                Ok(Some(Held { index: parse(&bytes, action)?, etag, digest: Digest::sha256_of(&bytes) }))
+                Ok(Fallback::List(Held { index: parse(&bytes, action)?, etag, digest: Digest::sha256_of(&bytes) }))
             }
-            Fetched::Refused(answer) if answer.status == StatusCode::NOT_FOUND => Ok(None),
+            Fetched::Refused(answer) if answer.status == StatusCode::NOT_FOUND => Ok(Fallback::Nothing),
             Fetched::Refused(answer) => Err(answer.refuse(&call).await),
+        }
+    }
+
+    /// The list that `change` is about; an error if its tag is taken by the subject, from which it must not be moved away.
+    async fn list_to_change(&self, change: &Change<'_>, action: &str) -> Result<Option<Held>, RegistryError> {
+        let Change { repository, tag, subject, add, .. } = change;
+        match self.read_fallback(repository, tag, subject, action).await? {
+            Fallback::List(held) => Ok(Some(held)),
+            Fallback::Subject if add.is_some() => {
+                let detail = format!("the tag {tag}, under which the list belongs, names the subject itself");
+                Err(protocol(action, detail))
+            }
+            Fallback::Nothing | Fallback::Subject => Ok(None),
         }
     }
 
@@ -220,9 +238,9 @@ impl Core {
     }
 
     async fn change_fallback(&self, change: &Change<'_>, action: &str) -> Result<(), RegistryError> {
-        let Change { repository, tag, subject, .. } = change;
+        let Change { repository, tag, .. } = change;
         let _turn = turn::take(self.locks.as_deref(), &format!("{}/{repository}:{tag}", self.host)).await;
-        let mut held = self.read_fallback(repository, tag, subject, action).await?;
+        let mut held = self.list_to_change(change, action).await?;
         let mut replaced = Vec::new();
         for round in 0..ROUNDS {
             if self.cleans_referrers {
@@ -238,7 +256,7 @@ impl Core {
             self.write_fallback(change, &index, etag, action).await?;
             // Who wrote at the same time has written by the end of the pause, and one of us sees it.
             sleep(pause(round)).await;
-            held = self.read_fallback(repository, tag, subject, action).await?;
+            held = self.list_to_change(change, action).await?;
         }
         let done = change.is_done(&held.map_or_else(|| ImageIndex::new(Vec::new()), |held| held.index));
         let detail = "others changed the list of referrers at the same time, again and again";
@@ -275,6 +293,14 @@ impl Core {
             _ => Err(answer.refuse(&call).await),
         }
     }
+}
+
+/// What is under the tag for a list of referrers.
+enum Fallback {
+    Nothing,
+    /// The subject itself, which somebody tagged like this: that is no list, and its children refer to nothing.
+    Subject,
+    List(Held),
 }
 
 /// A fallback index as it was found.

@@ -45,6 +45,8 @@ impl Node {
 #[derive(Debug)]
 pub(super) struct Plan {
     nodes: Vec<Node>,
+    /// Referrers that are listed and not there.
+    pub(super) missing_referrers: u64,
     /// Positions in `nodes`.
     by_digest: HashMap<Digest, usize>,
 }
@@ -52,7 +54,23 @@ pub(super) struct Plan {
 /// What a manifest led to.
 struct Found {
     node: Node,
-    next: Vec<Digest>,
+    next: Vec<Wanted>,
+}
+
+/// A manifest to look at.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    digest: Digest,
+    why: Why,
+}
+
+/// What a manifest is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// It is the artifact, or part of it.
+    Part,
+    /// It is said to refer to something. Lists that clients keep may name what is gone.
+    Referrer,
 }
 
 impl Plan {
@@ -65,20 +83,24 @@ impl Plan {
     ) -> Result<Self, RegistryError> {
         let root = from.registry.manifest(&from.repository, target).await?;
         let (digest, mut bytes) = (root.descriptor.digest, 0);
-        let mut plan = Self { nodes: Vec::new(), by_digest: HashMap::new() };
+        let mut plan = Self { nodes: Vec::new(), missing_referrers: 0, by_digest: HashMap::new() };
         let mut seen = HashSet::from([digest]);
-        let mut level = vec![(digest, Some(root))];
+        let mut level = vec![(Wanted { digest, why: Why::Part }, Some(root))];
         for _ in 0..=options.max_depth {
-            let work = stream::iter(level).map(|(digest, known)| look_at(from, to, options, digest, known));
+            let work = stream::iter(level).map(|(wanted, known)| look_at(from, to, options, wanted, known));
             let mut work = work.buffered(options.concurrency.max(1)).boxed();
             let mut below = Vec::new();
-            while let Some(Found { node, next }) = work.try_next().await? {
+            while let Some(found) = work.try_next().await? {
+                let Some(Found { node, next }) = found else {
+                    plan.missing_referrers += 1;
+                    continue;
+                };
                 bytes += node.manifest.bytes.len();
                 if bytes > MAX_BYTES {
                     return Err(too_many(&digest, "bytes of manifests", MAX_BYTES));
                 }
                 for child in next {
-                    if seen.insert(child) {
+                    if seen.insert(child.digest) {
                         below.push((child, None));
                     }
                     if seen.len() > options.max_manifests {
@@ -158,10 +180,11 @@ async fn look_at(
     from: &Place,
     to: &Place,
     options: &CopyOptions,
-    digest: Digest,
+    Wanted { digest, why }: Wanted,
     known: Option<Manifest>,
-) -> Result<Found, RegistryError> {
+) -> Result<Option<Found>, RegistryError> {
     let target = Target::Digest(digest);
+    let action = || format!("copying manifest {}@{digest}", from.repository);
     let existing = match to.registry.resolve(&to.repository, &target).await {
         Ok(_) => true,
         Err(error) if error.is_not_found() => false,
@@ -169,9 +192,20 @@ async fn look_at(
     };
     let manifest = match known {
         Some(manifest) => manifest,
-        None => from.registry.manifest(&from.repository, &target).await?,
+        None => match from.registry.manifest(&from.repository, &target).await {
+            Ok(manifest) => manifest,
+            Err(error) if error.is_not_found() && why == Why::Referrer => {
+                tracing::warn!(repository = %from.repository, %digest, "a referrer is listed and not there; leaving it out");
+                return Ok(None);
+            }
+            // The artifact is there, and this part of it is not.
+            Err(error) if error.is_not_found() => {
+                let detail = "the registry lists it and does not have it";
+                return Err(RegistryError::detailed(action(), ErrorCode::ManifestBlobUnknown, detail));
+            }
+            Err(error) => return Err(error),
+        },
     };
-    let action = || format!("copying manifest {}@{digest}", from.repository);
     let outline = Outline::parse(&manifest.bytes)
         .map_err(|error| RegistryError::detailed(action(), ErrorCode::ManifestInvalid, error.to_string()))?;
     let mut found = Found { node: Node { manifest, outline, existing, listed_blobs: Vec::new() }, next: Vec::new() };
@@ -182,7 +216,7 @@ async fn look_at(
     if options.referrers {
         found.referrers(from, options).await?;
     }
-    Ok(found)
+    Ok(Some(found))
 }
 
 impl Found {
@@ -193,13 +227,13 @@ impl Found {
         }
         for child in &self.node.outline.manifests {
             if media_type::is_manifest(&child.media_type) {
-                self.next.push(child.digest);
+                self.next.push(Wanted { digest: child.digest, why: Why::Part });
                 continue;
             }
             // An index may list anything. Image layouts show manifests as blobs, so the manifest is asked for first.
             let hint = Some(KindHint::Manifest);
             match resolve_any(&*from.registry, &from.repository, &child.digest, hint).await? {
-                Kind::Manifest(_) => self.next.push(child.digest),
+                Kind::Manifest(_) => self.next.push(Wanted { digest: child.digest, why: Why::Part }),
                 Kind::Blob { size } => {
                     let blob = Descriptor::new(child.media_type.clone(), child.digest, size);
                     self.node.listed_blobs.push(blob);
@@ -214,7 +248,8 @@ impl Found {
         let registry = Arc::clone(&from.registry);
         for _ in 0..MAX_PAGES {
             let page = registry.referrers(&from.repository, &subject, None, &request).await?;
-            self.next.extend(page.items.into_iter().map(|entry| entry.digest));
+            let wanted = |entry: Descriptor| Wanted { digest: entry.digest, why: Why::Referrer };
+            self.next.extend(page.items.into_iter().map(wanted));
             if self.next.len() > options.max_manifests {
                 return Err(too_many(&subject, "manifests", options.max_manifests));
             }

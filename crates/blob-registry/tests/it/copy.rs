@@ -277,3 +277,35 @@ async fn layers_of_the_first_schema_of_docker_are_copied() {
     assert!(has(&to, &push).await);
     assert_eq!(to.registry.stat_blob(&to.repository, &layer).await.unwrap(), 14);
 }
+
+/// Lists that clients keep may name what was deleted since.
+#[cfg(all(feature = "client", feature = "server"))]
+#[tokio::test]
+async fn referrers_that_are_listed_and_gone_are_left_out() {
+    use blob_testkit::proxy::{Action, Faults, Proxy, ProxyOptions, Rule};
+    let registry = MemoryRegistry::new();
+    let graph = graph(&registry, "a/b").await;
+    let server = blob_registry::Server::builder(Arc::new(registry)).bind("127.0.0.1:0").await.unwrap();
+    for (gone, expected) in [(&graph.referrers[2], Some(1)), (&graph.children[0], None)] {
+        let rule = Rule::every(&format!("/manifests/{}", gone.digest), Action::status(404));
+        let options = ProxyOptions { faults: Faults::script(vec![rule]), ..ProxyOptions::default() };
+        let proxy = Proxy::start(server.local_addr(), options).unwrap();
+        let from = place(crate::client::client(proxy.addr()), "a/b");
+        let to = place(MemoryRegistry::new(), "a/b");
+        let with_referrers = options_with_referrers();
+        let copied = copy(&from, &tag("v1").into(), &to, &with_referrers).await;
+        match (copied, expected) {
+            (Ok(report), Some(missing)) => assert_eq!(report.referrers_missing, missing),
+            (Err(error), None) => {
+                assert!(!error.is_not_found(), "the artifact itself is there: {error:?}");
+                assert!(error.to_string().contains(&gone.digest.to_string()), "{error}");
+            }
+            (copied, _) => panic!("{copied:?}"),
+        }
+    }
+}
+
+#[cfg(all(feature = "client", feature = "server"))]
+fn options_with_referrers() -> CopyOptions {
+    options(|options| options.referrers = true)
+}

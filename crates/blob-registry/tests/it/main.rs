@@ -21,6 +21,8 @@ mod kit;
 mod layout;
 #[cfg(all(feature = "client", feature = "oci-client", feature = "server", feature = "memory"))]
 mod oci_client;
+#[cfg(all(feature = "client", feature = "server", feature = "memory"))]
+mod referrers;
 #[cfg(all(feature = "server", feature = "memory"))]
 mod server;
 #[cfg(feature = "memory")]

@@ -114,7 +114,7 @@ impl Push<'_> {
     ) -> Result<(Digest, PushedBlob), RegistryError> {
         let follower = Follower::start(hasher, at, self.entry.clone());
         self.follower = Some(follower.clone());
-        let mut result = self.upload(session).await.map(|()| PushedBlob::Uploaded);
+        let mut result = self.upload(session).await;
         if let Err(error) = &result
             && refuses_pieces(error)
         {

@@ -205,3 +205,94 @@ async fn bursts_of_errors_pass_or_are_told() {
         assert_eq!(server.seen().len(), 1, "{status} is not asked again");
     }
 }
+
+/// A server that sends the head of an answer, and then a byte every now and then for hours.
+async fn dripping(head: &'static str) -> std::net::SocketAddr {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).await;
+                let _ = stream.write_all(head.as_bytes()).await;
+                while stream.write_all(b" ").await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            });
+        }
+    });
+    addr
+}
+
+#[tokio::test]
+async fn who_drips_holds_nobody() {
+    let limits = blob_registry::client::ClientLimits::default().with_document_time(Duration::from_secs(1));
+    for (head, refused) in [
+        ("HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 800000\r\n\r\n", true),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.manifest.v1+json\r\nContent-Length: 800000\r\n\r\n",
+            false,
+        ),
+    ] {
+        let client = super::builder(dripping(head).await).limits(limits).build().unwrap();
+        let (name, tag) = (repository(NAME), by_tag("v1"));
+        let asked = client.manifest(&name, &tag);
+        // The words of a refusal are waited for five seconds.
+        let error = tokio::time::timeout(Duration::from_mins(2), asked).await.expect("it ends").unwrap_err();
+        assert_eq!(error.is_not_found(), refused, "{error:?}");
+    }
+}
+
+/// The attempt whose answer got lost moved the tag: the condition of the next one cannot hold.
+#[tokio::test]
+async fn a_conditional_push_whose_answer_got_lost_is_done() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let old = Digest::sha256_of(b"old");
+    let new = ImageManifest::artifact("a/b", vec![]).to_bytes();
+    let mut push = PushManifest::new(media_type::IMAGE_MANIFEST, new.clone()).with_tags([tag("v1")]);
+    push.if_match = Some(old);
+    let (puts, digest) = (AtomicUsize::new(0), push.digest);
+    let server = Script::start(move |seen| match (seen.method.as_str(), seen.path.ends_with("/v1")) {
+        ("PUT", true) => Reply::new(if puts.fetch_add(1, Ordering::SeqCst) == 0 { 503 } else { 412 }),
+        ("PUT", false) => Reply::new(201),
+        ("HEAD", _) => Reply::new(200)
+            .header("Content-Type", media_type::IMAGE_MANIFEST)
+            .header("Docker-Content-Digest", if puts.load(Ordering::SeqCst) == 0 { old } else { digest })
+            .header("Content-Length", new.len())
+            .bare(),
+        _ => Reply::new(404),
+    })
+    .await;
+    let pushed = client(server.addr).push_manifest(&repository(NAME), push.clone()).await.unwrap();
+    assert_eq!(pushed.digest, push.digest);
+    // Without an attempt before it, the refusal is one.
+    let server = Script::start(move |seen| match seen.method.as_str() {
+        "PUT" => Reply::new(412),
+        _ => Reply::new(200)
+            .header("Content-Type", media_type::IMAGE_MANIFEST)
+            .header("Docker-Content-Digest", old)
+            .header("Content-Length", 9)
+            .bare(),
+    })
+    .await;
+    let error = client(server.addr).push_manifest(&repository(NAME), push).await.unwrap_err();
+    assert_eq!(error.error_code(), ErrorCode::PreconditionFailed);
+}
+
+/// Waits, whoever asks for them, come out of one budget.
+#[tokio::test]
+async fn the_budget_for_waiting_is_one() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    // Refusals and broken answers in turns.
+    let server = Script::start(move |_| match count.fetch_add(1, Ordering::SeqCst) % 2 {
+        0 => Reply::new(503),
+        _ => Reply::new(200).header("Content-Type", media_type::IMAGE_MANIFEST).body(vec![b' '; 1000]).cut(10),
+    })
+    .await;
+    client(server.addr).manifest(&repository(NAME), &by_tag("v1")).await.unwrap_err();
+    assert_eq!(asked.load(Ordering::SeqCst), 4, "as many attempts as the policy says, and not as many for each part");
+}

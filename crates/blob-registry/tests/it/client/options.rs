@@ -250,7 +250,8 @@ async fn a_mirror_that_fails_is_done_without() {
 
 #[tokio::test]
 async fn what_a_mirror_began_and_the_registry_ended_is_checked_as_a_whole() {
-    let (name, blob) = (repository(NAME), noise(50_000));
+    // Smaller ones are checked before their first byte is handed out.
+    let (name, blob) = (repository(NAME), noise((8 << 20) + 50_000));
     let digest = Digest::sha256_of(&blob);
     let content = blob.clone();
     let origin = Script::start(move |seen| Reply::content(seen, &content)).await;
@@ -261,7 +262,8 @@ async fn what_a_mirror_began_and_the_registry_ended_is_checked_as_a_whole() {
     let client = |addr| Arc::new(builder(addr).retry(RetryPolicy::never()).build().unwrap());
     let place = Mirror::parse(&format!("http://{}/hub", mirror.addr)).unwrap();
     let registry = Mirrored::new(client(origin.addr)).with(&place, client(mirror.addr));
-    let error = whole(registry.read_blob(&name, &digest, None).await.unwrap()).await.unwrap_err();
+    let read = whole(registry.read_blob(&name, &digest, None).await.unwrap()).await;
+    let error = read.map(|bytes| bytes.len()).unwrap_err();
     assert_eq!(error.kind(), blob_core::FailureKind::Integrity, "{error:?}");
     // It told a lie, so it is passed over for a while.
     assert!(whole(registry.read_blob(&name, &digest, None).await.unwrap()).await.unwrap() == blob);
@@ -290,4 +292,36 @@ async fn pushes_and_deletions_never_ask_a_mirror() {
     registry.delete_manifest(&name, &pushed.digest).await.unwrap();
     registry.delete_blob(&name, &digest).await.unwrap();
     assert_eq!(mirror.log(), Vec::<String>::new());
+}
+
+/// It takes connections, and says nothing.
+#[tokio::test]
+async fn a_mirror_that_is_silent_gets_company() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = Arc::new(MemoryRegistry::new());
+    let (name, content) = (repository("team/app"), noise(1000));
+    fill(&*origin, &name, &content, &manifest("current")).await;
+    let origin = serve(origin).await;
+    let registry = mirrored(origin.local_addr(), silent.local_addr().unwrap(), false);
+    let digest = Digest::sha256_of(&content);
+    let reading = async { whole(registry.read_blob(&name, &digest, None).await.unwrap()).await.unwrap() };
+    // The time-out of these clients for silence is a minute.
+    let read = tokio::time::timeout(std::time::Duration::from_secs(40), reading).await.expect("the registry answers");
+    assert_eq!(read, content);
+}
+
+#[tokio::test]
+async fn wrong_bytes_of_a_small_blob_on_a_mirror_cost_a_request() {
+    let origin = Arc::new(MemoryRegistry::new());
+    let (name, content) = (repository("team/app"), noise(100_000));
+    fill(&*origin, &name, &content, &manifest("current")).await;
+    let origin = serve(origin).await;
+    let digest = Digest::sha256_of(&content);
+    for (what, length) in [("others", 100_000), ("fewer", 99_999), ("more", 100_001)] {
+        let mirror = Script::start(move |_| Reply::new(200).body(vec![7; length])).await;
+        let registry = mirrored(origin.local_addr(), mirror.addr, false);
+        let read = whole(registry.read_blob(&name, &digest, None).await.unwrap()).await;
+        assert_eq!(read.unwrap(), content, "{what}");
+        assert_eq!(mirror.seen().len(), 1, "{what}");
+    }
 }

@@ -158,3 +158,52 @@ async fn replaced_lists_are_deleted_where_that_is_wanted() {
         assert!(kept.is_ok(), "{kept:?}");
     }
 }
+
+/// A second client, which learned nothing of the registry, takes what it deletes out of the list, too.
+#[tokio::test]
+async fn who_deletes_a_referrer_takes_it_out_of_the_list() {
+    let Some(registry) = require("docker-registry", DockerRegistry::start()) else { return };
+    let (name, (bytes, subject)) = (repository(NAME), subject());
+    let first = client(registry.addr());
+    first.ensure_empty_config(&name).await.unwrap();
+    first.push_manifest(&name, PushManifest::new(media_type::IMAGE_MANIFEST, bytes)).await.unwrap();
+    let (one, two) = (attach(&first, "one").await.unwrap(), attach(&first, "two").await.unwrap());
+    client(registry.addr()).delete_manifest(&name, &one).await.unwrap();
+    let reader = client(registry.addr());
+    let listed: Vec<_> = reader.all_referrers(&name, &subject.digest, None, None).try_collect().await.unwrap();
+    assert_eq!(listed.iter().map(|entry| entry.digest).collect::<Vec<_>>(), [two]);
+}
+
+#[tokio::test]
+async fn a_list_is_not_written_over_the_subject() {
+    let (bytes, wanted) = subject();
+    let taken = bytes.clone();
+    let server = Script::start(move |seen| match (seen.method.as_str(), seen.path.contains("/manifests/sha256-")) {
+        ("GET", true) => Reply::new(200).header("Content-Type", media_type::IMAGE_MANIFEST).body(taken.clone()),
+        ("PUT", false) => Reply::new(201),
+        ("PUT", true) => Reply::new(500),
+        _ => Reply::new(404),
+    })
+    .await;
+    let error = attach(&client(server.addr), "one").await.unwrap_err();
+    assert!(super::everything(&error).contains("names the subject itself"), "{error:?}");
+    assert_eq!(server.count("PUT", "/manifests/sha256-"), 0, "{:?}", server.log());
+    assert_eq!(wanted.digest, Digest::sha256_of(&bytes));
+}
+
+#[tokio::test]
+async fn a_list_whose_next_page_is_gone_is_an_error() {
+    let entry = Descriptor::of(media_type::IMAGE_MANIFEST, b"referrer");
+    let server = Script::start(move |seen| match (seen.path.contains("/referrers/"), seen.query.as_str()) {
+        (true, "") => {
+            let list = ImageIndex::new(vec![entry.clone()]).to_bytes();
+            let next = format!("<{}?page=2>; rel=\"next\"", seen.path);
+            Reply::new(200).header("Content-Type", media_type::IMAGE_INDEX).header("Link", next).body(list)
+        }
+        _ => Reply::new(404),
+    })
+    .await;
+    let (name, client) = (repository(NAME), client(server.addr));
+    let listed: Result<Vec<_>, _> = client.all_referrers(&name, &subject().1.digest, None, None).try_collect().await;
+    assert!(listed.is_err(), "{listed:?}");
+}

@@ -462,3 +462,34 @@ async fn appended_pieces_are_cut_to_what_the_registry_takes() {
     upload.commit(&Digest::sha256_of(&content)).await.unwrap();
     assert!(sessions.blobs.lock().unwrap()[0] == content);
 }
+
+/// The session is opened by asking for a mount from anywhere: it costs nothing where it is not understood.
+#[tokio::test]
+async fn a_blob_that_the_registry_has_elsewhere_is_not_sent() {
+    let server = Server::builder(Arc::new(MemoryRegistry::new())).bind("127.0.0.1:0").await.unwrap();
+    let proxy = Proxy::start(server.local_addr(), ProxyOptions::default()).unwrap();
+    let client = client(proxy.addr());
+    let content = noise(1_000_000);
+    client.push_blob(&repository("other/place"), blob(&content)).await.unwrap();
+    drop(proxy.take());
+    let mut push = blob(&content);
+    push.known_absent = true;
+    assert_eq!(client.push_blob(&repository(NAME), push).await.unwrap(), PushedBlob::Mounted);
+    let requests = proxy.take();
+    assert_eq!(requests.iter().map(|seen| seen.bytes_up).sum::<u64>(), 0, "{requests:#?}");
+
+    let sessions = Arc::new(Sessions::default());
+    let far = Arc::clone(&sessions);
+    let server = Script::start(move |seen| match seen.method.as_str() {
+        "POST" if seen.query.contains("mount=") => Reply::new(400),
+        _ => far.answer(seen),
+    })
+    .await;
+    let client = super::client(server.addr);
+    for length in [1_000_000, 2_000_000] {
+        let mut push = blob(&noise(length));
+        push.known_absent = true;
+        assert_eq!(client.push_blob(&repository(NAME), push).await.unwrap(), PushedBlob::Uploaded);
+    }
+    assert_eq!(server.count("POST", ""), 3, "what is not understood is asked once: {:?}", server.log());
+}
