@@ -205,24 +205,23 @@ impl Mirrored {
     ) -> Result<(T, Option<&'a Place>)> {
         for place in places {
             let mut asked = pin!(question(Arc::clone(&place.registry)));
-            let answer = match timeout(PATIENCE, &mut asked).await {
-                Ok(answer) => answer,
-                Err(_) => match select(asked, pin!(question(Arc::clone(&self.registry)))).await {
-                    Either::Left((Ok(found), _)) => return Ok((found, Some(place))),
+            let Ok(answer) = timeout(PATIENCE, &mut asked).await else {
+                return match select(asked, pin!(question(Arc::clone(&self.registry)))).await {
+                    Either::Left((Ok(found), _)) => Ok((found, Some(place))),
                     Either::Left((Err(error), registry)) => {
                         place.failed(&error);
-                        return Ok((registry.await?, None));
+                        Ok((registry.await?, None))
                     }
                     Either::Right((Ok(found), _)) => {
                         place.was_slow();
-                        return Ok((found, None));
+                        Ok((found, None))
                     }
                     // The mirror may have what the registry cannot give now.
-                    Either::Right((Err(error), asked)) => {
-                        let found = asked.await.map_err(|_| error)?;
-                        return Ok((found, Some(place)));
-                    }
-                },
+                    Either::Right((Err(error), asked)) => match asked.await {
+                        Ok(found) => Ok((found, Some(place))),
+                        Err(_) => Err(error),
+                    },
+                };
             };
             match answer {
                 Ok(found) => return Ok((found, Some(place))),

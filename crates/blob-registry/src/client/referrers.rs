@@ -189,7 +189,8 @@ impl Core {
                 }
                 self.profile.set_referrers(repository, false);
                 let etag = headers.get(ETAG).cloned();
-                Ok(Fallback::List(Held { index: parse(&bytes, action)?, etag, digest: Digest::sha256_of(&bytes) }))
+                let held = Held { index: parse(&bytes, action)?, etag, digest: Digest::sha256_of(&bytes) };
+                Ok(Fallback::List(Box::new(held)))
             }
             Fetched::Refused(answer) if answer.status == StatusCode::NOT_FOUND => Ok(Fallback::Nothing),
             Fetched::Refused(answer) => Err(answer.refuse(&call).await),
@@ -200,7 +201,7 @@ impl Core {
     async fn list_to_change(&self, change: &Change<'_>, action: &str) -> Result<Option<Held>, RegistryError> {
         let Change { repository, tag, subject, add, .. } = change;
         match self.read_fallback(repository, tag, subject, action).await? {
-            Fallback::List(held) => Ok(Some(held)),
+            Fallback::List(held) => Ok(Some(*held)),
             Fallback::Subject if add.is_some() => {
                 let detail = format!("the tag {tag}, under which the list belongs, names the subject itself");
                 Err(protocol(action, detail))
@@ -300,7 +301,7 @@ enum Fallback {
     Nothing,
     /// The subject itself, which somebody tagged like this: that is no list, and its children refer to nothing.
     Subject,
-    List(Held),
+    List(Box<Held>),
 }
 
 /// A fallback index as it was found.

@@ -1,7 +1,8 @@
 //! Lists of referrers that say what is not so.
 
 use blob_core::Digest;
-use blob_registry::referrers::{LeftOut, ReferrerLimits, ReferrersError, verified_referrers};
+use blob_registry::referrers::LeftOut::{Gone, OtherSubject, TooLarge};
+use blob_registry::referrers::{ReferrerLimits, ReferrersError, verified_referrers};
 use blob_registry::{Descriptor, ImageIndex, ImageManifest, PushManifest, media_type};
 
 use crate::client::client;
@@ -48,7 +49,6 @@ async fn only_what_says_itself_that_it_refers_to_the_subject_counts() {
     let bytes: Vec<_> = found.referrers.iter().map(|referrer| referrer.bytes.clone()).collect();
     assert_eq!(bytes, [first.bytes, second.bytes]);
     let why: Vec<_> = found.left_out.iter().map(|(_, why)| *why).collect();
-    use LeftOut::{Gone, OtherSubject, TooLarge};
     assert_eq!(why, [Gone, OtherSubject, TooLarge, OtherSubject, OtherSubject]);
     assert_eq!(server.count("GET", &listed[3].digest.to_string()), 0, "what is too large is not read");
 }
