@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
-use std::mem::ManuallyDrop;
 use std::num::NonZero;
 use std::path::PathBuf;
 
@@ -398,9 +397,8 @@ fn jobs(typed: &str) -> Result<NonZero<usize>, String> {
 /// # Errors
 /// What was typed makes no sense; and whether JSON was asked for, as far as that can be told.
 pub(crate) fn parse(words: &[OsString]) -> Result<(Cli, ArgMatches), (Failure, Format)> {
-    // It holds a thousand options, and taking it apart takes longer than reading them. The process ends soon.
-    let mut known = ManuallyDrop::new(command());
-    let parsed = known.try_get_matches_from_mut(words).and_then(|matches| {
+    let command = command();
+    let parsed = command.clone().try_get_matches_from(words).and_then(|matches| {
         let cli = Cli::from_arg_matches(&matches)?;
         Ok((cli, matches))
     });
@@ -414,7 +412,7 @@ pub(crate) fn parse(words: &[OsString]) -> Result<(Cli, ArgMatches), (Failure, F
         ) {
             error.exit();
         }
-        (refusal(command(), words, &error), format_of(words))
+        (refusal(command, words, &error), format_of(words))
     })
 }
 
