@@ -403,7 +403,7 @@ pub(crate) fn parse(words: &[OsString]) -> Result<(Cli, ArgMatches), (Failure, F
         Ok((cli, matches))
     });
     if let Ok((_, matches)) = &parsed {
-        check_adding(&known, matches).map_err(|failure| (failure, format_of(words)))?;
+        check_adding(&command, matches).map_err(|failure| (failure, format_of(words)))?;
     }
     parsed.map_err(|error| {
         if matches!(
