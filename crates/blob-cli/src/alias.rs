@@ -1,7 +1,7 @@
 //! Aliases: short names for repositories and for what they have in common.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use blob::Location;
 
@@ -21,16 +21,21 @@ pub(crate) enum Wanted {
 
 /// The aliases that are configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Aliases(BTreeMap<String, String>);
+pub(crate) struct Aliases {
+    all: BTreeMap<String, String>,
+    of_project: BTreeSet<String>,
+}
 
 impl Aliases {
-    pub(crate) fn new(aliases: BTreeMap<String, String>) -> Self {
-        Self(aliases)
+    /// All aliases, and which of them are a project's: those stand for one repository, and never for the beginning of a
+    /// reference. `registry/app` may be an app of the host `registry`, and whoever wrote the project has no say in that.
+    pub(crate) fn new(all: BTreeMap<String, String>, of_project: BTreeSet<String>) -> Self {
+        Self { all, of_project }
     }
 
     /// Names and what they stand for, by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(name, target)| (name.as_str(), target.as_str()))
+        self.all.iter().map(|(name, target)| (name.as_str(), target.as_str()))
     }
 
     /// What `typed` means: `name`, `name:tag` and `name@digest` for a name as a whole, else `name/rest` for the longest
@@ -42,7 +47,7 @@ impl Aliases {
             return Cow::Borrowed(typed);
         }
         let (base, suffix) = split(typed);
-        let (stem, own) = match self.0.get(base) {
+        let (stem, own) = match self.all.get(base) {
             Some(target) if names_repository(target) => split(target),
             _ => match self.below(base) {
                 Some((target, rest)) => return Cow::Owned(suffixed(&format!("{target}/{rest}"), suffix, "", wanted)),
@@ -54,7 +59,8 @@ impl Aliases {
 
     /// The target of the longest name that is a directory of `base`, and what is left.
     fn below<'a, 'b>(&'a self, base: &'b str) -> Option<(&'a str, &'b str)> {
-        let fitting = self.iter().filter(|(name, _)| !is_host(name)).filter_map(|(name, target)| {
+        let usable = |(name, _): &(&str, &str)| !is_host(name) && !self.of_project.contains(*name);
+        let fitting = self.iter().filter(usable).filter_map(|(name, target)| {
             let rest = base.strip_prefix(name)?.strip_prefix('/')?;
             Some((name.len(), (stem(target), rest)))
         });
@@ -63,7 +69,7 @@ impl Aliases {
 
     /// The alias that is most like what was typed.
     pub(crate) fn similar(&self, typed: &str) -> Option<&str> {
-        near::nearest(split(typed).0, self.0.keys().map(String::as_str))
+        near::nearest(split(typed).0, self.all.keys().map(String::as_str))
     }
 }
 
@@ -103,6 +109,19 @@ fn stem(target: &str) -> &str {
 fn is_host(name: &str) -> bool {
     let first = name.split('/').next().unwrap_or_default();
     first.contains('.') || first == "localhost"
+}
+
+/// Whether a project may have `name` for an alias: it must be nothing that a reference could be.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check_of_project(name: &str) -> Result<(), String> {
+    match name.contains('/') {
+        true => {
+            Err(format!("the alias {name:?} of a project could be a repository of a registry: leave out the slash"))
+        }
+        false => Ok(()),
+    }
 }
 
 /// Whether `name` can stand for `target`.
@@ -154,8 +173,10 @@ mod tests {
             ("v1.2", "ghcr.io/acme/old:1.2"),
             ("layout", "oci:./dir"),
             ("tagged", "oci:dir:v1"),
+            ("theirs", "ghcr.io/project/app"),
         ];
-        Aliases::new(pairs.iter().map(|(name, target)| ((*name).into(), (*target).into())).collect())
+        let all = pairs.iter().map(|(name, target)| ((*name).into(), (*target).into())).collect();
+        Aliases::new(all, BTreeSet::from(["theirs".into()]))
     }
 
     #[test]
@@ -180,6 +201,9 @@ mod tests {
             ("layout", "oci:./dir:latest", "oci:./dir"),
             ("tagged", "oci:dir:v1", "oci:dir"),
             ("tagged:v2", "oci:dir:v2", "oci:dir:v2"),
+            ("theirs:v2", "ghcr.io/project/app:v2", "ghcr.io/project/app:v2"),
+            // This may be a host of that name.
+            ("theirs/app:v2", "theirs/app:v2", "theirs/app:v2"),
         ] {
             assert_eq!(aliases.expand(typed, Wanted::Archive), archive, "{typed}");
             assert_eq!(aliases.expand(typed, Wanted::Repository), repository, "{typed}");

@@ -46,6 +46,15 @@ pub(crate) struct Entry {
     pub(crate) origin: Origin,
 }
 
+/// The policies of a file.
+#[derive(Clone, Debug)]
+struct Asked {
+    layer: Layer,
+    /// What paths in it are relative to.
+    dir: PathBuf,
+    rules: Vec<PolicyRule>,
+}
+
 /// What is configured besides flags.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Config {
@@ -53,8 +62,8 @@ pub(crate) struct Config {
     /// What all of it amounts to.
     pub(crate) settings: Settings,
     entries: Vec<Entry>,
-    /// What archives must meet, and the directories that paths in it are relative to. No file takes away what another asks.
-    policies: Vec<(PathBuf, Vec<PolicyRule>)>,
+    /// What archives must meet. No file takes away what another asks.
+    policies: Vec<Asked>,
     /// Why files could not be used; the settings are those of the others.
     pub(crate) problems: Vec<Failure>,
 }
@@ -71,7 +80,7 @@ impl Config {
                 Ok((entries, policies)) => {
                     config.add(entries);
                     let dir = path.parent().unwrap_or(Path::new("")).to_path_buf();
-                    config.policies.extend(policies.map(|rules| (dir, rules)));
+                    config.policies.extend(policies.map(|rules| Asked { layer, dir, rules }));
                 }
                 Err(problem) => config.problems.push(problem),
             }
@@ -87,9 +96,6 @@ impl Config {
 
     fn add(&mut self, entries: Vec<Entry>) {
         for entry in entries {
-            if entry.origin.layer == Layer::Project && self.names_what_a_name_holds(&entry.path) {
-                continue;
-            }
             match self.entries.iter_mut().find(|known| known.path == entry.path) {
                 // A project that is worked on cannot make a name of its user's mean something else.
                 Some(known)
@@ -103,16 +109,6 @@ impl Config {
         }
     }
 
-    /// Whether `path` is an alias `name/more` where `name` is an alias too: it would lead somewhere else what is below that.
-    fn names_what_a_name_holds(&self, path: &[String]) -> bool {
-        let [aliases, name] = path else { return false };
-        let holds = |known: &Entry| {
-            let outer = known.path.get(1).filter(|_| known.path[0] == "aliases" && *aliases == "aliases");
-            outer.and_then(|outer| name.strip_prefix(outer.as_str())).is_some_and(|rest| rest.starts_with('/'))
-        };
-        self.entries.iter().any(holds)
-    }
-
     /// What is configured, defaults left out, in the order of the table of keys.
     pub(crate) fn entries(&self) -> Vec<&Entry> {
         let place = |entry: &&Entry| KEYS.iter().position(|key| key.matches(&entry.path));
@@ -123,19 +119,26 @@ impl Config {
 
     /// The aliases.
     pub(crate) fn aliases(&self) -> Aliases {
-        Aliases::new(self.settings.aliases.clone().unwrap_or_default())
+        let of_project = self.entries.iter().filter(|entry| entry.origin.layer == Layer::Project);
+        let of_project =
+            of_project.filter(|entry| is_alias(&entry.path)).filter_map(|entry| entry.path.get(1).cloned());
+        Aliases::new(self.settings.aliases.clone().unwrap_or_default(), of_project.collect())
     }
 
-    /// What archives must meet; signatures are checked against `root`, or else the embedded one.
+    /// What archives must meet; signatures are checked against `root`, or else the embedded one. A project, which comes
+    /// from whoever wrote it, has no files read that are outside of it.
     pub(crate) fn rules(&self, root: Option<&TrustRoot>) -> Vec<Rules> {
-        let rules =
-            |(dir, rules): &(PathBuf, Vec<PolicyRule>)| Rules { rules: rules.clone(), context: context(dir, root) };
+        let rules = |asked: &Asked| {
+            let context = context(&asked.dir, root);
+            let context = if asked.layer == Layer::Project { context.confined() } else { context };
+            Rules { rules: asked.rules.clone(), context }
+        };
         self.policies.iter().map(rules).collect()
     }
 
     /// Whether archives must meet anything.
     pub(crate) fn has_rules(&self) -> bool {
-        self.policies.iter().any(|(_, rules)| !rules.is_empty())
+        self.policies.iter().any(|asked| !asked.rules.is_empty())
     }
 
     /// The TUF repository that publishes the trust root, and the file that says how far it is believed.
@@ -203,8 +206,8 @@ fn fill<T>(typed: bool, slot: &mut T, configured: Option<T>) {
 
 /// `~/` at the beginning is the home directory.
 fn below_home(dir: PathBuf) -> PathBuf {
-    match (dir.strip_prefix("~"), std::env::var_os("HOME")) {
-        (Ok(rest), Some(home)) => PathBuf::from(home).join(rest),
+    match (dir.strip_prefix("~"), std::env::home_dir()) {
+        (Ok(rest), Some(home)) => home.join(rest),
         _ => dir,
     }
 }
@@ -242,6 +245,11 @@ pub(crate) fn check_project(path: &Path, content: &Content) -> Result<(), Failur
     for (key, _) in leaves(&content.tree) {
         if keys::find(&key).is_none_or(|key| !key.in_projects) {
             return refused(format!("`{}` cannot be set by a project", keys::join(&key)));
+        }
+    }
+    for name in content.settings.aliases.iter().flatten().map(|(name, _)| name) {
+        if let Err(problem) = crate::alias::check_of_project(name) {
+            return refused(problem);
         }
     }
     if content.settings.require_signed == Some(false) {
@@ -350,6 +358,7 @@ mod tests {
         let path = Path::new(".blob.yaml");
         for (text, allowed) in [
             ("output: json\ncompression: none\naliases:\n  a: ghcr.io/x\n", true),
+            ("aliases:\n  registry/acme/app: oci:here\n", false),
             ("require_signed: true\n", true),
             ("require_signed: false\n", false),
             ("plain_http: true\n", false),

@@ -83,6 +83,9 @@ fn start(cli: Cli, config: Config, flags: Vec<String>) -> Result<(), Failure> {
     for skipped in &config.places.skipped {
         tracing::warn!(path = %skipped.display(), "passing over a project's configuration of another user");
     }
+    if config.places.user.is_none() {
+        tracing::warn!("going on without the user's configuration: neither XDG_CONFIG_HOME nor HOME says where it is");
+    }
     let runtime = runtime(&cli.command).map_err(|error| Failure::io("starting the runtime", &error))?;
     let session = Session::begin(cli.global, config, flags)?;
     let serves = matches!(cli.command, Command::Serve(_));

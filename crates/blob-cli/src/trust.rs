@@ -3,17 +3,18 @@
 mod root;
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use blob::Location;
+use blob::core::plain;
 use blob::policy::Policy;
 use blob::policy::file::{
-    GithubSpec, GitlabSpec, KeySpec, KeylessSpec, LogUse, PolicyContext, PolicyFile, PolicyFileError, PolicyRule,
-    PolicySet, PolicySpec, ProvenanceSpec, RegoSpec, SignatureSpec,
+    GithubSpec, GitlabSpec, KeySpec, KeylessSpec, LogUse, MAX_POLICY_BYTES, PolicyContext, PolicyFile, PolicyFileError,
+    PolicyRule, PolicySet, PolicySpec, ProvenanceSpec, RegoSpec, SignatureSpec,
 };
-use blob::policy::sigstore::TrustRoot;
+use blob::policy::sigstore::{PublicKey, TrustRoot};
 use clap::Args;
 
 use crate::error::Failure;
@@ -355,15 +356,19 @@ pub(crate) fn context(dir: &Path, root: Option<&TrustRoot>) -> PolicyContext {
     root.iter().fold(context, |context, root| context.trusted_root(Clone::clone(root)))
 }
 
-/// The content of a file of at most `limit` bytes; blocks.
+/// The content of a plain file of at most `limit` bytes; blocks.
 pub(crate) fn bounded(path: &Path, limit: u64, what: &str) -> Result<Vec<u8>, Failure> {
-    let failed = |error: std::io::Error| Failure::io(format!("reading {what} {}", path.display()), &error);
-    let mut bytes = Vec::new();
-    std::fs::File::open(path).map_err(failed)?.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > limit {
-        return Err(Failure::usage(format!("{} has more than {limit} bytes", path.display())));
-    }
-    Ok(bytes)
+    plain::read(path, limit).map_err(|error| match error.kind() {
+        ErrorKind::FileTooLarge => Failure::usage(format!("{} has more than {limit} bytes", path.display())),
+        _ => Failure::io(format!("reading {what} {}", path.display()), &error),
+    })
+}
+
+/// The public key in a file; blocks.
+pub(crate) fn public_key(path: &Path) -> Result<PublicKey, Failure> {
+    let content = bounded(path, MAX_POLICY_BYTES, "the key")?;
+    let key = PublicKey::from_file_content(&content);
+    key.map_err(|error| Failure::usage(format!("{} is not a usable public key: {}", path.display(), error.reason())))
 }
 
 /// The policies for `locations`, out of `all`.

@@ -15,6 +15,8 @@ pub mod error;
 pub mod extract;
 pub mod index;
 pub mod path;
+#[cfg(feature = "fs")]
+pub mod plain;
 pub mod progress;
 pub mod range;
 #[cfg(feature = "fs")]

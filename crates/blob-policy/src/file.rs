@@ -44,9 +44,10 @@ mod signers;
 mod spec;
 mod yaml;
 
-use std::fs::File;
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::path::Path;
+
+use blob_core::plain;
 
 pub use build::PolicyContext;
 pub use error::PolicyFileError;
@@ -89,11 +90,8 @@ impl PolicyFile {
 
 /// The content of a file that a policy consists of.
 fn bounded(path: &Path) -> Result<Vec<u8>, PolicyFileError> {
-    let failed = |source| PolicyFileError::Read { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    File::open(path).map_err(failed)?.take(MAX_POLICY_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_POLICY_BYTES {
-        return Err(PolicyFileError::TooLarge { path: path.to_owned() });
-    }
-    Ok(bytes)
+    plain::read(path, MAX_POLICY_BYTES).map_err(|source| match source.kind() {
+        ErrorKind::FileTooLarge => PolicyFileError::TooLarge { path: path.to_owned() },
+        _ => PolicyFileError::Read { path: path.to_owned(), source },
+    })
 }

@@ -175,7 +175,27 @@ fn add_module(engine: &mut Engine, name: &str, text: &str) -> Result<String, Opa
     if nesting::depth(text) > MAX_NESTING {
         return Err(OpaError::Nesting { name });
     }
-    engine.add_policy(name.clone(), text.to_owned()).map_err(|e| OpaError::Module { name, source: e.into() })
+    let added = engine.add_policy(name.clone(), text.to_owned());
+    added.map_err(|error| OpaError::Module { name, source: without_source(&error.to_string()).into() })
+}
+
+/// What the parser says, as `line:column: what is wrong`. The line itself is left out: what is no module may be a file
+/// with somebody's secrets.
+fn without_source(message: &str) -> String {
+    let mut lines = message.trim_start().lines();
+    let place = lines.next().and_then(|first| first.strip_prefix("--> ")).map(|place| {
+        let mut parts = place.rsplitn(3, ':');
+        let (column, line) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        format!("{line}:{column}: ")
+    });
+    match place {
+        // Below the place are a rule, the line, and a mark.
+        Some(place) => {
+            let said = lines.skip(3).map(str::trim).collect::<Vec<_>>().join(" ");
+            format!("{place}{}", said.strip_prefix("error: ").unwrap_or(&said))
+        }
+        None => message.to_owned(),
+    }
 }
 
 #[async_trait]

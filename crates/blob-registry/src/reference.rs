@@ -4,6 +4,7 @@
 //! guessed: `alpine` alone is not a reference.
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use blob_core::{Digest, DigestError};
@@ -216,7 +217,13 @@ fn ends_in_a_number(name: &str) -> bool {
     }
 }
 
-/// `host`, `host:port`, `1.2.3.4:port`, `[v6]:port`; each in one spelling, but for capitals.
+/// Whether `address` is another spelling of an IPv4 address, mapped (`::ffff:1.2.3.4`) or compatible (`::1.2.3.4`).
+fn is_ipv4(address: Ipv6Addr) -> bool {
+    !address.is_loopback() && address.to_ipv4().is_some()
+}
+
+/// `host`, `host:port`, `1.2.3.4:port`, `[v6]:port`; each in one spelling, but for capitals. The addresses that stand for
+/// any address (`0.0.0.0`, `[::]`) are none of a registry: they would be one more spelling of this machine.
 fn is_host(host: &str) -> bool {
     let (name, port) = match host.rfind(':') {
         Some(colon) if !host.ends_with(']') => (&host[..colon], Some(&host[colon + 1..])),
@@ -227,10 +234,12 @@ fn is_host(host: &str) -> bool {
         port.bytes().all(|byte| byte.is_ascii_digit()) && !port.starts_with('0') && port.parse::<u16>().is_ok()
     });
     let name_fits = if let Some(inner) = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        inner.parse::<std::net::Ipv6Addr>().is_ok_and(|address| address.to_string() == inner.to_ascii_lowercase())
+        inner.parse::<Ipv6Addr>().is_ok_and(|address| {
+            address.to_string() == inner.to_ascii_lowercase() && !is_ipv4(address) && !address.is_unspecified()
+        })
     } else if ends_in_a_number(name) {
         // URLs know many spellings of an address, of which this is one.
-        name.parse::<std::net::Ipv4Addr>().is_ok()
+        name.parse::<Ipv4Addr>().is_ok_and(|address| !address.is_unspecified())
     } else {
         !name.is_empty()
             && name.len() <= 253
@@ -328,6 +337,7 @@ mod tests {
             "ghcr.io/org/repo:latest",
             "127.0.0.1:80/x:_T",
             "[::1]:5000/x:1",
+            "[2001:db8::ffff:0]/x:1",
             "foo/bar:1",
             "my_host/x",
         ] {
@@ -370,6 +380,12 @@ mod tests {
             "host?x/a",
             "user@host/a",
             "[::1/a",
+            "[::ffff:127.0.0.1]:5000/a",
+            "[::ffff:7f00:1]/a",
+            "[::127.0.0.1]/a",
+            "[::7f00:1]/a",
+            "[::]:5000/a",
+            "0.0.0.0:5000/a",
             "[zz]/a",
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text:?}");

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::verify::{Judged, Report as Verdict, text as verdict_text};
 use crate::error::{Failure, Kind};
 use crate::session::Session;
-use crate::trust::{RootArgs, WantedArgs, context, refused};
+use crate::trust::{RootArgs, WantedArgs, bounded, context, refused};
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -143,13 +143,7 @@ async fn dry_run(path: &Path, policy: &dyn Policy, subject: &Subject<'_>) -> Res
 }
 
 async fn test(args: TestArgs, session: &Session) -> Result<(), Failure> {
-    let action = |path: &Path| format!("reading the manifest {}", path.display());
-    let size = std::fs::metadata(&args.manifest).map_err(|error| Failure::io(action(&args.manifest), &error))?.len();
-    if size > MAX_MANIFEST_BYTES {
-        return Err(Failure::usage(format!("{} has more than {MAX_MANIFEST_BYTES} bytes", args.manifest.display())));
-    }
-    let manifest = std::fs::read(&args.manifest).map_err(|error| Failure::io(action(&args.manifest), &error))?;
-    let manifest = bytes::Bytes::from(manifest);
+    let manifest = bytes::Bytes::from(bounded(&args.manifest, MAX_MANIFEST_BYTES, "the manifest")?);
     let media_type = Outline::parse(&manifest).ok().and_then(|outline| outline.media_type);
     let media_type = media_type.ok_or_else(|| {
         Failure::usage(format!("{} is not a manifest that states its media type", args.manifest.display()))

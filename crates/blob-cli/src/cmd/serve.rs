@@ -11,6 +11,7 @@ use crate::args::Format;
 use crate::error::{Failure, Kind};
 use crate::session::Session;
 use crate::signals::Signals;
+use crate::trust::bounded;
 use crate::ui::{json, output};
 
 const EXAMPLES: &str = "\
@@ -140,12 +141,9 @@ fn config(args: ServeArgs) -> Result<ServeConfig, Failure> {
 }
 
 fn read(path: &Path) -> Result<ServeConfig, Failure> {
-    let action = || format!("reading {}", path.display());
-    let size = std::fs::metadata(path).map_err(|error| Failure::io(action(), &error))?.len();
-    if size > MAX_FILE {
-        return Err(Failure::usage(format!("{} has {size} bytes, over the limit of {MAX_FILE}", path.display())));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| Failure::io(action(), &error))?;
+    let bytes = bounded(path, MAX_FILE, "the configuration")?;
+    let text = String::from_utf8(bytes);
+    let text = text.map_err(|_| Failure::usage(format!("{} is not UTF-8 text", path.display())))?;
     // A file with nothing but comments describes the defaults.
     let config: Result<Option<ServeConfig>, _> = yaml_serde::from_str(&text);
     let config = config.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;

@@ -1,6 +1,5 @@
 //! `blob sign` and `blob attest`.
 
-use std::io::Read as _;
 use std::path::PathBuf;
 
 use blob::policy::sign::MAX_PREDICATE_BYTES;
@@ -12,6 +11,7 @@ use crate::error::Failure;
 use crate::plan;
 use crate::session::Session;
 use crate::signing::SigningArgs;
+use crate::trust::bounded;
 
 const SIGN_EXAMPLES: &str = "\
 Examples:
@@ -155,13 +155,7 @@ pub(crate) async fn attest(args: AttestArgs, session: &Session) -> Result<(), Fa
 }
 
 fn predicate(path: &std::path::Path) -> Result<serde_json::Value, Failure> {
-    let failed = |error: std::io::Error| Failure::io(format!("reading the predicate {}", path.display()), &error);
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(MAX_PREDICATE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_PREDICATE_BYTES {
-        return Err(Failure::usage(format!("{} has more than {MAX_PREDICATE_BYTES} bytes", path.display())));
-    }
+    let bytes = bounded(path, MAX_PREDICATE_BYTES, "the predicate")?;
     serde_json::from_slice(&bytes).map_err(|error| Failure::usage(format!("{} is not JSON: {error}", path.display())))
 }
 

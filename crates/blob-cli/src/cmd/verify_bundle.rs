@@ -3,17 +3,17 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use blob::core::{Algorithm, Digest, Hasher};
+use blob::core::{Algorithm, Digest, Hasher, plain};
 use blob::policy::sigstore::{
-    Artifact, Bundle, Identity, MAX_BUNDLE_BYTES, PublicKey, Signer, TrustRoot, VerifiedBundle,
-    verify_with_certificate, verify_with_key,
+    Artifact, Bundle, Identity, MAX_BUNDLE_BYTES, Signer, TrustRoot, VerifiedBundle, verify_with_certificate,
+    verify_with_key,
 };
 use clap::Args;
 use serde::Serialize;
 
 use crate::error::{Failure, Kind};
 use crate::session::Session;
-use crate::trust::{bounded, read_root};
+use crate::trust::{bounded, public_key, read_root};
 
 /// Files up to this size are read whole, which every kind of signature can be verified with; larger ones are hashed.
 const MAX_WHOLE: u64 = 64 << 20;
@@ -97,9 +97,7 @@ fn judge(
     artifact: Artifact<'_>,
 ) -> Result<Result<VerifiedBundle, String>, Failure> {
     if let Some(path) = &args.key {
-        let pem = String::from_utf8_lossy(&bounded(path, MAX_BUNDLE_BYTES, "the key")?).into_owned();
-        let key = PublicKey::from_pem(&pem);
-        let key = key.map_err(|error| Failure::usage(format!("{}: {}", path.display(), error.reason())))?;
+        let key = public_key(path)?;
         return Ok(verify_with_key(root, &key, bundle, artifact).map_err(|error| error.reason()));
     }
     let (Some(name), Some(issuer)) = (&args.certificate_identity, &args.certificate_oidc_issuer) else {
@@ -129,12 +127,15 @@ impl Content {
             };
         }
         let action = || format!("reading {typed}");
-        let size = std::fs::metadata(path).map_err(|error| Failure::io(action(), &error))?.len();
-        if size <= MAX_WHOLE {
-            return std::fs::read(path).map(Self::Whole).map_err(|error| Failure::io(action(), &error));
+        let mut file = plain::open(path).map_err(|error| Failure::io(action(), &error))?;
+        let mut whole = Vec::new();
+        let read = (&mut file).take(MAX_WHOLE + 1).read_to_end(&mut whole);
+        if read.map_err(|error| Failure::io(action(), &error))? as u64 <= MAX_WHOLE {
+            return Ok(Self::Whole(whole));
         }
-        let mut file = std::fs::File::open(path).map_err(|error| Failure::io(action(), &error))?;
         let (mut hasher, mut buffer) = (Hasher::sha256(), vec![0; 1 << 20]);
+        hasher.update(&whole);
+        drop(whole);
         loop {
             match file.read(&mut buffer).map_err(|error| Failure::io(action(), &error))? {
                 0 => return Ok(Self::Digest(hasher.finish())),

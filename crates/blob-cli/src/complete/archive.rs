@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::Duration;
 
 use blob::cache::{CacheDir, CacheOptions};
@@ -14,6 +15,7 @@ use crate::alias::{Aliases, Wanted};
 use crate::args;
 use crate::cache_place::CachePlace;
 use crate::config::Config;
+use crate::trust::policy_set;
 
 /// How many candidates a shell is given.
 const MOST: usize = 500;
@@ -26,7 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What this machine knows.
 struct Known {
+    config: Config,
     aliases: Aliases,
+    require_signed: bool,
     cache: Option<CacheDir>,
 }
 
@@ -36,20 +40,36 @@ impl Known {
         let (mut cli, matches) = args::parse(&["blob".into(), "version".into()] as &[OsString]).ok()?;
         let config = Config::load(cli.global.config.as_deref());
         config.apply(&matches, &mut cli.global);
+        // What cannot be read may ask for something.
+        if !config.problems.is_empty() {
+            return None;
+        }
         let place = CachePlace::find(&cli.global).filter(|place| !cli.global.no_cache && place.dir.is_dir());
         // What a tag named at any time is better than nothing.
         let options = CacheOptions { tag_ttl: Duration::MAX, ..CacheOptions::default() };
         let cache = place.and_then(|place| CacheDir::open(place.dir, options).ok());
-        Some(Self { aliases: config.aliases(), cache })
+        Some(Self { aliases: config.aliases(), require_signed: cli.global.require_signed, config, cache })
     }
 
     fn location(&self, typed: &str) -> Option<Location> {
         self.aliases.expand(typed, Wanted::Archive).parse().ok()
     }
 
-    /// A client that sends nothing.
-    fn client(&self) -> Option<Client> {
-        let builder = Client::builder().offline();
+    /// A client that sends nothing, and opens at `location` what the configuration lets commands open: an archive in a
+    /// layout that its policies admit, or one that they admitted a moment ago.
+    fn client(&self, location: &Location) -> Option<Client> {
+        let mut builder = Client::builder().offline();
+        if self.config.has_rules() {
+            // Nobody waits for the trust root of a TUF repository to say what a command would say of it.
+            if self.config.tuf().is_some() {
+                return None;
+            }
+            let policies = policy_set(&self.config.rules(None), &[location]).ok()?;
+            builder = builder.policies_from(Arc::new(policies));
+        }
+        if self.require_signed {
+            builder = builder.require_verified();
+        }
         match &self.cache {
             Some(cache) => builder.cache(cache.clone()).build().ok(),
             None => builder.build().ok(),
@@ -81,7 +101,7 @@ impl Known {
     async fn layout_tags(&self, typed: &str) -> Option<BTreeSet<String>> {
         let dir = &typed[..4 + typed[4..].rfind(':')?];
         let location: Location = dir.parse().ok()?;
-        let page = self.client()?.tags(&location, &PageRequest::default()).await.ok()?;
+        let page = self.client(&location)?.tags(&location, &PageRequest::default()).await.ok()?;
         let candidates = page.items.iter().map(|tag| format!("{dir}:{tag}"));
         Some(candidates.filter(|candidate| candidate.starts_with(typed)).collect())
     }
@@ -89,7 +109,7 @@ impl Known {
     /// What is in the directory of the archive that `typed` is in, as paths that begin with it.
     async fn entries(&self, reference: &str, typed: &str) -> Option<BTreeSet<String>> {
         let location = self.location(reference)?;
-        let archive = self.client()?.pull(&location, &PullOptions::default()).await.ok()?;
+        let archive = self.client(&location)?.pull(&location, &PullOptions::default()).await.ok()?;
         let (dir, _) = typed.rsplit_once('/').map_or(("", typed), |(dir, name)| (dir, name));
         let directory = archive.index().directory(path::normalize(dir.as_bytes()))?;
         let prefix = if typed.contains('/') { format!("{dir}/") } else { String::new() };

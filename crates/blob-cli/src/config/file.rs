@@ -1,8 +1,9 @@
 //! One configuration file, read strictly.
 
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::path::Path;
 
+use blob::core::plain;
 use yaml_serde::Value;
 
 use super::keys::{self, KEYS};
@@ -22,24 +23,31 @@ pub(crate) struct Content {
     pub(crate) tree: Value,
 }
 
-/// Reads a file; `None` if there is none.
+/// Reads a file; `None` if there is none. A link to what is not there is not nothing: what it was to say is missing.
 ///
 /// # Errors
 /// The file cannot be read, or says something that cannot be meant.
 pub(crate) fn read(path: &Path) -> Result<Option<String>, Failure> {
     let action = || format!("reading the configuration {}", path.display());
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Failure::configuration(action(), &error.to_string())),
-    };
-    let mut text = String::new();
-    let read = file.take(MAX_BYTES + 1).read_to_string(&mut text);
-    read.map_err(|error| Failure::configuration(action(), &error.to_string()))?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(Failure::configuration(action(), "it is larger than 1 MiB"));
+    let refused = |problem: &str| Err(Failure::configuration(action(), problem));
+    match plain::read(path, MAX_BYTES) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => refused("it is not UTF-8 text"),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => match dangling(path) {
+            Some(link) => refused(&format!("the link {} leads to nothing", link.display())),
+            None => Ok(None),
+        },
+        Err(error) if error.kind() == ErrorKind::FileTooLarge => refused("it is larger than 1 MiB"),
+        Err(error) => refused(&error.to_string()),
     }
-    Ok(Some(text))
+}
+
+/// The link to nothing, `path` itself or a directory that it should be in, because of which there is no file.
+fn dangling(path: &Path) -> Option<&Path> {
+    let nearest = path.ancestors().find(|part| part.symlink_metadata().is_ok())?;
+    nearest.metadata().is_err().then_some(nearest)
 }
 
 /// Takes the text of the file at `path` apart.

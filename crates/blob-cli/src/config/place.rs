@@ -52,7 +52,7 @@ impl Places {
     pub(crate) fn find(named: Option<&Path>) -> Self {
         let mut skipped = Vec::new();
         let project = std::env::current_dir().ok().and_then(|dir| project_of(&dir, &mut skipped));
-        let user = user_file(named, |name| std::env::var_os(name));
+        let user = user_file(named, |name| std::env::var_os(name), std::env::home_dir());
         Self { system: cfg!(unix).then(|| SYSTEM.into()), user, project, skipped }
     }
 
@@ -66,29 +66,38 @@ impl Places {
     }
 }
 
-/// What is named, else `$XDG_CONFIG_HOME/blob/config.yaml`, else `~/.config/blob/config.yaml`.
-fn user_file(named: Option<&Path>, variable: impl Fn(&str) -> Option<OsString>) -> Option<(PathBuf, bool)> {
+/// What is named, else `$XDG_CONFIG_HOME/blob/config.yaml`, else `~/.config/blob/config.yaml`. Without HOME, as services
+/// are started, the home directory is what the system knows: what a user asks for counts there too.
+fn user_file(
+    named: Option<&Path>,
+    variable: impl Fn(&str) -> Option<OsString>,
+    home: Option<PathBuf>,
+) -> Option<(PathBuf, bool)> {
     if let Some(named) = named.filter(|named| !named.as_os_str().is_empty()) {
         return Some((named.to_owned(), true));
     }
     // The XDG specification has relative paths ignored.
     let absolute = |name| variable(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
-    let dir = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")))?;
+    let home = || absolute("HOME").or_else(|| home.filter(|dir| dir.is_absolute()));
+    let dir = absolute("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")))?;
     Some((dir.join("blob").join("config.yaml"), false))
 }
 
-/// The nearest project file in `dir` or above it. A file of somebody else is passed over: whoever can write to a common
-/// directory could configure everybody who works below it.
+/// The nearest project file in `dir` or above it. What is somebody else's is passed over: whoever can write to a common
+/// directory could configure everybody who works below it. What is ours and cannot be read, or is no file, is an error
+/// when it is read, as is a place that cannot be looked at.
 fn project_of(dir: &Path, skipped: &mut Vec<PathBuf>) -> Option<PathBuf> {
     let candidates = dir.ancestors().flat_map(|dir| PROJECT_NAMES.map(|name| dir.join(name)));
-    { candidates }.find(|path| match std::fs::metadata(path) {
-        Ok(found) if !found.is_file() => false,
-        Ok(found) if !is_ours(&found) => {
-            skipped.push(path.clone());
-            false
+    { candidates }.find(|path| match std::fs::symlink_metadata(path) {
+        Ok(found) => {
+            // A link is somebody's, and so is what it leads to.
+            let ours = is_ours(&found) && std::fs::metadata(path).map_or(true, |target| is_ours(&target));
+            if !ours {
+                skipped.push(path.clone());
+            }
+            ours
         }
-        Ok(_) => true,
-        Err(_) => false,
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
     })
 }
 
@@ -121,7 +130,11 @@ mod tests {
             let variable =
                 |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
             let expected = expected.map(|(path, named)| (PathBuf::from(path), named));
-            assert_eq!(user_file(named.map(Path::new), variable), expected);
+            assert_eq!(user_file(named.map(Path::new), variable, None), expected);
+        }
+        for (home, expected) in [("/passwd", Some("/passwd/.config/blob/config.yaml")), ("", None)] {
+            let found = user_file(None, |_| None, Some(home.into()));
+            assert_eq!(found.map(|(path, _)| path), expected.map(PathBuf::from), "{home:?}");
         }
     }
 
@@ -134,8 +147,12 @@ mod tests {
         assert_eq!(project_of(&deep, &mut Vec::new()), Some(root.path().join("blob.yaml")));
         std::fs::write(root.path().join(".blob.yaml"), "").unwrap();
         assert_eq!(project_of(&deep, &mut Vec::new()), Some(root.path().join(".blob.yaml")));
-        std::fs::create_dir(deep.join(".blob.yaml")).unwrap();
         std::fs::write(root.path().join("a/blob.yaml"), "").unwrap();
         assert_eq!(project_of(&deep, &mut Vec::new()), Some(root.path().join("a/blob.yaml")));
+        // What is no file is not passed over: reading it says what is wrong.
+        std::fs::create_dir(root.path().join("a/.blob.yaml")).unwrap();
+        assert_eq!(project_of(&deep, &mut Vec::new()), Some(root.path().join("a/.blob.yaml")));
+        std::os::unix::fs::symlink("nowhere", deep.join("blob.yaml")).unwrap();
+        assert_eq!(project_of(&deep, &mut Vec::new()), Some(deep.join("blob.yaml")));
     }
 }

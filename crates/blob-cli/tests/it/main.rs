@@ -12,6 +12,7 @@ mod config;
 mod docs;
 mod errors;
 mod faces;
+mod guarded;
 mod help;
 mod json;
 mod keyless;

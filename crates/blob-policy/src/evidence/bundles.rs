@@ -1,11 +1,9 @@
 //! Bundles in files or memory as evidence, for verification without a registry.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use blob_core::Digest;
+use blob_core::{Digest, plain};
 use blob_registry::{Descriptor, ImageManifest, RegistryError, media_type};
 use bytes::Bytes;
 
@@ -41,14 +39,8 @@ impl BundleEvidence {
     pub fn read(paths: &[PathBuf]) -> Result<Self, EvidenceError> {
         let mut bundles = Vec::new();
         for path in paths {
-            let failed = |source| EvidenceError::File { path: path.clone(), source };
-            let mut bytes = Vec::new();
-            let file = File::open(path).map_err(failed)?;
-            file.take(MAX_BUNDLE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-            if bytes.len() as u64 > MAX_BUNDLE_BYTES {
-                let text = format!("it has more than {MAX_BUNDLE_BYTES} bytes");
-                return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, text)));
-            }
+            let read = plain::read(path, MAX_BUNDLE_BYTES);
+            let bytes = read.map_err(|source| EvidenceError::File { path: path.clone(), source })?;
             bundles.push(Bytes::from(bytes));
         }
         Ok(Self::new(bundles))

@@ -22,6 +22,7 @@ use crate::slsa::Provenance;
 #[derive(Clone, Debug)]
 pub struct PolicyContext {
     base: PathBuf,
+    confined: bool,
     root: Arc<OnceLock<TrustRoot>>,
 }
 
@@ -34,7 +35,7 @@ impl PolicyContext {
 
     /// Paths are relative to `dir`.
     pub fn within(dir: &Path) -> Self {
-        Self { base: dir.to_owned(), root: Arc::default() }
+        Self { base: dir.to_owned(), confined: false, root: Arc::default() }
     }
 
     /// Uses `root` where a policy names none.
@@ -47,7 +48,33 @@ impl PolicyContext {
     /// The same trust root, with paths relative to `dir`.
     #[must_use]
     pub fn moved_to(&self, dir: &Path) -> Self {
-        Self { base: dir.to_owned(), root: Arc::clone(&self.root) }
+        Self { base: dir.to_owned(), confined: self.confined, root: Arc::clone(&self.root) }
+    }
+
+    /// Reads nothing that is outside of the directory, through links either: for policies that somebody else wrote, who is
+    /// not to have files of this machine read.
+    #[must_use]
+    pub fn confined(mut self) -> Self {
+        self.confined = true;
+        self
+    }
+
+    /// Where the file is that a policy names.
+    fn place(&self, path: &Path) -> Result<PathBuf, PolicyFileError> {
+        let place = self.base.join(path);
+        if !self.confined {
+            return Ok(place);
+        }
+        let base = if self.base.as_os_str().is_empty() { Path::new(".") } else { &self.base };
+        let real = |path: &Path| {
+            let found = path.canonicalize();
+            found.map_err(|source| PolicyFileError::Read { path: path.to_owned(), source })
+        };
+        let found = real(&place)?;
+        if found.starts_with(real(base)?) {
+            return Ok(found);
+        }
+        Err(PolicyFileError::Outside { path: place, dir: base.to_owned() })
     }
 
     fn default_root(&self) -> Result<TrustRoot, PolicyFileError> {
@@ -70,16 +97,14 @@ pub(super) struct Sources<'a> {
 
 impl Sources<'_> {
     pub(super) fn read(&mut self, path: &Path) -> Result<Vec<u8>, PolicyFileError> {
-        let bytes = bounded(&self.context.base.join(path))?;
+        let bytes = bounded(&self.context.place(path)?)?;
         let _ = write!(self.noted, " {} {}", path.display(), Digest::sha256_of(&bytes));
         Ok(bytes)
     }
 
     fn read_text(&mut self, path: &Path) -> Result<String, PolicyFileError> {
         let not_text = |_| PolicyFileError::NotText { path: self.context.base.join(path) };
-        let bytes = bounded(&self.context.base.join(path))?;
-        let _ = write!(self.noted, " {} {}", path.display(), Digest::sha256_of(&bytes));
-        String::from_utf8(bytes).map_err(not_text)
+        String::from_utf8(self.read(path)?).map_err(not_text)
     }
 
     /// The trust root of the policy, read when it is first needed.
@@ -90,7 +115,7 @@ impl Sources<'_> {
         let root = match self.own_root {
             None => self.context.default_root()?,
             Some(path) => {
-                let path = self.context.base.join(path);
+                let path = self.context.place(path)?;
                 TrustRoot::from_file(&path)
                     .map_err(|source| PolicyFileError::unusable(format!("the trust root {}", path.display()), source))?
             }

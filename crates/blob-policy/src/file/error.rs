@@ -18,6 +18,14 @@ pub enum PolicyFileError {
         /// The cause.
         source: io::Error,
     },
+    /// A file that policies may not name, since it is outside of the directory that they come from.
+    #[error("{} is outside of {}, where the files of its policies must be", path.display(), dir.display())]
+    Outside {
+        /// The file.
+        path: PathBuf,
+        /// The directory.
+        dir: PathBuf,
+    },
     /// A file is larger than is looked at.
     #[error("{} has more than {MAX_POLICY_BYTES} bytes", path.display())]
     TooLarge {

@@ -77,8 +77,9 @@ pub fn spellings(reference: &Reference) -> Vec<String> {
     let host = reference.host().to_ascii_lowercase();
     let bare = [":443", ":80"].iter().find_map(|port| host.strip_suffix(port)).unwrap_or(&host).to_owned();
     let mut hosts = BTreeSet::from([reference.host().to_owned(), host.clone(), bare.clone()]);
-    if !bare.contains(':') {
-        hosts.insert(format!("{bare}:443"));
+    // Which of the ports is the usual one depends on how the registry is spoken to.
+    if bare.ends_with(']') || !bare.contains(':') {
+        hosts.extend([":443", ":80"].map(|port| format!("{bare}{port}")));
     }
     let mut repositories = BTreeSet::from([reference.repository().to_string()]);
     if DOCKER_HUB.contains(&bare.as_str()) {
@@ -121,6 +122,14 @@ mod tests {
             ("^docker\\.io/library/app", "docker.io/app:v1", true),
             ("^docker\\.io/app", "index.docker.io/library/app:v1", true),
             ("^localhost:5000/", "localhost:5000/a/b:v1", true),
+            ("^localhost:80/", "localhost/a/b:v1", true),
+            ("^localhost/", "localhost:80/a/b:v1", true),
+            ("^127\\.0\\.0\\.1:80/", "127.0.0.1/a/b:v1", true),
+            ("^\\[::1\\]:443/", "[::1]/a/b:v1", true),
+            ("^\\[::1\\]:80/", "[::1]/a/b:v1", true),
+            ("^\\[::1\\]/", "[::1]:80/a/b:v1", true),
+            ("^\\[fe80::a\\]/", "[FE80::A]:443/a/b:v1", true),
+            ("^\\[::1\\]:80/", "[::1]:5000/a/b:v1", false),
             ("^localhost/", "localhost:5000/a/b:v1", false),
             (".", "h/r:t", true),
         ] {

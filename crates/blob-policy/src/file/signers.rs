@@ -157,8 +157,7 @@ fn public_key(bytes: &[u8], path: &Path) -> Result<PublicKey, PolicyFileError> {
             let what = format!("{} is a private key: policies take the public one", path.display());
             return Err(PolicyFileError::Meaning(what));
         }
-        Ok(pem) if pem.contains("-----BEGIN") => PublicKey::from_pem(pem),
-        _ => PublicKey::from_der(bytes),
+        _ => PublicKey::from_file_content(bytes),
     };
     read.map_err(|source| PolicyFileError::unusable(format!("{} is not a usable public key", path.display()), source))
 }

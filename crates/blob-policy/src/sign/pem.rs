@@ -1,9 +1,9 @@
 //! Private keys as files: every form in which OpenSSL and cosign write them.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
+use blob_core::plain;
 use pkcs8::EncryptedPrivateKeyInfoRef;
 use pkcs8::der::pem;
 use zeroize::Zeroizing;
@@ -59,7 +59,7 @@ impl LocalKey {
     pub fn from_file(path: &Path, password: Option<&[u8]>) -> Result<Self, KeyError> {
         let read = |source| KeyError::Read { path: path.to_owned(), source };
         let mut text = Zeroizing::new(String::new());
-        let file = File::open(path).map_err(read)?;
+        let file = plain::open(path).map_err(read)?;
         file.take(MAX_KEY_FILE_BYTES + 1).read_to_string(&mut text).map_err(read)?;
         Self::from_pem(&text, password)
     }

@@ -5,7 +5,6 @@ mod holder;
 mod login;
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use blob_core::plain;
 use jiff::Timestamp;
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -138,7 +138,7 @@ impl IdentityToken {
     pub fn from_file(path: &Path) -> Result<Self, TokenError> {
         let read = |source| TokenError::Read { path: path.to_owned(), source };
         let mut text = Zeroizing::new(String::new());
-        let file = File::open(path).map_err(read)?;
+        let file = plain::open(path).map_err(read)?;
         file.take(MAX_TOKEN_BYTES + 1).read_to_string(&mut text).map_err(read)?;
         Self::new(&text)
     }

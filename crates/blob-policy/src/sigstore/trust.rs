@@ -2,12 +2,11 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use blob_core::Digest;
+use blob_core::{Digest, plain};
 use sigstore_trust_root::{SIGSTORE_PRODUCTION_TRUSTED_ROOT, TrustedRoot};
 use sigstore_tsa::TsaAuthority;
 use sigstore_verify::Verifier;
@@ -92,9 +91,9 @@ impl TrustRoot {
     /// [`TrustRootError`].
     pub fn from_file(path: &Path) -> Result<Self, TrustRootError> {
         let read = |source| TrustRootError::Read { path: path.to_owned(), source };
+        // One byte more than it may have, so that its own limit is what is said.
         let mut bytes = Vec::new();
-        let file = File::open(path).map_err(read)?;
-        file.take(MAX_TRUST_ROOT_BYTES + 1).read_to_end(&mut bytes).map_err(read)?;
+        plain::open(path).and_then(|file| file.take(MAX_TRUST_ROOT_BYTES + 1).read_to_end(&mut bytes)).map_err(read)?;
         Self::from_json(&bytes)
     }
 

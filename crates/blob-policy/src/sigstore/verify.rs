@@ -101,6 +101,24 @@ impl PublicKey {
         Self::from_der(der.as_bytes())
     }
 
+    /// Reads the content of a file with one public key, in PEM or DER. A second key is never left out in silence.
+    ///
+    /// # Errors
+    /// [`BundleError::Malformed`], also for a private key and for several keys.
+    pub fn from_file_content(content: &[u8]) -> Result<Self, BundleError> {
+        const BEGIN: &str = "-----BEGIN ";
+        let malformed = |what: String| Err(BundleError::Malformed(what.into()));
+        let Ok(pem) = std::str::from_utf8(content) else { return Self::from_der(content) };
+        if pem.contains("PRIVATE KEY-----") {
+            return malformed("it is a private key, and the public one is expected".into());
+        }
+        match pem.matches(BEGIN).count() {
+            0 => Self::from_der(content),
+            1 => Self::from_pem(pem),
+            several => malformed(format!("it has {several} PEM blocks, and one key is expected in each file")),
+        }
+    }
+
     /// Reads a DER `SubjectPublicKeyInfo`.
     ///
     /// # Errors

@@ -3,8 +3,6 @@
 //! [`RegistryOptions`] is plain data, so that a configuration file can be read into it. Files that it names are read
 //! when a client is made of it, not before: what is wrong with one registry does not get in the way of the others.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -295,13 +293,7 @@ pub enum RegistryOptionsError {
 
 fn read(path: &Path) -> Result<Vec<u8>, RegistryOptionsError> {
     let fail = |source| RegistryOptionsError::File { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(fail)?;
-    file.take(MAX_PEM_BYTES + 1).read_to_end(&mut bytes).map_err(fail)?;
-    if bytes.len() as u64 > MAX_PEM_BYTES {
-        return Err(fail(std::io::Error::other(format!("it is larger than {MAX_PEM_BYTES} bytes"))));
-    }
-    Ok(bytes)
+    blob_core::plain::read(path, MAX_PEM_BYTES).map_err(fail)
 }
 
 #[cfg(test)]

@@ -193,11 +193,5 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    let failed = |source| TlsError::Io { path: path.to_owned(), source };
-    let size = fs::metadata(path).map_err(failed)?.len();
-    if size > MAX_BYTES {
-        let message = format!("{size} bytes are over the limit of {MAX_BYTES}");
-        return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, message)));
-    }
-    fs::read(path).map_err(failed)
+    blob_core::plain::read(path, MAX_BYTES).map_err(|source| TlsError::Io { path: path.to_owned(), source })
 }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use blob::policy::sigstore::{Claims, KeyRing, PublicKey, Trust, TrustRoot, TrustedKey};
+use blob::policy::sigstore::{Claims, KeyRing, Trust, TrustRoot, TrustedKey};
 use blob::{Inspection, Location};
 use serde::Serialize;
 
 use crate::error::Failure;
 use crate::session::Session;
-use crate::trust::WantedArgs;
+use crate::trust::{WantedArgs, public_key};
 
 /// One bundle.
 #[derive(Serialize)]
@@ -86,10 +86,7 @@ pub(super) async fn signers(
 }
 
 fn key(path: &std::path::Path) -> Result<TrustedKey, Failure> {
-    let text = std::fs::read_to_string(path);
-    let text = text.map_err(|error| Failure::io(format!("reading the key {}", path.display()), &error))?;
-    let key = PublicKey::from_pem(&text);
-    key.map(TrustedKey::new).map_err(|error| Failure::usage(format!("{}: {}", path.display(), error.reason())))
+    public_key(path).map(TrustedKey::new)
 }
 
 /// By referrer and bundle: a referrer may carry several.

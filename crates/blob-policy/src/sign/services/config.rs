@@ -1,10 +1,10 @@
 //! Signing configurations: the file in which an instance names its services.
 
 use std::error::Error;
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use blob_core::plain;
 use sigstore_trust_root::{
     SIGSTORE_PRODUCTION_SIGNING_CONFIG, ServiceConfiguration, ServiceEndpoint, ServiceSelector, SigningConfig,
 };
@@ -104,7 +104,7 @@ impl Services {
     pub fn from_signing_config_file(path: &Path, version: Option<LogVersion>) -> Result<Self, SigningConfigError> {
         let read = |source| SigningConfigError::Read { path: path.to_owned(), source };
         let mut json = Vec::new();
-        let file = File::open(path).map_err(read)?;
+        let file = plain::open(path).map_err(read)?;
         file.take(MAX_SIGNING_CONFIG_BYTES + 1).read_to_end(&mut json).map_err(read)?;
         Self::from_signing_config(&json, version)
     }

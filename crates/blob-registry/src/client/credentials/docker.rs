@@ -197,13 +197,7 @@ fn default_path(docker_config: Option<OsString>, home: Option<OsString>) -> Opti
 }
 
 pub(super) fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(std::io::Error::other(format!("it is larger than {MAX_FILE_BYTES} bytes")));
-    }
-    Ok(bytes)
+    blob_core::plain::read(path, MAX_FILE_BYTES)
 }
 
 /// Whether `key` is one under which a login for all of `host` is kept.

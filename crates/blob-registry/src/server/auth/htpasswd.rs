@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
-use blob_core::{Digest, Hasher};
+use blob_core::{Digest, Hasher, plain};
 use tokio::sync::Semaphore;
 
 use super::passwords::Passwords;
@@ -244,11 +244,8 @@ fn read(path: &Path) -> Result<(HashMap<String, String>, Option<Stamp>), Htpassw
     let failed = |source| HtpasswdError::Io { path: path.to_owned(), source };
     // Taken before the content: a change in between is seen the next time.
     let stamp = stamp(path).map_err(failed)?;
-    if stamp.size > MAX_BYTES {
-        let message = format!("{} bytes are over the limit of {MAX_BYTES}", stamp.size);
-        return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, message)));
-    }
-    let text = fs::read_to_string(path).map_err(failed)?;
+    let bytes = plain::read(path, MAX_BYTES).map_err(failed)?;
+    let text = String::from_utf8(bytes).map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
     let mut users = HashMap::new();
     for (position, line) in text.lines().enumerate() {
         let wrong = |problem: &str| HtpasswdError::Line {
