@@ -103,7 +103,8 @@ fn pipes_are_not_waited_for() {
         "verify-bundle --key k.pub --bundle fifo k.pub".into(),
         "verify --key k.pub --insecure-ignore-tlog --bundle fifo oci:layout:v1".into(),
         "sign --key fifo oci:layout:v1".into(),
-        "serve --config fifo".into(),
+        "serve --file fifo".into(),
+        "serve --listen 127.0.0.1:0 --htpasswd fifo".into(),
         "--registry-config fifo ls localhost:1/a/b:v1".into(),
         "--ca-file fifo ls localhost:1/a/b:v1".into(),
     ] {
@@ -204,7 +205,9 @@ fn every_command_reads_keys_of_every_kind_and_one_from_each_file() {
     shell(&place, "grep -v -- ----- k.pub | base64 -d > k.der; cat other.pub k.pub > both.pub");
     let sign = "sign --key k.key --output-bundle b.json oci:layout:v1";
     place.assert(place.command(sign).env("BLOB_KEY_PASSWORD", "secret")).success();
-    for read in ["verify oci:layout:v1 --insecure-ignore-tlog", "inspect --referrers oci:layout:v1"] {
+    for read in ["verify --explain oci:layout:v1", "inspect --referrers oci:layout:v1"]
+        .map(|read| format!("{read} --insecure-ignore-tlog"))
+    {
         let known = stdout(&place.run(&format!("{read} --key k.der")).success());
         assert!(known.contains("the key "), "{read}: {known}");
         for (file, why) in [("both.pub", "2 PEM blocks"), ("k.key", "private key")] {
