@@ -255,10 +255,15 @@ impl WantedArgs {
             issuer_regex: self.certificate_oidc_issuer_regexp.clone(),
             // A name on the command line is a name, whatever characters it has.
             identity: self.certificate_identity.clone(),
-            exact: true,
+            exact: self.certificate_identity.is_some(),
             identity_regex: self.certificate_identity_regexp.clone(),
             claims: BTreeMap::new(),
         };
+        let named = spec.identity.is_some() || spec.identity_regex.is_some();
+        if self.repo.is_some() && named {
+            let message = "--repo and --certificate-identity are two conditions, which two signatures could meet";
+            return Err(Failure::usage(message).with_hint("--signer-workflow says which workflow signs for --repo"));
+        }
         match (
             spec.identity.is_some() || spec.identity_regex.is_some(),
             spec.issuer.is_some() || spec.issuer_regex.is_some(),
@@ -297,8 +302,7 @@ impl WantedArgs {
 
     /// The issuer of the server that the repository is on, unless it vouches for a name of its own.
     fn issuer_of_server(&self) -> Option<String> {
-        let named = self.certificate_identity.is_some() || self.certificate_identity_regexp.is_some();
-        self.certificate_oidc_issuer.clone().filter(|_| !named)
+        self.certificate_oidc_issuer.clone()
     }
 
     fn github(&self) -> Option<SignatureSpec> {
@@ -387,29 +391,60 @@ pub(crate) fn refused(error: PolicyFileError) -> Failure {
     Failure::from_chain(&error)
 }
 
-/// What may help against a refusal, by its reasons.
-pub(crate) fn hint(reasons: &str) -> Option<&'static str> {
+/// What may help against a refusal, by its reasons. They quote what others wrote, so only how a reason begins is looked at:
+/// nobody suggests an option by writing its reason into a bundle.
+pub(crate) fn hint(reasons: &[String]) -> Option<&'static str> {
     for (part, hint) in [
         (
-            "no transparency log entry",
+            "the bundle has no transparency log entry",
             "--insecure-ignore-tlog (in a policy file `transparency_log: none`) accepts keys that sign without a log",
         ),
         (
             "no signature found",
             "nobody signed it here: `blob sign` does, and `blob inspect --referrers` lists what there is",
         ),
-        ("is not a signature", "an attestation is no signature: ask for it with --provenance, or sign the archive"),
-        ("made with a managed key, not with a certificate", "it was signed with a key: name its public key with --key"),
+        ("a statement of type ", "an attestation is no signature: ask for it with --provenance, or sign the archive"),
         (
-            "made with a certificate, not with a managed key",
+            "the bundle was made with a managed key, not with a certificate",
+            "it was signed with a key: name its public key with --key",
+        ),
+        (
+            "the bundle was made with a certificate, not with a managed key",
             "it was signed keyless: name the signer with --repo, or --certificate-identity and its issuer",
         ),
         ("issuer is ", "`blob verify --explain` shows who signed it"),
         ("identity is ", "`blob verify --explain` shows who signed it"),
     ] {
-        if reasons.contains(part) {
+        if reasons.iter().any(|reason| told(reason).starts_with(part)) {
             return Some(hint);
         }
     }
     None
+}
+
+/// A reason without the evidence that it is about: `sha256:… by SIGNER: REASON`.
+fn told(reason: &str) -> &str {
+    reason.split_once(": ").filter(|(about, _)| about.starts_with("sha")).map_or(reason, |(_, rest)| rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_suggests_an_option_by_what_they_write() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        for (reason, expect) in [
+            (format!("{digest}: the bundle has no transparency log entry"), Some("--insecure-ignore-tlog")),
+            (format!("{digest}: payload type \"the bundle has no transparency log entry\""), None),
+            (format!("{digest}: the signed statement is not understood: no signature found"), None),
+            ("no signature found".into(), Some("nobody signed it here")),
+            (format!("{digest} by the key 00: a statement of type \"x\" is not a signature"), Some("--provenance")),
+            (format!("{digest} by a@b.c (issuer https://i): issuer is \"https://i\", not \"x\""), Some("--explain")),
+        ] {
+            let got = hint(std::slice::from_ref(&reason));
+            assert_eq!(got.is_some(), expect.is_some(), "{reason}: {got:?}");
+            assert!(expect.is_none_or(|part| got.is_some_and(|got| got.contains(part))), "{reason}: {got:?}");
+        }
+    }
 }

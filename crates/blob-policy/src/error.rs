@@ -258,6 +258,16 @@ pub enum EvidenceError {
         /// The cause.
         source: io::Error,
     },
+    /// The bytes given for a subject do not have its size.
+    #[error("{subject} is said to have {expected} bytes, and has {got}")]
+    SubjectSize {
+        /// The digest of descriptor and bytes.
+        subject: Digest,
+        /// Bytes, as the descriptor says.
+        expected: u64,
+        /// Bytes given.
+        got: u64,
+    },
     /// The bytes given for a subject do not have its digest.
     #[error("the bytes given for {expected} have the digest {got}")]
     Subject {

@@ -72,7 +72,7 @@ impl<'a> Subject<'a> {
     /// Checks that `bytes` have the digest and size of `descriptor`.
     ///
     /// # Errors
-    /// [`EvidenceError::Subject`].
+    /// [`EvidenceError::Subject`], [`EvidenceError::SubjectSize`].
     pub fn new(
         descriptor: &'a Descriptor,
         bytes: &'a Bytes,
@@ -81,6 +81,10 @@ impl<'a> Subject<'a> {
         let got = Digest::of(descriptor.digest.algorithm(), bytes);
         if got != descriptor.digest {
             return Err(EvidenceError::Subject { expected: descriptor.digest, got });
+        }
+        if descriptor.size != bytes.len() as u64 {
+            let (subject, got) = (descriptor.digest, bytes.len() as u64);
+            return Err(EvidenceError::SubjectSize { subject, expected: descriptor.size, got });
         }
         Ok(Self {
             descriptor,

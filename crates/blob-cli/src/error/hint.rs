@@ -50,9 +50,9 @@ pub(super) fn hint_for(error: &Error) -> Option<String> {
 }
 
 /// Everything that a policy said against an archive.
-fn reasons(error: &PolicyError) -> String {
+fn reasons(error: &PolicyError) -> Vec<String> {
     let rejected = error.refusals().filter(|one| one.is_rejection());
-    rejected.flat_map(PolicyError::reasons).collect::<Vec<_>>().join("; ")
+    rejected.flat_map(PolicyError::reasons).collect()
 }
 
 fn hint_from_causes(error: &Error) -> Option<String> {

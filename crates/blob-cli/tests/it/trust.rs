@@ -21,9 +21,10 @@ fn keys(place: &Place, name: &str) {
     place.assert(place.command(&format!("generate-key-pair {name}")).env("BLOB_KEY_PASSWORD", "secret")).success();
 }
 
-/// Runs a command with the password of the keys.
+/// Runs a command with the password of the keys. A machine that does much else may be slow enough for a line of progress,
+/// which is none of what is looked at here.
 fn run(place: &Place, line: &str) -> snapbox::cmd::OutputAssert {
-    place.assert(place.command(line).env("BLOB_KEY_PASSWORD", "secret"))
+    place.assert(place.command(line).env("BLOB_KEY_PASSWORD", "secret").env("BLOB_PROGRESS", "never"))
 }
 
 const READS: [&str; 8] = [

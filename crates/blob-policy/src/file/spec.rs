@@ -361,6 +361,9 @@ impl SignatureSpec {
                     "`evidence` and `transparency_log: none` exclude each other: nobody vouches for such keys".into()
                 );
             }
+            Some(evidence) if !self.keys.is_empty() && evidence.certificate_transparency.is_some() => {
+                return Err("`certificate_transparency` is for certificates, and keys have none".into());
+            }
             Some(evidence) => evidence.check()?,
             None => {}
         }
@@ -375,6 +378,9 @@ impl KeylessSpec {
         for (what, plain, pattern) in
             [("issuer", &self.issuer, &self.issuer_regex), ("identity", &self.identity, &self.identity_regex)]
         {
+            if what == "identity" && pattern.is_some() && self.exact {
+                return Err("`exact` is for `identity`, and means nothing beside `identity_regex`".into());
+            }
             match (plain, pattern) {
                 (None, None) => return Err(format!("the signer needs `{what}` or `{what}_regex`")),
                 (Some(_), Some(_)) => return Err(format!("`{what}` and `{what}_regex` exclude each other")),

@@ -19,6 +19,9 @@ use crate::policy::Subject;
 /// Layers of one referrer that are looked at.
 const MAX_LAYERS: usize = 8;
 
+/// Characters of a reason that are kept.
+const MAX_REASON: usize = 500;
+
 /// Bytes of a manifest that carries bundles.
 const MAX_REFERRER_BYTES: u64 = 64 << 10;
 
@@ -254,7 +257,12 @@ impl Collector<'_> {
         }
     }
 
-    fn refuse(&mut self, referrer: Digest, bundle: Option<Digest>, reason: String) {
+    /// Much of a reason may be what somebody wrote into a bundle: people read the beginning.
+    fn refuse(&mut self, referrer: Digest, bundle: Option<Digest>, mut reason: String) {
+        if let Some((end, _)) = reason.char_indices().nth(MAX_REASON) {
+            reason.truncate(end);
+            reason.push('…');
+        }
         self.claims.refused.push(Refused { referrer: Some(referrer), bundle, reason });
     }
 

@@ -172,6 +172,10 @@ impl NamedIdentity {
             return Err(format!("identity {:?} is of another kind", signer.san.as_str()));
         }
         expect("identity", &self.san, Some(signer.san.as_str()))?;
+        // A branch may be called `x@refs/tags/v1`: which part is the ref would be for the pattern to say.
+        if signer.san.as_str().matches("@refs/").count() > 1 {
+            return Err(format!("identity {:?} names two refs", signer.san.as_str()));
+        }
         self.claims.iter().try_for_each(|(name, pattern)| expect(name, pattern, signer.claims.named(name)))
     }
 }
@@ -242,6 +246,23 @@ mod tests {
         assert!(Identity::from(wants).check(&ann).unwrap_err().contains("no build_trigger"));
         let named = NamedIdentity::new(Pattern::exact("a"), Pattern::exact("b"));
         assert!(matches!(named.claim("trigger", Pattern::exact("c")), Err(IdentityError::UnknownClaim(_))));
+    }
+
+    #[test]
+    fn a_branch_that_is_called_like_a_tag_is_not_one() {
+        let issuer = "https://token.actions.githubusercontent.com";
+        let at = |git_ref: &str| {
+            signer(San::Uri(format!("https://github.com/acme/app/.github/workflows/x.yml@{git_ref}")), issuer)
+        };
+        for pattern in [
+            Pattern::glob("https://github.com/acme/app/**@refs/tags/v*").unwrap(),
+            Pattern::regex(".*@refs/tags/v.*").unwrap(),
+        ] {
+            let tagged = Identity::from(NamedIdentity::new(pattern, Pattern::exact(issuer)));
+            tagged.check(&at("refs/tags/v1")).unwrap();
+            tagged.check(&at("refs/tags/v1@home")).unwrap();
+            assert!(tagged.check(&at("refs/heads/x@refs/tags/v1")).unwrap_err().contains("two refs"));
+        }
     }
 
     #[test]

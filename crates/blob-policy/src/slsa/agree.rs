@@ -63,6 +63,12 @@ fn check_builder(
         };
         return if same_workflow(said, claimed) { Ok(()) } else { differs(claimed) };
     }
+    if said.matches("@refs/").count() > 1 {
+        return Err(format!("the builder {said:?} names two refs"));
+    }
+    if asked_for && !by_github && on_github(said) {
+        return Err(format!("the builder is {said:?}, and the issuer {:?} cannot confirm it", signer.issuer));
+    }
     if !by_github || said == runner {
         return Ok(());
     }

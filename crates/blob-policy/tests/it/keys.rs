@@ -216,6 +216,9 @@ async fn a_substituted_manifest_never_reaches_a_policy() {
     let evidence = shelf.evidence();
     let other = Bytes::from_static(b"{\"schemaVersion\":2}");
     assert!(matches!(Subject::new(&shelf.descriptor, &other, &evidence), Err(EvidenceError::Subject { .. })));
+    let mut larger = shelf.descriptor.clone();
+    larger.size += 1;
+    assert!(matches!(Subject::new(&larger, &shelf.bytes, &evidence), Err(EvidenceError::SubjectSize { .. })));
 }
 
 #[tokio::test]

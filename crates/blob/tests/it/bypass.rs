@@ -260,6 +260,19 @@ async fn what_is_honest_is_admitted() {
     bench.admitted(KEY).await;
 }
 
+/// What somebody writes into a bundle is told at its beginning.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_write_does_not_fill_the_screen() {
+    let bench = Bench::new().await;
+    let said = statement(&bench.digest, COSIGN_SIGN_PREDICATE, json!({}));
+    for at in 0..4 {
+        let long = format!("{at}{}", "x".repeat(100_000));
+        bench.attach(wrap(("dsseEnvelope", dsse(&bench.key, &long, &said).await)).to_string().as_bytes()).await;
+    }
+    let text = chain(&bench.refused(KEY, "payload type").await);
+    assert!(text.len() < 10_000, "{} bytes", text.len());
+}
+
 const APP: &str = "repository: 'https://github.com/acme/app'";
 
 refused! {
