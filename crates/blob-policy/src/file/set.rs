@@ -96,7 +96,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_rule_that_was_not_read_is_not_forgotten() {
-        let text = "policies: [{match: ^ghcr, policy: {signature: {key: missing.pub}}}]";
+        let text = "policies: [{match: ^ghcr, policy: {signature: {key: {path: missing.pub}}}}]";
         let file = PolicyFile::parse(text, "p.yaml".as_ref()).unwrap();
         let mut set = PolicySet::new();
         let (named, other) = ("docker.io/a:v1".to_owned(), "ghcr.io/a:v1".to_owned());
