@@ -116,12 +116,12 @@ fn is_host(name: &str) -> bool {
 /// # Errors
 /// What is wrong with it.
 pub(crate) fn check_of_project(name: &str) -> Result<(), String> {
-    match name.contains('/') {
-        true => {
-            Err(format!("the alias {name:?} of a project could be a repository of a registry: leave out the slash"))
-        }
-        false => Ok(()),
+    if name.contains('/') {
+        return Err(format!(
+            "the alias {name:?} of a project could be a repository of a registry: leave out the slash"
+        ));
     }
+    Ok(())
 }
 
 /// Whether `name` can stand for `target`.

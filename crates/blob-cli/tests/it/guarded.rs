@@ -137,7 +137,8 @@ fn a_project_has_nothing_read_that_is_outside_of_it() {
     };
     let project = |modules: &str, key: &str| {
         let rego = format!("rego: {{modules: {modules}, signer: {{key: {{path: {key}, transparency_log: none}}}}}}");
-        fs::write(place.path("work/.blob.yaml"), format!("policies:\n  - match: .\n    policy:\n      {rego}\n")).unwrap();
+        fs::write(place.path("work/.blob.yaml"), format!("policies:\n  - match: .\n    policy:\n      {rego}\n"))
+            .unwrap();
     };
     for modules in ["/proc/self/environ", "../netrc", "link.rego", "./../work/../netrc"] {
         project(modules, "k.pub");
@@ -183,7 +184,8 @@ fn completion_opens_nothing_that_policies_refuse() {
     };
     let open = configured("output: text\n");
     assert!(told(&open).starts_with("README.md"), "{}", told(&open));
-    for refusing in [REFUSING, "require_signed: true\n", "outptu: text\n", "policies:\n  - match: .\n    policy: {}\n"] {
+    for refusing in [REFUSING, "require_signed: true\n", "outptu: text\n", "policies:\n  - match: .\n    policy: {}\n"]
+    {
         let place = configured(refusing);
         assert_eq!(told(&place), "", "{refusing}");
     }
