@@ -1,4 +1,5 @@
-//! `cargo xtask interop`: other implementations of Sigstore verify our bundles, and we verify theirs.
+//! `cargo xtask interop`: other implementations of Sigstore verify our bundles, and we verify theirs; another client of
+//! registries pushes to our server and pulls from it.
 //!
 //! They are installed from PyPI and npm below the target directory, in pinned versions, so this needs the network once.
 //! `cargo xtask test` runs these tests, too, where the two registries can be reached.
@@ -14,7 +15,7 @@ use crate::workspace::root;
 pub(crate) const PLACE: &str = "BLOB_INTEROP";
 
 /// What is installed, and so what was shown to work.
-const PYTHON: [&str; 1] = ["sigstore==4.5.1"];
+const PYTHON: [&str; 2] = ["sigstore==4.5.1", "oras==0.2.43"];
 const NPM: [&str; 4] =
     ["@sigstore/bundle@4.0.0", "@sigstore/protobuf-specs@0.5.2", "@sigstore/sign@4.1.1", "@sigstore/verify@3.1.1"];
 
@@ -22,7 +23,18 @@ const NPM: [&str; 4] =
 pub(crate) fn run() -> Outcome {
     let mut tests = cargo();
     tests.current_dir(root()).env(PLACE, peers()?);
-    tests.args(["test", "-p", "blob-policy", "--all-features", "--test", "it", "--", "interop::"]);
+    tests.args([
+        "test",
+        "-p",
+        "blob-policy",
+        "-p",
+        "blob-registry",
+        "--all-features",
+        "--test",
+        "it",
+        "--",
+        "interop::",
+    ]);
     println!("$ {}", shown(&tests));
     run_command(&mut tests)
 }

@@ -28,6 +28,7 @@ pub(crate) const FOR_TESTS: [Peer; 9] = [
         package: "skopeo",
         needed_by: "tests that copy artifacts between servers and layouts with a real tool",
     },
+    Peer { program: "umoci", package: "umoci", needed_by: "tests that share image layouts with a real tool" },
     Peer {
         program: "redis-server",
         package: "redis-server",

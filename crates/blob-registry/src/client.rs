@@ -94,6 +94,8 @@ struct Core {
     host: String,
     /// `https://host/`, or `http://host/`.
     origin: Url,
+    /// The registry that is meant, where this one stands in for others.
+    namespace: Option<String>,
     /// What every request to the origin brings along, besides what it needs.
     headers: HeaderMap,
     transport: Transport,
@@ -179,6 +181,9 @@ impl Core {
     fn url(&self, repository: &Repository, rest: &str) -> Url {
         let mut url = self.origin.clone();
         url.set_path(&format!("/v2/{repository}/{rest}"));
+        if let Some(namespace) = &self.namespace {
+            url.query_pairs_mut().append_pair("ns", namespace);
+        }
         url
     }
 

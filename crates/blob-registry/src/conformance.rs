@@ -41,14 +41,15 @@ pub use uploads::*;
 /// Makes one `#[tokio::test]` of each clause. The argument is an async closure that makes a fresh registry: an
 /// `Arc<dyn Registry>`, or a pair of it and whatever has to live as long (a temporary directory, a server).
 ///
-/// A registry that is meant to break a clause, such as one whose tags do not move, names it:
-/// `registry_conformance!(make, refused: [tags_move_and_manifests_stay])`. The test is then that the clause fails.
+/// A registry that is meant to break a clause, such as one whose tags do not move, names it and a part of what the clause
+/// then says: `registry_conformance!(make, refused: [tags_move_and_manifests_stay: "code: Denied"])`. The test is that the
+/// clause fails with these words, which for errors are those of their `Debug` form.
 #[macro_export]
 macro_rules! registry_conformance {
     ($make:expr) => {
         $crate::registry_conformance! { $make, refused: [] }
     };
-    ($make:expr, refused: [$($refused:ident),*]) => {
+    ($make:expr, refused: [$($refused:ident: $says:expr),*]) => {
         #[::tokio::test]
         async fn what_is_refused_is_refused() {
             $(
@@ -56,7 +57,7 @@ macro_rules! registry_conformance {
                 let repository = $crate::conformance::fresh_repository();
                 let registry = $crate::conformance::Kept::registry(&kept);
                 let clause = $crate::conformance::$refused(registry, &repository);
-                $crate::conformance::refused(clause, stringify!($refused)).await;
+                $crate::conformance::refused(clause, stringify!($refused), $says).await;
             )*
         }
         $crate::registry_conformance! { @clauses $make, &[$(stringify!($refused)),*];
@@ -112,10 +113,16 @@ macro_rules! registry_conformance {
     };
 }
 
-/// Asserts that a clause fails.
-pub async fn refused(clause: impl Future<Output = ()>, name: &str) {
+/// Asserts that a clause fails with the words `says`: another failure than the one that is meant is none.
+///
+/// # Panics
+/// When the clause holds, or fails otherwise.
+pub async fn refused(clause: impl Future<Output = ()>, name: &str, says: &str) {
     let outcome = AssertUnwindSafe(clause).catch_unwind().await;
-    assert!(outcome.is_err(), "{name}: expected the registry to refuse this, it did not");
+    let Err(panic) = outcome else { panic!("{name}: expected the registry to refuse this, it did not") };
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
+    assert!(text.contains(says), "{name}: expected a refusal that says {says:?}, it failed with: {text}");
 }
 
 /// A registry, with what must live as long.

@@ -9,6 +9,7 @@
 //! | [`ReadOnly`] | nothing is written or deleted |
 //! | [`Immutable`] | a tag is set once; nothing is deleted |
 //! | [`Prefix`] | the repositories below a name, as if it were the root |
+//! | [`Delegate`] | other registries below names of this one |
 //! | [`Select`] | some repositories are not there |
 //! | [`Access`] | a function decides about every call |
 //! | [`Limit`] | nothing over a size comes in |
@@ -16,6 +17,7 @@
 
 mod access;
 pub(crate) mod catalog;
+mod delegate;
 mod immutable;
 mod limit;
 mod log;
@@ -24,6 +26,7 @@ mod read_only;
 mod select;
 
 pub use access::{Access, AccessKind};
+pub use delegate::Delegate;
 pub use immutable::Immutable;
 pub use limit::{Limit, Sizes};
 pub use log::Log;

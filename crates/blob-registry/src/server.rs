@@ -18,6 +18,7 @@
 //! `counter.blob_registry_open_connections`, which is 1 when one opens and -1 when it ends. The names of the fields are
 //! those that the metrics layer of `tracing-opentelemetry` takes.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -138,6 +139,7 @@ impl Server {
                 auth: None,
                 secure: false,
                 rate: None,
+                namespaces: HashMap::new(),
             },
             #[cfg(feature = "tls")]
             tls: None,
@@ -166,6 +168,13 @@ impl ServerBuilder {
     /// Refuses everything that writes.
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.app.read_only = read_only;
+        self
+    }
+
+    /// Serves the content of another registry, `name`, from the repositories below `below`: to requests that ask for it by
+    /// `?ns=name`, as containerd does of mirrors. The answer says so in `OCI-Namespace`.
+    pub fn namespace(mut self, name: impl Into<String>, below: Repository) -> Self {
+        self.app.namespaces.insert(name.into(), below);
         self
     }
 
@@ -243,6 +252,8 @@ struct App {
     /// Whether clients reach it over TLS.
     secure: bool,
     rate: Option<rate::Rate>,
+    /// Where the content of other registries is, by the names that clients have for them.
+    namespaces: HashMap<String, Repository>,
 }
 
 impl fmt::Debug for App {
@@ -296,18 +307,35 @@ async fn answer(
     body: &mut RequestBody,
     entry: &mut log::Entry,
 ) -> Result<Response<Body>, Fault> {
-    let (method, headers) = (&parts.method, &parts.headers);
+    let method = &parts.method;
     let query = Query::parse(parts.uri.query());
     let route = Route::parse(parts.uri.path())?;
     entry.is_about(route.kind());
+    let named = query.first("ns").filter(|_| matches!(*method, Method::GET | Method::HEAD));
+    let Some((namespace, below)) = named.and_then(|name| app.namespaces.get_key_value(name)) else {
+        return answer_route(app, parts, (&query, route), body, entry).await;
+    };
+    let mut response = answer_route(app, parts, (&query, route.below(below)), body, entry).await?;
+    response.headers_mut().insert(HeaderName::from_static("oci-namespace"), answer::value(namespace));
+    Ok(response)
+}
+
+async fn answer_route(
+    app: &App,
+    parts: &http::request::Parts,
+    (query, route): (&Query, Route),
+    body: &mut RequestBody,
+    entry: &mut log::Entry,
+) -> Result<Response<Body>, Fault> {
+    let (method, headers) = (&parts.method, &parts.headers);
     if route == Route::Token {
         let issued = match &app.auth {
-            Some(auth) => auth.issue(method, headers, &query, body).await,
+            Some(auth) => auth.issue(method, headers, query, body).await,
             None => None,
         };
         return issued.unwrap_or_else(|| Err(Fault::plain(404, ErrorCode::Unknown, "no such path")));
     }
-    let from = mount_from(method, &query, &route);
+    let from = mount_from(method, query, &route);
     let principal = match &app.auth {
         Some(auth) => {
             let way = Way { headers, secure: app.secure };
@@ -323,22 +351,22 @@ async fn answer(
     }
     match (&route, method) {
         (Route::Blob(repository, digest), _) => blobs::answer(app, method, headers, repository, digest).await,
-        (Route::Uploads(repository), &Method::POST) => uploads::start(app, &principal, &query, body, repository).await,
+        (Route::Uploads(repository), &Method::POST) => uploads::start(app, &principal, query, body, repository).await,
         (Route::Upload(repository, id), _) => {
-            let turn = uploads::Turn { app, headers, query: &query, repository, id };
+            let turn = uploads::Turn { app, headers, query, repository, id };
             turn.answer(method, body).await
         }
         (Route::Manifest(repository, Some(target)), _) => {
-            let turn = manifests::Turn { app, headers, query: &query, repository, target };
+            let turn = manifests::Turn { app, headers, query, repository, target };
             turn.answer(method, body).await
         }
         (Route::Manifest(..), &Method::PUT) => Err(Fault::of(ErrorCode::ManifestInvalid, "that is no tag")),
         (Route::Manifest(..), _) => Err(Fault::of(ErrorCode::ManifestUnknown, "no such manifest")),
         (Route::Base, &Method::GET | &Method::HEAD) => Ok(answer::json(&serde_json::json!({}))),
-        (Route::Catalog, &Method::GET | &Method::HEAD) => tags::catalog(app, &principal, &query).await,
-        (Route::Tags(repository), &Method::GET | &Method::HEAD) => tags::list(app, &query, repository).await,
+        (Route::Catalog, &Method::GET | &Method::HEAD) => tags::catalog(app, &principal, query).await,
+        (Route::Tags(repository), &Method::GET | &Method::HEAD) => tags::list(app, query, repository).await,
         (Route::Referrers(repository, subject), &Method::GET | &Method::HEAD) => {
-            referrers::list(app, &query, repository, subject).await
+            referrers::list(app, query, repository, subject).await
         }
         (Route::Uploads(_), _) => Err(unsupported("POST")),
         _ => Err(unsupported("GET, HEAD")),

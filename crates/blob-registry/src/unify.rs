@@ -50,6 +50,9 @@ pub enum TagPolicy {
     First,
     /// The last registry's that knows the tag: for a cache in front of its origin, whose own tags may be old.
     Last,
+    /// The first registry's that knows the tag; one that cannot be asked is an error, not a reason to ask the next: for
+    /// registries of different people.
+    Strict,
     /// All that know it must agree; else [`RegistryError::Conflict`].
     Agree,
 }
@@ -113,8 +116,9 @@ impl UnifyOptions {
 /// tell, or could not, that is the error.
 ///
 /// Lists are those of all registries together, without duplicates; a registry that cannot be asked is left out of them
-/// with a warning as long as another answers. Referrers have no order to merge them by, so all of a subject are read
-/// for each page, at most 10,000 of them.
+/// with a warning as long as another answers. Referrers are not left out: whoever decides by them must not take a
+/// registry that cannot be asked for one that has none. They have no order to merge them by, so all of a subject are
+/// read for each page, at most 10,000 of them.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {

@@ -19,13 +19,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blob_registry::client::{Chain, DockerConfig, RegistryClient};
-use blob_registry::filter::{Immutable, Log, Prefix};
+use blob_registry::filter::{Delegate, Immutable, Log, Prefix, ReadOnly};
 use blob_registry::layout::GcOptions;
 use blob_registry::server::{
     Auth, Htpasswd, HtpasswdError, Rule, Server, ServerHandle, ServerLimits, Tls, TlsError, Who,
 };
 use blob_registry::{
-    LayoutStore, MemoryRegistry, ReadPolicy, Registry, RegistryError, Repository, Unify, UnifyOptions,
+    LayoutStore, MemoryRegistry, ReadPolicy, Registry, RegistryError, Repository, TagPolicy, Unify, UnifyOptions,
 };
 use tokio::task::JoinHandle;
 
@@ -143,6 +143,9 @@ pub async fn start(config: &ServeConfig) -> Result<Serving, ServeError> {
     let store = store(config).await?;
     let registry = compose(config, store.clone())?;
     let mut builder = Server::builder(registry).read_only(config.read_only).limits(limits(&config.limits)?);
+    for name in config.upstream.iter().filter_map(|upstream| upstream.namespace.as_deref()) {
+        builder = builder.namespace(name, namespace(name)?);
+    }
     let secure = config.tls.is_some();
     // Files are read where that may block.
     let wanted = config.clone();
@@ -184,28 +187,58 @@ fn compose(config: &ServeConfig, store: Option<LayoutStore>) -> Result<Arc<dyn R
         None => Arc::new(MemoryRegistry::new().with_sparse(config.sparse)),
     };
     if !config.upstream.is_empty() {
-        let mut members = vec![registry];
-        for upstream in &config.upstream {
-            members.push(remote(upstream)?);
-        }
-        let mut options = if config.keep { UnifyOptions::cache() } else { UnifyOptions::default() };
-        options.read = match config.reads {
-            Reads::Sequential => ReadPolicy::Sequential,
-            Reads::Race => ReadPolicy::Race,
-            Reads::Random => ReadPolicy::Random,
-        };
-        registry = Arc::new(Unify::new(members, options));
+        registry = behind(config, registry)?;
     }
     if config.immutable_tags {
         registry = Arc::new(Immutable::new(registry));
     }
     if let Some(prefix) = &config.prefix {
+        if config.upstream.iter().any(|upstream| upstream.namespace.is_some()) {
+            let problem = "a prefix hides the repositories of namespaces: one or the other".into();
+            return Err(ServeError::Config(problem));
+        }
         registry = Arc::new(Prefix::new(registry, repository("prefix", prefix)?));
     }
     if config.log_operations {
         registry = Arc::new(Log::new(registry));
     }
     Ok(registry)
+}
+
+/// Puts the registries that are asked for what is not in `store` behind it.
+fn behind(config: &ServeConfig, store: Arc<dyn Registry>) -> Result<Arc<dyn Registry>, ServeError> {
+    let mut options = UnifyOptions::default();
+    options.read = match config.reads {
+        Reads::Sequential => ReadPolicy::Sequential,
+        Reads::Race => ReadPolicy::Race,
+        Reads::Random => ReadPolicy::Random,
+    };
+    // Whoever is behind a registry that is down must not say what its tags mean.
+    options.tags = TagPolicy::Strict;
+    let read = options.read;
+    let unnamed = config.upstream.iter().filter(|upstream| upstream.namespace.is_none());
+    let mut members = unnamed.map(remote).collect::<Result<Vec<_>, _>>()?;
+    let origin: Arc<dyn Registry> = match members.len() {
+        // Where every upstream has a name, the rest is nowhere.
+        0 => Arc::new(ReadOnly::new(Arc::new(MemoryRegistry::new()))),
+        1 => members.remove(0),
+        _ => Arc::new(Unify::new(members, options)),
+    };
+    let mut origin = Delegate::new(origin);
+    for upstream in &config.upstream {
+        if let Some(name) = &upstream.namespace {
+            origin = origin.with(namespace(name)?, remote(upstream)?);
+        }
+    }
+    // Tags are what those behind say, in their order: what was kept of them counts only when none of them can be asked.
+    let mut all = if config.keep { UnifyOptions::cache() } else { UnifyOptions::default() };
+    all.read = read;
+    Ok(Arc::new(Unify::new(vec![store, Arc::new(origin)], all)))
+}
+
+/// Where the content of the registry that clients call `name` is: no part of a repository has a colon.
+fn namespace(name: &str) -> Result<Repository, ServeError> {
+    repository("namespace", &name.replace(':', "_"))
 }
 
 async fn store(config: &ServeConfig) -> Result<Option<LayoutStore>, ServeError> {

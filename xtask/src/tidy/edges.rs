@@ -12,7 +12,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ("blob-policy", &["blob-core", "blob-registry"]),
     ("blob", &["blob-core", "blob-cache", "blob-http", "blob-registry", "blob-policy"]),
     ("blob-cli", &["blob"]),
-    ("blob-testkit", &[]),
+    ("blob-testkit", &["blob-core", "blob-registry"]),
     ("xtask", &[]),
 ];
 

@@ -4,8 +4,9 @@ use blob_core::ByteSource as _;
 use blob_http::HttpSource;
 use futures_util::TryStreamExt as _;
 
-use crate::server::{Reply, Server, Step, honest};
+use crate::server::honest;
 use crate::{PATIENCE, content, source_options, transport};
+use blob_testkit::hostile::{Reply, Server, Step};
 
 #[tokio::test]
 async fn dropping_the_stream_closes_the_connection() {
@@ -46,7 +47,7 @@ async fn dropping_the_future_closes_the_connection() {
 async fn the_whole_is_not_read_when_only_its_size_is_needed() {
     let size = 64 << 20;
     let server = Server::start(move |_, _| {
-        let mut reply = Reply::status(200).header("content-length", size.to_string());
+        let mut reply = Reply::new(200).header("content-length", size.to_string());
         reply.steps = vec![Step::Send(content(1 << 20)); 64];
         reply
     })

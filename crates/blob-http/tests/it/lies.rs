@@ -3,8 +3,9 @@
 use blob_core::{FailureKind, SourceError};
 use blob_http::{HttpError, HttpSource, RangeError};
 
-use crate::server::{Reply, Seen, Server, Step, honest, whole};
+use crate::server::{honest, whole};
 use crate::{cause, content, read, source_options, transport};
+use blob_testkit::hostile::{Reply, Seen, Server, Step};
 
 /// Opens honestly, reads 100..200 of 1000 bytes from a server that bends the answer, and gives the error.
 async fn lie(bend: impl Fn(Reply, &Seen) -> Reply + Send + Sync + 'static) -> (SourceError, usize) {
@@ -20,7 +21,7 @@ async fn lie(bend: impl Fn(Reply, &Seen) -> Reply + Send + Sync + 'static) -> (S
 
 #[tokio::test]
 async fn parts_that_are_not_the_asked_ones_are_refused() {
-    let range = |value: &'static str| move |reply: Reply, _: &Seen| reply.header("content-range", value);
+    let range = |value: &'static str| move |reply: Reply, _: &Seen| reply.set("content-range", value);
     let check = |(error, requests): (SourceError, usize), expect: RangeError| {
         assert!(matches!(cause(&error), HttpError::Range { source, .. } if *source == expect), "{error:?}");
         assert_eq!((error.kind(), requests), (FailureKind::Protocol, 2));
@@ -30,21 +31,18 @@ async fn parts_that_are_not_the_asked_ones_are_refused() {
     check(lie(range("bytes 100-999/1000")).await, RangeError::End { expected: 200, got: 1000 });
     check(lie(range("lines 100-199/1000")).await, RangeError::Unit { unit: "lines".into() });
     check(lie(|reply, _| reply.without("content-range")).await, RangeError::Missing);
+    check(lie(|reply, _| reply.set("content-encoding", "gzip")).await, RangeError::Encoded { encoding: "gzip".into() });
+    check(lie(|reply, _| reply.set("content-type", "multipart/byteranges; boundary=b")).await, RangeError::Multipart);
     check(
-        lie(|reply, _| reply.header("content-encoding", "gzip")).await,
-        RangeError::Encoded { encoding: "gzip".into() },
-    );
-    check(
-        lie(|reply, _| reply.header("content-type", "multipart/byteranges; boundary=b")).await,
-        RangeError::Multipart,
-    );
-    check(
-        lie(|_, _| Reply::status(416).header("content-range", "bytes */1000")).await,
+        lie(|_, _| Reply::new(416).header("content-range", "bytes */1000")).await,
         RangeError::Unsatisfied { range: 100..200, total: Some(1000) },
     );
-    check(lie(|reply, _| reply.without("content-length").body(content(1))).await, RangeError::Longer { expected: 100 });
     check(
-        lie(|reply, _| reply.header("content-length", "101").body(content(1))).await,
+        lie(|reply, _| reply.without("content-length").then(Step::Send(content(1)))).await,
+        RangeError::Longer { expected: 100 },
+    );
+    check(
+        lie(|reply, _| reply.set("content-length", "101").then(Step::Send(content(1)))).await,
         RangeError::Length { expected: 100, got: 101 },
     );
 }
@@ -55,13 +53,13 @@ async fn another_content_is_a_change_and_not_a_mixture() {
         assert!(matches!(error, SourceError::Changed { .. }), "{error:?}");
         assert_eq!((error.kind(), requests), (FailureKind::Integrity, 2));
     };
-    check(lie(|reply, _| reply.header("etag", "\"v2\"")).await);
+    check(lie(|reply, _| reply.set("etag", "\"v2\"")).await);
     check(lie(|reply, _| reply.without("etag")).await);
-    check(lie(|reply, _| reply.header("content-range", "bytes 100-199/1001")).await);
-    check(lie(|_, _| whole(&content(1000)).header("etag", "\"v2\"")).await);
+    check(lie(|reply, _| reply.set("content-range", "bytes 100-199/1001")).await);
+    check(lie(|_, _| whole(&content(1000)).set("etag", "\"v2\"")).await);
     check(lie(|_, _| whole(&content(999))).await);
-    check(lie(|_, _| Reply::status(416).header("content-range", "bytes */50")).await);
-    check(lie(|_, _| Reply::status(412)).await);
+    check(lie(|_, _| Reply::new(416).header("content-range", "bytes */50")).await);
+    check(lie(|_, _| Reply::new(412)).await);
 }
 
 #[tokio::test]
@@ -73,7 +71,7 @@ async fn a_change_in_the_middle_of_a_read_is_noticed() {
             0 => honest(&bytes, seen),
             1 => honest(&bytes, seen).after(50_000, Step::Cut),
             // What a real server does: `If-Range` does not match any more, so here is the new whole.
-            _ => whole(&bytes).header("etag", "\"v2\""),
+            _ => whole(&bytes).set("etag", "\"v2\""),
         })
         .await
     };

@@ -1,6 +1,7 @@
 //! `HttpSource` and `Transport` against scripted servers on loopback: every request is counted, every fault is told.
 #![allow(clippy::unwrap_used)]
 
+mod addresses;
 mod cancel;
 mod goaway;
 mod lies;

@@ -6,8 +6,9 @@ use blob_core::{ByteSource as _, FailureKind, Local, SourceError, SourceId};
 use blob_http::{HttpError, HttpSource, HttpSourceOptions, RangeError, Transport};
 use bytes::Bytes;
 
-use crate::server::{Reply, Server, Step, honest, whole};
+use crate::server::{honest, whole};
 use crate::{content, eager, options, read, source_options, transport};
+use blob_testkit::hostile::{Reply, Server, Step};
 
 #[tokio::test]
 async fn one_request_tells_the_size_and_is_not_wasted() {
@@ -47,8 +48,8 @@ async fn a_small_resource_is_local_after_opening() {
 
 #[tokio::test]
 async fn nothing_is_something() {
-    let unsatisfied = Reply::status(416).header("content-range", "bytes */0");
-    for reply in [unsatisfied, Reply::status(200).header("content-length", "0"), Reply::status(200)] {
+    let unsatisfied = Reply::new(416).header("content-range", "bytes */0");
+    for reply in [unsatisfied, Reply::new(200).header("content-length", "0"), Reply::new(200)] {
         let server = {
             let reply = reply.clone();
             Server::start(move |_, _| reply.clone()).await
@@ -121,7 +122,7 @@ async fn statuses_are_errors_of_their_kind() {
         (304, FailureKind::Protocol, 1),
     ];
     for (status, kind, requests) in cases {
-        let server = Server::start(move |_, _| Reply::status(status)).await;
+        let server = Server::start(move |_, _| Reply::new(status)).await;
         let options = HttpSourceOptions::default().with_retry(eager());
         let error = HttpSource::open(transport(), server.url.clone(), options).await.unwrap_err();
         assert_eq!((error.kind(), server.requests()), (kind, requests), "{status}: {error:?}");
@@ -168,7 +169,7 @@ async fn lies_about_the_first_part_are_refused() {
     ];
     for (header, expect) in cases {
         let bytes = bytes.clone();
-        let script = move |_: usize, seen: &_| honest(&bytes, seen).header("content-range", header);
+        let script = move |_: usize, seen: &_| honest(&bytes, seen).set("content-range", header);
         let server = Server::start(script).await;
         let error = HttpSource::open(transport(), server.url.clone(), HttpSourceOptions::default()).await.unwrap_err();
         assert!(matches!(&error, HttpError::Range { source, .. } if *source == expect), "{error:?}");
@@ -180,7 +181,7 @@ async fn lies_about_the_first_part_are_refused() {
 async fn ids_follow_the_content() {
     let bytes = content(10);
     let server =
-        Server::start(move |number, seen| honest(&bytes, seen).header("etag", format!("\"v{}\"", number / 2))).await;
+        Server::start(move |number, seen| honest(&bytes, seen).set("etag", format!("\"v{}\"", number / 2))).await;
     let mut ids = Vec::new();
     for _ in 0..3 {
         let source = HttpSource::open(transport(), server.url.clone(), HttpSourceOptions::default()).await.unwrap();

@@ -4,8 +4,9 @@ use blob_core::ByteSource as _;
 use blob_http::{HttpSource, RetryPolicy};
 use proptest::prelude::*;
 
-use crate::server::{Reply, Server, Step, honest, whole};
+use crate::server::{honest, whole};
 use crate::{content, eager, read, source_options, transport};
+use blob_testkit::hostile::{Reply, Server, Step};
 
 /// What a server does to one request.
 #[derive(Clone, Debug)]
@@ -43,7 +44,7 @@ proptest! {
             let script = { let bytes = bytes.clone(); move |number: usize, seen: &_| match faults.get(number) {
                 None | Some(Fault::None) => honest(&bytes, seen),
                 Some(Fault::CutAfter(keep)) => honest(&bytes, seen).after(*keep, Step::Cut),
-                Some(Fault::Status(status)) => Reply::status(*status),
+                Some(Fault::Status(status)) => Reply::new(*status),
                 Some(Fault::Whole(None)) => whole(&bytes),
                 Some(Fault::Whole(Some(keep))) => whole(&bytes).after(*keep, Step::Cut),
             } };

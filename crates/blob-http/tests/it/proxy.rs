@@ -7,9 +7,10 @@ use blob_http::{HttpError, HttpSource, Proxy, Transport, TransportOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::server::{Reply, Server, honest};
+use crate::server::honest;
 use crate::tls::Authority;
 use crate::{content, options, read, source_options};
+use blob_testkit::hostile::{Reply, Server};
 
 /// Set for the copy of this program that looks at its environment, to the URL that it shall open.
 const CHILD: &str = "BLOB_HTTP_TEST_PROXIED_URL";
@@ -50,7 +51,7 @@ async fn secure_requests_go_through_a_tunnel() {
         move |_: usize, seen: &_| honest(&bytes, seen)
     };
     let server = Server::start_tls(authority.acceptor("blob.test", true, None), script).await;
-    let proxy = Server::start(|_, _| Reply::status(500)).await;
+    let proxy = Server::start(|_, _| Reply::new(500)).await;
     let options = options().with_extra_root(authority.root()).with_proxy(via(&proxy, "name:pass"));
     let port = server.url.port().unwrap();
     let url = format!("https://blob.test:{port}/file").parse().unwrap();

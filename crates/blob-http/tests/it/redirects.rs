@@ -5,8 +5,9 @@ use blob_http::{HttpError, HttpSource, HttpSourceOptions, RedirectError, Redirec
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 
-use crate::server::{Reply, Seen, Server, honest};
+use crate::server::honest;
 use crate::{content, read, source_options, transport};
+use blob_testkit::hostile::{Reply, Seen, Server};
 
 fn secrets() -> HttpSourceOptions {
     source_options()
@@ -23,7 +24,7 @@ async fn mirrored(bytes: &Bytes, refuse: fn(usize) -> Option<u16>) -> (Server, S
     let mirror = {
         let bytes = bytes.clone();
         Server::start(move |number, seen| match refuse(number) {
-            Some(status) => Reply::status(status),
+            Some(status) => Reply::new(status),
             None => honest(&bytes, seen),
         })
         .await
@@ -31,7 +32,7 @@ async fn mirrored(bytes: &Bytes, refuse: fn(usize) -> Option<u16>) -> (Server, S
     let to = mirror.url.clone();
     let origin = Server::start(move |number, _| {
         let status = [301, 302, 303, 307, 308][number % 5];
-        Reply::status(status).header("location", format!("{to}?signature={number}"))
+        Reply::new(status).header("location", format!("{to}?signature={number}"))
     })
     .await;
     (origin, mirror)
@@ -89,11 +90,11 @@ async fn secrets_do_not_come_back() {
     let back = std::sync::Arc::new(std::sync::OnceLock::<String>::new());
     let elsewhere = {
         let back = std::sync::Arc::clone(&back);
-        Server::start(move |_, _| Reply::status(302).header("location", back.get().unwrap())).await
+        Server::start(move |_, _| Reply::new(302).header("location", back.get().unwrap())).await
     };
     let to = elsewhere.url.clone();
     let origin = Server::start(move |_, seen| match seen.uri.path() {
-        "/file" => Reply::status(302).header("location", to.as_str()),
+        "/file" => Reply::new(302).header("location", to.as_str()),
         _ => honest(&bytes, seen),
     })
     .await;
@@ -108,7 +109,7 @@ async fn secrets_do_not_come_back() {
 async fn within_an_origin_secrets_go_along() {
     let bytes = content(1000);
     let server = Server::start(move |_, seen| match seen.uri.path() {
-        "/file" => Reply::status(307).header("location", "/other"),
+        "/file" => Reply::new(307).header("location", "/other"),
         _ => honest(&bytes, seen),
     })
     .await;
@@ -121,7 +122,7 @@ async fn within_an_origin_secrets_go_along() {
 
 #[tokio::test]
 async fn loops_end() {
-    let server = Server::start(|_, _| Reply::status(302).header("location", "/file")).await;
+    let server = Server::start(|_, _| Reply::new(302).header("location", "/file")).await;
     for max in [0, 3, 10] {
         let before = server.requests();
         let options = source_options().with_redirects(RedirectPolicy::new(max));

@@ -6,8 +6,9 @@ use blob_core::{ByteSource as _, FailureKind};
 use blob_http::{HttpError, HttpSource, RetryPolicy, Transport, Waiting};
 use futures_util::TryStreamExt as _;
 
-use crate::server::{Reply, Server, Step, honest};
+use crate::server::honest;
 use crate::{cause, content, eager, options, read, source_options, transport};
+use blob_testkit::hostile::{Reply, Server, Step};
 
 #[tokio::test]
 async fn a_cut_read_continues_at_the_byte_it_reached() {
@@ -87,8 +88,8 @@ async fn a_busy_server_is_waited_for_as_it_asks() {
         let script = {
             let (bytes, retry_after) = (bytes.clone(), retry_after.clone());
             move |number: usize, seen: &_| match number {
-                1 => Reply::status(503).header("retry-after", retry_after.clone()),
-                2 => Reply::status(429).header("retry-after", retry_after.clone()),
+                1 => Reply::new(503).header("retry-after", retry_after.clone()),
+                2 => Reply::new(429).header("retry-after", retry_after.clone()),
                 _ => honest(&bytes, seen),
             }
         };
@@ -112,7 +113,7 @@ async fn a_busy_server_is_waited_for_as_it_asks() {
 async fn what_is_not_transient_is_not_tried_again() {
     let bytes = content(1000);
     let server =
-        Server::start(move |number, seen| if number == 0 { honest(&bytes, seen) } else { Reply::status(404) }).await;
+        Server::start(move |number, seen| if number == 0 { honest(&bytes, seen) } else { Reply::new(404) }).await;
     let source = HttpSource::open(transport(), server.url.clone(), source_options()).await.unwrap();
     let error = read(&source, 100, 200).await.unwrap_err();
     assert_eq!((error.is_not_found(), server.requests()), (true, 2));

@@ -7,8 +7,9 @@ use blob_core::ByteSource as _;
 use blob_http::{HttpError, HttpSource};
 use http::header::{AUTHORIZATION, HeaderValue};
 
-use crate::server::{Reply, Server, honest};
+use crate::server::honest;
 use crate::{content, read, source_options, transport};
+use blob_testkit::hostile::{Reply, Server};
 
 /// Everything that an error shows, with its causes.
 fn shown(error: &dyn Error) -> String {
@@ -26,8 +27,8 @@ async fn errors_ids_and_debug_output_hide_queries_and_headers() {
     let bytes = content(1000);
     let server = Server::start(move |number, seen| match number {
         0 => honest(&bytes, seen),
-        1 => Reply::status(403),
-        2 => Reply::status(302).header("location", "ftp://elsewhere/?sig=canary"),
+        1 => Reply::new(403),
+        2 => Reply::new(302).header("location", "ftp://elsewhere/?sig=canary"),
         _ => honest(&bytes, seen).without("content-range"),
     })
     .await;

@@ -10,8 +10,9 @@ use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use crate::server::{Server, honest};
+use crate::server::honest;
 use crate::{content, options, read, source_options};
+use blob_testkit::hostile::Server;
 
 /// A throw-away authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);

@@ -8,8 +8,8 @@ use futures_util::{StreamExt as _, stream};
 use http::Request;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::server::{Reply, Server, Step, UPLOAD};
 use crate::{content, options, transport};
+use blob_testkit::hostile::{Reply, Server, Step, UPLOAD};
 
 fn get(url: &url::Url) -> Request<blob_http::Body> {
     Request::get(url.as_str()).body(empty()).unwrap()
@@ -22,8 +22,8 @@ async fn answers_are_collected_within_a_limit() {
         let script = {
             let bytes = bytes.clone();
             move |_: usize, _: &_| {
-                let reply = Reply::status(200).body(bytes.clone());
-                if with_length { reply.header("content-length", bytes.len().to_string()) } else { reply }
+                let reply = Reply::new(200).body(bytes.clone());
+                if with_length { reply.set("content-length", bytes.len().to_string()) } else { reply }
             }
         };
         let server = Server::start(script).await;
@@ -37,7 +37,7 @@ async fn answers_are_collected_within_a_limit() {
 #[tokio::test]
 async fn a_length_that_does_not_come_takes_no_memory() {
     let server = Server::start(|_, _| {
-        Reply::status(200).header("content-length", (1_u64 << 60).to_string()).body(content(10)).after(10, Step::Cut)
+        Reply::new(200).header("content-length", (1_u64 << 60).to_string()).body(content(10)).after(10, Step::Cut)
     })
     .await;
     let broken = transport().send(get(&server.url)).await.unwrap().into_body().collect(u64::MAX).await;
@@ -46,7 +46,7 @@ async fn a_length_that_does_not_come_takes_no_memory() {
 
 #[tokio::test]
 async fn bodies_say_their_length_when_it_is_known() {
-    let server = Server::start(|_, _| Reply::status(201)).await;
+    let server = Server::start(|_, _| Reply::new(201)).await;
     let chunks = || stream::iter([Ok(content(1000)), Ok(content(500))]);
     for body in [empty(), full(content(10)), stream_body(chunks(), Some(1500)), stream_body(chunks(), None)] {
         let request = Request::put(server.url.as_str()).body(body).unwrap();
@@ -60,7 +60,7 @@ async fn bodies_say_their_length_when_it_is_known() {
 
 #[tokio::test]
 async fn what_moves_is_counted() {
-    let server = Server::start(|_, _| Reply::status(200).body(content(300))).await;
+    let server = Server::start(|_, _| Reply::new(200).body(content(300))).await;
     let transport = transport();
     for size in [0, 10, 20] {
         let request = Request::put(server.url.as_str()).body(full(content(size))).unwrap();
@@ -72,7 +72,7 @@ async fn what_moves_is_counted() {
 
 #[tokio::test]
 async fn a_body_of_another_length_than_promised_fails_the_request() {
-    let server = Server::start(|_, _| Reply { delay: Duration::from_mins(1), ..Reply::status(201) }).await;
+    let server = Server::start(|_, _| Reply { delay: Duration::from_mins(1), ..Reply::new(201) }).await;
     for promised in [1, 5000] {
         let body = stream_body(stream::iter([Ok(content(1000))]), Some(promised));
         let request = Request::put(server.url.as_str()).body(body).unwrap();
@@ -84,7 +84,7 @@ async fn a_body_of_another_length_than_promised_fails_the_request() {
 
 #[tokio::test]
 async fn a_body_that_takes_long_to_produce_does_not_time_out() {
-    let server = Server::start(|_, _| Reply::status(201)).await;
+    let server = Server::start(|_, _| Reply::new(201)).await;
     let impatient = Transport::new(options().with_idle_timeout(Duration::from_millis(60))).unwrap();
     let slow = stream::iter(0..3).then(|_| async {
         tokio::time::sleep(Duration::from_millis(150)).await;
@@ -97,7 +97,7 @@ async fn a_body_that_takes_long_to_produce_does_not_time_out() {
 
 #[tokio::test]
 async fn a_server_that_takes_no_more_of_the_body_times_out() {
-    let server = Server::start(|_, _| Reply { delay: Duration::from_mins(1), ..Reply::status(201) }).await;
+    let server = Server::start(|_, _| Reply { delay: Duration::from_mins(1), ..Reply::new(201) }).await;
     let impatient = Transport::new(options().with_idle_timeout(Duration::from_millis(100))).unwrap();
     let mebibyte = content(1 << 20);
     let endless = stream::repeat_with(move || Ok(mebibyte.clone()));

@@ -197,6 +197,7 @@ impl RegistryClientBuilder {
             Transport::new(own).map_err(|error| answer::transport(&action, error))?
         };
         let headers = self.options.header_map().map_err(refuse)?;
+        let namespace = self.options.namespace.clone();
         let mut auth = Auth::new(self.host.clone(), origin.clone(), transport.clone(), self.credentials);
         auth.realms = self.realms;
         auth.realms.hosts.extend(self.options.token_hosts.iter().map(|host| host.to_ascii_lowercase()));
@@ -208,6 +209,7 @@ impl RegistryClientBuilder {
         let core = Core {
             host,
             origin,
+            namespace,
             headers,
             transport,
             auth,

@@ -53,10 +53,13 @@ pub struct Mirror {
     pub plain_http: Option<bool>,
     /// Whether it is asked what tags point at, too: then it decides what is read.
     pub tags: bool,
+    /// Whether it is told which registry is meant, by `ns=HOST`: it stands in for several.
+    pub namespace: bool,
 }
 
 impl Mirror {
-    /// Reads `host[:port][/prefix]`, with `http://` or `https://` in front where the scheme is to be fixed.
+    /// Reads `host[:port][/prefix]`, with `http://` or `https://` in front where the scheme is to be fixed, and `?ns` at
+    /// the end where the mirror is to be told which registry is meant.
     ///
     /// ```
     /// use blob_registry::client::Mirror;
@@ -75,6 +78,7 @@ impl Mirror {
             let shown = text.rsplit_once('@').map_or(text, |(_, rest)| rest);
             RegistryOptionsError::Mirror { text: shown.chars().take(300).collect(), detail }
         };
+        let (text, namespace) = text.strip_suffix("?ns").map_or((text, false), |rest| (rest, true));
         let (plain_http, rest) = match text.split_once("://") {
             Some(("http", rest)) => (Some(true), rest),
             Some(("https", rest)) => (Some(false), rest),
@@ -90,12 +94,12 @@ impl Mirror {
         let is_host =
             Reference::new(host, probe, None, None).is_ok() && Url::parse(&format!("https://{host}/")).is_ok();
         if !is_host {
-            return Err(refuse("expected host[:port][/prefix]"));
+            return Err(refuse("expected host[:port][/prefix][?ns]"));
         }
         let path = path.trim_end_matches('/');
         let prefix = (!path.is_empty()).then(|| Repository::new(path)).transpose();
         let prefix = prefix.map_err(|_| refuse("what is behind the host is no name of a repository"))?;
-        Ok(Self { host: host.to_owned(), prefix, plain_http, tags: false })
+        Ok(Self { host: host.to_owned(), prefix, plain_http, tags: false, namespace })
     }
 
     /// Sets whether the mirror is asked what tags point at, too.

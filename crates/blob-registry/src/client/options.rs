@@ -41,6 +41,8 @@ pub struct RegistryOptions {
     pub client_certificate: Option<ClientCertificate>,
     /// Where content is looked for first when it is read, in order. What is written goes to the registry alone.
     pub mirrors: Vec<Mirror>,
+    /// The registry whose content is meant, sent along as `ns`: for mirrors that stand in for several.
+    pub namespace: Option<String>,
     /// Headers of every request to the registry itself. They go neither to mirrors and token services nor along with
     /// redirects to other origins, and their values do not print.
     pub headers: Vec<(String, Secret<String>)>,
@@ -80,6 +82,7 @@ impl Default for RegistryOptions {
             system_roots: true,
             client_certificate: None,
             mirrors: Vec::new(),
+            namespace: None,
             headers: Vec::new(),
             proxy: None,
             user_agent: None,
@@ -97,6 +100,13 @@ impl RegistryOptions {
     #[must_use]
     pub fn with_plain_http(mut self, plain: bool) -> Self {
         self.plain_http = Some(plain);
+        self
+    }
+
+    /// Says with every request which registry is meant: `ns`, as mirrors understand it that stand in for several.
+    #[must_use]
+    pub fn with_namespace(mut self, registry: impl Into<String>) -> Self {
+        self.namespace = Some(registry.into());
         self
     }
 

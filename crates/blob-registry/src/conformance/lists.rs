@@ -54,7 +54,7 @@ pub async fn referrers_are_found(registry: &dyn Registry, repository: &Repositor
     let unrelated = artifact(registry, repository, &subject.digest.to_string()).await;
     for manifest in [&signature, &by_config] {
         let pushed = registry.push_manifest(repository, push_of(manifest)).await.expect("a good manifest is taken");
-        assert_eq!(pushed.subject, Some(subject.digest));
+        assert_eq!(pushed.subject, Some(subject.digest), "the registry says what it indexed it under");
     }
     registry.push_manifest(repository, push_of(&unrelated)).await.expect("a good manifest is taken");
     for (kind, manifest) in [("application/vnd.signature", &signature), ("application/vnd.config", &by_config)] {

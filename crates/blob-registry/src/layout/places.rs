@@ -20,8 +20,8 @@ use crate::error::{ErrorCode, RegistryError};
 use crate::manifest::Outline;
 use crate::reference::{Repository, Tag, Target};
 use crate::registry::{
-    BlobReader, Manifest, Mount, Page, PageRequest, PushBlob, PushManifest, PushedBlob, PushedManifest, Registry,
-    Upload, UploadId,
+    BlobReader, MAX_MANIFEST_BYTES, Manifest, Mount, Page, PageRequest, PushBlob, PushManifest, PushedBlob,
+    PushedManifest, Registry, Upload, UploadId,
 };
 use crate::store;
 
@@ -93,8 +93,13 @@ impl Places {
 
     /// A blob as a file.
     pub(super) async fn source(&self, repository: &Repository, digest: &Digest) -> Result<FileSource, RegistryError> {
-        let (layout, digest) = (self.layout(repository), *digest);
-        let source = offload(move || layout.source(&digest)).await?;
+        let (layout, digest, served) = (self.layout(repository), *digest, matches!(self, Self::Many(_)));
+        let source = offload(move || {
+            let source = layout.source(&digest)?;
+            let size = source.as_ref().map(ByteSource::size);
+            Ok(if served && is_manifest(&layout, &digest, size)? { None } else { source })
+        });
+        let source = source.await?;
         let action = || format!("reading blob {}@{digest}", self.shown(repository));
         source.ok_or_else(|| RegistryError::code(action(), ErrorCode::BlobUnknown))
     }
@@ -182,6 +187,22 @@ pub(super) fn layouts(root: &Path) -> Result<Vec<(Repository, Layout)>, Registry
     }
     found.retain(|(_, layout)| layout.exists());
     Ok(found)
+}
+
+/// Makes a manifest young whose presence somebody is told of: they need not push it, and name it soon. What it names stays
+/// with it. Single layouts are read by people who do not want their files touched.
+fn told_of(layout: &Layout, found: Option<&Descriptor>, served: bool) {
+    if let Some(found) = found
+        && served
+    {
+        layout.freshen(&found.digest);
+    }
+}
+
+/// Whether content of this size is listed as a manifest, which is then no blob.
+fn is_manifest(layout: &Layout, digest: &Digest, size: Option<u64>) -> Result<bool, RegistryError> {
+    let possible = size.is_some_and(|size| size <= MAX_MANIFEST_BYTES);
+    Ok(possible && layout.index()?.find(digest).is_some())
 }
 
 fn unknown_manifest(action: &str, repository: &str, target: &Target) -> RegistryError {
@@ -273,14 +294,24 @@ fn said(layout: &Layout, entry: &Descriptor) -> Result<Said, RegistryError> {
 #[async_trait]
 impl Registry for Places {
     async fn resolve(&self, repository: &Repository, target: &Target) -> Result<Descriptor, RegistryError> {
-        let (layout, wanted) = (self.layout(repository), target.clone());
-        let found = offload(move || layout.resolve(&wanted)).await?;
+        let (layout, wanted, served) = (self.layout(repository), target.clone(), matches!(self, Self::Many(_)));
+        let found = offload(move || {
+            let found = layout.resolve(&wanted)?;
+            told_of(&layout, found.as_ref(), served);
+            Ok(found)
+        });
+        let found = found.await?;
         found.ok_or_else(|| unknown_manifest("resolving", &self.shown(repository), target))
     }
 
     async fn manifest(&self, repository: &Repository, target: &Target) -> Result<Manifest, RegistryError> {
-        let (layout, wanted) = (self.layout(repository), target.clone());
-        let found = offload(move || layout.manifest(&wanted)).await?;
+        let (layout, wanted, served) = (self.layout(repository), target.clone(), matches!(self, Self::Many(_)));
+        let found = offload(move || {
+            let found = layout.manifest(&wanted)?;
+            told_of(&layout, found.as_ref().map(|manifest| &manifest.descriptor), served);
+            Ok(found)
+        });
+        let found = found.await?;
         found.ok_or_else(|| unknown_manifest("reading", &self.shown(repository), target))
     }
 
@@ -288,10 +319,11 @@ impl Registry for Places {
         let (layout, wanted, served) = (self.layout(repository), *digest, matches!(self, Self::Many(_)));
         let size = offload(move || {
             let size = layout.stat(&wanted)?;
-            if served && size.is_some() {
-                layout.freshen(&wanted);
+            if !served || size.is_none() {
+                return Ok(size);
             }
-            Ok(size)
+            layout.freshen(&wanted);
+            Ok(if is_manifest(&layout, &wanted, size)? { None } else { size })
         });
         let size = size.await?;
         let action = || format!("looking for blob {}@{digest}", self.shown(repository));

@@ -67,6 +67,17 @@ pub(super) fn publish(file: &File, path: &Path, target: &Path) -> io::Result<()>
     sync_directory(directory)
 }
 
+/// Makes `directory` with those above it that are not there, and the name of each durable, from the top.
+pub(super) fn make_directory(directory: &Path) -> io::Result<()> {
+    let new: Vec<&Path> = directory.ancestors().take_while(|path| !path.exists()).collect();
+    fs::create_dir_all(directory)?;
+    for made in new.iter().rev() {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync_directory(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
 /// Makes the names in `directory` durable.
 pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()

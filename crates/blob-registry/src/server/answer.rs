@@ -115,6 +115,10 @@ impl From<RegistryError> for Fault {
         let code = error.error_code();
         match &error {
             RegistryError::TooLarge { .. } => Self::plain(413, code, error.to_string()),
+            RegistryError::Code { code: ErrorCode::Unknown, .. } if error.is_transient() => {
+                tracing::warn!(error = %Chain(&error), "a registry behind the server failed");
+                Self::plain(502, code, "a registry behind this one failed; its log says more")
+            }
             RegistryError::Code { detail, retry_after, .. } => {
                 // The client knows what it asked for, and prints the code itself.
                 let fault = Self::of(code, detail.as_deref().unwrap_or_else(|| code.meaning()));
@@ -125,6 +129,14 @@ impl From<RegistryError> for Fault {
             }
             RegistryError::DigestMismatch { .. } | RegistryError::SizeMismatch { .. } => {
                 Self::of(code, error.to_string())
+            }
+            other if other.is_transient() => {
+                tracing::warn!(error = %Chain(other), "a registry behind the server cannot be asked now");
+                Self::plain(
+                    502,
+                    ErrorCode::Unknown,
+                    "a registry behind this one cannot be asked now; its log says more",
+                )
             }
             // The cause may hold paths, addresses or credentials of this side: it goes to the log alone.
             other => {

@@ -75,6 +75,18 @@ impl Route {
         }
     }
 
+    /// The same route with its repository below `namespace`. What is too long to be named there stays what it is.
+    pub(super) fn below(self, namespace: &Repository) -> Self {
+        let below = |name: Repository| Repository::new(&format!("{namespace}/{name}")).unwrap_or(name);
+        match self {
+            Self::Blob(name, digest) => Self::Blob(below(name), digest),
+            Self::Manifest(name, target) => Self::Manifest(below(name), target),
+            Self::Tags(name) => Self::Tags(below(name)),
+            Self::Referrers(name, digest) => Self::Referrers(below(name), digest),
+            other => other,
+        }
+    }
+
     /// The repository, if the route is within one.
     pub(super) fn repository(&self) -> Option<&Repository> {
         match self {

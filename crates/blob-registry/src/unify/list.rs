@@ -15,6 +15,15 @@ const MAX_REQUESTS: usize = 10_000;
 /// More referrers of one subject than this are not listed.
 const MAX_REFERRERS: usize = 10_000;
 
+/// What a registry that cannot be asked means for a list of all.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gaps {
+    /// It is left out, which the log says.
+    Told,
+    /// There is no list: what is missing from it would be taken for what is not there, such as a signature.
+    Refused,
+}
+
 impl Shared {
     /// One page of lists that are in byte order, merged.
     ///
@@ -30,7 +39,8 @@ impl Shared {
         F: Future<Output = Result<Page<T>>> + Send,
     {
         let (action_ref, call) = (&action, &call);
-        let pages = self.ask(action_ref, move |registry| filled_page(action_ref, registry, page, call)).await?;
+        let pages =
+            self.ask(action_ref, Gaps::Told, move |registry| filled_page(action_ref, registry, page, call)).await?;
         let more = pages.iter().any(|page| page.next.is_some());
         let ends = pages.iter().filter(|page| page.next.is_some()).filter_map(|page| page.items.last());
         let horizon = ends.map(ToString::to_string).min();
@@ -62,7 +72,7 @@ impl Shared {
         F: Future<Output = Result<Page<Descriptor>>> + Send,
     {
         let (action, call) = (&action, &call);
-        let lists = self.ask(action, move |registry| every_page(action, registry, call)).await?;
+        let lists = self.ask(action, Gaps::Refused, move |registry| every_page(action, registry, call)).await?;
         let mut all: BTreeMap<String, Descriptor> = BTreeMap::new();
         for entry in lists.into_iter().flatten() {
             all.entry(entry.digest.to_string()).or_insert(entry);
@@ -76,8 +86,8 @@ impl Shared {
         Ok(Page::new(chosen.into_iter().map(|(_, entry)| entry).collect(), next))
     }
 
-    /// The answers of all registries that have one; an error if none has.
-    async fn ask<T, F>(&self, action: &str, call: impl Fn(Arc<dyn Registry>) -> F) -> Result<Vec<T>>
+    /// The answers of all registries that have one; an error if none has, or if one cannot be asked and gaps are refused.
+    async fn ask<T, F>(&self, action: &str, gaps: Gaps, call: impl Fn(Arc<dyn Registry>) -> F) -> Result<Vec<T>>
     where
         F: Future<Output = Result<T>>,
     {
@@ -89,6 +99,9 @@ impl Shared {
                 Ok(answer) => answers.push(answer),
                 Err(error) => {
                     if !error.is_not_found() && !error.is_unsupported() {
+                        if gaps == Gaps::Refused {
+                            return Err(error);
+                        }
                         tracing::warn!(action, registry = at, %error, "a registry is left out of a list");
                     }
                     failure = Some(worse(failure, error));

@@ -18,6 +18,8 @@ pub(super) struct Stage {
     width: usize,
     /// Whether an answer waits for those of the registries before it.
     ordered: bool,
+    /// Whether a registry that cannot be asked ends the search.
+    strict: bool,
 }
 
 impl Shared {
@@ -28,7 +30,7 @@ impl Shared {
         let mut stages = Vec::new();
         if self.options.fill && well.first() == Some(&0) {
             // What the first has need not be copied there.
-            stages.push(Stage { members: vec![well.remove(0)], width: 1, ordered: true });
+            stages.push(Stage { members: vec![well.remove(0)], width: 1, ordered: true, strict: false });
         }
         if self.options.read == ReadPolicy::Random && !well.is_empty() {
             let random = RandomState::new().hash_one(0) as usize;
@@ -37,7 +39,8 @@ impl Shared {
         }
         let race = self.options.read == ReadPolicy::Race;
         for members in [well, resting] {
-            stages.push(Stage { width: if race { members.len().max(1) } else { 1 }, ordered: !race, members });
+            let width = if race { members.len().max(1) } else { 1 };
+            stages.push(Stage { width, ordered: !race, members, strict: false });
         }
         stages
     }
@@ -48,11 +51,15 @@ impl Shared {
         if self.options.tags == TagPolicy::Last {
             order.reverse();
         }
+        let strict = self.options.tags == TagPolicy::Strict;
+        // Where the order counts whatever happens, who failed a moment ago is asked in turn.
         let (well, resting): (Vec<usize>, Vec<usize>) =
-            order.into_iter().partition(|&at| !self.members[at].health.is_resting());
+            order.into_iter().partition(|&at| strict || !self.members[at].health.is_resting());
         let race = self.options.read == ReadPolicy::Race;
-        let stage =
-            |members: Vec<usize>| Stage { width: if race { members.len().max(1) } else { 1 }, ordered: true, members };
+        let stage = |members: Vec<usize>| {
+            let width = if race { members.len().max(1) } else { 1 };
+            Stage { width, ordered: true, members, strict }
+        };
         vec![stage(well), stage(resting)]
     }
 
@@ -67,7 +74,7 @@ impl Shared {
         F: Future<Output = Result<T>> + Send,
     {
         let mut failure: Option<RegistryError> = None;
-        for Stage { members, width, ordered } in stages {
+        for Stage { members, width, ordered, strict } in stages {
             let calls = stream::iter(members).map(|at| {
                 let call = call(Arc::clone(&self.members[at].registry));
                 async move { (at, call.await) }
@@ -80,6 +87,7 @@ impl Shared {
                     Ok(answer) => return Ok((at, answer)),
                     // It has the content, and so does everybody else: asking them changes nothing.
                     Err(error) if error.error_code() == ErrorCode::RangeInvalid => return Err(error),
+                    Err(error) if strict && !error.is_not_found() && !error.is_unsupported() => return Err(error),
                     Err(error) => failure = Some(merged(failure, error)),
                 }
             }

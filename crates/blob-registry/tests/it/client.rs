@@ -24,8 +24,8 @@ mod options;
 mod peers;
 mod reading;
 mod referrers;
-pub(crate) mod script;
 mod secrets;
+mod seeded;
 mod uploads;
 
 /// Longer than any machine takes that is only busy.

@@ -37,11 +37,16 @@ async fn stores_can_do_everything() {
     use std::sync::Arc;
 
     use blob_registry::conformance::{Capability, capabilities, fresh_repository};
-    use blob_registry::{LayoutStore, MemoryRegistry, Registry};
+    use blob_registry::{LayoutRegistry, LayoutStore, MemoryRegistry, Registry};
 
     let directory = tempfile::tempdir().unwrap();
     let layout = LayoutStore::open(directory.path().join("store")).await.unwrap();
     for registry in [Arc::new(MemoryRegistry::new()) as Arc<dyn Registry>, Arc::new(layout)] {
         assert_eq!(capabilities(&*registry, &fresh_repository()).await, Capability::ALL.into());
     }
+    // A single layout is one repository, whatever that is called.
+    let layout = LayoutRegistry::open_or_create(directory.path().join("layout")).await.unwrap();
+    let mut expected = std::collections::BTreeSet::from(Capability::ALL);
+    expected.remove(&Capability::Repositories);
+    assert_eq!(capabilities(&layout, &fresh_repository()).await, expected);
 }

@@ -11,8 +11,8 @@ use blob_registry::{
 };
 use blob_testkit::proxy::{Action, Faults, Gate, Proxy, ProxyHandle, ProxyOptions, Rule, Shape};
 
-use crate::client::script::{Reply, Script, Seen};
 use crate::client::{client, hasty, noise, repository};
+use blob_testkit::hostile::{Reply, Script, Seen};
 
 const NAME: &str = "team/app";
 
@@ -123,7 +123,7 @@ async fn a_registry_without_ranges_is_read_in_one_go() {
     fetch(&place(server.addr), &content, dir.path()).await.unwrap();
     // The first two connections find it out; whatever is asked for then goes to the end.
     let ranges: Vec<_> = server.seen().iter().map(Seen::range).collect();
-    let parts = ranges.iter().flatten().filter(|(_, end)| *end != 30 << 20).count();
+    let parts = ranges.iter().flatten().filter(|range| range.end != 30 << 20).count();
     assert!(parts <= 2, "{ranges:?}");
 }
 
@@ -134,7 +134,7 @@ async fn lies_about_ranges_end_in_an_error() {
     let content = noise(3 << 20);
     let lies: [(&str, Lie); 4] = [
         ("another part", |seen, _| {
-            let (start, end) = seen.range().unwrap();
+            let std::ops::Range { start, end } = seen.range().unwrap();
             let body = vec![0; end - start];
             Reply::new(206).header("Content-Range", format!("bytes {}-{end}/{}", start + 1, 3 << 20)).body(body)
         }),
@@ -215,7 +215,7 @@ async fn a_token_and_a_redirect_change_nothing() {
 async fn wrong_bytes_are_fetched_once_more() {
     let content = noise(20 << 20);
     let server = serving(content.clone(), |_, seen, reply| match seen.range() {
-        Some((start, end)) if start <= 9 << 20 && 9 << 20 < end => reply.body(vec![0; end - start]),
+        Some(std::ops::Range { start, end }) if start <= 9 << 20 && 9 << 20 < end => reply.body(vec![0; end - start]),
         _ => reply,
     })
     .await;

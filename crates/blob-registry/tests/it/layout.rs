@@ -16,6 +16,7 @@ pub(crate) mod processes;
 mod sessions;
 #[cfg(feature = "server")]
 mod skopeo;
+mod umoci;
 
 fn repository() -> Repository {
     Repository::new("any/name").unwrap()

@@ -13,6 +13,8 @@ mod copy;
 mod download;
 #[cfg(feature = "memory")]
 mod filter;
+#[cfg(all(feature = "client", feature = "layout", feature = "server", feature = "memory"))]
+mod interop;
 #[cfg(feature = "memory")]
 mod kind;
 #[cfg(feature = "memory")]

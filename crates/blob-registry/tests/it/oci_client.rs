@@ -33,7 +33,7 @@ mod over_our_server {
             (Arc::new(anonymous(server.local_addr())) as Arc<dyn Registry>, server)
         },
         // The client does not hand out what the registry says about the subject of a manifest.
-        refused: [referrers_are_found]
+        refused: [referrers_are_found: "the registry says what it indexed it under"]
     );
 }
 

@@ -173,6 +173,8 @@ async fn lists_are_merged_and_come_without_whoever_fails() {
     let all = union(&[&a, &b, &c], UnifyOptions::default());
     assert_eq!(every_tag(&all, "x", Some(1)).await, ["v1", "v2", "v3"]);
     assert_eq!(every_repository(&all, None).await, ["x", "y"]);
+    // Of referrers nobody may be missing.
+    c.fail_with(None);
     let mut expected = BTreeSet::new();
     for (member, layers) in [(&a, ["s1", "s2"]), (&b, ["s2", "s3"])] {
         for layer in layers {
@@ -327,4 +329,50 @@ async fn a_member_that_cannot_write_is_only_read() {
     let all = Unify::new(vec![memory(), Arc::new(ReadOnly::new(theirs))], UnifyOptions::default());
     put_artifact(&all, "x", "mine", &["v2"]).await;
     assert_eq!(every_tag(&all, "x", None).await, ["v1", "v2"]);
+}
+
+/// With registries of different people, the next one has no say while the first one cannot be asked.
+#[tokio::test]
+async fn strict_tags_are_those_of_the_first_that_can_know() {
+    let (ours, theirs) = (Scripted::new(memory()), Scripted::new(memory()));
+    let (mine, other) =
+        (put_artifact(&ours, "x", "ours", &["v1"]).await, put_artifact(&theirs, "x", "theirs", &["v1", "v2"]).await);
+    let at = |name: &str| blob_registry::Target::from(tag(name));
+    for read in [ReadPolicy::Sequential, ReadPolicy::Race, ReadPolicy::Random] {
+        let all = union(&[&ours, &theirs], options(|options| (options.tags, options.read) = (TagPolicy::Strict, read)));
+        assert_eq!(all.resolve(&repository("x"), &at("v1")).await.unwrap().digest, mine.digest);
+        assert_eq!(all.resolve(&repository("x"), &at("v2")).await.unwrap().digest, other.digest, "nobody else has it");
+        for code in [ErrorCode::TooManyRequests, ErrorCode::Denied, ErrorCode::Unauthorized, ErrorCode::Unknown] {
+            ours.fail_with(Some(code));
+            for name in ["v1", "v2"] {
+                assert_eq!(all.manifest(&repository("x"), &at(name)).await.unwrap_err().error_code(), code);
+            }
+            // Content is the same wherever it comes from.
+            all.manifest(&repository("x"), &other.digest.into()).await.unwrap();
+            ours.fail_with(None);
+        }
+    }
+}
+
+/// A list of referrers from which somebody is missing would say that there is no signature.
+#[tokio::test]
+async fn referrers_are_those_of_all_or_an_error() {
+    let (near, far) = (Scripted::new(memory()), Scripted::new(memory()));
+    let subject = put_artifact(&near, "x", "subject", &["v1"]).await;
+    let digest = subject.digest;
+    let ask = async |all: &Unify| all.referrers(&repository("x"), &digest, None, &PageRequest::first()).await;
+    for options in [UnifyOptions::default(), UnifyOptions::cache()] {
+        let all = union(&[&near, &far], options);
+        assert_eq!(ask(&all).await.unwrap().items, []);
+        for code in [ErrorCode::TooManyRequests, ErrorCode::Denied, ErrorCode::Unauthorized, ErrorCode::Unknown] {
+            far.fail_with(Some(code));
+            assert_eq!(ask(&all).await.unwrap_err().error_code(), code);
+        }
+        // Who has no such repository, or no such lists, has nothing to say about it.
+        for code in [ErrorCode::NameUnknown, ErrorCode::Unsupported] {
+            far.fail_with(Some(code));
+            assert_eq!(ask(&all).await.unwrap().items, []);
+        }
+        far.fail_with(None);
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONTENT_RANGE;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use tokio::sync::watch;
@@ -32,6 +33,15 @@ pub enum Action {
     IgnoreRange,
     /// Start and end of `Content-Range` are moved by this much; the bytes stay.
     ShiftContentRange(i64),
+    /// The upstream's answer gets another status; the rest of it stays.
+    Status(u16),
+    /// A header of the upstream's answer is set, or left out.
+    Header {
+        /// Its name, in small letters.
+        name: &'static str,
+        /// Its value instead of those that are there; `None` leaves it out.
+        value: Option<String>,
+    },
     /// All bits of the byte at this position are inverted.
     Flip(u64),
     /// The upstream is asked only when the latch is opened.
@@ -243,8 +253,33 @@ pub(super) fn made_up(status: u16, headers: &[(String, String)], body: Bytes) ->
     response
 }
 
+/// What [`Action::Status`], [`Action::Header`] and [`Action::ShiftContentRange`] do to the head of an answer.
+pub(super) fn bend(parts: &mut http::response::Parts, fault: Option<&Action>) {
+    match fault {
+        Some(Action::Status(status)) => {
+            if let Ok(status) = StatusCode::from_u16(*status) {
+                parts.status = status;
+            }
+        }
+        Some(Action::Header { name, value }) => {
+            parts.headers.remove(*name);
+            if let Some(value) = value.as_ref().and_then(|text| HeaderValue::try_from(text).ok()) {
+                parts.headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        Some(Action::ShiftContentRange(by)) => {
+            let shifted = parts.headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+            let shifted = shifted.and_then(|text| HeaderValue::try_from(shift_content_range(text, *by)).ok());
+            if let Some(value) = shifted {
+                parts.headers.insert(CONTENT_RANGE, value);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Moves `bytes A-B/N` by `by`; what is not of that form stays.
-pub(super) fn shift_content_range(value: &str, by: i64) -> String {
+fn shift_content_range(value: &str, by: i64) -> String {
     let moved = || {
         let (range, total) = value.strip_prefix("bytes ")?.split_once('/')?;
         let (start, end) = range.split_once('-')?;

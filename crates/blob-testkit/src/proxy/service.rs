@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_RANGE, HOST, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION, RANGE, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
+    AUTHORIZATION, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, LINK, LOCATION, RANGE, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
 use http::{Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use super::ProxyOptions;
 use super::count::{Live, Log, Origin, Way};
-use super::fault::{Action, Faults, made_up, shift_content_range};
+use super::fault::{Action, Faults, bend, made_up};
 use super::gate::{Gate, Urls};
 use super::pipe::{Body, BoxError, Pipe, full};
 use super::shape::Line;
@@ -118,9 +118,7 @@ impl Service {
         for name in SELF_NAMING {
             rewrite(&mut parts.headers, &name, |value| value.replace(&self.upstream, &self.urls.main));
         }
-        if let Some(Action::ShiftContentRange(by)) = fault {
-            rewrite(&mut parts.headers, &CONTENT_RANGE, |value| shift_content_range(value, by));
-        }
+        bend(&mut parts, fault.as_ref());
         let down = Pipe { body, way: Way::Down, live, service: self, fault, sent: 0 };
         Response::from_parts(parts, down.into_body())
     }

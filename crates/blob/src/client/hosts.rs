@@ -121,15 +121,18 @@ impl Hosts {
         }
         let mut mirrored = Mirrored::new(Arc::clone(&client) as Arc<dyn Registry>);
         for mirror in &mirrors {
-            mirrored = mirrored.with(mirror, Arc::new(self.mirror(mirror)?));
+            mirrored = mirrored.with(mirror, Arc::new(self.mirror(host, mirror)?));
         }
         Ok(Host { client, registry: Arc::new(mirrored) })
     }
 
     /// A mirror is a registry like any other: what is configured for its own name is what counts.
-    fn mirror(&self, mirror: &Mirror) -> Result<RegistryClient, RegistryError> {
+    fn mirror(&self, host: &str, mirror: &Mirror) -> Result<RegistryClient, RegistryError> {
         let mut options = self.profiles.find(&mirror.host);
         options.plain_http = mirror.plain_http.or(options.plain_http);
+        if mirror.namespace {
+            options.namespace = Some(host.to_owned());
+        }
         self.client(&mirror.host, options, self.retry.with_max_attempts(MIRROR_ATTEMPTS))
     }
 

@@ -100,6 +100,10 @@ pub struct UpstreamConfig {
     /// Where the repositories are there: `library` makes `alpine` its `library/alpine`.
     #[serde(default)]
     pub prefix: Option<String>,
+    /// The name that clients have for it: it is asked only for what they want of that, by `?ns=NAME` or below the
+    /// repositories of that name, where it is kept.
+    #[serde(default)]
+    pub namespace: Option<String>,
     /// Use the credentials of the Docker configuration. Whoever reads here then reads what they open.
     #[serde(default)]
     pub credentials: bool,

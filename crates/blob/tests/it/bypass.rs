@@ -19,8 +19,8 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::hostile::{Hostile, Referrers};
 use crate::support::{at, tree};
+use blob_testkit::hostile::{Hostile, Referrers};
 
 pub(crate) const IN_TOTO: &str = "application/vnd.in-toto+json";
 const V1: &str = "https://slsa.dev/provenance/v1";

@@ -11,8 +11,8 @@ use blob_registry::{
 };
 use futures_util::future::join_all;
 
-use super::script::{Reply, Script, Seen};
 use super::{builder, by_tag, client, repository};
+use blob_testkit::hostile::{Reply, Script, Seen};
 
 const NAME: &str = "team/app";
 
@@ -294,7 +294,7 @@ async fn a_token_that_ends_inside_a_transfer_is_replaced() {
         }
         match (seen.header("authorization"), seen.range()) {
             (Some("Bearer t0"), None) => Reply::content(seen, &bytes).cut(40_000),
-            (Some("Bearer t1"), Some((40_000, _))) => Reply::content(seen, &bytes),
+            (Some("Bearer t1"), Some(range)) if range.start == 40_000 => Reply::content(seen, &bytes),
             _ => challenge(seen),
         }
     })
@@ -350,4 +350,53 @@ async fn an_admission_is_asked_for_and_told() {
         assert_eq!(client(server.addr).authenticate().await.ok(), expected);
         assert!(server.log().iter().all(|line| line == "GET /v2/"), "{:?}", server.log());
     }
+}
+
+/// A token service that is down for a moment is waited for; one that stays down is an error that names it and no secret.
+#[tokio::test]
+async fn token_services_that_fail_are_waited_for_and_told() {
+    let token = || Reply::new(200).json(r#"{"token":"t0"}"#);
+    let passing: [(&str, Reply); 6] = [
+        ("500", Reply::new(500)),
+        ("503 and when", Reply::new(503).header("Retry-After", 0)),
+        ("429 and when", Reply::new(429).header("Retry-After", 0)),
+        ("504", Reply::new(504)),
+        ("cut before the body", token().cut(0)),
+        ("cut inside the body", token().cut(5)),
+    ];
+    for (what, failure) in passing {
+        let calls = AtomicUsize::new(0);
+        let server = Script::start(move |seen| match (seen.path.as_str(), seen.header("authorization")) {
+            ("/token", _) if calls.fetch_add(1, Ordering::SeqCst) < 2 => failure.clone(),
+            ("/token", _) => token(),
+            (_, Some("Bearer t0")) => manifest(),
+            _ => challenge(seen),
+        })
+        .await;
+        let client = builder(server.addr).credentials(login(&server)).build().unwrap();
+        read(&client).await.unwrap_or_else(|error| panic!("{what}: {error:?}"));
+        assert_eq!(server.count("GET", "/token") + server.count("POST", "/token"), 3, "{what}");
+    }
+    for (what, failure) in [("500", Reply::new(500)), ("cut", token().cut(3)), ("429", Reply::new(429))] {
+        let server = Script::start(move |seen| match seen.path.as_str() {
+            "/token" => failure.clone(),
+            _ => challenge(seen),
+        })
+        .await;
+        let client = builder(server.addr).credentials(login(&server)).build().unwrap();
+        let error = read(&client).await.unwrap_err();
+        assert!(error.is_transient(), "{what}: {error:?}");
+        let text = super::everything(&error);
+        assert!(text.contains("token"), "{what}: {text}");
+        assert!(!text.contains("password"), "{what}: {text}");
+        assert!(server.seen().len() < 12, "{what}: {:?}", server.log());
+    }
+    // Nobody listens there.
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let realm = format!(r#"Bearer realm="http://{closed}/token",service="s""#);
+    let server = Script::start(move |_| Reply::new(401).header("WWW-Authenticate", &realm)).await;
+    let client = builder(server.addr).credentials(login(&server)).build().unwrap();
+    let error = read(&client).await.unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    assert!(!super::everything(&error).contains("password"), "{error:?}");
 }

@@ -11,6 +11,37 @@ mod over_our_server {
     });
 }
 
+/// A registry with a mirror in front of it, which has nothing; and one whose mirror is the registry itself.
+mod with_mirrors {
+    use std::sync::Arc;
+
+    use blob_registry::client::{Mirror, Mirrored};
+    use blob_registry::conformance::{Capability, capabilities, fresh_repository};
+    use blob_registry::{MemoryRegistry, Registry, Server, ServerHandle};
+
+    async fn mirrored() -> (Mirrored, (ServerHandle, ServerHandle)) {
+        let serve = || Server::builder(Arc::new(MemoryRegistry::new())).bind("127.0.0.1:0");
+        let (origin, empty) = (serve().await.unwrap(), serve().await.unwrap());
+        let mut registry = Mirrored::new(Arc::new(crate::client::client(origin.local_addr())));
+        for (addr, tags) in [(empty.local_addr(), false), (origin.local_addr(), true)] {
+            let place = Mirror::parse(&addr.to_string()).unwrap().with_tags(tags);
+            registry = registry.with(&place, Arc::new(crate::client::client(addr)));
+        }
+        (registry, (origin, empty))
+    }
+
+    blob_registry::registry_conformance!(async || {
+        let (registry, servers) = mirrored().await;
+        (Arc::new(registry) as Arc<dyn Registry>, servers)
+    });
+
+    #[tokio::test]
+    async fn mirrors_take_nothing_away() {
+        let (registry, _servers) = mirrored().await;
+        assert_eq!(capabilities(&registry, &fresh_repository()).await, Capability::ALL.into());
+    }
+}
+
 mod over_docker_registry {
     use std::sync::Arc;
 

@@ -20,9 +20,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
-use super::script::{Reply, Seen};
-use super::uploads::{NAME, Sessions, blob};
+use super::uploads::{NAME, blob, some_sessions};
 use super::{noise, repository};
+use blob_testkit::hostile::{Reply, Seen, Sessions};
 
 /// How the first connection ends when half of the first body has come.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -89,7 +89,7 @@ async fn serve(end: End) -> (Arc<Registry2>, String, CertificateDer<'static>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = format!("localhost:{}", listener.local_addr().unwrap().port());
     let (connections, bodies) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let registry = Arc::new(Registry2 { sessions: Sessions::default(), end, connections, bodies });
+    let registry = Arc::new(Registry2 { sessions: some_sessions(), end, connections, bodies });
     let far = Arc::clone(&registry);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
@@ -144,11 +144,11 @@ async fn an_upload_survives_the_end_of_its_connection() {
         let content = noise(size);
         let pushed = client.push_blob(&repository(NAME), blob(&content)).await.unwrap();
         assert_eq!(pushed, PushedBlob::Uploaded, "{end:?}");
-        assert!(registry.sessions.blobs.lock().unwrap().contains(&content), "{end:?}");
+        assert!(registry.sessions.blobs().contains(&content), "{end:?}");
         // What comes next goes over another connection.
         let more = noise(size - 100_000);
         client.push_blob(&repository(NAME), blob(&more)).await.unwrap();
-        assert!(registry.sessions.blobs.lock().unwrap().contains(&more), "{end:?}");
+        assert!(registry.sessions.blobs().contains(&more), "{end:?}");
         assert_eq!(registry.connections.load(Ordering::SeqCst), 2, "{end:?}: the closed connection is not used again");
     }
 }

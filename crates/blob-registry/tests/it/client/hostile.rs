@@ -11,8 +11,8 @@ use blob_registry::{
 use blob_testkit::proxy::{Action, Faults, Latch, Proxy, ProxyOptions, Rule};
 use futures_util::future::join_all;
 
-use super::script::{Reply, Script, Seen};
 use super::{by_tag, client, noise, repository, tag, whole};
+use blob_testkit::hostile::{Reply, Script, Seen};
 
 const NAME: &str = "team/app";
 

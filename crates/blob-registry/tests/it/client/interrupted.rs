@@ -13,9 +13,9 @@ use blob_registry::{MemoryRegistry, PushBlob, PushedBlob, Registry, Server};
 use blob_testkit::proxy::{Proxy, ProxyOptions, Shape};
 use futures_util::{StreamExt as _, stream};
 
-use super::script::{Reply, Script, Seen};
-use super::uploads::{NAME, Sessions, blob};
+use super::uploads::{NAME, blob, some_sessions};
 use super::{builder, client, noise, repository};
+use blob_testkit::hostile::{Reply, Script, Seen};
 
 fn absent(content: &[u8]) -> PushBlob {
     let mut push = blob(content);
@@ -40,7 +40,7 @@ fn is_content(seen: &Seen) -> bool {
 #[tokio::test]
 async fn a_body_that_is_refused_is_not_sent() {
     for status in [401, 403, 413] {
-        let sessions = Sessions::default();
+        let sessions = some_sessions();
         let server =
             Script::early(move |seen| is_content(seen).then(|| Reply::new(status)), move |seen| sessions.answer(seen))
                 .await;
@@ -52,7 +52,7 @@ async fn a_body_that_is_refused_is_not_sent() {
 
 #[tokio::test]
 async fn a_redirected_body_is_sent_once() {
-    let sessions = Arc::new(Sessions::default());
+    let sessions = Arc::new(some_sessions());
     let (far, content) = (Arc::clone(&sessions), noise(500_000));
     let server = Script::early(
         |seen| {
@@ -69,7 +69,7 @@ async fn a_redirected_body_is_sent_once() {
 
 #[tokio::test]
 async fn a_server_that_never_asks_gets_the_body_all_the_same() {
-    let sessions = Arc::new(Sessions::default());
+    let sessions = Arc::new(some_sessions());
     let far = Arc::clone(&sessions);
     // 417 is what a server says that does not know the header's value.
     let server =
@@ -79,7 +79,7 @@ async fn a_server_that_never_asks_gets_the_body_all_the_same() {
     client.push_blob(&repository(NAME), absent(&noise(400_000))).await.unwrap();
     let asked = server.seen().iter().filter(|seen| seen.header("expect").is_some()).count();
     assert_eq!(asked, 1, "what was learned is kept");
-    assert_eq!(sessions.blobs.lock().unwrap().len(), 2);
+    assert_eq!(sessions.blobs().len(), 2);
 }
 
 /// A source that gives a little and then nothing.
@@ -108,7 +108,7 @@ impl ByteSource for Stuck {
 
 #[tokio::test]
 async fn a_push_that_is_dropped_or_fails_ends_its_session() {
-    let sessions = Arc::new(Sessions::default());
+    let sessions = Arc::new(some_sessions());
     let (far, begun) = (Arc::clone(&sessions), Arc::new(AtomicBool::new(false)));
     let body = Arc::clone(&begun);
     // Who begins with the body knows the session that it belongs to.
@@ -139,14 +139,14 @@ async fn a_push_that_is_dropped_or_fails_ends_its_session() {
 #[tokio::test]
 async fn a_registry_whose_count_stays_behind_is_not_sent_bytes_twice() {
     let content = noise(1_000_000);
-    let sessions = Arc::new(Sessions::default());
+    let sessions = Arc::new(some_sessions());
     let (far, cuts) = (Arc::clone(&sessions), AtomicUsize::new(0));
     let server = Script::cutting(
         // The third piece breaks before its first byte is taken.
         move |seen| (seen.method == "PATCH" && cuts.fetch_add(1, Ordering::SeqCst) == 3).then_some(0),
         move |seen| match (seen.method.as_str(), seen.body.len()) {
             ("PUT", 300_000..) => Some(Reply::new(413)),
-            ("GET", _) => Some(Sessions::stands(204, 1, 100_000)),
+            ("GET", _) => Some(far.stands(204, 1, 100_000)),
             _ => Some(far.answer(seen)),
         },
     )
@@ -156,7 +156,7 @@ async fn a_registry_whose_count_stays_behind_is_not_sent_bytes_twice() {
         .build()
         .unwrap();
     client.push_blob(&repository(NAME), absent(&content)).await.unwrap();
-    assert!(sessions.blobs.lock().unwrap()[0] == content);
+    assert!(sessions.blobs()[0] == content);
     assert_eq!(server.count("POST", ""), 2, "one for the refused PUT, one for the pieces: {:?}", server.log());
 }
 
@@ -164,18 +164,18 @@ async fn a_registry_whose_count_stays_behind_is_not_sent_bytes_twice() {
 async fn a_registry_that_lost_what_it_confirmed_gets_another_session_and_no_more_than_a_few() {
     let content = noise(1_000_000);
     let count = Arc::new(AtomicUsize::new(0));
-    let posts = Arc::clone(&count);
+    let (far, posts) = (some_sessions(), Arc::clone(&count));
     // Every piece behind the first is refused: the registry holds less than it said.
     let server = Script::start(move |seen| match seen.method.as_str() {
         "POST" => {
             let number = posts.fetch_add(1, Ordering::SeqCst);
             Reply::new(202).header("Location", format!("/v2/{NAME}/blobs/uploads/{number}"))
         }
-        "PATCH" if seen.header("content-range").unwrap().starts_with("0-") => Sessions::stands(202, 0, 250_000),
-        "PATCH" => Sessions::stands(416, 0, 1000),
+        "PATCH" if seen.header("content-range").unwrap().starts_with("0-") => far.stands(202, 0, 250_000),
+        "PATCH" => far.stands(416, 0, 1000),
         "PUT" => Reply::new(413),
         "HEAD" => Reply::new(404),
-        _ => Sessions::stands(204, 0, 1000),
+        _ => far.stands(204, 0, 1000),
     })
     .await;
     let client = builder(server.addr)
@@ -190,16 +190,17 @@ async fn a_registry_that_lost_what_it_confirmed_gets_another_session_and_no_more
 #[tokio::test]
 async fn a_416_that_says_where_to_go_on_is_followed() {
     let content = noise(1_000_000);
-    let (sessions, pieces) = (Arc::new(Sessions::default()), AtomicUsize::new(0));
+    let (sessions, pieces) = (Arc::new(some_sessions()), AtomicUsize::new(0));
     let far = Arc::clone(&sessions);
     let server = Script::start(move |seen| match (seen.method.as_str(), seen.body.len()) {
         ("PUT", 300_000..) => Reply::new(413),
         // Half of the second piece is taken; then the registry changes its mind.
         ("PATCH", _) if pieces.fetch_add(1, Ordering::SeqCst) == 1 => {
-            let mut held = far.held.lock().unwrap();
+            let mut held = far.held();
             let number = held.len() - 1;
             held[number].extend_from_slice(&seen.body[..100_000]);
-            Sessions::stands(416, number, held[number].len())
+            let length = held[number].len();
+            far.stands(416, number, length)
         }
         _ => far.answer(seen),
     })
@@ -207,20 +208,20 @@ async fn a_416_that_says_where_to_go_on_is_followed() {
     let limits = blob_registry::client::ClientLimits::default().with_upload_chunk(250_000);
     let client = builder(server.addr).limits(limits).build().unwrap();
     client.push_blob(&repository(NAME), absent(&content)).await.unwrap();
-    assert!(sessions.blobs.lock().unwrap()[0] == content);
+    assert!(sessions.blobs()[0] == content);
     assert_eq!(server.count("GET", ""), 0, "the refusal said it all: {:?}", server.log());
 }
 
 #[tokio::test]
 async fn a_201_to_a_piece_is_taken() {
     let content = noise(1_000_000);
-    let sessions = Arc::new(Sessions::default());
+    let sessions = Arc::new(some_sessions());
     let far = Arc::clone(&sessions);
     let server = Script::start(move |seen| {
         let reply = far.answer(seen);
         match (seen.method.as_str(), seen.body.len()) {
             ("PUT", 300_000..) => Reply::new(413),
-            ("PATCH", _) => Sessions::stands(201, sessions.held.lock().unwrap().len() - 1, seen.body.len()),
+            ("PATCH", _) => far.stands(201, far.held().len() - 1, seen.body.len()),
             _ => reply,
         }
     })
@@ -239,7 +240,7 @@ fn journaled(addr: std::net::SocketAddr, journal: &Path) -> RegistryClient {
 async fn an_upload_that_broke_is_taken_up_by_the_next_process() {
     const CUT: usize = 5_000_000;
     let content = noise(9 << 20);
-    let (sessions, broken) = (Arc::new(Sessions::default()), Arc::new(AtomicBool::new(true)));
+    let (sessions, broken) = (Arc::new(some_sessions()), Arc::new(AtomicBool::new(true)));
     let (far, cut) = (Arc::clone(&sessions), Arc::clone(&broken));
     let server = Script::cutting(
         move |seen| (is_content(seen) && cut.load(Ordering::SeqCst)).then_some(CUT),
@@ -260,7 +261,7 @@ async fn an_upload_that_broke_is_taken_up_by_the_next_process() {
     let log: Vec<_> = server.seen().split_off(before).into_iter().map(|seen| (seen.method, seen.body.len())).collect();
     let expected = [("GET", 0), ("PATCH", content.len() - CUT), ("PUT", 0)].map(|(m, n)| (m.to_owned(), n));
     assert_eq!(log, expected);
-    assert!(sessions.blobs.lock().unwrap()[1] == content);
+    assert!(sessions.blobs()[1] == content);
     assert_eq!(server.count("DELETE", ""), 0, "a session that is written down is left for the next process");
     assert_eq!(std::fs::read_dir(&journal).unwrap().count(), 0, "nothing stays of what is done");
 }
@@ -268,7 +269,7 @@ async fn an_upload_that_broke_is_taken_up_by_the_next_process() {
 #[tokio::test]
 async fn a_session_that_is_gone_is_replaced() {
     let content = noise(9 << 20);
-    let (sessions, broken) = (Arc::new(Sessions::default()), Arc::new(AtomicBool::new(true)));
+    let (sessions, broken) = (Arc::new(some_sessions()), Arc::new(AtomicBool::new(true)));
     let (far, cut) = (Arc::clone(&sessions), Arc::clone(&broken));
     let server = Script::cutting(
         move |seen| (is_content(seen) && cut.load(Ordering::SeqCst)).then_some(1000),
@@ -283,7 +284,7 @@ async fn a_session_that_is_gone_is_replaced() {
     broken.store(false, Ordering::SeqCst);
     journaled(server.addr, dir.path()).push_blob(&repository(NAME), absent(&content)).await.unwrap();
     assert_eq!(server.count("POST", ""), 2);
-    assert!(sessions.blobs.lock().unwrap()[0] == content);
+    assert!(sessions.blobs()[0] == content);
 }
 
 #[cfg(target_os = "linux")]

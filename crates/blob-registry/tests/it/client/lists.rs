@@ -12,8 +12,8 @@ use blob_registry::{
 use blob_testkit::peers::{DockerRegistry, require};
 use futures_util::future::try_join_all;
 
-use super::script::{Reply, Script};
 use super::{builder, by_tag, client, repository, tag};
+use blob_testkit::hostile::{Reply, Script};
 
 const NAME: &str = "team/app";
 

@@ -17,9 +17,9 @@ use blob_registry::{ErrorCode, MemoryRegistry, PushedBlob, Registry, RegistryErr
 use blob_testkit::proxy::{Action, Faults, Proxy, ProxyOptions, Rule, Shape};
 use futures_util::StreamExt as _;
 
-use super::script::{Reply, Script, Seen};
-use super::uploads::{NAME, Sessions};
+use super::uploads::{NAME, some_sessions};
 use super::{builder, client, noise, repository};
+use blob_testkit::hostile::{Reply, Script, Seen, Sessions};
 
 const STEP: u64 = 1 << 20;
 
@@ -118,7 +118,7 @@ async fn broken(server: &Arc<Script>, dir: &Path, content: &PushContent) {
 
 /// A registry that cuts pieces after `cut` bytes as long as the switch says so.
 async fn cutting(cut: usize) -> (Arc<Script>, Arc<Sessions>, Arc<AtomicBool>) {
-    let (sessions, broken) = (Arc::new(Sessions::default()), Arc::new(AtomicBool::new(true)));
+    let (sessions, broken) = (Arc::new(some_sessions()), Arc::new(AtomicBool::new(true)));
     let (far, cuts) = (Arc::clone(&sessions), Arc::clone(&broken));
     let server = Script::cutting(
         move |seen| (has_body(seen) && cuts.load(Ordering::SeqCst)).then_some(cut),
@@ -139,7 +139,7 @@ async fn the_next_process_reads_neither_what_was_sent_nor_what_was_hashed() {
     let (push, read) = counted(&content, "a");
     let (digest, _) = journaled(server.addr, dir.path()).push_content(&repository(NAME), &push).await.unwrap();
     assert_eq!(digest, Digest::sha256_of(&content));
-    assert!(sessions.blobs.lock().unwrap()[0] == content);
+    assert!(sessions.blobs()[0] == content);
     // The state of the hash was written down after 16 MiB.
     assert_eq!(read.load(Ordering::SeqCst), (24 << 20) - (16 << 20));
     let sent: usize = server.seen().iter().filter(|seen| has_body(seen)).map(|seen| seen.body.len()).sum();
@@ -162,7 +162,7 @@ async fn content_that_changed_is_pushed_anew_and_the_old_session_ended() {
     let (push, read) = at_place(&content, "after");
     let (digest, _) = journaled(server.addr, dir.path()).push_content(&repository(NAME), &push).await.unwrap();
     assert_eq!((digest, read.load(Ordering::SeqCst)), (Digest::sha256_of(&content), 21 << 20));
-    assert!(sessions.blobs.lock().unwrap()[0] == content);
+    assert!(sessions.blobs()[0] == content);
     let ended = async {
         while server.count("DELETE", "/0") == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -189,7 +189,7 @@ async fn a_journal_that_lies_costs_a_second_sending_and_nothing_else() {
     let (push, read) = counted(&content, "a");
     let (digest, _) = journaled(server.addr, dir.path()).push_content(&repository(NAME), &push).await.unwrap();
     assert_eq!(digest, Digest::sha256_of(&content));
-    assert!(sessions.blobs.lock().unwrap()[0] == content);
+    assert!(sessions.blobs()[0] == content);
     assert_eq!(read.load(Ordering::SeqCst), (4 << 20) + (20 << 20));
 }
 
@@ -203,7 +203,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[tokio::test]
 async fn a_registry_that_takes_no_pieces_gets_the_whole() {
-    let (content, sessions) = (noise(9 << 20), Arc::new(Sessions::default()));
+    let (content, sessions) = (noise(9 << 20), Arc::new(some_sessions()));
     let far = Arc::clone(&sessions);
     let server = Script::start(move |seen| match seen.method.as_str() {
         "PATCH" => Reply::new(405).json(r#"{"errors":[{"code":"UNSUPPORTED"}]}"#),
@@ -212,12 +212,12 @@ async fn a_registry_that_takes_no_pieces_gets_the_whole() {
     .await;
     let (digest, _) = client(server.addr).push_content(&repository(NAME), &counted(&content, "a").0).await.unwrap();
     assert_eq!(digest, Digest::sha256_of(&content));
-    assert!(sessions.blobs.lock().unwrap()[0] == content);
+    assert!(sessions.blobs()[0] == content);
 }
 
 #[tokio::test]
 async fn what_a_registry_refuses_for_good_is_an_error() {
-    let sessions = Sessions::default();
+    let sessions = some_sessions();
     let server = Script::start(move |seen| match seen.method.as_str() {
         "PUT" => Reply::new(400).json(r#"{"errors":[{"code":"DIGEST_INVALID"}]}"#),
         _ => sessions.answer(seen),
@@ -232,7 +232,7 @@ async fn a_file_that_changes_while_it_is_sent_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
     std::fs::write(&path, noise(9 << 20)).unwrap();
-    let (far, changed) = (Sessions::default(), path.clone());
+    let (far, changed) = (some_sessions(), path.clone());
     let server = Script::start(move |seen| {
         if seen.method == "PUT" {
             std::fs::write(&changed, noise(10 << 20)).unwrap();

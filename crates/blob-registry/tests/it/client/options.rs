@@ -18,8 +18,8 @@ use blob_testkit::peers::{DockerRegistry, Security, require};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use tempfile::TempDir;
 
-use super::script::{Reply, Script};
 use super::{builder, by_tag, client, noise, repository, tag, whole};
+use blob_testkit::hostile::{Reply, Script};
 
 const NAME: &str = "team/app";
 

@@ -10,8 +10,8 @@ use blob_registry::{
 };
 use blob_testkit::proxy::{Action, Faults, Gate, Proxy, ProxyOptions, Rule};
 
-use super::script::{Reply, Script, Seen};
 use super::{by_tag, client, everything, hasty, noise, repository, tag, whole};
+use blob_testkit::hostile::{Reply, Script, Seen};
 
 const NAME: &str = "team/app";
 
@@ -224,7 +224,7 @@ async fn broken_transfers_go_on_at_the_byte_they_reached() {
         let reader = client(server.addr).read_blob(&repository(NAME), &digest, range.clone()).await.unwrap();
         let expect = range.clone().map_or(&content[..], |range| &content[range.start as usize..range.end as usize]);
         assert!(whole(reader).await.unwrap() == expect);
-        let starts: Vec<_> = server.seen().iter().map(|seen| seen.range().map_or(0, |range| range.0)).collect();
+        let starts: Vec<_> = server.seen().iter().map(|seen| seen.range().map_or(0, |range| range.start)).collect();
         let first = range.map_or(0, |range| range.start as usize);
         assert_eq!(starts, [0, 30_000, 30_000, 30_000, 40_000].map(|at| at + first), "no byte is asked for twice");
     }
@@ -439,4 +439,68 @@ async fn a_stalled_transfer_is_taken_up() {
     let reader = hasty(proxy.addr()).read_blob(&repository(NAME), &data, None).await.unwrap();
     assert!(whole(reader).await.unwrap() == bytes);
     assert_eq!(proxy.take().len(), 2);
+}
+
+/// What HEAD says is no content: GET decides, and is held to what was asked for.
+#[tokio::test]
+async fn a_head_that_get_does_not_keep_to_is_an_error_and_no_content() {
+    let (good, kind) = (manifest(), media_type::IMAGE_MANIFEST);
+    let digest = Digest::sha256_of(&good);
+    let other = ImageManifest::artifact("evil/b", vec![]).to_bytes();
+    let gets = [
+        ("gone", Reply::new(404).json(r#"{"errors":[{"code":"MANIFEST_UNKNOWN"}]}"#)),
+        ("denied", Reply::new(403)),
+        ("another manifest", reply(kind, other.clone()).header("Docker-Content-Digest", digest)),
+        ("another size", reply(kind, good[..good.len() - 1].to_vec()).header("Docker-Content-Digest", digest)),
+        ("nothing", reply(kind, "").header("Docker-Content-Digest", digest)),
+    ];
+    for (what, get) in gets {
+        let size = good.len();
+        let server = Script::start(move |seen| match seen.method.as_str() {
+            "HEAD" => Reply::new(200)
+                .header("Content-Type", kind)
+                .header("Content-Length", size)
+                .header("Docker-Content-Digest", digest),
+            _ => get.clone(),
+        })
+        .await;
+        let (client, name) = (client(server.addr), repository(NAME));
+        let resolved = client.resolve(&name, &by_tag("v1")).await.unwrap();
+        assert_eq!((resolved.digest, resolved.size), (digest, size as u64), "{what}");
+        for target in [Target::Digest(resolved.digest), by_tag("v1")] {
+            let by_digest = matches!(target, Target::Digest(_));
+            match client.manifest(&name, &target).await {
+                Err(_) => {}
+                // A tag may have moved since: what comes is then what its own digest says.
+                Ok(found) => {
+                    assert!(!by_digest, "{what}: {found:?}");
+                    assert_eq!(found.descriptor.digest, Digest::sha256_of(&found.bytes), "{what}");
+                    assert_ne!(found.descriptor.digest, digest, "{what}");
+                }
+            }
+        }
+    }
+    // The same with blobs.
+    let content = noise(1000);
+    let blob = Digest::sha256_of(&content);
+    let gets: [(&str, Reply); 4] = [
+        ("gone", Reply::new(404)),
+        ("shorter", Reply::new(200).body(&content[..999])),
+        ("longer", Reply::new(200).body([&content[..], b"x"].concat())),
+        ("other bytes", Reply::new(200).body(vec![0; 1000])),
+    ];
+    for (what, get) in gets {
+        let server = Script::start(move |seen| match seen.method.as_str() {
+            "HEAD" => Reply::new(200).header("Content-Length", 1000),
+            _ => get.clone(),
+        })
+        .await;
+        let client = client(server.addr);
+        assert_eq!(client.stat_blob(&repository(NAME), &blob).await.unwrap(), 1000, "{what}");
+        let failed = match client.read_blob(&repository(NAME), &blob, None).await {
+            Ok(reader) => whole(reader).await.is_err(),
+            Err(_) => true,
+        };
+        assert!(failed, "{what}");
+    }
 }

@@ -14,9 +14,9 @@ use blob_testkit::peers::{DockerRegistry, require};
 use futures_util::TryStreamExt as _;
 use futures_util::future::try_join_all;
 
-use super::script::{Reply, Script};
 use super::{builder, client, repository};
 use crate::layout::processes::{again, argument};
+use blob_testkit::hostile::{Reply, Script};
 
 const NAME: &str = "team/app";
 const PROCESSES: usize = 4;

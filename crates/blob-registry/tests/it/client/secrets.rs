@@ -8,8 +8,8 @@ use blob_registry::client::{Credential, RegistryClient, Static};
 use blob_registry::{PageRequest, PushBlob, Registry};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::script::{Reply, Script};
 use super::{builder, by_tag, everything, noise, repository, whole};
+use blob_testkit::hostile::{Reply, Script};
 
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);

@@ -11,8 +11,8 @@ use blob_registry::{MemoryRegistry, Mount, PushBlob, PushedBlob, Registry, Regis
 use blob_testkit::proxy::{Proxy, ProxyOptions};
 use futures_util::{StreamExt as _, stream};
 
-use super::script::{Reply, Script, Seen};
 use super::{builder, client, everything, noise, repository, whole};
+use blob_testkit::hostile::{Reply, Script, Sessions};
 
 pub(super) const NAME: &str = "team/app";
 
@@ -49,57 +49,8 @@ impl ByteSource for Chunked {
     }
 }
 
-/// An upload session on the far side, as a registry keeps it.
-#[derive(Default)]
-pub(super) struct Sessions {
-    /// What each session holds.
-    pub(super) held: Mutex<Vec<Vec<u8>>>,
-    pub(super) blobs: Mutex<Vec<Vec<u8>>>,
-}
-
-impl Sessions {
-    fn location(number: usize) -> String {
-        format!("/v2/{NAME}/blobs/uploads/{number}?_state=canary")
-    }
-
-    /// A registry's answers; bytes are taken whatever becomes of the request.
-    pub(super) fn answer(&self, seen: &Seen) -> Reply {
-        let mut held = self.held.lock().unwrap();
-        if seen.method == "HEAD" {
-            let blobs = self.blobs.lock().unwrap();
-            let found = blobs.iter().find(|bytes| seen.path.ends_with(&Digest::sha256_of(bytes).to_string()));
-            return found
-                .map_or_else(|| Reply::new(404), |bytes| Reply::new(200).header("Content-Length", bytes.len()));
-        }
-        if seen.method == "POST" {
-            held.push(Vec::new());
-            return Reply::new(202).header("Location", Self::location(held.len() - 1));
-        }
-        let number: usize = seen.path.rsplit('/').next().unwrap().parse().unwrap();
-        assert!(seen.query.starts_with("_state=canary"), "the location is kept whole: {}", seen.query);
-        let session = &mut held[number];
-        if let Some(range) = seen.header("content-range") {
-            let first: usize = range.split('-').next().unwrap().parse().unwrap();
-            if first != session.len() {
-                return Self::stands(416, number, session.len());
-            }
-        }
-        session.extend_from_slice(&seen.body);
-        match seen.method.as_str() {
-            "PUT" if seen.query.contains(&Digest::sha256_of(session).hex()) => {
-                self.blobs.lock().unwrap().push(session.clone());
-                Reply::new(201)
-            }
-            "PUT" => Reply::new(400).json(r#"{"errors":[{"code":"DIGEST_INVALID"}]}"#),
-            "GET" => Self::stands(204, number, session.len()),
-            _ => Self::stands(202, number, session.len()),
-        }
-    }
-
-    pub(super) fn stands(status: u16, number: usize, bytes: usize) -> Reply {
-        let last = bytes.saturating_sub(1);
-        Reply::new(status).header("Location", Self::location(number)).header("Range", format!("0-{last}"))
-    }
+pub(super) fn some_sessions() -> Sessions {
+    Sessions::new(NAME, |bytes| Digest::sha256_of(bytes).to_string())
 }
 
 #[tokio::test]
@@ -136,7 +87,7 @@ async fn a_new_blob_takes_as_few_requests_as_possible() {
 #[tokio::test]
 async fn a_broken_put_goes_on_where_the_registry_stands() {
     let content = noise(900_000);
-    let sessions = Arc::new(Sessions::default());
+    let sessions = Arc::new(some_sessions());
     let (far, cuts) = (Arc::clone(&sessions), AtomicUsize::new(0));
     let server = Script::cutting(
         // Three times the connection goes down inside a body.
@@ -149,7 +100,7 @@ async fn a_broken_put_goes_on_where_the_registry_stands() {
     .await;
     let pushed = client(server.addr).push_blob(&repository(NAME), blob(&content)).await.unwrap();
     assert_eq!(pushed, PushedBlob::Uploaded);
-    assert!(sessions.blobs.lock().unwrap()[0] == content);
+    assert!(sessions.blobs()[0] == content);
     let sent: usize = server.seen().iter().map(|seen| seen.body.len()).sum();
     assert_eq!(sent, content.len(), "no byte is taken twice");
     assert_eq!(server.count("POST", ""), 1, "{:?}", server.log());
@@ -158,7 +109,7 @@ async fn a_broken_put_goes_on_where_the_registry_stands() {
 #[tokio::test]
 async fn a_lost_session_is_begun_again() {
     let content = noise(500_000);
-    let sessions = Arc::new(Sessions::default());
+    let sessions = Arc::new(some_sessions());
     let (far, cuts) = (Arc::clone(&sessions), AtomicUsize::new(0));
     let server = Script::cutting(
         move |seen| (seen.method == "PUT" && cuts.fetch_add(1, Ordering::SeqCst) == 0).then_some(100_000),
@@ -170,13 +121,13 @@ async fn a_lost_session_is_begun_again() {
     .await;
     client(server.addr).push_blob(&repository(NAME), blob(&content)).await.unwrap();
     assert_eq!(server.count("POST", ""), 2);
-    assert!(sessions.blobs.lock().unwrap()[0] == content);
+    assert!(sessions.blobs()[0] == content);
 }
 
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_is_settled_by_asking() {
     let content = noise(500_000);
-    let sessions = Arc::new(Sessions::default());
+    let sessions = Arc::new(some_sessions());
     let far = Arc::clone(&sessions);
     let server = Script::cutting(
         |_| None,
@@ -195,7 +146,7 @@ async fn a_commit_whose_answer_is_lost_is_settled_by_asking() {
 #[tokio::test]
 async fn bodies_that_are_too_large_go_in_pieces() {
     let content = noise(1_000_000);
-    let sessions = Arc::new(Sessions::default());
+    let sessions = Arc::new(some_sessions());
     let far = Arc::clone(&sessions);
     let server = Script::start(move |seen| match seen.body.len() {
         0..=300_000 => far.answer(seen),
@@ -204,7 +155,7 @@ async fn bodies_that_are_too_large_go_in_pieces() {
     .await;
     let client = client(server.addr);
     client.push_blob(&repository(NAME), blob(&content)).await.unwrap();
-    assert!(sessions.blobs.lock().unwrap()[0] == content);
+    assert!(sessions.blobs()[0] == content);
     assert_eq!(server.count("PATCH", ""), 1 + 4, "one is refused, four are taken: {:?}", server.log());
     // What was learned is kept.
     let mut push = blob(&noise(600_000));
@@ -219,7 +170,7 @@ async fn bodies_that_are_too_large_go_in_pieces() {
 #[tokio::test]
 async fn a_registry_that_refuses_is_not_asked_for_ever() {
     for (status, most) in [(413, 40), (500, 40), (400, 4), (403, 4)] {
-        let sessions = Sessions::default();
+        let sessions = some_sessions();
         let server = Script::start(move |seen| match seen.body.len() {
             0 => sessions.answer(seen),
             _ => Reply::new(status),
@@ -234,7 +185,7 @@ async fn a_registry_that_refuses_is_not_asked_for_ever() {
 
 #[tokio::test]
 async fn a_session_on_another_origin_gets_no_credentials() {
-    let sessions = Arc::new(Sessions::default());
+    let sessions = Arc::new(some_sessions());
     let far = Arc::clone(&sessions);
     let store = Script::start(move |seen| far.answer(seen)).await;
     let (near, to) = (Arc::clone(&sessions), store.addr);
@@ -245,7 +196,7 @@ async fn a_session_on_another_origin_gets_no_credentials() {
         match seen.method.as_str() {
             "POST" => {
                 near.answer(seen);
-                Reply::new(202).header("Location", format!("http://{to}{}", Sessions::location(0)))
+                Reply::new(202).header("Location", format!("http://{to}{}", near.location(0)))
             }
             _ => near.answer(seen),
         }
@@ -306,7 +257,7 @@ async fn sessions_are_appended_to_resumed_and_cancelled() {
 #[tokio::test]
 async fn a_commit_that_failed_is_repeated() {
     for minimum in [0, 1000] {
-        let sessions = Arc::new(Sessions::default());
+        let sessions = Arc::new(some_sessions());
         let (far, failures) = (Arc::clone(&sessions), AtomicUsize::new(0));
         let server = Script::start(move |seen| {
             if seen.method == "PUT" && failures.fetch_add(1, Ordering::SeqCst) == 0 {
@@ -319,13 +270,13 @@ async fn a_commit_that_failed_is_repeated() {
         upload.append(noise(500).into()).await.unwrap();
         upload.commit(&Digest::sha256_of(&noise(500))).await.unwrap();
         assert_eq!((server.count("PUT", ""), server.count("HEAD", "")), (2, 1), "{minimum}: {:?}", server.log());
-        assert!(sessions.blobs.lock().unwrap()[0] == noise(500));
+        assert!(sessions.blobs()[0] == noise(500));
     }
 }
 
 #[tokio::test]
 async fn small_pieces_wait_until_the_registry_takes_them() {
-    let sessions = Arc::new(Sessions::default());
+    let sessions = Arc::new(some_sessions());
     let far = Arc::clone(&sessions);
     let server = Script::start(move |seen| far.answer(seen).header("OCI-Chunk-Min-Length", 1000)).await;
     let mut upload = client(server.addr).start_upload(&repository(NAME)).await.unwrap();
@@ -338,7 +289,7 @@ async fn small_pieces_wait_until_the_registry_takes_them() {
     let patches: Vec<_> =
         server.seen().iter().filter(|seen| seen.method == "PATCH").map(|seen| seen.body.len()).collect();
     assert_eq!(patches, [1200, 1200]);
-    assert!(sessions.blobs.lock().unwrap()[0] == content);
+    assert!(sessions.blobs()[0] == content);
 }
 
 #[tokio::test]
@@ -425,7 +376,7 @@ async fn a_wrong_digest_is_refused_by_the_registry() {
 
 #[tokio::test]
 async fn a_token_that_ends_under_way_is_replaced_and_the_body_sent_again() {
-    let sessions = Arc::new(Sessions::default());
+    let sessions = Arc::new(some_sessions());
     let (far, tokens) = (Arc::clone(&sessions), AtomicUsize::new(0));
     let server = Script::start(move |seen| {
         if seen.path == "/token" {
@@ -443,13 +394,13 @@ async fn a_token_that_ends_under_way_is_replaced_and_the_body_sent_again() {
     .await;
     let content = noise(500_000);
     client(server.addr).push_blob(&repository(NAME), blob(&content)).await.unwrap();
-    assert!(sessions.blobs.lock().unwrap()[0] == content);
+    assert!(sessions.blobs()[0] == content);
     assert_eq!((server.count("GET", "/token"), server.count("PUT", ""), server.count("POST", "")), (2, 2, 1));
 }
 
 #[tokio::test]
 async fn appended_pieces_are_cut_to_what_the_registry_takes() {
-    let sessions = Arc::new(Sessions::default());
+    let sessions = Arc::new(some_sessions());
     let far = Arc::clone(&sessions);
     let server = Script::start(move |seen| match seen.body.len() {
         0..=300_000 => far.answer(seen),
@@ -460,7 +411,7 @@ async fn appended_pieces_are_cut_to_what_the_registry_takes() {
     let mut upload = client(server.addr).start_upload(&repository(NAME)).await.unwrap();
     upload.append(content.clone().into()).await.unwrap();
     upload.commit(&Digest::sha256_of(&content)).await.unwrap();
-    assert!(sessions.blobs.lock().unwrap()[0] == content);
+    assert!(sessions.blobs()[0] == content);
 }
 
 /// The session is opened by asking for a mount from anywhere: it costs nothing where it is not understood.

@@ -1,23 +1,35 @@
 //! Every filter keeps the contract of the trait, apart from what it is there to refuse.
 
+use std::collections::BTreeSet;
+
+use blob_registry::conformance::{Capability, capabilities, fresh_repository};
+use blob_registry::{Server, UploadId};
+
 use super::*;
 
 macro_rules! kept {
     ($name:ident, $wrap:expr) => {
         kept! { $name, $wrap, [] }
     };
-    ($name:ident, $wrap:expr, [$($refused:ident),*]) => {
+    ($name:ident, $wrap:expr, [$($refused:ident: $says:expr),*]) => {
         mod $name {
             use super::*;
             blob_registry::registry_conformance!(
                 async || Arc::new($wrap(memory())) as Arc<dyn Registry>,
-                refused: [$($refused),*]
+                refused: [$($refused: $says),*]
             );
         }
     };
 }
 
-kept!(immutable, Immutable::new, [tags_move_and_manifests_stay, conditions_are_honoured_or_refused]);
+kept!(
+    immutable,
+    Immutable::new,
+    [
+        tags_move_and_manifests_stay: "a good manifest is taken: Code { action: \"pointing tag",
+        conditions_are_honoured_or_refused: "code: Denied"
+    ]
+);
 kept!(prefix, |inner| Prefix::new(inner, repository("some/where")));
 kept!(select, |inner| Select::new(inner, |name: &Repository| name.as_str().starts_with("conformance/")));
 kept!(access, |inner| Access::new(inner, |_, _| Ok(())));
@@ -34,7 +46,6 @@ mod read_only {
     use blob_core::ByteSource;
     use blob_registry::{
         BlobReader, Descriptor, Manifest, Page, PushBlob, PushManifest, PushedBlob, PushedManifest, Tag, Upload,
-        UploadId,
     };
 
     use super::*;
@@ -85,4 +96,52 @@ mod read_only {
         let reads = ReadOnly::new(Arc::clone(&writes));
         Arc::new(Beside { reads, writes }) as Arc<dyn Registry>
     });
+}
+
+/// What each filter leaves of what a store can do.
+#[tokio::test]
+async fn filters_take_away_what_they_say_and_nothing_else() {
+    let without = |missing: &[Capability]| -> BTreeSet<Capability> {
+        Capability::ALL.into_iter().filter(|one| !missing.contains(one)).collect()
+    };
+    let deletions = [Capability::TagDeletion, Capability::ManifestDeletion, Capability::BlobDeletion];
+    let stacked: Arc<dyn Registry> = Arc::new(Log::new(Arc::new(Limit::new(memory(), Sizes::default()))));
+    let named = |name: &Repository| name.as_str().starts_with("conformance/");
+    let cases: [(&str, Arc<dyn Registry>, BTreeSet<Capability>); 7] = [
+        ("immutable", Arc::new(Immutable::new(memory())), without(&deletions)),
+        ("prefix", Arc::new(Prefix::new(memory(), repository("some/where"))), without(&[])),
+        ("select", Arc::new(Select::new(memory(), named)), without(&[])),
+        ("access", Arc::new(Access::new(memory(), |_, _| Ok(()))), without(&[])),
+        ("limit", Arc::new(Limit::new(memory(), Sizes::default())), without(&[])),
+        ("log", Arc::new(Log::new(memory())), without(&[])),
+        ("stacked", Arc::new(Immutable::new(stacked)), without(&deletions)),
+    ];
+    for (name, registry, expected) in cases {
+        assert_eq!(capabilities(&*registry, &fresh_repository()).await, expected, "{name}");
+        // What cannot be done is refused as that, over the wire too.
+        let server = Server::builder(registry).bind("127.0.0.1:0").await.unwrap();
+        let client = crate::client::client(server.local_addr());
+        assert_eq!(capabilities(&client, &fresh_repository()).await, expected, "{name}, served");
+    }
+}
+
+/// A registry that is only read can do nothing that the kit tries by writing, and says so by name.
+#[tokio::test]
+async fn read_only_registries_take_nothing() {
+    let (registry, name) = (ReadOnly::new(memory()), fresh_repository());
+    let digest = put(&*memory(), "x", "content").await;
+    let refusals = [
+        ("start", registry.start_upload(&name).await.map(|_| ()).unwrap_err()),
+        ("resume", registry.resume_upload(&name, &UploadId::new("x")).await.map(|_| ()).unwrap_err()),
+        ("mount", registry.mount_blob(&name, &digest, None).await.map(|_| ()).unwrap_err()),
+        ("blob", registry.push_blob(&name, blob("content")).await.map(|_| ()).unwrap_err()),
+        ("manifest", registry.push_manifest(&name, artifact("x", None)).await.map(|_| ()).unwrap_err()),
+        ("delete tag", registry.delete_tag(&name, &tag("v1")).await.unwrap_err()),
+        ("delete manifest", registry.delete_manifest(&name, &digest).await.unwrap_err()),
+        ("delete blob", registry.delete_blob(&name, &digest).await.unwrap_err()),
+    ];
+    for (what, error) in refusals {
+        assert!(error.is_unsupported(), "{what}: {error:?}");
+    }
+    registry.repositories(&PageRequest::first()).await.unwrap();
 }

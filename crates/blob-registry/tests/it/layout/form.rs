@@ -250,3 +250,19 @@ async fn a_mount_is_a_hard_link() {
     assert_eq!(inode(&a), inode(&b));
     assert_eq!(store.directory(&a), directory.path().join("a/_layout"));
 }
+
+/// Damage of the same length shows in nothing but the digest.
+#[tokio::test]
+async fn a_damaged_manifest_is_mended_by_a_push() {
+    let (_directory, path, layout) = layout().await;
+    let push = artifact(&layout, "layer").await.with_tags([tag("v1")]);
+    layout.push_manifest(&repository(), push.clone()).await.unwrap();
+    let file = blob_path(&path, &push.digest);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[10] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let error = layout.manifest(&repository(), &tag("v1").into()).await.unwrap_err();
+    assert!(error.is_integrity(), "{error:?}");
+    layout.push_manifest(&repository(), push.clone()).await.unwrap();
+    assert_eq!(layout.manifest(&repository(), &tag("v1").into()).await.unwrap().bytes, push.bytes);
+}

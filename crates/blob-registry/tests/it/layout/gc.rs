@@ -309,3 +309,44 @@ async fn a_sparse_layout_is_collected_around_what_is_missing() {
     assert_eq!(removed(&layout.collect_garbage(&now()).await.unwrap()), [orphan]);
     assert!(is_there(&layout, &here).await && is_there(&layout, &digest).await);
 }
+
+/// Whoever is told that a manifest is there does not push it again, and names it in an index soon.
+#[tokio::test]
+async fn a_manifest_that_somebody_asked_for_stays_for_its_index() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LayoutStore::open(directory.path()).await.unwrap();
+    let age = || {
+        let old = std::time::SystemTime::now() - Duration::from_hours(72);
+        for entry in std::fs::read_dir(directory.path().join("any/name/_layout/blobs/sha256")).unwrap() {
+            std::fs::File::open(entry.unwrap().path()).unwrap().set_modified(old).unwrap();
+        }
+    };
+    let collect = GcOptions::default().with_untagged(true);
+    for asks_whole in [false, true] {
+        let child = artifact(&store, if asks_whole { "get" } else { "head" }).await;
+        store.push_manifest(&repository(), child.clone()).await.unwrap();
+        age();
+        let target = Target::Digest(child.digest);
+        if asks_whole {
+            store.manifest(&repository(), &target).await.unwrap();
+        } else {
+            store.resolve(&repository(), &target).await.unwrap();
+        }
+        assert_eq!(store.collect_garbage(&collect).await.unwrap().removed, []);
+        let size = child.bytes.len() as u64;
+        let children = vec![Descriptor::new(media_type::IMAGE_MANIFEST, child.digest, size)];
+        let index = PushManifest::new(media_type::IMAGE_INDEX, ImageIndex::new(children).to_bytes());
+        store.push_manifest(&repository(), index.with_tags([tag("v1")])).await.unwrap();
+        age();
+        store.collect_garbage(&collect).await.unwrap();
+        let manifest = store.manifest(&repository(), &target).await.unwrap();
+        for blob in Outline::parse(&manifest.bytes).unwrap().blobs {
+            store.stat_blob(&repository(), &blob.digest).await.unwrap();
+        }
+    }
+    // Nobody asks for this one.
+    let forlorn = artifact(&store, "forlorn").await;
+    store.push_manifest(&repository(), forlorn.clone()).await.unwrap();
+    age();
+    assert!(removed(&store.collect_garbage(&collect).await.unwrap()).contains(&forlorn.digest));
+}

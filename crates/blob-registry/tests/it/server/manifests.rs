@@ -1,6 +1,11 @@
+use std::sync::Arc;
+
 use blob_core::{Algorithm, Digest};
 
+use blob_registry::{LayoutStore, MemoryRegistry, Registry, Server};
+
 use super::{MANIFEST, artifact, start};
+use crate::wire::Wire;
 
 const TYPED: [(&str, &str); 1] = [("Content-Type", MANIFEST)];
 
@@ -118,4 +123,37 @@ async fn deleting_a_tag_leaves_the_manifest_and_deleting_the_manifest_takes_its_
     assert_eq!(wire.send("DELETE", &by_digest, &[], b"").await.status, 202);
     assert_eq!(wire.get("/v2/a/manifests/y").await.status, 404);
     assert_eq!(wire.send("DELETE", &by_digest, &[], b"").await.status, 404);
+}
+
+/// A manifest whose file has other bytes of the same length is mended by whoever pushes it again.
+#[tokio::test]
+async fn a_push_mends_what_was_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LayoutStore::open(directory.path()).await.unwrap();
+    let push = crate::kit::put_artifact(&store, "a", "layer", &["v1"]).await;
+    let file = directory.path().join("a/_layout/blobs/sha256").join(push.digest.hex());
+    std::fs::write(&file, "{}".repeat(push.bytes.len() / 2) + &" ".repeat(push.bytes.len() % 2)).unwrap();
+    let server = Server::builder(Arc::new(store)).bind("127.0.0.1:0").await.unwrap();
+    let wire = Wire(server.local_addr());
+    assert_ne!(wire.get("/v2/a/manifests/v1").await.status, 200);
+    let kind = [("Content-Type", push.media_type.as_str())];
+    assert_eq!(wire.send("PUT", "/v2/a/manifests/v1", &kind, &push.bytes).await.status, 201);
+    assert_eq!(wire.get("/v2/a/manifests/v1").await.status, 200);
+}
+
+/// Manifests are no blobs, in memory and on disk.
+#[tokio::test]
+async fn the_digest_of_a_manifest_is_no_blob() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LayoutStore::open(directory.path()).await.unwrap();
+    for registry in [Arc::new(MemoryRegistry::new()) as Arc<dyn Registry>, Arc::new(store)] {
+        let push = crate::kit::put_artifact(&*registry, "a", "layer", &["v1"]).await;
+        let server = Server::builder(Arc::clone(&registry)).bind("127.0.0.1:0").await.unwrap();
+        let wire = Wire(server.local_addr());
+        assert_eq!(wire.get(&format!("/v2/a/blobs/{}", push.digest)).await.status, 404);
+        assert_eq!(wire.send("HEAD", &format!("/v2/a/blobs/{}", push.digest), &[], b"").await.status, 404);
+        let client = crate::client::client(server.local_addr());
+        let kind = blob_registry::resolve_any(&client, &crate::kit::repository("a"), &push.digest, None).await.unwrap();
+        assert!(matches!(kind, blob_registry::Kind::Manifest(_)), "{kind:?}");
+    }
 }

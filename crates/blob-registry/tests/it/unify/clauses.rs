@@ -53,3 +53,25 @@ mod served {
         (Arc::new(client) as Arc<dyn Registry>, server)
     });
 }
+
+/// A union can do what its members can: all of them where it writes to all, the first where it writes to that.
+#[tokio::test]
+async fn unions_can_do_what_their_members_can() {
+    use std::collections::BTreeSet;
+
+    use blob_registry::conformance::{Capability, capabilities, fresh_repository};
+    use blob_registry::filter::Immutable;
+
+    let kept = || Arc::new(Immutable::new(memory())) as Arc<dyn Registry>;
+    let deletions = [Capability::TagDeletion, Capability::ManifestDeletion, Capability::BlobDeletion];
+    let fewer: BTreeSet<Capability> = Capability::ALL.into_iter().filter(|one| !deletions.contains(one)).collect();
+    for write in [WritePolicy::First, WritePolicy::All] {
+        for read in [ReadPolicy::Sequential, ReadPolicy::Race, ReadPolicy::Random] {
+            let union = |members| Unify::new(members, options(|options| (options.write, options.read) = (write, read)));
+            let all = union(vec![memory(), memory(), memory()]);
+            assert_eq!(capabilities(&all, &fresh_repository()).await, Capability::ALL.into(), "{write:?} {read:?}");
+            let first = union(vec![kept(), kept()]);
+            assert_eq!(capabilities(&first, &fresh_repository()).await, fewer, "{write:?} {read:?}");
+        }
+    }
+}

@@ -1,21 +1,20 @@
-//! A registry that lies.
-
+//! A registry behind the trait that lies about some of its content.
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use blob::core::{ByteSource, ByteStream, Digest};
-use blob::registry::memory::MemoryRegistry;
-use blob::registry::{
-    BlobReader, Descriptor, ErrorCode, Manifest, Page, PageRequest, PushBlob, PushManifest, PushedBlob, PushedManifest,
-    Registry, RegistryError, Repository, Tag, Target, Upload, UploadId,
+use blob_core::{ByteSource, ByteStream, Digest};
+use blob_registry::{
+    BlobReader, Descriptor, ErrorCode, Manifest, MemoryRegistry, Page, PageRequest, PushBlob, PushManifest, PushedBlob,
+    PushedManifest, Registry, RegistryError, Repository, Tag, Target, Upload, UploadId,
 };
 use bytes::Bytes;
 
-/// What it says when asked for referrers.
+/// What a [`Hostile`] registry says when asked for referrers.
 #[derive(Clone, Debug, Default)]
-pub(crate) enum Referrers {
+pub enum Referrers {
+    /// What is so.
     #[default]
     Honest,
     /// These, whatever was asked.
@@ -28,15 +27,17 @@ pub(crate) enum Referrers {
     Fail(ErrorCode),
 }
 
-/// An honest registry behind lies.
+/// An honest registry behind lies. It has no API but the trait, so a server in front of it puts the lies on the wire.
 #[derive(Debug, Default)]
-pub(crate) struct Hostile {
-    pub(crate) inner: Arc<MemoryRegistry>,
-    pub(crate) referrers: Mutex<Referrers>,
+pub struct Hostile {
+    /// What it would say if it were honest; what is pushed goes there.
+    pub inner: Arc<MemoryRegistry>,
+    /// What it says when asked for referrers.
+    pub referrers: Mutex<Referrers>,
     /// Manifests by digest, as they are served instead, from the given request on.
-    pub(crate) manifests: Mutex<HashMap<Digest, (usize, Bytes)>>,
+    pub manifests: Mutex<HashMap<Digest, (usize, Bytes)>>,
     /// Blobs by digest, as they are served instead.
-    pub(crate) blobs: Mutex<HashMap<Digest, Bytes>>,
+    pub blobs: Mutex<HashMap<Digest, Bytes>>,
     /// How often each manifest was asked for.
     asked: Mutex<HashMap<Digest, usize>>,
 }
@@ -51,12 +52,12 @@ impl Registry for Hostile {
         let mut manifest = self.inner.manifest(repository, target).await?;
         let digest = manifest.descriptor.digest;
         let times = {
-            let mut asked = self.asked.lock().unwrap();
+            let mut asked = locked(&self.asked);
             let times = asked.entry(digest).or_default();
             *times += 1;
             *times
         };
-        if let Some((from, bytes)) = self.manifests.lock().unwrap().get(&digest)
+        if let Some((from, bytes)) = locked(&self.manifests).get(&digest)
             && times >= *from
         {
             manifest.bytes = bytes.clone();
@@ -75,7 +76,7 @@ impl Registry for Hostile {
         digest: &Digest,
         range: Option<Range<u64>>,
     ) -> Result<BlobReader, RegistryError> {
-        let lie = self.blobs.lock().unwrap().get(digest).cloned();
+        let lie = locked(&self.blobs).get(digest).cloned();
         let Some(bytes) = lie else { return self.inner.read_blob(repository, digest, range).await };
         let size = bytes.len() as u64;
         let range = range.unwrap_or(0..size);
@@ -120,7 +121,7 @@ impl Registry for Hostile {
         artifact_type: Option<&str>,
         page: &PageRequest,
     ) -> Result<Page<Descriptor>, RegistryError> {
-        let lie = self.referrers.lock().unwrap().clone();
+        let lie = locked(&self.referrers).clone();
         let at: usize = page.after.as_deref().and_then(|token| token.parse().ok()).unwrap_or(0);
         Ok(match lie {
             Referrers::Honest => return self.inner.referrers(repository, subject, artifact_type, page).await,
@@ -133,4 +134,8 @@ impl Registry for Hostile {
             Referrers::Fail(code) => return Err(RegistryError::code("listing referrers", code)),
         })
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
