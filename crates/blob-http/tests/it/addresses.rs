@@ -1,5 +1,6 @@
 //! Names with several addresses, of which one does not answer.
 
+use std::io::Write as _;
 use std::net::Ipv6Addr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -52,12 +53,15 @@ async fn an_address_that_swallows_packets_is_gone_around() {
     let port = server.url.port().unwrap();
     let url = format!("http://blob.test:{port}/file");
     let Some(refused) = among_both(url.clone()).await else {
-        eprintln!("NOT RUN: a name with two addresses takes a mount namespace, which cannot be had here");
+        _ = writeln!(
+            std::io::stderr(),
+            "NOT RUN: a name with two addresses takes a mount namespace, which cannot be had here"
+        );
         return;
     };
     assert!(refused, "an address where nobody listens");
     let Some(_hole) = black_hole(port).await else {
-        eprintln!("NOT RUN: ::1 cannot be made to swallow connections here");
+        _ = writeln!(std::io::stderr(), "NOT RUN: ::1 cannot be made to swallow connections here");
         return;
     };
     let before = server.requests();
