@@ -2,19 +2,22 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
+use std::mem::ManuallyDrop;
 use std::num::NonZero;
 use std::path::PathBuf;
 
-use clap::builder::FalseyValueParser;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+mod refusal;
+mod variables;
+
 use crate::cache_flags::CacheFlags;
 use crate::cmd;
-use crate::config::value::Duration;
-use crate::error::{Failure, Kind};
+use crate::config::value::{Duration, truth};
+use crate::error::Failure;
 use crate::ui::style::{self, Style};
 use crate::ui::template::Template;
 
@@ -35,7 +38,8 @@ Exit codes:
   0 done   1 failed   2 wrong usage   3 not found   4 authentication   5 network   6 verification
   7 content does not match its hash   8 done in part   130 interrupted   143 terminated
 
-Every option has a variable: BLOB_OUTPUT is --output, and BLOB_PULL_OVERWRITE is --overwrite of `blob pull`.";
+Every option has a variable: BLOB_OUTPUT is --output, and BLOB_PULL_OVERWRITE is --overwrite of `blob pull`. Options that
+may be repeated have a value on each line of theirs.";
 
 /// Store directories as archives in OCI registries, and read single files of them without fetching the rest.
 #[derive(Debug, Parser)]
@@ -204,7 +208,7 @@ pub(crate) struct Global {
     pub(crate) trace_file: Option<PathBuf>,
 
     /// Leave out what is said besides data; push prints the digest reference alone.
-    #[arg(short, long, global = true, env = "BLOB_QUIET", value_parser = FalseyValueParser::new())]
+    #[arg(short, long, global = true, env = "BLOB_QUIET", value_parser = truth)]
     pub(crate) quiet: bool,
 
     /// When to use colour. NO_COLOR and CLICOLOR_FORCE are heeded.
@@ -219,7 +223,7 @@ pub(crate) struct Global {
     pub(crate) color: When,
 
     /// Use no colour: --color never.
-    #[arg(long, global = true, env = "BLOB_NO_COLOR", value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, env = "BLOB_NO_COLOR", value_parser = truth)]
     pub(crate) no_color: bool,
 
     /// When to show progress on standard error [possible values: auto, always, never, json].
@@ -234,7 +238,7 @@ pub(crate) struct Global {
     pub(crate) progress: ProgressMode,
 
     /// Speak plain HTTP to every registry: whoever is on the way can read and change what is sent.
-    #[arg(long, global = true, env = "BLOB_PLAIN_HTTP", value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, env = "BLOB_PLAIN_HTTP", value_parser = truth)]
     pub(crate) plain_http: bool,
 
     /// Trust the certificate authorities in this PEM file too, and speak HTTPS to registries on this machine as well.
@@ -273,18 +277,18 @@ pub(crate) struct Global {
     pub(crate) cache_dir: Option<PathBuf>,
 
     /// Use no cache, and keep nothing.
-    #[arg(long, global = true, env = "BLOB_NO_CACHE", value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, env = "BLOB_NO_CACHE", value_parser = truth)]
     pub(crate) no_cache: bool,
 
     #[command(flatten)]
     pub(crate) cache: CacheFlags,
 
     /// Send no request: answer from the cache, or say what is missing.
-    #[arg(long, global = true, env = "BLOB_OFFLINE", value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, env = "BLOB_OFFLINE", value_parser = truth)]
     pub(crate) offline: bool,
 
     /// Open only archives that a policy verified.
-    #[arg(long, global = true, env = "BLOB_REQUIRE_SIGNED", value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, env = "BLOB_REQUIRE_SIGNED", value_parser = truth)]
     pub(crate) require_signed: bool,
 
     /// The largest index that is read [default: 256M].
@@ -362,15 +366,23 @@ fn check_adding(command: &clap::Command, matches: &ArgMatches) -> Result<(), Fai
 
 fn add_variables(command: &mut clap::Command, prefix: &str) {
     let with_variable = |arg: clap::Arg| {
+        // What is set to nothing is not set.
+        let empty = arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
+        if empty {
+            return arg.env(None::<&str>);
+        }
         let known = arg.get_env().is_some() || matches!(arg.get_action(), ArgAction::Count);
         if known || arg.is_positional() || arg.is_hide_set() || LOWERING.contains(&arg.get_id().as_str()) {
             return arg;
         }
         let own = arg.get_long().unwrap_or(arg.get_id().as_str());
         let name = format!("{prefix}_{}", own.replace('-', "_").to_ascii_uppercase());
+        if std::env::var_os(&name).is_some_and(|value| value.is_empty()) {
+            return arg;
+        }
         let flag = matches!(arg.get_action(), ArgAction::SetTrue);
         let arg = arg.env(clap::builder::Str::from(name)).hide_env(true);
-        if flag { arg.value_parser(FalseyValueParser::new()) } else { arg }
+        if flag { arg.value_parser(truth) } else { arg }
     };
     *command = std::mem::take(command).mut_args(with_variable);
     for below in command.get_subcommands_mut() {
@@ -397,13 +409,20 @@ fn jobs(typed: &str) -> Result<NonZero<usize>, String> {
 /// # Errors
 /// What was typed makes no sense; and whether JSON was asked for, as far as that can be told.
 pub(crate) fn parse(words: &[OsString]) -> Result<(Cli, ArgMatches), (Failure, Format)> {
-    let command = command();
-    let parsed = command.clone().try_get_matches_from(words).and_then(|matches| {
-        let cli = Cli::from_arg_matches(&matches)?;
-        Ok((cli, matches))
+    // It holds a thousand options, and taking it apart takes longer than reading them. The process ends soon.
+    let mut known = ManuallyDrop::new(command());
+    let words = variables::spread(&known, words);
+    let read = |command: &mut clap::Command| {
+        let matches = command.try_get_matches_from_mut(&words)?;
+        Ok::<_, clap::Error>((Cli::from_arg_matches(&matches)?, matches))
+    };
+    let parsed = read(&mut known).or_else(|error| match error.kind() {
+        // What was typed comes before what the environment says.
+        ErrorKind::ArgumentConflict => read(&mut variables::give_way(&command(), &words)),
+        _ => Err(error),
     });
     if let Ok((_, matches)) = &parsed {
-        check_adding(&command, matches).map_err(|failure| (failure, format_of(words)))?;
+        check_adding(&known, matches).map_err(|failure| (failure, format_of(&words)))?;
     }
     parsed.map_err(|error| {
         if matches!(
@@ -412,7 +431,7 @@ pub(crate) fn parse(words: &[OsString]) -> Result<(Cli, ArgMatches), (Failure, F
         ) {
             error.exit();
         }
-        (refusal(command, words, &error), format_of(words))
+        (refusal::refusal(&command(), &words, &error), format_of(&words))
     })
 }
 
@@ -420,60 +439,6 @@ pub(crate) fn parse(words: &[OsString]) -> Result<(Cli, ArgMatches), (Failure, F
 pub(crate) fn flags(matches: &ArgMatches) -> Vec<String> {
     let typed = matches.ids().filter(|id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine));
     typed.map(ToString::to_string).collect()
-}
-
-/// What clap found wrong, in our words; with the number of operands where some are missing.
-fn refusal(command: clap::Command, words: &[OsString], error: &clap::Error) -> Failure {
-    let rendered = error.render().to_string();
-    // The first paragraph says what is wrong, the others how it is done.
-    let first = rendered.split("\n\n").next().unwrap_or_default().trim();
-    let first = first.strip_prefix("error: ").unwrap_or(first);
-    let mut message = first.split_whitespace().collect::<Vec<_>>().join(" ");
-    if error.kind() == ErrorKind::MissingRequiredArgument
-        && let Some(arity) = arity(command, words)
-    {
-        let missing = message.rsplit_once(": ").map_or("", |(_, missing)| missing);
-        // An option that another one needs is no operand.
-        let operand = missing.starts_with('<') && !missing.starts_with("<--");
-        let arity = if operand { arity } else { "the option that is needed with it is not there".into() };
-        message = format!("{arity}: missing {missing}");
-    }
-    let mut hint: Vec<String> = similar(error).into_iter().collect();
-    let usage = rendered.lines().find_map(|line| line.strip_prefix("Usage: "));
-    hint.push(usage.map_or_else(|| "see `blob --help`".into(), |usage| format!("usage: {usage}")));
-    Failure::new(Kind::Usage, message).with_hint(hint.join("; "))
-}
-
-/// What was probably meant.
-fn similar(error: &clap::Error) -> Option<String> {
-    let kinds = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
-    match kinds.into_iter().find_map(|kind| error.get(kind))? {
-        ContextValue::String(one) => Some(format!("did you mean `{one}`?")),
-        ContextValue::Strings(several) => Some(format!("did you mean `{}`?", several.join("` or `"))),
-        _ => None,
-    }
-}
-
-/// `accepts 2 arg(s), received 0`: how many operands the sub-command takes and how many were typed.
-fn arity(command: clap::Command, words: &[OsString]) -> Option<String> {
-    let verbs = command.clone();
-    let matches = command.ignore_errors(true).try_get_matches_from(words).ok()?;
-    let (name, typed) = matches.subcommand()?;
-    let (mut required, mut most, mut received) = (0, Some(0), 0);
-    for operand in verbs.find_subcommand(name)?.get_positionals() {
-        required += usize::from(operand.is_required_set());
-        let many = matches!(operand.get_action(), ArgAction::Append);
-        most = if many { None } else { most.map(|most| most + 1) };
-        let id = operand.get_id().as_str();
-        if typed.value_source(id) == Some(ValueSource::CommandLine) {
-            received += typed.get_raw(id).map_or(0, Iterator::count);
-        }
-    }
-    Some(match most {
-        Some(most) if most == required => format!("accepts {required} arg(s), received {received}"),
-        Some(most) => format!("accepts between {required} and {most} arg(s), received {received}"),
-        None => format!("requires at least {required} arg(s), only received {received}"),
-    })
 }
 
 /// The format of errors about the command line itself.
@@ -549,6 +514,11 @@ mod tests {
             ("blob cat h/r:t", "requires at least 2 arg(s), only received 1: missing <"),
             ("blob cp --flat x", "requires at least 2 arg(s), only received 1: missing <"),
             ("blob inspect", "accepts 1 arg(s), received 0: missing <"),
+            ("blob config set timeout", "accepts 2 arg(s), received 1: missing <"),
+            ("blob alias add x", "accepts 2 arg(s), received 1: missing <"),
+            ("blob push a b c", "accepts 2 arg(s), received 3: what is \"c\"?"),
+            ("blob pull a b c -q", "accepts between 1 and 2 arg(s), received 3: what is \"c\"?"),
+            ("blob pull --delete a b", "missing --sync"),
         ] {
             let text = refused(line);
             assert!(text.starts_with(&format!("error: {expected}")), "{line}: {text}");
@@ -561,7 +531,17 @@ mod tests {
         assert!(refused("blob pusj a b").contains("did you mean `push`?"), "{}", refused("blob pusj a b"));
         assert!(refused("blob push --anotation a=b x y").contains("--annotation"));
         assert!(refused("blob ls x -o xml").contains("xml"));
-        assert!(refused("blob inspect a b").contains("unexpected argument 'b'"));
+        assert!(refused("blob pusj a b").starts_with("error: unknown command \"pusj\" for \"blob\""));
+        assert!(refused("blob ls --humann x").starts_with("error: unknown flag: --humann"));
+        assert!(
+            refused("blob tree -L x y").starts_with("error: invalid value 'x' for '--level <N>': expected a number\n")
+        );
+        assert!(
+            refused("blob tree -L x y").contains("hint: usage: blob tree <REF>"),
+            "{}",
+            refused("blob tree -L x y")
+        );
+        assert!(refused("blob pull --overwrite if-changed a b").contains("write --overwrite=if-changed"));
     }
 
     #[test]

@@ -277,9 +277,9 @@ fn variables(variable: impl Fn(&str) -> Option<String>) -> Result<Vec<Entry>, Fa
 
 /// A text as the value of a key.
 pub(crate) fn typed(kind: Kind, text: &str) -> Value {
-    let falsey = ["n", "no", "f", "false", "off", "0"];
     match kind {
-        Kind::Bool => Value::Bool(!falsey.contains(&text.to_ascii_lowercase().as_str())),
+        // What is no truth value is refused as the text that it is.
+        Kind::Bool => value::truth(text).map_or_else(|_| text.into(), Value::Bool),
         Kind::Number => text.trim().parse::<u64>().map_or_else(|_| text.into(), Value::from),
         Kind::List => Value::Sequence(text.split(',').map(|item| item.trim().into()).collect()),
         Kind::Text | Kind::Size | Kind::Time | Kind::Rules | Kind::Word(_) => text.into(),
@@ -347,7 +347,13 @@ mod tests {
         assert_eq!(one("BLOB_CACHE_REFS_ENABLED", "off").unwrap()[0].value, Value::Bool(false));
         assert_eq!(one("BLOB_VERBOSE", "2").unwrap()[0].value, Value::from(2_u64));
         assert!(one("BLOB_CACHE_MAX", "").unwrap().is_empty());
-        for (name, text) in [("BLOB_CACHE_MAX", "lots"), ("BLOB_VERBOSE", "much"), ("BLOB_TAG_TTL", "x")] {
+        for (name, text) in [
+            ("BLOB_CACHE_MAX", "lots"),
+            ("BLOB_VERBOSE", "much"),
+            ("BLOB_TAG_TTL", "x"),
+            ("BLOB_PLAIN_HTTP", "nope"),
+            ("BLOB_CACHE_ENABLED", "flase"),
+        ] {
             let said = one(name, text).unwrap_err().text();
             assert!(said.starts_with(&format!("error: {name} is {text:?}: ")), "{said}");
         }

@@ -56,3 +56,39 @@ fn trace_file(options: &Global) -> Result<Option<File>, Failure> {
     let opened = open.open(path);
     opened.map(Some).map_err(|error| Failure::io(format!("opening the trace file {}", path.display()), &error))
 }
+
+/// A line of `--log-format json`, as the library writes it; held against what comes out in the tests.
+#[cfg(test)]
+#[derive(serde::Serialize, schemars::JsonSchema)]
+struct Line {
+    /// When it happened, RFC 3339.
+    timestamp: String,
+    /// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`.
+    level: String,
+    /// The part of the program that tells it; always in the file of `--trace-file`, else from `-vv` on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    /// What happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    /// The request's method.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<String>,
+    /// The request's address, without secrets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    /// The status of the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    /// How many bytes the answer says that it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<String>,
+    /// What else belongs to the event.
+    #[serde(flatten)]
+    more: std::collections::BTreeMap<String, serde_json::Value>,
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    vec![crate::schemas::line::<Line>("log")]
+}

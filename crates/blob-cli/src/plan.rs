@@ -51,7 +51,7 @@ pub(crate) fn new_tag(
     let target = location(typed)?;
     if !target.same_repository(source) {
         let message = format!("cannot tag {source} as {target}: a tag points within its own repository");
-        return Err(Failure::usage(message).with_hint("pull the archive and push it to the other repository"));
+        return Err(Failure::usage(message).with_hint(format!("`blob copy {source} {target}` takes it there")));
     }
     match target.target() {
         Some(Target::Tag(tag)) => Ok(tag),

@@ -12,7 +12,7 @@ macro_rules! carried {
 }
 
 /// Name and text of every schema, by name. What ends in `-line` is for the lines of `-o jsonl`, everything else for the
-/// documents of `-o json`, `serve` and `progress` for the lines that they write.
+/// documents of `-o json`, `serve`, `progress` and `log` for the lines that they write.
 pub(crate) const SCHEMAS: &[(&str, &str)] = carried![
     "alias-add"
     "alias-list"
@@ -48,6 +48,7 @@ pub(crate) const SCHEMAS: &[(&str, &str)] = carried![
     "gc"
     "generate-key-pair"
     "inspect"
+    "log"
     "login"
     "logout"
     "ls"
@@ -129,6 +130,7 @@ mod making {
         match (name, name.strip_suffix("-line")) {
             ("error", _) => "What is written to standard error when a command with -o json or jsonl fails".into(),
             ("progress", _) => "A line of --progress=json, on standard error".into(),
+            ("log", _) => "A line of --log-format json, on standard error or in the file of --trace-file".into(),
             ("serve", _) => "A line of blob serve -o json".into(),
             ("plan", _) => "What blob pull and blob cp write with --dry-run -o json".into(),
             ("plan-line", _) => "A line of blob pull or blob cp with --dry-run -o jsonl".into(),
@@ -198,6 +200,7 @@ mod tests {
             cmd::alias::schemas(),
             cmd::cache::schemas(),
             cmd::check::schemas(),
+            crate::log::schemas(),
             cmd::config::schemas(),
             cmd::copy::schemas(),
             cmd::cp::schemas(),

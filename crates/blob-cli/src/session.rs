@@ -269,8 +269,9 @@ impl Session {
                 Some(host) if hosts.iter().all(|other| *other == host) => {
                     builder.static_credentials(host, user, password)
                 }
+                Some(host) => builder.static_credentials(host, user, password).environment_credentials(),
                 // Our variables are among what the environment says, for the registry that they name.
-                _ => builder.environment_credentials(),
+                None => builder.environment_credentials(),
             }),
             (Some(_), None) => {
                 Err(Failure::usage("a user without a password: set BLOB_PASSWORD or pass --password-stdin"))

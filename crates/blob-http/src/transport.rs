@@ -147,12 +147,14 @@ impl Transport {
         hide_credentials(request.headers_mut());
         let mut response = inner.exchange(request, &activity, &target).await.inspect_err(|error| {
             let cause = error.source().map(ToString::to_string).unwrap_or_default();
-            tracing::debug!(%method, %target, cause, "{error}");
+            tracing::debug!(%method, url = %target, cause, "{error}");
         })?;
         if let Some(watch) = expected {
             response.extensions_mut().insert(watch.outcome());
         }
-        tracing::debug!(%method, %target, status = response.status().as_u16(), version = ?response.version(), "answered");
+        let bytes = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        let status = response.status().as_u16();
+        tracing::debug!(%method, url = %target, status, bytes, version = ?response.version(), "answered");
         Ok(response.map(|body| ResponseBody::new(body, target, inner.idle_timeout, inner.counters.clone())))
     }
 }

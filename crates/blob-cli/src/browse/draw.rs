@@ -203,12 +203,10 @@ fn foot(browser: &Browser, seen: &Frame<'_>) -> Line<'static> {
     if let Mode::Search(prompt) = &browser.mode {
         return Line::raw(format!("/{}", prompt.text()));
     }
-    let fetched = format!(
-        " {}, {} of {} fetched",
-        count(seen.traffic.requests, "request"),
-        human(seen.traffic.received),
-        human(seen.look.data_size)
-    );
+    // What was received has the manifest and the index in it, which a small archive has less of than those take.
+    let (received, data) = (seen.traffic.received, seen.look.data_size);
+    let whole = if received > data { String::new() } else { format!(" of {}", human(data)) };
+    let fetched = format!(" {}, {}{whole} fetched", count(seen.traffic.requests, "request"), human(received));
     let marked = if browser.marked.is_empty() { String::new() } else { format!(" · {} marked", browser.marked.len()) };
     let said = match seen.advance {
         Some(advance) => advance.to_owned(),

@@ -77,7 +77,8 @@ async fn is_directory(copy: &Copy) -> bool {
 
 fn told(report: &ExtractReport, dest: &str) -> String {
     let kept = if report.kept > 0 { format!(", {} equal already", report.kept) } else { String::new() };
-    format!("copied {} ({}) to {dest}{kept}", count(report.files, "file"), human(report.bytes))
+    let links = if report.symlinks > 0 { format!(" and {}", count(report.symlinks, "link")) } else { String::new() };
+    format!("copied {} ({}){links} to {dest}{kept}", count(report.files, "file"), human(report.bytes))
 }
 
 fn refused(error: &ExtractError) -> String {

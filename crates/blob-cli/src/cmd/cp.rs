@@ -177,8 +177,27 @@ pub(crate) async fn run(args: CpArgs, session: &Session) -> Result<(), Failure> 
     session.report(&report, || text(&sources, &copied, &report)).await
 }
 
+/// Refuses destinations that would not become what was meant.
+fn check_dest(dest: &Path) -> Result<(), Failure> {
+    let text = dest.to_string_lossy();
+    if text.starts_with("oci:") {
+        let failure = Failure::usage(format!("{text} is a place in a layout, and files are copied to directories"));
+        return Err(failure
+            .with_hint("`blob copy` copies archives between registries and layouts; ./ before it makes it a path"));
+    }
+    match std::fs::metadata(dest) {
+        // A device would be replaced by a file.
+        Ok(found) if !found.is_file() && !found.is_dir() => {
+            let failure = Failure::usage(format!("{text} is neither a file nor a directory"));
+            Err(failure.with_hint(format!("- is standard output, as in `blob cp REF:/PATH - > {text}`")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Checks sources against the destination, and finds out what the destination is.
 fn target(batches: &[Batch], args: &CpArgs) -> Result<Target, Failure> {
+    check_dest(&args.dest)?;
     let several = args.sources.len() > 1;
     let found = std::fs::metadata(&args.dest).ok();
     let is_file = found.as_ref().is_some_and(|found| !found.is_dir());
@@ -222,6 +241,9 @@ async fn to_output(batches: &[Batch], args: &CpArgs, session: &Session) -> Resul
     let [Batch { archive, paths, .. }] = batches else {
         return Err(Failure::usage("only one archive can be written to standard output"));
     };
+    if args.flat {
+        return Err(Failure::usage("--flat is for destinations on disk: a tar stream has whole paths"));
+    }
     session.meter.clear();
     let nodes = export::nodes(archive, paths, &args.patterns)?;
     if let ([path], [Node::File(_)]) = (paths.as_slice(), nodes.as_slice())

@@ -57,6 +57,9 @@ fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(unit).map(Duration::from_secs).ok_or_else(invalid)
 }
 
+/// How many directories are looked at to find a repository.
+const MAX_LOOKED_AT: usize = 10_000;
+
 /// What was removed.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -92,6 +95,10 @@ pub(crate) async fn run(args: GcArgs, session: &Session) -> Result<(), Failure> 
     if !dir.is_dir() {
         return Err(Failure::not_found(format!("there is no directory {}", dir.display())));
     }
+    if !is_store(&dir) {
+        let failure = Failure::not_found(format!("{} is neither a layout nor a registry", dir.display()));
+        return Err(failure.with_hint("name the directory of `blob serve --root`, or that of an image layout"));
+    }
     let options = GcOptions::default().with_grace(args.grace).with_untagged(args.untagged).with_dry_run(args.dry_run);
     let report = collect(&dir, &options).await.map_err(|source| {
         let action = format!("collecting garbage in {}", dir.display());
@@ -111,6 +118,30 @@ pub(crate) async fn run(args: GcArgs, session: &Session) -> Result<(), Failure> 
             .collect(),
     };
     session.report(&collected, || text(&report, args.dry_run)).await
+}
+
+/// Whether a directory is a layout, or holds repositories as layouts at any depth.
+fn is_store(dir: &Path) -> bool {
+    let mut open = vec![dir.to_owned()];
+    // Names of repositories are as deep as their longest has elements, of two bytes each at least.
+    let mut left = MAX_LOOKED_AT;
+    while let Some(dir) = open.pop() {
+        if dir.join("oci-layout").is_file() {
+            return true;
+        }
+        left -= 1;
+        if left == 0 {
+            return false;
+        }
+        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+        open.extend(
+            entries
+                .flatten()
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path()),
+        );
+    }
+    false
 }
 
 async fn collect(dir: &Path, options: &GcOptions) -> Result<GcReport, RegistryError> {

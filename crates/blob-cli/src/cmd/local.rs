@@ -21,7 +21,7 @@ pub(super) async fn index_of(
     options.compression = Compression::None;
     options.unstorable_names = UnstorableNames::Skip;
     options.max_files = u64::MAX;
-    options.progress = session.meter.watcher();
+    options.progress = session.meter.comparing();
     let problem = Arc::default();
     if heed_ignore {
         let ignore = Some(IgnoreFiles::new(dir, Arc::clone(&problem)));

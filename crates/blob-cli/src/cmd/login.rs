@@ -41,6 +41,10 @@ pub(crate) struct LoginArgs {
     /// Keep the login without asking the registry whether it is right.
     #[arg(long)]
     no_check: bool,
+
+    /// Only say where the login would be kept; the registry is asked whether it is right.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Forget the login for a registry.
@@ -50,6 +54,10 @@ pub(crate) struct LogoutArgs {
     /// The registry: HOST or HOST:PORT.
     #[arg(value_name = "REGISTRY")]
     registry: String,
+
+    /// Only say whether there is a login to forget.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// A login that is kept.
@@ -69,6 +77,9 @@ struct LoggedIn {
     /// The credential helper that keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
     helper: Option<String>,
+    /// Whether this only says what would be done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
 }
 
 /// A login that is forgotten.
@@ -79,6 +90,9 @@ struct LoggedOut {
     registry: String,
     /// Whether there was one.
     removed: bool,
+    /// Whether this only says what would be done.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
 }
 
 pub(crate) async fn login(args: LoginArgs, session: &Session) -> Result<(), Failure> {
@@ -86,13 +100,14 @@ pub(crate) async fn login(args: LoginArgs, session: &Session) -> Result<(), Fail
     let store = store(session)?;
     let (user, credential) = credential(&args, session).await?;
     let verified = if args.no_check { false } else { check(session, &host, &credential).await? };
-    let saved = store.save(&host, &credential).await.map_err(|error| Failure::from(blob::Error::Credentials(error)))?;
+    let saved = if args.dry_run { store.place_for(&host) } else { store.save(&host, &credential).await };
+    let saved = saved.map_err(|error| Failure::from(blob::Error::Credentials(error)))?;
     let (file, helper) = match saved {
         Saved::File(path) => (Some(path), None),
         Saved::Helper(name) => (None, Some(name)),
         _ => (None, None),
     };
-    let report = LoggedIn { registry: host, username: user, verified, file, helper };
+    let report = LoggedIn { registry: host, username: user, verified, file, helper, dry_run: args.dry_run };
     session.report(&report, || text(&report)).await
 }
 
@@ -103,8 +118,13 @@ fn text(report: &LoggedIn) -> String {
         (None, Some(file)) => format!("in {}", file.display()),
         (None, None) => String::new(),
     };
-    let verb = if report.verified { "logged in to" } else { "keeping an unchecked login for" };
-    format!("{verb} {}{user}; the login is kept {place}\n", report.registry)
+    let (verb, kept) = match (report.verified, report.dry_run) {
+        (true, false) => ("logged in to", "is kept"),
+        (false, false) => ("keeping an unchecked login for", "is kept"),
+        (true, true) => ("would log in to", "would be kept"),
+        (false, true) => ("would keep an unchecked login for", "would be kept"),
+    };
+    format!("{verb} {}{user}; the login {kept} {place}\n", report.registry)
 }
 
 /// Asks the registry to let the credential in.
@@ -127,13 +147,18 @@ async fn check(session: &Session, host: &str, credential: &Credential) -> Result
 
 pub(crate) async fn logout(args: LogoutArgs, session: &Session) -> Result<(), Failure> {
     let registry = host(&args.registry)?;
-    let removed = store(session)?.remove(&registry).await;
+    let store = store(session)?;
+    let removed = if args.dry_run { store.holds(&registry).await } else { store.remove(&registry).await };
     let removed = removed.map_err(|error| Failure::from(blob::Error::Credentials(error)))?;
-    let report = LoggedOut { registry, removed };
+    let report = LoggedOut { registry, removed, dry_run: args.dry_run };
     session
         .report(&report, || {
-            let LoggedOut { registry, removed } = &report;
-            let done = if *removed { "logged out of" } else { "there was no login for" };
+            let LoggedOut { registry, removed, dry_run } = &report;
+            let done = match (removed, dry_run) {
+                (true, false) => "logged out of",
+                (true, true) => "would log out of",
+                (false, _) => "there was no login for",
+            };
             format!("{done} {registry}\n")
         })
         .await

@@ -11,7 +11,7 @@ use crate::error::Failure;
 use crate::filter::Patterns;
 use crate::session::Session;
 use crate::trust::TrustArgs;
-use crate::ui::escape::PathText;
+use crate::ui::escape::{PathText, exact};
 use crate::ui::json;
 use crate::ui::size::human;
 use crate::ui::style::Style;
@@ -195,7 +195,11 @@ fn table(args: &LsArgs, rows: &[Row<'_>], style: Style, long: bool, times: Optio
         cells.extend(
             args.digest.then(|| Cell::new(node::digest(&row.node).map_or_else(String::new, node::short_digest))),
         );
-        cells.push(node::cell(row.name, &row.node, style));
+        let name = node::cell(row.name, &row.node, style);
+        cells.push(match node::target(&row.node) {
+            Some(target) if long && times.is_none() => name.followed_by(&format!(" -> {}", exact(target.as_bytes()))),
+            _ => name,
+        });
         table.row(cells);
     }
     table

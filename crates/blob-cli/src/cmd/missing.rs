@@ -10,13 +10,27 @@ use crate::ui::near;
 /// `message: PATH`, with the nearest path that exists as a hint.
 pub(crate) fn failure(message: &str, index: &ArchiveIndex, typed: &str) -> Failure {
     let failure = Failure::not_found(format!("{message}: {typed}"));
-    match similar(index, &path::normalize(typed.as_bytes())) {
+    let wanted = path::normalize(typed.as_bytes());
+    let meant = similar(index, &wanted).or_else(|| elsewhere(index, &wanted).map(<[u8]>::to_vec));
+    match meant {
         Some(path) => failure.with_hint(format!("did you mean {}?", shown(&path))),
         None if typed.contains(['*', '?', '[']) => {
-            failure.with_hint(format!("paths are no patterns; `blob find --name '{typed}'` looks for names that match"))
+            let option = if typed.contains('/') { "include" } else { "name" };
+            failure.with_hint(format!("paths are no patterns; `blob find --{option} '{typed}'` looks for what matches"))
         }
         None => failure,
     }
+}
+
+/// The first file of this name in another directory.
+fn elsewhere<'a>(index: &'a ArchiveIndex, wanted: &[u8]) -> Option<&'a [u8]> {
+    if wanted.is_empty() {
+        return None;
+    }
+    index
+        .entries()
+        .map(|entry| entry.path())
+        .find(|path| path.strip_suffix(wanted).is_some_and(|above| above.ends_with(b"/")))
 }
 
 /// The path with its first wrong element corrected, if one is near.

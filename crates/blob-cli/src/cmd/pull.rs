@@ -187,6 +187,11 @@ struct Report {
 }
 
 pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure> {
+    if args.clean && (args.prefix.is_some() || !args.patterns.is_empty()) {
+        let failure =
+            Failure::usage("--clean replaces the whole destination, and only a part of the archive is wanted");
+        return Err(failure.with_hint("--sync --delete deletes within that part alone"));
+    }
     let location = session.location(&args.reference)?;
     check_dest(&args.dest)?;
     let client = session.reading(&[&location], &args.trust).await?;

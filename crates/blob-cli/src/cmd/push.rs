@@ -14,11 +14,11 @@ use blob::core::{Compression, Event, Progress};
 use blob::registry::{Repository, Tag, Target};
 use blob::{Location, PushOptions, SignWith};
 use clap::Args;
-use clap::builder::FalseyValueParser;
 use jiff::Timestamp;
 use tempfile::NamedTempFile;
 
 use crate::config::settings::CompressionName;
+use crate::config::value::truth;
 use crate::error::{Failure, Kind};
 use crate::filter::{IgnoreFiles, List, Patterns, Sieve};
 use crate::plan;
@@ -90,7 +90,7 @@ pub(crate) struct PushArgs {
 
     /// Leave owners and times out, so that equal files give an equal archive. Times are 0, or at most
     /// SOURCE_DATE_EPOCH if that is set.
-    #[arg(long, env = "BLOB_REPRODUCIBLE", value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "BLOB_REPRODUCIBLE", value_parser = truth)]
     reproducible: bool,
 
     /// Leave symbolic links out.
@@ -278,7 +278,8 @@ impl<'a> Input<'a> {
 fn check_source(dir: &Path) -> Result<(), Failure> {
     match std::fs::metadata(dir) {
         Ok(found) if found.is_dir() => Ok(()),
-        Ok(_) => Err(Failure::usage(format!("source path is not a directory: {}", dir.display()))),
+        Ok(_) => Err(Failure::usage(format!("source path is not a directory: {}", dir.display()))
+            .with_hint("with --from-tar it is read as a tar file")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(Failure::not_found(format!("source path does not exist: {}", dir.display())))
         }

@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
 use blob::core::Digest;
-use blob::registry::{Descriptor, ErrorCode, Outline, Registry, RegistryError, Repository, Target};
+use blob::registry::{Descriptor, ErrorCode, Outline, PageRequest, Registry, RegistryError, Repository, Tag, Target};
 use blob::{Client, Error, Location};
 use clap::Args;
+use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 
+use super::tags::all_tags;
 use crate::error::Failure;
 use crate::session::Session;
 use crate::ui::ask;
@@ -69,6 +71,9 @@ struct Deleted {
     kind: &'static str,
     /// The digest of the manifest.
     digest: String,
+    /// Every tag that goes with a deleted manifest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tags: Vec<String>,
     /// What refers to a deleted manifest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     referrers: Vec<Referrer>,
@@ -92,12 +97,17 @@ struct Step {
     location: Location,
     digest: Digest,
     manifest: bool,
+    /// The tags that point at a manifest that goes.
+    tags: Vec<Tag>,
     referrers: Vec<Descriptor>,
 }
 
 /// How deep referrers of referrers are followed, and how many there may be.
 const MAX_DEPTH: usize = 8;
 const MAX_REFERRERS: usize = 1000;
+
+/// Tags that are asked for at a time.
+const AT_A_TIME: usize = 8;
 
 pub(crate) async fn run(args: RmArgs, session: &Session) -> Result<(), Failure> {
     let typed = args.references.iter().map(|reference| session.location(reference));
@@ -142,7 +152,21 @@ async fn look(client: &Client, location: Location, args: &RmArgs) -> Result<Step
     let found = client.resolve(&location).await.map_err(|error| Failure::at(error, &location))?;
     let manifest = args.manifest || matches!(location.target(), Some(Target::Digest(_)));
     let referrers = if manifest { referrers(client, &location, found.digest).await? } else { Vec::new() };
-    Ok(Step { location, digest: found.digest, manifest, referrers })
+    let tags = if manifest { tags_of(client, &location, found.digest).await } else { Vec::new() };
+    Ok(Step { location, digest: found.digest, manifest, tags, referrers })
+}
+
+/// The tags that point at a manifest. A registry that does not list its tags keeps nobody from deleting.
+async fn tags_of(client: &Client, location: &Location, digest: Digest) -> Vec<Tag> {
+    let Ok(tags) = all_tags(client, location, &PageRequest::first()).await else {
+        tracing::warn!("the registry does not list its tags: others may point at what is deleted");
+        return Vec::new();
+    };
+    let points = |tag: Tag| async move {
+        let found = client.resolve(&location.with_target(Target::Tag(tag.clone()))).await;
+        found.is_ok_and(|found| found.digest == digest).then_some(tag)
+    };
+    stream::iter(tags).map(points).buffered(AT_A_TIME).filter_map(std::future::ready).collect().await
 }
 
 /// Everything that refers to a manifest, and to that; what is referred to comes first.
@@ -194,7 +218,7 @@ async fn refers(
 }
 
 async fn delete(client: &Client, step: &Step, with_referrers: bool) -> Result<(), Failure> {
-    let Step { location, digest, manifest, referrers } = step;
+    let Step { location, digest, manifest, referrers, .. } = step;
     if !manifest {
         return client.delete_tag(location).await.map_err(|error| refused(error, location));
     }
@@ -232,6 +256,7 @@ fn report(steps: &[Step], args: &RmArgs) -> Report {
         r#ref: step.location.to_string(),
         kind: if step.manifest { "manifest" } else { "tag" },
         digest: step.digest.to_string(),
+        tags: step.tags.iter().map(ToString::to_string).collect(),
         referrers: step.referrers.iter().map(referrer).collect(),
         with_referrers: step.manifest.then_some(args.referrers),
     };
@@ -247,6 +272,9 @@ fn question(report: &Report) -> String {
     let mut text = String::new();
     for deleted in &report.deleted {
         let _ = write!(text, "{} {} ({})", deleted.kind, deleted.r#ref, deleted.digest);
+        if !deleted.tags.is_empty() {
+            let _ = write!(text, ", and with it {}", tags(deleted));
+        }
         match deleted.referrers.len() as u64 {
             0 => {}
             some if deleted.with_referrers == Some(true) => {
@@ -261,6 +289,11 @@ fn question(report: &Report) -> String {
     shown_lines(&text) + "Delete? [y/N]: "
 }
 
+/// `the tags v1, latest`
+fn tags(deleted: &Deleted) -> String {
+    format!("the {} {}", if deleted.tags.len() == 1 { "tag" } else { "tags" }, deleted.tags.join(", "))
+}
+
 fn shown_lines(text: &str) -> String {
     text.lines().map(|line| shown(line.as_bytes()) + "\n").collect()
 }
@@ -270,6 +303,9 @@ fn text(report: &Report) -> String {
     let mut text = String::new();
     for deleted in &report.deleted {
         let _ = writeln!(text, "{verb} {} {}\n  Digest: {}", deleted.kind, deleted.r#ref, deleted.digest);
+        for tag in &deleted.tags {
+            let _ = writeln!(text, "  Tag: {tag}");
+        }
         let label = if deleted.with_referrers == Some(true) { "Referrer" } else { "Referrer left" };
         for referrer in &deleted.referrers {
             let _ = writeln!(text, "  {label}: {}  {}", referrer.digest, referrer.artifact_type);

@@ -83,6 +83,15 @@ impl fmt::Display for Duration {
     }
 }
 
+/// Reads what is true or false. Everything else is a slip, and may have been meant either way.
+pub(crate) fn truth(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" | "y" | "t" => Ok(true),
+        "0" | "false" | "no" | "off" | "n" | "f" | "" => Ok(false),
+        _ => Err("expected true or false, yes or no, on or off, 1 or 0".into()),
+    }
+}
+
 /// Reads a number or a text by `read`.
 struct Typed<T> {
     expecting: &'static str,
@@ -149,6 +158,17 @@ mod tests {
         assert_eq!(Duration::read("0").unwrap().to_string(), "0s");
         for wrong in ["", "s", "5x", "-5m", "5 m", "99999999999999999999s", "1.5h", "m5"] {
             assert!(Duration::read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_neither_true_nor_false_is_refused() {
+        for (text, expected) in [("true", true), ("ON", true), ("1", true), ("no", false), ("Off", false), ("", false)]
+        {
+            assert_eq!(truth(text), Ok(expected), "{text}");
+        }
+        for wrong in ["nope", "flase", "2", "truee"] {
+            assert!(truth(wrong).is_err(), "{wrong}");
         }
     }
 

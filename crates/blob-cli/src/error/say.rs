@@ -89,7 +89,7 @@ fn without_passwords(text: &str) -> String {
     while let Some((before, behind)) = rest.split_once('@') {
         let word =
             before.rfind(|letter: char| letter.is_whitespace() || "/\"'`(=".contains(letter)).map_or(0, |at| at + 1);
-        let is_digest = ["sha256:", "sha512:"].iter().any(|algorithm| behind.starts_with(algorithm));
+        let is_digest = ["sha256:", "sha512:", "DIGEST"].iter().any(|algorithm| behind.starts_with(algorithm));
         match before[word..].find(':') {
             Some(colon) if !is_digest => safe.extend([&before[..=word + colon], "***@"]),
             _ => safe.extend([before, "@"]),
@@ -129,6 +129,7 @@ mod tests {
             ("h:5000/r:t@sha256:00", "h:5000/r:t@sha256:00"),
             ("alias:v1@sha512:00", "alias:v1@sha512:00"),
             ("ann@example.com: x", "ann@example.com: x"),
+            ("write oci:layout:TAG or oci:layout@DIGEST", "write oci:layout:TAG or oci:layout@DIGEST"),
             ("@", "@"),
         ] {
             assert_eq!(without_passwords(text), expected);

@@ -3,10 +3,12 @@
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use super::output::complain;
+use super::progress::Question;
 use crate::error::Failure;
 
 /// Asks on standard error; anything but yes, the end of the input among it, is no.
 pub(crate) async fn confirmed(question: &str) -> Result<bool, Failure> {
+    let _question = Question::begin();
     complain(question);
     let mut answer = String::new();
     let read = BufReader::new(tokio::io::stdin()).read_line(&mut answer).await;
@@ -19,6 +21,7 @@ pub(crate) async fn hidden(prompt: String) -> Result<String, Failure> {
     // From before the question, since somebody may answer at once; and if a signal ends the command here, the terminal must
     // show again what is typed.
     let _hidden = Hidden::begin();
+    let _question = Question::begin();
     // Elsewhere, so that signals are heard meanwhile.
     let asked = tokio::task::spawn_blocking(move || rpassword::prompt_password(prompt)).await;
     let asked = asked.map_err(std::io::Error::other).and_then(|asked| asked);

@@ -2,6 +2,7 @@
 //!
 //! The operation only stores numbers; a thread of its own draws them, so a slow terminal slows nothing down.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::ops::ControlFlow;
@@ -27,6 +28,31 @@ const RARELY: Duration = Duration::from_secs(10);
 /// How often a line is written where somebody asked for lines.
 const LINE: Duration = Duration::from_secs(1);
 
+/// How many questions wait for an answer, and whether a bar is on the terminal. Whoever draws holds the lock.
+static TERMINAL: Mutex<(u32, bool)> = Mutex::new((0, false));
+
+/// A question is on the terminal: nothing is drawn over it while this lives.
+pub(crate) struct Question(());
+
+impl Question {
+    /// Takes away what is drawn.
+    pub(crate) fn begin() -> Self {
+        let mut terminal = TERMINAL.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut terminal.1) {
+            // That it cannot be written cannot be told anybody.
+            let _ = std::io::stderr().write_all(b"\r\x1b[2K");
+        }
+        terminal.0 += 1;
+        Self(())
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        TERMINAL.lock().unwrap_or_else(PoisonError::into_inner).0 -= 1;
+    }
+}
+
 /// What is going on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
@@ -38,16 +64,20 @@ enum Stage {
     Uploading,
     Fetching,
     Extracting,
+    Copying,
+    Comparing,
 }
 
 impl Stage {
-    const ALL: [(Self, &'static str); 6] = [
+    const ALL: [(Self, &'static str); 8] = [
         (Self::Starting, "starting"),
         (Self::Scanning, "scanning"),
         (Self::Archiving, "archiving"),
         (Self::Uploading, "uploading"),
         (Self::Fetching, "fetching"),
         (Self::Extracting, "extracting"),
+        (Self::Copying, "copying"),
+        (Self::Comparing, "comparing"),
     ];
 }
 
@@ -61,6 +91,8 @@ struct Numbers {
     files: AtomicU64,
     files_total: AtomicU64,
     cancelled: AtomicBool,
+    /// How far the blobs of a copy are: by name the bytes that are done and those that there are.
+    copied: Mutex<HashMap<Box<str>, (u64, u64)>>,
 }
 
 impl Numbers {
@@ -71,6 +103,19 @@ impl Numbers {
         {
             number.store(value, Ordering::Relaxed);
         }
+    }
+
+    /// A blob of a copy went on; several may be under way.
+    fn copy(&self, what: &str, now: (u64, u64)) {
+        let mut copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = copied.insert(what.into(), now).unwrap_or_default();
+        let new = |sum: &AtomicU64, before, now| sum.load(Ordering::Relaxed).saturating_sub(before) + now;
+        let (bytes, total) = if self.stage.load(Ordering::Relaxed) == Stage::Copying as u8 {
+            (new(&self.bytes, before.0, now.0), new(&self.bytes_total, before.1, now.1))
+        } else {
+            now
+        };
+        self.store(Stage::Copying, (bytes, total), (0, 0));
     }
 
     fn read(&self) -> Snapshot {
@@ -97,6 +142,9 @@ impl Progress for Numbers {
             Event::Uploading { what: "data", bytes, bytes_total } => {
                 self.store(Stage::Uploading, (*bytes, *bytes_total), (0, 0));
             }
+            Event::Uploading { what, bytes, bytes_total } if what.starts_with("sha") => {
+                self.copy(what, (*bytes, *bytes_total));
+            }
             Event::Fetching { .. } => self.store(Stage::Fetching, (0, 0), (0, 0)),
             Event::Extracted { files, files_total, bytes, bytes_total, .. } => {
                 self.store(Stage::Extracting, (*bytes, *bytes_total), (*files, *files_total));
@@ -104,6 +152,19 @@ impl Progress for Numbers {
             _ => {}
         }
         if self.cancelled.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// What a comparison tells: nothing is archived to stay.
+struct Comparing(Arc<Numbers>);
+
+impl Progress for Comparing {
+    fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
+        let told = self.0.event(event);
+        if matches!(event, Event::Archived { .. }) {
+            self.0.stage.store(Stage::Comparing as u8, Ordering::Relaxed);
+        }
+        told
     }
 }
 
@@ -171,7 +232,7 @@ struct Line {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Told {
-    /// `starting`, `scanning`, `archiving`, `uploading`, `fetching` or `extracting`.
+    /// `starting`, `scanning`, `archiving`, `uploading`, `fetching`, `extracting`, `copying` or `comparing`.
     stage: &'static str,
     /// Bytes that are done in this stage.
     bytes: u64,
@@ -244,6 +305,11 @@ fn draw(numbers: &Numbers, stopped: &Receiver<()>, face: Face, pause: Duration) 
     let mut before = Snapshot::default();
     let mut pace = Pace { stage: "", begun: Instant::now(), first: 0 };
     while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+        let mut terminal = TERMINAL.lock().unwrap_or_else(PoisonError::into_inner);
+        if terminal.0 > 0 {
+            continue;
+        }
+        terminal.1 |= bar.is_some();
         let now = numbers.read();
         let rate = pace.rate(&now);
         // Standard error that cannot be written ends nothing.
@@ -305,6 +371,11 @@ impl Meter {
         Arc::clone(&self.numbers) as Arc<dyn Progress>
     }
 
+    /// Where a directory that is compared reports to, which is archived for that.
+    pub(crate) fn comparing(&self) -> Arc<dyn Progress> {
+        Arc::new(Comparing(Arc::clone(&self.numbers)))
+    }
+
     /// Tells whoever still works for a command that was given up to stop, and waits until they have cleaned up, at most
     /// for `limit`. Threads that work for a command hold its watcher to their end, which is how they are known.
     pub(crate) fn stop(&self, limit: Duration) {
@@ -353,6 +424,14 @@ mod tests {
         );
         assert_eq!(line(Event::Uploading { what: "data", bytes: 1, bytes_total: 2 }), "uploading: 1 of 2");
         assert_eq!(line(Event::Fetching { what: "index" }), "fetching");
+        for (what, bytes, bytes_total, expected) in [
+            ("sha256:a", 1, 10, "copying: 1 of 10"),
+            ("sha256:b", 0, 5, "copying: 1 of 15"),
+            ("sha256:a", 10, 10, "copying: 10 of 15"),
+            ("sha256:b", 5, 5, "copying: 15 of 15"),
+        ] {
+            assert_eq!(line(Event::Uploading { what, bytes, bytes_total }), expected);
+        }
     }
 
     #[test]
@@ -363,6 +442,24 @@ mod tests {
         now.bytes = 5 << 20;
         assert!(now.drawn(7).contains("=======================>] 5.0M") && now.drawn(7).ends_with(" 0s left"));
         assert_eq!((clock(59), clock(3600)), ("59s".into(), "1h00m".into()));
+    }
+
+    #[test]
+    fn the_documentation_shows_what_is_drawn() {
+        let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/screens.md"));
+        let at =
+            |stage, bytes, bytes_total, files, files_total| Snapshot { stage, bytes, bytes_total, files, files_total };
+        for (now, rate) in [
+            (at("scanning", 0, 0, 1834, 0), 0),
+            (at("archiving", 212 << 20, 512 << 20, 812, 2048), 90 << 20),
+            (at("uploading", 96 << 20, 180 << 20, 0, 0), 24 << 20),
+            (at("extracting", 256 << 20, 512 << 20, 1020, 2048), 128 << 20),
+        ] {
+            assert!(page.contains(&format!("\n{}\n", now.drawn(rate))), "{}", now.drawn(rate));
+        }
+        let now = at("extracting", 256 << 20, 512 << 20, 1020, 2048);
+        assert!(page.contains(&now.json(128 << 20)), "{}", now.json(128 << 20));
+        assert!(page.contains(&format!("\n{}\n", now.line())), "{}", now.line());
     }
 
     #[test]

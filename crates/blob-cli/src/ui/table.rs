@@ -25,6 +25,11 @@ impl Cell {
     pub(crate) fn painted(text: &str, paint: impl Fn(&str) -> String) -> Self {
         Self { width: text.chars().count(), printed: paint(text) }
     }
+
+    /// The same with `text` behind it, which has no colour.
+    pub(crate) fn followed_by(self, text: &str) -> Self {
+        Self { width: self.width + text.chars().count(), printed: self.printed + text }
+    }
 }
 
 /// Rows of cells under headings.

@@ -42,8 +42,11 @@ impl Traffic {
     pub(crate) fn text(&self) -> Option<String> {
         let mut parts = Vec::new();
         if self.requests > 0 {
-            let (received, whole) = (human(self.received_bytes), human(self.archive_bytes));
-            parts.push(format!("{received} of {whole} in {}", count(self.requests, "request")));
+            // Signatures and what else was asked for are no part of the archives.
+            let whole = format!(" of {}", human(self.archive_bytes));
+            let whole = if self.received_bytes > self.archive_bytes { "" } else { &whole };
+            let received = human(self.received_bytes);
+            parts.push(format!("{received}{whole} in {}", count(self.requests, "request")));
         } else if self.cache_hits > 0 {
             parts.push("nothing".into());
         }
@@ -71,6 +74,7 @@ mod tests {
             (text(2, 1024, 0, 0), Some("1.0K of 4.0K in 2 requests")),
             (text(1, 10, 3, 2048), Some("10 of 4.0K in 1 request, 2.0K from the cache")),
             (text(0, 0, 1, 5), Some("nothing, 5 from the cache")),
+            (text(4, 8192, 0, 0), Some("8.0K in 4 requests")),
         ] {
             assert_eq!(told.as_deref(), expected);
         }

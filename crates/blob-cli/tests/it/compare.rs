@@ -204,7 +204,7 @@ hint: did you mean docs?
 "#]]);
     place.run("find oci:layout:v1 --size big").code(2).stderr_eq(str![[r#"
 error: invalid value 'big' for '--size <SIZE>': "big" is not a size: expected a number of bytes, with K, M, G or T
-hint: see `blob --help`
+hint: usage: blob find <REF> [PATH]...
 
 "#]]);
     place.run("find oci:layout:v1 --newer yesterday").code(2).stdout_eq("");

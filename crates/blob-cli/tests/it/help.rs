@@ -264,7 +264,8 @@ Exit codes:
   7 content does not match its hash   8 done in part   130 interrupted   143 terminated
 
 Every option has a variable: BLOB_OUTPUT is --output, and BLOB_PULL_OVERWRITE is --overwrite of
-`blob pull`.
+`blob pull`. Options that
+may be repeated have a value on each line of theirs.
 
 "#]]);
 }
@@ -285,7 +286,7 @@ fn every_command_has_examples() {
 fn wrong_words() {
     let place = Place::offline();
     for (line, hint) in [
-        ("pul", "hint: did you mean `push` or `pull`?; usage: blob [OPTIONS] <COMMAND>\n"),
+        ("pul", "hint: did you mean `push` or `pull`?; see `blob --help`\n"),
         ("pull --overwite a b", "did you mean `--overwrite`?"),
         ("ls x --sort nam", "did you mean `name`?"),
     ] {
@@ -303,8 +304,8 @@ hint: usage: blob tag <SRC> <TAG|REF>...
 
 "#]]);
     place.run("inspect x y").code(2).stderr_eq(str![[r#"
-error: unexpected argument 'y' found
-hint: usage: blob inspect [OPTIONS] <REF>
+error: accepts 1 arg(s), received 2: what is "y"?
+hint: usage: blob inspect <REF>
 
 "#]]);
 }

@@ -52,6 +52,30 @@ fn a_login_is_checked_kept_used_and_forgotten() {
 }
 
 #[test]
+fn a_plan_of_a_login_keeps_nothing() {
+    let runtime = Runtime::new().unwrap();
+    let (server, place) = (guarded(&runtime), Place::offline());
+    let host = server.local_addr().to_string();
+    let file = place.path("home/.docker/config.json");
+    let (login, password) = (format!("login {host} -u ann --password-stdin"), format!("{PASSWORD}\n"));
+    let planned = feed(&place, &format!("{login} --dry-run"), &password).success();
+    let said = format!("would log in to {host} as ann; the login would be kept in {}\n", file.display());
+    assert_eq!(stdout(&planned), said);
+    assert!(!file.exists());
+    feed(&place, &format!("{login} --dry-run"), "nonsense\n").code(4);
+    assert_eq!(
+        stdout(&place.run(&format!("logout --dry-run {host}")).success()),
+        format!("there was no login for {host}\n")
+    );
+    feed(&place, &login, &password).success();
+    let kept = fs::read(&file).unwrap();
+    let planned = place.run(&format!("logout --dry-run -o json {host}")).success();
+    let value: Value = serde_json::from_str(&stdout(&planned)).unwrap();
+    assert_eq!((&value["removed"], &value["dry_run"]), (&true.into(), &true.into()));
+    assert_eq!(fs::read(&file).unwrap(), kept);
+}
+
+#[test]
 fn a_file_of_its_own_is_used_alone() {
     let runtime = Runtime::new().unwrap();
     let (server, place) = (guarded(&runtime), Place::offline());
@@ -107,6 +131,12 @@ fn a_password_is_for_one_registry() {
     let two = format!("cp {host}/a/b:v1:/README.md HOST/team/project:v1:/docs out");
     assert!(stderr(&run(None, &two).code(2)).contains("one password is not for two registries"));
     run(Some(&host), &two).success();
+    // So it is with what is typed: the password is for the registry that is named, the other one is asked as ever.
+    let mut typed = place.command(&format!("--username ann --password-stdin {two}2"));
+    typed.env("BLOB_REGISTRY", &host).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = typed.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("{PASSWORD}\n").as_bytes()).unwrap();
+    OutputAssert::new(child.wait_with_output().unwrap()).success();
 }
 
 #[test]
@@ -136,8 +166,11 @@ fn a_terminal_is_asked_and_does_not_show_the_password() {
         shown.clone()
     };
     until("Username: ");
+    // Progress is drawn ten times a second, and over no question.
+    std::thread::sleep(std::time::Duration::from_millis(600));
     keys.write_all(b"ann\n").unwrap();
-    until("Password for ann: ");
+    let asked = until("Password for ann: ");
+    assert!(asked.matches("starting").count() < 2, "{asked:?}");
     keys.write_all(format!("{PASSWORD}\n").as_bytes()).unwrap();
     let shown = until("the login is kept in");
     assert!(!shown.contains(PASSWORD), "{shown}");

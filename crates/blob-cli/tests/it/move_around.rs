@@ -166,6 +166,9 @@ Would delete tag [HOST]/team/project:v1
       "ref": "[HOST]/team/project:v1",
       "kind": "manifest",
       "digest": "sha256:ff2dc4d10c03ae98ea37eb20a7b6f5d42587e1b3eb310875d7ce774a6776c7b9",
+      "tags": [
+        "v1"
+      ],
       "referrers_deleted": false
     }
   ]
@@ -218,6 +221,8 @@ Deleted tag [HOST]/team/project:latest
     place.run("rm --yes --manifest HOST/team/project:v1").success().stdout_eq(str![[r#"
 Deleted manifest [HOST]/team/project:v1
   Digest: sha256:ff2dc4d10c03ae98ea37eb20a7b6f5d42587e1b3eb310875d7ce774a6776c7b9
+  Tag: other
+  Tag: v1
 
 "#]]);
     place.run("tags -o json HOST/team/project").success().stdout_eq(str![[r#"
@@ -334,12 +339,14 @@ sha256:e44130585b4d71fbcebe74e48fa74c33bcd43c217ad9ab3a4a1a247414beed42	2270	app
     place.run("rm --yes --manifest --dry-run oci:whole:v1").success().stdout_eq(str![[r#"
 Would delete manifest oci:whole:v1
   Digest: sha256:ff2dc4d10c03ae98ea37eb20a7b6f5d42587e1b3eb310875d7ce774a6776c7b9
+  Tag: v1
   Referrer left: sha256:e44130585b4d71fbcebe74e48fa74c33bcd43c217ad9ab3a4a1a247414beed42  application/vnd.example.note
 
 "#]]);
     place.run("rm --yes --manifest --referrers oci:whole:v1").success().stdout_eq(str![[r#"
 Deleted manifest oci:whole:v1
   Digest: sha256:ff2dc4d10c03ae98ea37eb20a7b6f5d42587e1b3eb310875d7ce774a6776c7b9
+  Tag: v1
   Referrer: sha256:e44130585b4d71fbcebe74e48fa74c33bcd43c217ad9ab3a4a1a247414beed42  application/vnd.example.note
 
 "#]]);

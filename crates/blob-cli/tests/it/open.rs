@@ -129,6 +129,34 @@ fn files_are_seen_found_and_copied() {
     assert!(raw.contains("\x1b[?1049l"), "the terminal is given back");
 }
 
+/// The blocks of a page that show the browser, which are compared with what it draws: the first lines of its screen, or
+/// the first and the last ones.
+fn shown_in(page: &str) -> Vec<String> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page);
+    let page = std::fs::read_to_string(path).unwrap();
+    let block = page.split("```text\n").skip(1).find(|block| block.contains("┌ archive")).unwrap();
+    block.split("```").next().unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_screens_of_the_documentation_are_those_of_the_program() {
+    let place = Place::laid_out();
+    let mut terminal = Terminal::run(&place, "open --no-color oci:layout:v1");
+    terminal.until("directory with 2 files");
+    terminal.press("/yaml\r");
+    terminal.until("environment: production");
+    let screen = terminal.until("56 stored, none");
+    for page in ["screens.md", "cli.md"] {
+        let mut rest = screen.lines();
+        for line in shown_in(page) {
+            // Pages leave empty lines of the screen out.
+            assert!(rest.any(|drawn| drawn == line), "{page}: the screen has no line {line:?} here:\n{screen}");
+        }
+    }
+    terminal.press("q");
+    assert!(terminal.end().0.success());
+}
+
 #[test]
 fn marked_files_and_directories_are_copied_together() {
     let place = Place::pushed();

@@ -202,7 +202,9 @@ fn the_file_for_the_digest_is_found_out_about_before_anything_is_sent() {
     place.run("push -q --digest-file digest oci:layout:v1 project").success();
     let digest = fs::read_to_string(place.path("digest")).unwrap();
     assert!(digest.starts_with("sha256:") && digest.ends_with('\n'), "{digest}");
-    place.run("push -q --digest-file /dev/null oci:layout:v1 project").success();
+    // What is no regular file is written to, not replaced; and what was pushed is told when that fails.
+    let failed = place.run("push -q --digest-file /dev/full oci:layout:v1 project").code(8).stdout_eq("");
+    assert!(stderr(&failed).starts_with("error: pushed oci:layout@sha256:"), "{}", stderr(&failed));
     let names = place.listing("");
     assert!(names.iter().all(|name| !name.starts_with(".tmp")), "{names:?}");
 }

@@ -73,6 +73,22 @@ fn docker_registry_is_used_from_login_to_logout() {
 }
 
 #[test]
+fn authorities_of_an_option_and_of_a_directory_count_together() {
+    let place = Place::offline();
+    certificates(&place);
+    let (_server, url) = started(&place, "--tls-cert cert.pem --tls-key key.pem");
+    let host = url.strip_prefix("https://").unwrap();
+    let dir = place.path("home/.config/containers/certs.d").join(host);
+    fs::create_dir_all(&dir).unwrap();
+    // The one knows the registry and the other does not, either way round.
+    fs::copy(place.path("cert.pem"), dir.join("other.crt")).unwrap();
+    place.run(&format!("--retries 0 --ca-file cert.pem push -q {host}/a/b:v1 project")).code(5);
+    place.run(&format!("--ca-file ca.pem push -q {host}/a/b:v1 project")).success();
+    fs::copy(place.path("ca.pem"), dir.join("company.crt")).unwrap();
+    place.run(&format!("--ca-file cert.pem ls {host}/a/b:v1")).success();
+}
+
+#[test]
 fn our_registry_is_used_from_login_to_logout() {
     for tokens in ["", " --tokens"] {
         let place = Place::offline();

@@ -194,6 +194,21 @@ fn options_come_from_the_environment_too() {
 }
 
 #[test]
+fn lines_of_the_log_are_json_of_their_schema() {
+    let place = Place::pushed();
+    let told = place.run("-vvv --log-format json --trace-file trace ls --no-cache HOST/team/project:v1").success();
+    let traced = fs::read_to_string(place.path("trace")).unwrap();
+    for text in [stderr(&told), traced] {
+        assert!(text.contains("\"url\":\"http://"), "{text}");
+        for line in text.lines() {
+            crate::schema::check("log", line);
+            // What is there twice, programs see once.
+            assert!(line.matches("\"target\":").count() < 2, "{line}");
+        }
+    }
+}
+
+#[test]
 fn a_terminal_shows_progress_and_is_left_clean() {
     // `script` runs a command on a pseudo-terminal.
     if require("progress on a terminal", find("script")).is_none() {

@@ -323,7 +323,7 @@ Checked [HOST]/team/project:v1
     place.run("check HOST/team/project:none").code(3).stdout_eq("");
     place.run("check --read-data=0% HOST/team/project:v1").code(2).stdout_eq("").stderr_eq(str![[r#"
 error: invalid value '0%' for '--read-data[=<N%|all>]': "0%" is no part: expected all, or a percentage as in 5%
-hint: see `blob --help`
+hint: usage: blob check <REF> [DIR]
 
 "#]]);
 }
@@ -398,5 +398,7 @@ fn a_replacement_says_what_goes_and_refuses_what_looks_like_a_mistake() {
     assert!(!place.path("home/below/mine").exists());
     place.run("pull -q --clean --force-delete oci:layout:v1 foreign").success();
     assert!(!place.path("foreign/deep").exists());
-    place.run("pull --force-delete oci:layout:v1 out").code(2).stdout_eq("");
+    for part in ["--force-delete", "--clean --include *.md", "--clean --prefix docs"] {
+        place.run(&format!("pull {part} oci:layout:v1 out")).code(2).stdout_eq("");
+    }
 }

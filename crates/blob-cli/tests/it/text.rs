@@ -197,7 +197,7 @@ drwxr-xr-x   0  config/
 drwxr-xr-x   0  docs/
 drwxr-xr-x   0  empty/
 -rwxr-xr-x  21  run.sh
-lrwxrwxrwx  15  settings
+lrwxrwxrwx  15  settings -> config/app.yaml
 drwxr-xr-x   0  src/
 
 "#]]);

@@ -126,7 +126,7 @@ impl Reading {
                     self.pin(&entity, &target)?;
                     let whole = matches!(promise, Promise::Whole { .. });
                     if whole {
-                        tracing::debug!(%target, skipped = missing.start, "the server does not answer ranges");
+                        tracing::debug!(url = %target, skipped = missing.start, "the server does not answer ranges");
                     }
                     let skip = if whole { missing.start } else { 0 };
                     let promised = missing.end - missing.start;

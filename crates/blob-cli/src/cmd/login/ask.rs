@@ -4,6 +4,7 @@ use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
 
 use crate::error::Failure;
 use crate::ui::ask::hidden;
+use crate::ui::progress::Question;
 
 /// A longer line is no secret that a registry would take.
 const MAX_LINE: u64 = 64 << 10;
@@ -26,6 +27,7 @@ pub(super) async fn line(what: &'static str) -> Result<String, Failure> {
 /// The user, asked for on the terminal.
 pub(super) async fn user() -> Result<String, Failure> {
     require_terminal()?;
+    let _question = Question::begin();
     let prompt = || {
         let mut terminal = std::io::stderr().lock();
         terminal.write_all(b"Username: ").and_then(|()| terminal.flush())

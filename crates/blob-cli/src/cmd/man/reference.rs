@@ -64,7 +64,12 @@ fn options(page: &mut String, command: &Command, global: bool) {
     for arg in options {
         let short = arg.get_short().map(|short| format!("`-{short}`, ")).unwrap_or_default();
         let Some(long) = arg.get_long() else { continue };
-        let value = if arg.get_action().takes_values() { format!(" {}", value(arg)) } else { String::new() };
+        let optional = arg.is_require_equals_set();
+        let value = match value(arg) {
+            _ if !arg.get_action().takes_values() => String::new(),
+            value if optional => format!("[={value}]"),
+            value => format!(" {value}"),
+        };
         let variable = match arg.get_env().and_then(|name| name.to_str()) {
             Some(name) => format!("`{name}`"),
             None if long == "verbose" => "`BLOB_VERBOSE`".into(),

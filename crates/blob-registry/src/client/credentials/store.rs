@@ -98,6 +98,35 @@ impl CredentialStore {
         Ok(found)
     }
 
+    /// Where [`save`](Self::save) would keep a login for `host`. Nothing is changed.
+    ///
+    /// # Errors
+    /// [`CredentialsError::File`] and [`CredentialsError::Malformed`].
+    pub fn place_for(&self, host: &str) -> Result<Saved, CredentialsError> {
+        let helper = self.config()?.store_for(host).map(str::to_owned);
+        Ok(helper.map_or_else(|| Saved::File(self.path.clone()), Saved::Helper))
+    }
+
+    /// Whether there is a login for `host` that [`remove`](Self::remove) would forget. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    pub async fn holds(&self, host: &str) -> Result<bool, CredentialsError> {
+        let config = self.config()?;
+        if let Some(name) = config.store_for(host)
+            && helper::get(name, key_of(host)).await?.is_some()
+        {
+            return Ok(true);
+        }
+        let text = match docker::read(&self.path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(source) => return Err(CredentialsError::File { path: self.path.clone(), source }),
+        };
+        // Taking it out of a copy says whether it is in there.
+        edited(&text, host, None).map(|(_, found)| found).map_err(|detail| malformed(&self.path, &detail))
+    }
+
     fn config(&self) -> Result<docker::DockerConfig, CredentialsError> {
         docker::DockerConfig::load_or_empty(&self.path)
     }
