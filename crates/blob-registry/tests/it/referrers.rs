@@ -6,8 +6,8 @@ use blob_registry::referrers::{ReferrerLimits, ReferrersError, verified_referrer
 use blob_registry::{Descriptor, ImageIndex, ImageManifest, PushManifest, media_type};
 
 use crate::client::client;
-use crate::client::script::{Reply, Script};
 use crate::kit::{artifact, descriptor, repository};
+use blob_testkit::hostile::{Reply, Script};
 
 /// A registry that lists `entries` as the referrers of everything, and has `manifests`.
 async fn lying(entries: Vec<Descriptor>, manifests: Vec<PushManifest>) -> Script {

@@ -429,7 +429,7 @@ async fn a_blob_that_the_registry_has_elsewhere_is_not_sent() {
     let requests = proxy.take();
     assert_eq!(requests.iter().map(|seen| seen.bytes_up).sum::<u64>(), 0, "{requests:#?}");
 
-    let sessions = Arc::new(Sessions::default());
+    let sessions = Arc::new(some_sessions());
     let far = Arc::clone(&sessions);
     let server = Script::start(move |seen| match seen.method.as_str() {
         "POST" if seen.query.contains("mount=") => Reply::new(400),
