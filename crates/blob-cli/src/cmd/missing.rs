@@ -88,7 +88,7 @@ mod tests {
             ("confg/zzz", "hint: did you mean config?"),
             ("Docs/guide.md", "hint: did you mean docs/guide.md?"),
             ("zzz", ""),
-            ("*.yaml", "hint: paths are no patterns; `blob find --name '*.yaml'` looks for names that match"),
+            ("*.yaml", "hint: paths are no patterns; `blob find --name '*.yaml'` looks for what matches"),
             ("docs/guide.md/x", ""),
         ] {
             let text = failure("file not found", &index, typed).text();
