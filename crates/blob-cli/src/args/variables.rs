@@ -18,9 +18,8 @@ pub(super) fn spread(command: &Command, words: &[OsString]) -> Vec<OsString> {
     let Some(Leaf { command, matches }) = leaf(command, &words) else { return words };
     let mut more = Vec::new();
     // What asks for more is held against what is typed, and so stays a variable.
-    let taken = |arg: &&Arg| {
-        matches!(arg.get_action(), ArgAction::Append) && !super::ADDING.contains(&arg.get_id().as_str())
-    };
+    let taken =
+        |arg: &&Arg| matches!(arg.get_action(), ArgAction::Append) && !super::ADDING.contains(&arg.get_id().as_str());
     for arg in command.get_arguments().filter(taken) {
         let typed = matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
         let (Some(long), Some(lines)) = (arg.get_long(), lines(arg).filter(|_| !typed)) else { continue };

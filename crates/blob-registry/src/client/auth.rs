@@ -350,20 +350,32 @@ struct Request {
 
 impl Auth {
     async fn fetch(&self, order: Order<'_>) -> Result<Token, RegistryError> {
+        let mut retries = Retries::new(self.retry);
+        loop {
+            let result = self.fetch_once(order, &mut retries).await;
+            // What is left of the retries is for answers that break off.
+            let again = result.as_ref().err().filter(|error| error.is_transient());
+            match again.and_then(|_| retries.next_delay(None)) {
+                Some(wait) => sleep(wait).await,
+                None => return result,
+            }
+        }
+    }
+
+    async fn fetch_once(&self, order: Order<'_>, retries: &mut Retries) -> Result<Token, RegistryError> {
         if let Some(Credential::IdentityToken(token)) = order.credential {
-            let response = self.ask(&order.refresh(token), order.action).await?;
+            let response = self.ask(&order.refresh(token), order.action, retries).await?;
             // Some services speak only the older protocol.
             if !matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED) {
                 return read_token(order, response).await;
             }
         }
-        let response = self.ask(&order.query(), order.action).await?;
+        let response = self.ask(&order.query(), order.action, retries).await?;
         read_token(order, response).await
     }
 
     /// Sends a token request, again if that may help.
-    async fn ask(&self, request: &Request, action: &str) -> Result<Response, RegistryError> {
-        let mut retries = Retries::new(self.retry);
+    async fn ask(&self, request: &Request, action: &str, retries: &mut Retries) -> Result<Response, RegistryError> {
         loop {
             let result = match timeout(TOKEN_TIME_LIMIT, self.ask_once(request, action)).await {
                 Ok(result) => result,

@@ -205,6 +205,22 @@ impl Payload {
     }
 }
 
+/// Why an exchange came to nothing.
+enum Failed {
+    /// The registry was asked, and may be asked again.
+    Exchange(RegistryError),
+    /// The token service failed, after it was asked as often as the policy allows.
+    Login(RegistryError),
+}
+
+impl Failed {
+    fn into_error(self) -> RegistryError {
+        match self {
+            Self::Exchange(error) | Self::Login(error) => error,
+        }
+    }
+}
+
 impl Core {
     /// Sends `call`. Answers that ask to come back later are repeated within the retry policy; every other status is
     /// the caller's to judge.
@@ -222,11 +238,11 @@ impl Core {
                 Ok(answer) if is_transient_status(answer.status.as_u16()) => {
                     retries.next_delay(retry_after(&answer.headers))
                 }
-                Err(error) if error.is_transient() => retries.next_delay(None),
+                Err(Failed::Exchange(error)) if error.is_transient() => retries.next_delay(None),
                 _ => None,
             };
             let Some(wait) = wait else {
-                return result.map(|answer| Answer { repeated, ..answer });
+                return result.map(|answer| Answer { repeated, ..answer }).map_err(Failed::into_error);
             };
             tracing::debug!(action = call.action, ?wait, "trying again");
             repeated = true;
@@ -260,7 +276,7 @@ impl Core {
     }
 
     /// One exchange, when the registry bears it.
-    async fn limited(&self, call: &Call) -> Result<Answer, RegistryError> {
+    async fn limited(&self, call: &Call) -> Result<Answer, Failed> {
         let permit = match &call.payload {
             Payload::Bytes(_) => Some(self.limit.enter().await),
             // Its body may be read from this very registry, with requests that need leave themselves.
@@ -301,26 +317,29 @@ impl Core {
     }
 
     /// One exchange with the registry, including what it takes to be let in.
-    async fn exchange(&self, call: &Call) -> Result<Answer, RegistryError> {
+    async fn exchange(&self, call: &Call) -> Result<Answer, Failed> {
         let scope = self.scope(call);
         let purpose = Purpose { action: &call.action, scope: &scope, repository: call.repository.as_ref() };
         let at_home = same_origin(&call.url, &self.origin);
-        let pass = if at_home { self.auth.pass(purpose).await? } else { None };
-        let mut answer = self.follow(call, pass.as_ref()).await?;
+        let pass = if at_home { self.auth.pass(purpose).await.map_err(Failed::Login)? } else { None };
+        let mut answer = self.follow(call, pass.as_ref()).await.map_err(Failed::Exchange)?;
         // Who is not the registry has no business asking for its credentials.
         if answer.foreign {
             return Ok(answer);
         }
         match (answer.status, &pass) {
-            (StatusCode::UNAUTHORIZED, _) => match self.auth.reply(&answer.headers, purpose, pass.as_ref()).await? {
-                Reply::Pass(pass) => self.again(call, answer, &pass).await,
-                Reply::Nothing(advice) => {
-                    answer.advice = Some(advice);
-                    Ok(answer)
+            (StatusCode::UNAUTHORIZED, _) => {
+                let reply = self.auth.reply(&answer.headers, purpose, pass.as_ref()).await;
+                match reply.map_err(Failed::Login)? {
+                    Reply::Pass(pass) => self.again(call, answer, &pass).await.map_err(Failed::Exchange),
+                    Reply::Nothing(advice) => {
+                        answer.advice = Some(advice);
+                        Ok(answer)
+                    }
                 }
-            },
+            }
             (StatusCode::FORBIDDEN, Some(used)) if used.reused => match self.auth.refresh(purpose, used).await {
-                Ok(Some(pass)) => self.again(call, answer, &pass).await,
+                Ok(Some(pass)) => self.again(call, answer, &pass).await.map_err(Failed::Exchange),
                 // The refusal stands; that no other token could be had is not the news.
                 _ => Ok(answer),
             },
