@@ -50,7 +50,10 @@ pub trait ByteSourceExt: ByteSource {
         } else {
             let mut all = BytesMut::with_capacity(expected as usize);
             all.extend_from_slice(&first);
-            while let Some(chunk) = stream.try_next().await? {
+            // A source that does not end is one that lies: what is more than it promised is not gathered.
+            while all.len() as u64 <= expected
+                && let Some(chunk) = stream.try_next().await?
+            {
                 all.extend_from_slice(&chunk);
             }
             all.freeze()

@@ -14,8 +14,6 @@ import oras.client
 def main(verb, reference, *rest):
     host = reference.split("/", 1)[0]
     client = oras.client.OrasClient(hostname=host, insecure=True)
-    if os.environ.get("ORAS_USER"):
-        client.set_basic_auth(os.environ["ORAS_USER"], os.environ["ORAS_PASSWORD"])
     if verb == "push":
         os.chdir(os.path.dirname(rest[0]))
         name = os.path.basename(rest[0])
