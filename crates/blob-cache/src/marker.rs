@@ -26,7 +26,8 @@ pub(crate) fn ensure(root: &Path) -> Result<(), OpenError> {
             None => Err(OpenError::Foreign { root: root.to_owned() }),
         };
     }
-    create(root).map_err(|error| OpenError::io("making a cache of", root, error))
+    create(root).map_err(|error| OpenError::io("making a cache of", root, error))?;
+    version(root).map(drop)
 }
 
 /// Whether all that `root` holds is what making a cache leaves before the marker is there: another process may be making
@@ -112,15 +113,34 @@ fn parse(text: &str) -> Option<u32> {
 /// Writes the files at the root. The marker comes last but one and is flushed: it is the licence to delete.
 fn create(root: &Path) -> io::Result<()> {
     // The counter starts at nothing in a new cache; a damaged or old one is put right by the next store.
-    usage::update(&root.join(USAGE), |ledger| ledger.or(Some(fresh())))?;
-    let temporary = root.join(format!("{MARKER}.{}", unique_name()));
-    let outcome = write_marker(&temporary).and_then(|()| std::fs::rename(&temporary, root.join(MARKER)));
-    if outcome.is_err() {
-        let _ = std::fs::remove_file(&temporary);
+    match usage::update(&root.join(USAGE), |ledger| ledger.or(Some(fresh()))) {
+        // Somebody else makes the cache, or uses it already, and is slow.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(error) => return Err(error),
+        Ok(_) => {}
     }
+    let temporary = root.join(format!("{MARKER}.{}", unique_name()));
+    let outcome = write_marker(&temporary).and_then(|()| publish(&temporary, root));
+    let _ = std::fs::remove_file(&temporary);
     outcome?;
     std::fs::write(root.join(CACHEDIR_TAG), CACHEDIR_TAG_TEXT)?;
     create_dirs(&root.join(TMP))
+}
+
+/// Gives the marker at `temporary` its name. One that is there already stays, unless it is damaged: another process may
+/// have made the cache meanwhile, and be newer than this one.
+fn publish(temporary: &Path, root: &Path) -> io::Result<()> {
+    let marker = root.join(MARKER);
+    match std::fs::hard_link(temporary, &marker) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match version(root) {
+            Ok(None) => std::fs::rename(temporary, marker),
+            // What is there may be newer than this program, as will be found when it is read.
+            _ => Ok(()),
+        },
+        // A file system without hard links.
+        Err(_) => std::fs::rename(temporary, marker),
+    }
 }
 
 fn write_marker(path: &Path) -> io::Result<()> {
@@ -200,6 +220,29 @@ mod tests {
                 }
             });
         }
+    }
+
+    #[test]
+    fn a_marker_that_came_meanwhile_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let newer = "{\"format\":\"blob-cache\",\"version\":2}";
+        std::fs::write(dir.path().join(MARKER), newer).unwrap();
+        // As if it had come after the first look.
+        create(dir.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(dir.path().join(MARKER)).unwrap(), newer);
+        assert!(matches!(version(dir.path()), Err(OpenError::Version { found: 2, .. })));
+        let left = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let left: Vec<_> = left.filter(|name| name.as_encoded_bytes().starts_with(MARKER.as_bytes())).collect();
+        assert_eq!(left, [MARKER], "no temporary file stays");
+    }
+
+    #[test]
+    fn a_counter_that_somebody_holds_does_not_keep_a_cache_from_being_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = crate::lock::FileLock::acquire(&dir.path().join(USAGE), std::time::Duration::ZERO).unwrap();
+        ensure(dir.path()).unwrap();
+        require(dir.path()).unwrap();
+        drop(held);
     }
 
     #[test]

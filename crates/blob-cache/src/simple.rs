@@ -38,6 +38,13 @@ impl<S: SimpleCache> Simple<S> {
     pub fn new(store: S, max_entry_bytes: u64) -> Self {
         Self { store: Arc::new(store), max_entry_bytes, alarm: Alarm::default() }
     }
+
+    /// Tells by `alarm` that the store gives something else than was asked for; by default by one of its own.
+    #[must_use]
+    pub fn with_alarm(mut self, alarm: Alarm) -> Self {
+        self.alarm = alarm;
+        self
+    }
 }
 
 #[async_trait]

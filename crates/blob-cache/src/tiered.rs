@@ -36,9 +36,13 @@ impl Tiered {
         digest: &Digest,
         source: Arc<dyn ByteSource>,
     ) -> Result<Option<Arc<dyn ByteSource>>, CacheError> {
-        let Ok(bytes) = source.read(0..source.size()).await else {
-            // It went bad between being found and being read.
-            return Ok(None);
+        let bytes = match source.read(0..source.size()).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                // It went bad between being found and being read.
+                self.alarm.failed(format_args!("reading what a cache has for {digest} failed"), &error);
+                return Ok(None);
+            }
         };
         if !matches(*digest, bytes.clone()).await? {
             self.alarm
@@ -71,7 +75,7 @@ impl Cache for Tiered {
         let behind = match self.behind.begin(digest, size).await {
             Err(error) if memory.is_none() => return Err(error),
             Err(error) => {
-                tracing::debug!(%digest, error = &error as &dyn std::error::Error, "storing in memory only");
+                self.alarm.failed(format_args!("{digest} is stored in memory only"), &error);
                 None
             }
             Ok(writer) => writer,

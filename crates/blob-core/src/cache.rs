@@ -69,9 +69,9 @@ impl fmt::Debug for Turn {
     }
 }
 
-/// Tells that a cache fails, or gives something else than was asked for: with one warning, since a cache that does so once
-/// does so often. What comes after the first time is logged at debug level, and how often it was in all at info level when
-/// the last clone goes.
+/// Tells that a cache fails, and that it gives something else than was asked for: with one warning for each of the two,
+/// since a cache that does so once does so often. What comes after the first time is logged at debug level, and how often
+/// it was in all at info level when the last clone goes.
 ///
 /// Clones are the same alarm: whoever uses one cache in several places shares one.
 ///
@@ -88,34 +88,41 @@ impl fmt::Debug for Turn {
 pub struct Alarm(Arc<Raised>);
 
 #[derive(Debug, Default)]
-struct Raised(AtomicU64);
+struct Raised {
+    lies: AtomicU64,
+    failures: AtomicU64,
+}
 
 impl Alarm {
-    /// Says `what` went wrong, with which object, and `why`.
+    /// Says that something was not what was asked for: `what`, of which object, and `why` that is known.
     pub fn raise(&self, what: impl fmt::Display, why: impl fmt::Display) {
-        if self.0.0.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::warn!(%why, "{what} (said once)");
-        } else {
-            tracing::debug!(%why, "{what}");
-        }
+        tell(&self.0.lies, what, why);
     }
 
-    /// The same for a failure: why is the error and what caused it.
+    /// Says that `what` failed, with which object; why is the error and what caused it.
     pub fn failed(&self, what: impl fmt::Display, error: &(dyn Error + 'static)) {
-        self.raise(what, Chain(error));
+        tell(&self.0.failures, what, Chain(error));
     }
 
-    /// How many times it was raised.
+    /// How many times it was raised, for either.
     pub fn count(&self) -> u64 {
-        self.0.0.load(Ordering::Relaxed)
+        self.0.lies.load(Ordering::Relaxed) + self.0.failures.load(Ordering::Relaxed)
+    }
+}
+
+fn tell(times: &AtomicU64, what: impl fmt::Display, why: impl fmt::Display) {
+    if times.fetch_add(1, Ordering::Relaxed) == 0 {
+        tracing::warn!(%why, "{what} (said once)");
+    } else {
+        tracing::debug!(%why, "{what}");
     }
 }
 
 impl Drop for Raised {
     fn drop(&mut self) {
-        let times = *self.0.get_mut();
-        if times > 1 {
-            tracing::info!(times, "a cache failed or gave something else again and again");
+        let (lies, failures) = (*self.lies.get_mut(), *self.failures.get_mut());
+        if lies > 1 || failures > 1 {
+            tracing::info!(lies, failures, "a cache failed or gave something else again and again");
         }
     }
 }

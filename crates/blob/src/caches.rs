@@ -5,8 +5,9 @@
 
 mod counted;
 
+use std::collections::HashMap;
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use blob_cache::{BlockCache, BlockOptions, BlockStore, CacheDir, DiskCache, Patient, TagCache, TagEntry};
@@ -14,7 +15,7 @@ use blob_core::{Alarm, ByteSource, ByteSourceExt as _, Cache, CacheError, Digest
 use blob_registry::Reference;
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub use counted::CacheUse;
 use counted::{Counted, Counter};
@@ -27,6 +28,8 @@ pub(crate) struct Caches {
     pub(crate) indexes: Option<Keeper>,
     pub(crate) blocks: Option<Arc<dyn BlockStore>>,
     pub(crate) tags: Option<Arc<dyn TagCache>>,
+    /// Whether `tags` are ours: they are believed then, those of others only about what was in the repository.
+    tags_are_ours: bool,
     /// The cache over `blocks`, which all archives share, so that they fetch a block once between them.
     block_cache: Option<BlockCache>,
     /// Tells of the cache for contents.
@@ -34,7 +37,7 @@ pub(crate) struct Caches {
     /// Tells of the cache for tags.
     tag_alarm: Alarm,
     /// Held while a tag is compared and replaced.
-    tag_writes: Arc<Mutex<()>>,
+    tag_writes: TagWrites,
     /// Who fetches what the directory lacks.
     pub(crate) turns: Option<Arc<dyn Turns>>,
     /// What they gave.
@@ -62,12 +65,18 @@ impl Keeper {
         Self { cache: Arc::new(cache.clone()), ours: Some(cache), alarm: Alarm::default() }
     }
 
-    /// A hit of at most `limit` bytes. What cannot be read is dropped.
+    /// A hit of at most `limit` bytes. What cannot be read or cannot be right is dropped.
     async fn get(&self, digest: &Digest, limit: u64) -> Option<Bytes> {
         let found = match self.cache.get(digest).await {
-            Ok(found) => found.filter(|source| source.size() <= limit)?,
+            Ok(found) => found?,
             Err(error) => return self.failed("reading", digest, &error),
         };
+        if found.size() > limit {
+            let why = format!("it has {} bytes, and {limit} are the most that were stored", found.size());
+            self.alarm.raise(format_args!("the cache held something else for {digest}"), why);
+            self.remove(digest).await;
+            return None;
+        }
         match found.read(0..found.size()).await {
             Ok(bytes) => Some(bytes),
             Err(error) => {
@@ -108,6 +117,7 @@ impl Caches {
         self.manifests.get_or_insert_with(|| Keeper::ours(dir.manifests()));
         self.indexes.get_or_insert_with(|| Keeper::ours(dir.indexes()));
         self.blocks.get_or_insert_with(|| Arc::new(dir.blocks()));
+        self.tags_are_ours |= self.tags.is_none();
         self.tags.get_or_insert_with(|| Arc::new(dir.tags()));
         self.turns = Some(Arc::new(dir.clone()));
     }
@@ -140,7 +150,10 @@ impl Caches {
         let (cache, key) = (self.tags.as_ref()?, tag_key(reference)?);
         match cache.get(&key).await {
             // Nobody asked in the future, whatever the cache says.
-            Ok(entry) => entry.filter(|entry| entry.resolved_at <= SystemTime::now()).map(|entry| entry.digest),
+            Ok(entry) => {
+                let digest = entry.filter(|entry| entry.resolved_at <= SystemTime::now())?.digest;
+                (self.tags_are_ours || self.was_there(reference, &digest).await).then_some(digest)
+            }
             Err(error) => {
                 self.tag_failed("reading", &key, &error);
                 None
@@ -159,29 +172,41 @@ impl Caches {
 
     /// Remembers what `reference`'s tag points at now.
     pub(crate) async fn set_tag(&self, reference: &Reference, digest: Digest) {
-        let _turn = self.tag_writes.lock().await;
-        self.put_tag(reference, TagEntry::now(digest)).await;
+        let Some(key) = tag_key(reference) else { return };
+        let _turn = self.tag_writes.turn(&key).await;
+        self.put_tag(reference, &key, TagEntry::now(digest)).await;
     }
 
     /// Remembers what `reference`'s tag pointed at when that was asked, unless something newer is known: it may have been
     /// pushed while the answer was on its way.
     pub(crate) async fn saw_tag(&self, reference: &Reference, digest: Digest, asked_at: SystemTime) {
-        let _turn = self.tag_writes.lock().await;
-        if let (Some(cache), Some(key)) = (&self.tags, tag_key(reference))
+        let Some(key) = tag_key(reference) else { return };
+        let _turn = self.tag_writes.turn(&key).await;
+        if let Some(cache) = &self.tags
             && let Ok(Some(known)) = cache.get(&key).await
             && (asked_at..=SystemTime::now()).contains(&known.resolved_at)
         {
             return;
         }
-        self.put_tag(reference, TagEntry { digest, resolved_at: asked_at }).await;
+        self.put_tag(reference, &key, TagEntry { digest, resolved_at: asked_at }).await;
     }
 
-    async fn put_tag(&self, reference: &Reference, entry: TagEntry) {
-        if let (Some(cache), Some(key)) = (&self.tags, tag_key(reference))
-            && let Err(error) = cache.put(&key, &entry).await
-        {
-            self.tag_failed("storing", &key, &error);
+    async fn put_tag(&self, reference: &Reference, key: &str, entry: TagEntry) {
+        let Some(cache) = &self.tags else { return };
+        if !self.tags_are_ours {
+            let note = Bytes::from(membership(reference, &entry.digest));
+            store(self.manifests.as_ref(), &Digest::sha256_of(&note), &note).await;
         }
+        if let Err(error) = cache.put(key, &entry).await {
+            self.tag_failed("storing", key, &error);
+        }
+    }
+
+    /// Whether the manifest with `digest` was seen in the repository of `reference`. Manifests are kept by digest alone, and
+    /// a tag cache of somebody else's might name one of another repository, which its readers were never shown.
+    async fn was_there(&self, reference: &Reference, digest: &Digest) -> bool {
+        let note = membership(reference, digest);
+        load(self.manifests.as_ref(), &Digest::sha256_of(note.as_bytes()), note.len() as u64).await.is_some()
     }
 
     /// Forgets what `reference`'s tag pointed at: it was deleted.
@@ -199,6 +224,28 @@ impl Caches {
             Some(blocks) => blocks.wrap(source, BlockOptions::default()),
             None => source,
         }
+    }
+}
+
+/// The note by which a manifest is known to have been in a repository. It is kept like any other content, by its digest,
+/// so nobody can have it who was not given it.
+fn membership(reference: &Reference, digest: &Digest) -> String {
+    format!("in {}/{}: {digest}\n", reference.host(), reference.repository())
+}
+
+/// Lets those who change one tag do so one after the other.
+#[derive(Clone, Debug, Default)]
+struct TagWrites(Arc<std::sync::Mutex<HashMap<String, Arc<Mutex<()>>>>>);
+
+impl TagWrites {
+    /// Waits for whoever changes the tag `key`.
+    async fn turn(&self, key: &str) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            held.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(held.entry(key.to_owned()).or_default())
+        };
+        lock.lock_owned().await
     }
 }
 
@@ -294,7 +341,7 @@ mod tests {
     #[tokio::test]
     async fn a_slow_answer_does_not_replace_a_newer_one() {
         let tags: Arc<dyn TagCache> = Arc::new(MemoryTagCache::new(Duration::from_mins(5), 100));
-        let caches = Caches { tags: Some(Arc::clone(&tags)), ..Caches::default() };
+        let caches = Caches { tags: Some(Arc::clone(&tags)), tags_are_ours: true, ..Caches::default() };
         let reference: Reference = "localhost:5000/team/project:v1".parse().unwrap();
         let [old, pushed, newer] = [&b"old"[..], b"pushed", b"newer"].map(Digest::sha256_of);
         let asked_at = SystemTime::now();

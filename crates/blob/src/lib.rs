@@ -14,6 +14,7 @@ mod inspect;
 mod location;
 mod pull;
 mod push;
+mod remembered;
 #[cfg(feature = "server")]
 pub mod serve;
 #[cfg(feature = "sign")]

@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind};
 use crate::head_start::HeadStart;
 use crate::indexes::{parse, parse_and_hash};
 use crate::location::Location;
+use crate::remembered::Remembered;
 use crate::trust::Place;
 
 /// An index above this size, 64 MiB, goes through the cache, whose file is then mapped, rather than through memory.
@@ -134,6 +135,10 @@ impl Client {
         let source = fetched.data().await.map_err(|source| Error::Registry { action: action(), source })?;
         // What is on this machine anyway gains nothing from another copy of it.
         let remote = source.local().is_none() && !self.skips_cache(options);
+        let source = match location.reference().filter(|_| fetched.by_tag_cache) {
+            Some(tag) => Arc::new(Remembered::new(source, tag.clone(), self.caches().clone())) as Arc<dyn ByteSource>,
+            None => source,
+        };
         let source = if remote { self.caches().wrap(source) } else { source };
         self.assemble(location, fetched.manifest, index, source, options)
     }

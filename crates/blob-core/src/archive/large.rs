@@ -163,7 +163,10 @@ impl Large {
     async fn wrong(&mut self, source: DecodeError) -> ReadError {
         if source.is_about_bytes() {
             match self.origin {
-                Origin::Cache => self.archive.forget(&self.expected.digest, &self.path).await,
+                Origin::Cache => {
+                    self.archive.cache_lied(&self.path, &source);
+                    self.archive.forget(&self.expected.digest, &self.path).await;
+                }
                 Origin::Source => drop(self.archive.source().forget(self.entry.1.clone()).await),
             }
         }

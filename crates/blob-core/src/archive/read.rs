@@ -45,11 +45,14 @@ impl Archive {
             return self.read_small(entry).await;
         }
         self.once(entry, || async move {
-            match self.stream_entry(entry).await?.collect().await {
+            let stream = self.stream_entry(entry).await?;
+            let from_cache = stream.is_from_cache();
+            match stream.collect().await {
                 Err(ReadError::Decode { path, source }) if source.is_about_bytes() => {
                     // Nobody has seen the content yet, so a better one can take its place.
                     match self.source().forget(entry.range()).await {
                         Some(behind) => self.stream_from(&behind, entry).await?.collect().await,
+                        None if from_cache => self.stream_from(self.source(), entry).await?.collect().await,
                         None => Err(ReadError::Decode { path, source }),
                     }
                 }

@@ -30,12 +30,13 @@ pub struct EntryStream {
     chunks: BoxStream<'static, Result<Bytes, ReadError>>,
     size: u64,
     provisional: bool,
+    from_cache: bool,
 }
 
 impl EntryStream {
     /// Content of `size` bytes that is verified at its end.
     pub(super) fn provisional(chunks: BoxStream<'static, Result<Bytes, ReadError>>, size: u64) -> Self {
-        Self { chunks, size, provisional: true }
+        Self { chunks, size, provisional: true, from_cache: false }
     }
 
     /// The size of the content in bytes.
@@ -47,7 +48,12 @@ impl EntryStream {
     pub(super) fn verified(content: Bytes) -> Self {
         let size = content.len() as u64;
         let chunks = stream::iter((!content.is_empty()).then_some(Ok(content))).boxed();
-        Self { chunks, size, provisional: false }
+        Self { chunks, size, provisional: false, from_cache: false }
+    }
+
+    /// Whether the content cache gives it.
+    pub(super) fn is_from_cache(&self) -> bool {
+        self.from_cache
     }
 
     /// Whether chunks come before the whole is verified.
@@ -124,7 +130,7 @@ impl Archive {
         let plain = Expected { compression: Compression::None, data_size: size, ..expected };
         let mut large = Large::new(self, entry, plain, stored)?;
         large.origin = Origin::Cache;
-        Ok(large.into_stream())
+        Ok(EntryStream { from_cache: true, ..large.into_stream() })
     }
 
     /// A large content from `source`: that of the archive, or one with the same bytes.
@@ -208,8 +214,14 @@ impl Archive {
 /// Hashes a source, chunk by chunk.
 async fn digest_of(source: &Arc<dyn ByteSource>, expected: &Expected) -> Result<crate::digest::Digest, SourceError> {
     let mut hasher = Hasher::new(expected.digest.algorithm());
-    let mut chunks = source.open(0..source.size()).await?;
+    let (id, size, mut got) = (source.id(), source.size(), 0);
+    let mut chunks = source.open(0..size).await?;
     while let Some(chunk) = chunks.try_next().await? {
+        got += chunk.len() as u64;
+        if got > size {
+            // One that does not end would be hashed for ever.
+            return Err(SourceError::Truncated { id: id.clone(), expected: size, got });
+        }
         if chunk.len() as u64 <= INLINE {
             hasher.update(&chunk);
         } else {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use blob_core::{
-    Archive, ArchivePath, ByteSource, ByteStream, Cache, CacheError, CacheWriter, Compression, Digest, FailureKind,
-    Flights, IndexBuilder, Local, MemorySource, NewFile, ReadError, ReadOptions, SourceError, SourceId,
+    Archive, ArchivePath, ByteSource, ByteStream, Cache, CacheError, CacheWriter, Compression, Digest, ExtractOptions,
+    FailureKind, Flights, IndexBuilder, Local, MemorySource, NewFile, ReadError, ReadOptions, SourceError, SourceId,
 };
 use bytes::Bytes;
 use futures_executor::block_on;
@@ -89,6 +89,10 @@ enum Break {
     End(usize),
     /// Other bytes, then an error.
     Other(usize),
+    /// Other bytes, as many as it has.
+    Lies,
+    /// Other bytes without end.
+    Endless,
 }
 
 #[async_trait]
@@ -114,11 +118,17 @@ impl ByteSource for Breaking {
         }
         let Some(Local::Bytes(bytes)) = self.content.local() else { unreachable!("it is in memory") };
         let part = |length: usize| bytes.slice(..length).chunks(100_000).map(Bytes::copy_from_slice).map(Ok).collect();
+        if let Break::Endless = self.how {
+            let more = stream::repeat_with(|| Ok(Bytes::from_static(&[7; 4096])));
+            return Ok(more.boxed());
+        }
         let chunks: Vec<Result<Bytes, SourceError>> = match self.how {
             Break::Open => return Err(error),
             Break::Middle(length) => Vec::into_iter(part(length)).chain([Err(error)]).collect(),
             Break::End(length) => part(length),
             Break::Other(length) => vec![Ok(vec![7; length].into()), Err(error)],
+            Break::Lies => vec![Ok(vec![7; bytes.len()].into())],
+            Break::Endless => unreachable!("it was answered"),
         };
         Ok(stream::iter(chunks).boxed())
     }
@@ -152,7 +162,15 @@ fn a_cache_that_breaks_in_the_middle_of_a_large_file_does_not_fail_the_read() {
     let content = noise(9 << 20, 4);
     for pair in [Pair::new().plain("large", &content), Pair::new().zstd("large", &content)] {
         for verifies in [false, true] {
-            for how in [Break::Open, Break::Middle(0), Break::Middle(3 << 20), Break::End(100_000), Break::End(0)] {
+            for how in [
+                Break::Open,
+                Break::Middle(0),
+                Break::Middle(3 << 20),
+                Break::End(100_000),
+                Break::End(0),
+                Break::Lies,
+                Break::Endless,
+            ] {
                 let hit = MemorySource::new(content.clone());
                 // A cache that verifies is not read through first.
                 let opened = AtomicU64::new(u64::from(verifies));
@@ -165,6 +183,31 @@ fn a_cache_that_breaks_in_the_middle_of_a_large_file_does_not_fail_the_read() {
                 assert!(block_on(archive.read("large")).unwrap() == content, "{how:?}, verifies: {verifies}");
                 assert_eq!(remote.requests(), 1, "{how:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn a_hit_that_does_not_end_is_left_and_what_was_asked_for_fetched() {
+    for (size, seed) in [(5000, 7), (300_000, 8), (9 << 20, 9)] {
+        let content = noise(size, seed);
+        let pair = Pair::new().plain("file", &content);
+        for verifies in [false, true] {
+            let options = || {
+                let hit = MemorySource::new(content.clone());
+                // From the first time on.
+                let hit = Arc::new(Breaking { content: hit, opened: AtomicU64::new(1), how: Break::Endless });
+                let mut options = ReadOptions::default();
+                options.cache = Some(Arc::new(Having(hit, verifies)));
+                options
+            };
+            let open = || Archive::open(pair.index(), Arc::new(Far(pair.remote())), options()).unwrap();
+            assert!(block_on(open().read("file")).unwrap() == content, "{size}, verifies: {verifies}");
+            let place = tempfile::tempdir().unwrap();
+            let dest = place.path().join("out");
+            let report = block_on(open().copy_dir("", &dest, &ExtractOptions::default())).unwrap();
+            assert_eq!(report.cached, 0, "{size}, verifies: {verifies}");
+            assert!(std::fs::read(dest.join("file")).unwrap() == content, "{size}, verifies: {verifies}");
         }
     }
 }

@@ -268,6 +268,9 @@ async fn a_tag_cache_that_names_what_cannot_be_is_found_out() {
     let elsewhere: Location = format!("{}/other/project:v1", place.server.local_addr()).parse().unwrap();
     let other = tree(73, 700);
     client().push(&elsewhere, other.path(), &PushOptions::default()).await.unwrap();
+    let small: Location = format!("{}/other/small:v1", place.server.local_addr()).parse().unwrap();
+    client().push(&small, tree(74, 3).path(), &PushOptions::default()).await.unwrap();
+    let small_elsewhere = *client().fetch(&small).await.unwrap().digest();
     let no_archive = no_archive(&place).await;
     let archive_elsewhere = *client().fetch(&elsewhere).await.unwrap().digest();
 
@@ -276,13 +279,17 @@ async fn a_tag_cache_that_names_what_cannot_be_is_found_out() {
     for (what, named, ahead, noticed) in [
         ("nothing", Digest::sha256_of(b"nothing"), Duration::ZERO, 0),
         ("something of another kind", no_archive, Duration::ZERO, 1),
-        ("an archive of another repository", archive_elsewhere, Duration::ZERO, 1),
+        ("an archive of another repository", archive_elsewhere, Duration::ZERO, 0),
+        ("a small one, whose index is in its manifest", small_elsewhere, Duration::ZERO, 0),
         ("what is right, in an hour", digest, hour, 0),
         ("another kind, in an hour", no_archive, hour, 0),
     ] {
         let manifests = Arc::new(blob::cache::MemoryCache::new(blob::cache::MemoryOptions::default()));
-        let filling = Client::builder().manifest_cache(Arc::clone(&manifests) as Arc<dyn Cache>).build().unwrap();
+        let filling = Client::builder().manifest_cache(Arc::clone(&manifests) as Arc<dyn Cache>);
+        let tags = Arc::new(MemoryTagCache::new(Duration::from_mins(5), 10));
+        let filling = filling.tag_cache(tags).build().unwrap();
         filling.fetch(&elsewhere).await.unwrap();
+        filling.fetch(&small).await.unwrap();
         filling.fetch(&at(place.server.local_addr(), "none")).await.unwrap_err();
         let tags = Arc::new(Stubborn { digest: named, ahead });
         let client = Client::builder().tag_cache(tags).manifest_cache(manifests).build().unwrap();
@@ -292,6 +299,38 @@ async fn a_tag_cache_that_names_what_cannot_be_is_found_out() {
         let warnings = place.read(client).await;
         assert_eq!(warnings.len(), noticed, "{what}: {warnings:#?}");
     }
+}
+
+#[tokio::test]
+async fn a_tag_whose_data_is_gone_is_asked_for_anew() {
+    let (server, options) = (serve().await, PullOptions::default());
+    let location = at(server.local_addr(), "v1");
+    client().push(&location, tree(75, 3).path(), &PushOptions::default()).await.unwrap();
+    let manifests = Arc::new(blob::cache::MemoryCache::new(blob::cache::MemoryOptions::default()));
+    let tags = Arc::new(MemoryTagCache::new(Duration::from_mins(5), 10));
+    let caching = || {
+        let builder = Client::builder().tag_cache(Arc::clone(&tags) as Arc<dyn TagCache>);
+        builder.manifest_cache(Arc::clone(&manifests) as Arc<dyn Cache>).build().unwrap()
+    };
+    let before = caching().fetch(&location).await.unwrap();
+    // Somebody else moves the tag, and what it named is cleared away.
+    let pushed = client().push(&location, tree(76, 3).path(), &PushOptions::default()).await.unwrap();
+    assert_ne!(before.digest(), pushed.digest());
+    let (registry, repository) = client().registry(&location).await.unwrap();
+    registry.delete_manifest(&repository, before.digest()).await.unwrap();
+    registry.delete_blob(&repository, &before.data().digest).await.unwrap();
+
+    let archive = caching().pull(&location, &options).await.unwrap();
+    assert_eq!(archive.manifest().digest(), before.digest(), "remembered");
+    let path = archive.entries().next().unwrap().path().to_vec();
+    let error = archive.read(&path).await.unwrap_err();
+    let said = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+    let said: Vec<_> = said.map(ToString::to_string).collect();
+    assert!(said.iter().any(|said| said.ends_with("try once more")), "{said:#?}");
+    assert_eq!(blob::Error::from(error).kind(), blob::ErrorKind::NotFound);
+    let archive = caching().pull(&location, &options).await.unwrap();
+    assert_eq!(archive.manifest().digest(), pushed.digest(), "asked for once more");
+    archive.read(archive.entries().next().unwrap().path()).await.unwrap();
 }
 
 /// Puts something into the repository that is no archive, under the tag `none`.
