@@ -1,5 +1,6 @@
 //! Copying an artifact with everything it refers to from one registry to another.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -191,7 +192,7 @@ impl Run<'_> {
     async fn blobs(&mut self, blobs: Vec<Descriptor>) -> Result<(), RegistryError> {
         let (from, to, options) = (self.from, self.to, self.options);
         let work = stream::iter(blobs).map(|blob| async move {
-            let done = blob_to(from, to, options, &blob).await?;
+            let done = blob_to(from, to, options, &blob, false).await?;
             Ok::<_, RegistryError>((done, blob.size))
         });
         let mut work = work.buffer_unordered(options.concurrency.max(1)).boxed();
@@ -210,30 +211,40 @@ impl Run<'_> {
 
     /// Pushes manifests level by level, and the tags when they are all there.
     async fn manifests(&mut self, plan: &Plan) -> Result<(), RegistryError> {
-        let (to, options) = (self.to, self.options);
+        let (from, to, options) = (self.from, self.to, self.options);
+        let parties = Parties { from, to, options };
         let levels = plan.levels();
         // What refers to the root is pushed behind it: the root then gets its tags at the very end.
         let root_is_last = levels.last().is_some_and(|level| level.iter().all(|node| node.is(plan.root())));
         for level in levels {
             let work = stream::iter(level).map(|node| async move {
                 let tags = if root_is_last && node.is(plan.root()) { options.tags.as_slice() } else { &[] };
-                push(to, options, node, tags).await
+                parties.push(plan, node, tags).await
             });
             let mut work = work.buffer_unordered(options.concurrency.max(1)).boxed();
-            while let Some(bytes) = work.try_next().await? {
+            while let Some(sent) = work.try_next().await? {
                 self.report.manifests_copied += 1;
-                self.report.bytes += bytes;
+                self.sent_again(&sent);
+                self.report.bytes = self.report.bytes.saturating_add(sent.bytes);
             }
         }
         if !root_is_last {
-            self.tags(plan.root()).await?;
+            self.tags(plan).await?;
         }
         Ok(())
     }
 
+    /// Counts blobs that were taken to be there and were sent after all.
+    fn sent_again(&mut self, sent: &SentManifest) {
+        let blobs = sent.blobs.len() as u64;
+        self.report.blobs_copied += blobs;
+        self.report.blobs_existing = self.report.blobs_existing.saturating_sub(blobs);
+    }
+
     /// Points the tags at a manifest that is there.
-    async fn tags(&self, root: &Node) -> Result<(), RegistryError> {
+    async fn tags(&mut self, plan: &Plan) -> Result<(), RegistryError> {
         let Place { registry, repository } = self.to;
+        let root = plan.root();
         let digest = root.manifest.descriptor.digest;
         let mut unset = Vec::new();
         for tag in &self.options.tags {
@@ -245,7 +256,78 @@ impl Run<'_> {
             }
         }
         if !unset.is_empty() {
-            push(self.to, self.options, root, &unset).await?;
+            let parties = Parties { from: self.from, to: self.to, options: self.options };
+            let sent = parties.push(plan, root, &unset).await?;
+            self.sent_again(&sent);
+            // The manifest itself was there.
+            self.report.bytes = self.report.bytes.saturating_add(sent.blob_bytes);
+        }
+        Ok(())
+    }
+}
+
+/// Between whom a copy goes, and how.
+#[derive(Clone, Copy)]
+struct Parties<'a> {
+    from: &'a Place,
+    to: &'a Place,
+    options: &'a CopyOptions,
+}
+
+/// What the push of a manifest came to.
+#[derive(Default)]
+struct SentManifest {
+    /// Bytes of the manifest, and of what was sent for it.
+    bytes: u64,
+    /// Blobs that were sent for it, since the destination had lost them.
+    blobs: HashSet<Digest>,
+    /// Bytes of those.
+    blob_bytes: u64,
+}
+
+impl Parties<'_> {
+    /// Pushes one manifest. A destination that refuses it since it lacks what it should have is sent that.
+    async fn push(&self, plan: &Plan, node: &Node, tags: &[Tag]) -> Result<SentManifest, RegistryError> {
+        let mut sent = SentManifest::default();
+        for attempt in 0..3 {
+            match push(self.to, self.options, node, tags).await {
+                Err(refusal) if refusal.misses_content() && attempt < 2 => {
+                    self.send_again(plan, node, (&refusal, attempt > 0), &mut sent).await?;
+                }
+                done => {
+                    sent.bytes = sent.blob_bytes.saturating_add(done?);
+                    break;
+                }
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Sends what a manifest names: what the refusal names whatever the destination says, the rest if it says that it has
+    /// it not. Of one that refuses `again` nothing is believed.
+    async fn send_again(
+        &self,
+        plan: &Plan,
+        node: &Node,
+        (refusal, again): (&RegistryError, bool),
+        sent: &mut SentManifest,
+    ) -> Result<(), RegistryError> {
+        let Self { from, to, options } = *self;
+        for blob in node.blobs() {
+            if sent.blobs.contains(&blob.digest) {
+                continue;
+            }
+            let absent = again || refusal.names(&blob.digest);
+            if blob_to(from, to, options, blob, absent).await? == PushedBlob::Uploaded {
+                tracing::warn!(blob = %blob.digest, repository = %to.repository, "the destination had lost it");
+                sent.blobs.insert(blob.digest);
+                sent.blob_bytes = sent.blob_bytes.saturating_add(blob.size);
+            }
+        }
+        for child in plan.children(node) {
+            let child = Box::pin(self.push(plan, child, &[])).await?;
+            sent.blobs.extend(child.blobs);
+            sent.blob_bytes = sent.blob_bytes.saturating_add(child.blob_bytes);
         }
         Ok(())
     }
@@ -268,12 +350,13 @@ async fn check_size(to: &Place, options: &CopyOptions, blobs: &[Descriptor], lim
     Ok(())
 }
 
-/// Copies one blob.
+/// Copies one blob; without a question if it is known to be `absent`.
 async fn blob_to(
     from: &Place,
     to: &Place,
     options: &CopyOptions,
     blob: &Descriptor,
+    absent: bool,
 ) -> Result<PushedBlob, RegistryError> {
     let mounts = is_same(from, to, options);
     if options.dry_run {
@@ -288,9 +371,10 @@ async fn blob_to(
     let source = BlobSource::locate(registry, repository, blob.digest, blob.size).await?;
     #[cfg(all(unix, feature = "layout"))]
     if let Some(dir) = options.spool_dir.as_deref().filter(|_| !mounts && spool::pays(&source)) {
-        return spool::copy(from, to, options, (blob, dir)).await;
+        return spool::copy(from, to, options, (blob, dir), absent).await;
     }
     let mut push = PushBlob::new(blob.digest, source);
+    push.known_absent = absent;
     if mounts {
         push.mount_from.push(from.repository.clone());
     }

@@ -292,6 +292,18 @@ impl RegistryError {
         matches!(self.error_code(), BlobUnknown | BlobUploadUnknown | ManifestUnknown | NameUnknown)
     }
 
+    /// Whether a manifest was refused since what it names is not there: sending that, and then the manifest once more, helps.
+    /// Registries differ in the code.
+    pub fn misses_content(&self) -> bool {
+        matches!(self.error_code(), ErrorCode::ManifestBlobUnknown | ErrorCode::BlobUnknown)
+    }
+
+    /// Whether the registry's own words about this failure name `digest`.
+    pub fn names(&self, digest: &Digest) -> bool {
+        let Self::Code { detail: Some(detail), .. } = self else { return false };
+        detail.contains(&digest.hex())
+    }
+
     /// Whether credentials are missing, wrong or not enough.
     pub fn is_unauthorized(&self) -> bool {
         matches!(self.error_code(), ErrorCode::Unauthorized | ErrorCode::Denied)

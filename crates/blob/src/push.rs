@@ -10,9 +10,10 @@ use blob_core::create::{CreateOptions, CreateReport, Created};
 use blob_core::{ByteSource, Digest, Event, MemorySource, Progress, SourceId};
 use blob_policy::FromManifest as _;
 use blob_registry::{
-    Descriptor, EMPTY_JSON, ErrorCode, Place, PushBlob, PushManifest, PushedBlob, Registry, Repository, Tag, media_type,
+    Descriptor, EMPTY_JSON, ErrorCode, Place, PushManifest, PushedBlob, Registry, Repository, Tag, media_type,
 };
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
 use crate::archive_manifest::{ArchiveManifest, CREATED};
@@ -22,9 +23,11 @@ use crate::error::Error;
 use crate::location::Location;
 
 mod input;
+mod parcel;
 
 pub(crate) use input::{Input, Spool};
 use input::{layout_within, temporary_dir_from_env};
+use parcel::{Parcel, Question, misses_content};
 
 /// How the time of creation is written.
 const CREATED_FORMAT: &str = "%Y-%m-%dT%H:%M:%SZ";
@@ -50,6 +53,9 @@ pub struct PushOptions {
     /// Whether to begin although the directory for temporary files has not the room for the files as they are. By default
     /// that is refused before they are read; what compresses well may take far less.
     pub skip_room_check: bool,
+    /// Ask the registry also for the blobs that the manifest of the tag names, and send those that it has lost: up to three
+    /// requests more. Without this they are believed to be there until the registry refuses a manifest for their sake.
+    pub recheck: bool,
     /// Fail with [`Error::Empty`] rather than push an archive that holds nothing: for inputs of which a part is wanted.
     pub refuse_empty: bool,
     /// Make the archive and ask the registry what it has, but change nothing: [`Pushed`] then says what would be.
@@ -113,7 +119,8 @@ impl Client {
     /// assembled in a temporary file that needs as much room as the archive.
     ///
     /// If the tag points at the same files and annotations already, that is found out by the first request, and there
-    /// is no other. A layout that is pushed to and lies in `dir` is left out.
+    /// is no other. A registry that refuses a manifest since it has lost what it once had is sent that again. A layout
+    /// that is pushed to and lies in `dir` is left out.
     ///
     /// # Errors
     /// [`Error::Create`] for the directory; [`Error::Registry`] for the registry, and [`Error::SomeTags`] when it takes some
@@ -276,57 +283,69 @@ impl Destination {
         let created = options.created.unwrap_or_else(Timestamp::now);
         annotations.entry(CREATED.into()).or_insert_with(|| created.strftime(CREATED_FORMAT).to_string());
         let manifest = ArchiveManifest::build(&payload.index, (payload.data_digest, payload.data.size()), annotations);
-        if let Some(old) = old.as_ref().filter(|old| stands(old, &manifest, &payload, options)) {
-            return self.unchanged(client, old.clone(), payload.report, options).await;
+        let standing = old.as_ref().filter(|old| stands(old, &manifest, &payload, options)).cloned();
+        let sound = !options.recheck;
+        let mut refusal = None;
+        if let Some(standing) = standing.clone().filter(|_| sound) {
+            match self.unchanged(client, standing, payload.report.clone(), options).await {
+                Err(error) => refusal = Some(misses_content(error)?),
+                done => return done,
+            }
         }
-
-        let has = |digest: &Digest| old.as_ref().is_some_and(|old| old.holds(digest));
-        let config: Arc<dyn ByteSource> = Arc::new(MemorySource::new(EMPTY_JSON));
-        let index: Arc<dyn ByteSource> = Arc::new(MemorySource::new(payload.index));
-        let blob = |what: &'static str, digest: Digest, source: Arc<dyn ByteSource>| {
-            let known = has(&digest);
-            async move {
-                if known {
-                    return Ok(PushedBlob::Existing);
+        let manifest = standing.clone().unwrap_or(manifest);
+        let parcels = parcels(payload.index, (payload.data_digest, payload.data));
+        let believed = |parcel: &Parcel| sound && old.as_ref().is_some_and(|old| old.holds(&parcel.digest));
+        let work = parcels.iter().map(|parcel| {
+            let question = if believed(parcel) { Question::Known } else { Question::Asked };
+            self.deliver(parcel, question, options)
+        });
+        let mut outcomes = try_join_all(work).await?;
+        if let Some(refusal) = refusal {
+            self.deliver_again(&parcels, &mut outcomes, (&refusal, false), options).await?;
+        } else if let Some(standing) = standing.filter(|_| outcomes.iter().all(|done| *done == PushedBlob::Existing)) {
+            return self.unchanged(client, standing, payload.report, options).await;
+        }
+        let mut attempt = 0;
+        let signed = loop {
+            match self.conclude(client, &manifest, options).await {
+                Err(error) if attempt < 2 => {
+                    let refusal = misses_content(error)?;
+                    self.deliver_again(&parcels, &mut outcomes, (&refusal, attempt > 0), options).await?;
+                    attempt += 1;
                 }
-                if options.dry_run {
-                    return self.would_push(&digest).await;
-                }
-                let mut blob = PushBlob::new(digest, source);
-                blob.mount_from.clone_from(&options.mount_from);
-                blob.progress = options.progress.clone().map(|progress| (what.to_owned(), progress));
-                self.registry.push_blob(&self.repository, blob).await.map_err(|source| self.failed(source))
+                done => break done?,
             }
         };
-        let (_, index, data) = tokio::try_join!(
-            blob("config", Digest::sha256_of(EMPTY_JSON), config),
-            blob("index", manifest.index().digest, index),
-            blob("data", payload.data_digest, payload.data),
-        )?;
-        #[cfg(feature = "sign")]
-        let signed = self.sign(client, &manifest, options).await?;
-        let tags = std::iter::once(self.tag.clone()).chain(options.tags.iter().cloned());
-        if !options.dry_run {
-            self.point(client, &manifest, tags).await?;
-        }
+        #[cfg(not(feature = "sign"))]
+        let () = signed;
         Ok(Pushed {
             manifest,
             unchanged: false,
-            index,
-            data,
+            index: outcomes[1],
+            data: outcomes[2],
             report: payload.report,
             #[cfg(feature = "sign")]
             signed,
         })
     }
 
-    /// What a push of this blob would come to.
-    async fn would_push(&self, digest: &Digest) -> Result<PushedBlob, Error> {
-        match self.registry.stat_blob(&self.repository, digest).await {
-            Ok(_) => Ok(PushedBlob::Existing),
-            Err(error) if error.is_not_found() || error.error_code() == ErrorCode::Denied => Ok(PushedBlob::Uploaded),
-            Err(source) => Err(self.failed(source)),
+    /// Signs the manifest if that is wanted, and points the tags at it.
+    async fn conclude(
+        &self,
+        client: &Client,
+        manifest: &ArchiveManifest,
+        options: &PushOptions,
+    ) -> Result<Signature, Error> {
+        #[cfg(feature = "sign")]
+        let signed = self.sign(client, manifest, options).await?;
+        let tags = std::iter::once(self.tag.clone()).chain(options.tags.iter().cloned());
+        if !options.dry_run {
+            self.point(client, manifest, tags).await?;
         }
+        #[cfg(feature = "sign")]
+        return Ok(signed);
+        #[cfg(not(feature = "sign"))]
+        Ok(())
     }
 
     /// Nothing to send; only tags beyond the one that was looked at are set.
@@ -383,6 +402,23 @@ impl Destination {
         let place = (self.registry.as_ref(), &self.repository, &self.location);
         client.point(place, push, self.action()).await
     }
+}
+
+/// What a push has to show for the signature that was asked for.
+#[cfg(feature = "sign")]
+type Signature = Option<crate::sign::Signed>;
+#[cfg(not(feature = "sign"))]
+type Signature = ();
+
+/// The blobs of an archive, in the order in which a push reports them.
+fn parcels(index: Bytes, (data_digest, data): (Digest, Arc<dyn ByteSource>)) -> [Parcel; 3] {
+    let config: Arc<dyn ByteSource> = Arc::new(MemorySource::new(EMPTY_JSON));
+    let index_digest = Digest::sha256_of(&index);
+    [
+        Parcel { what: "config", digest: Digest::sha256_of(EMPTY_JSON), source: config },
+        Parcel { what: "index", digest: index_digest, source: Arc::new(MemorySource::new(index)) },
+        Parcel { what: "data", digest: data_digest, source: data },
+    ]
 }
 
 /// Whether `old`, which the registry has, says what `new` says. To leave it alone, the same files and annotations are

@@ -133,6 +133,10 @@ pub(crate) struct PushArgs {
     #[arg(long, env = "BLOB_SPOOL_DIR", value_name = "DIR")]
     spool_dir: Option<PathBuf>,
 
+    /// Ask the registry also for what the tag's present manifest names, and send again what it has lost.
+    #[arg(long)]
+    recheck: bool,
+
     /// Only say what would be pushed. The directory is read and compressed, the registry asked what it has.
     #[arg(long)]
     dry_run: bool,
@@ -335,6 +339,7 @@ fn options(
     options.mount_from.clone_from(&args.mount_from);
     options.dry_run = args.dry_run;
     options.skip_room_check = args.no_space_check;
+    options.recheck = args.recheck;
     options.progress = Some(Arc::new(StopAtProblem { inner: session.meter.watcher(), problem: Arc::clone(problem) }));
     Ok(options)
 }

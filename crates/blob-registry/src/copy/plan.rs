@@ -32,6 +32,12 @@ pub(super) struct Node {
 }
 
 impl Node {
+    /// The blobs that it names and that are to be copied.
+    pub(super) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        let named = self.outline.blobs.iter().chain(&self.listed_blobs);
+        named.filter(|blob| !media_type::is_foreign(&blob.media_type))
+    }
+
     fn digest(&self) -> Digest {
         self.manifest.descriptor.digest
     }
@@ -129,10 +135,14 @@ impl Plan {
     /// The blobs to copy, each once, in the order in which they are named.
     pub(super) fn blobs(&self, options: &CopyOptions) -> Vec<Descriptor> {
         let wanted = self.nodes.iter().filter(|node| options.verify || !node.existing);
-        let named = wanted.flat_map(|node| node.outline.blobs.iter().chain(&node.listed_blobs));
         let mut seen = HashSet::new();
-        let here = named.filter(|blob| !media_type::is_foreign(&blob.media_type));
-        here.filter(|blob| seen.insert(blob.digest)).cloned().collect()
+        wanted.flat_map(Node::blobs).filter(|blob| seen.insert(blob.digest)).cloned().collect()
+    }
+
+    /// The manifests of the graph that an index lists.
+    pub(super) fn children(&self, node: &Node) -> impl Iterator<Item = &Node> {
+        let listed = node.outline.manifests.iter();
+        listed.filter_map(|child| self.by_digest.get(&child.digest).map(|&at| &self.nodes[at]))
     }
 
     /// The manifests to copy, in the order in which they may be pushed: all of a level at the same time.

@@ -32,12 +32,9 @@ pub(super) async fn copy(
     to: &Place,
     options: &CopyOptions,
     (blob, dir): (&Descriptor, &Path),
+    absent: bool,
 ) -> Result<PushedBlob, RegistryError> {
-    let existing = match to.registry.stat_blob(&to.repository, &blob.digest).await {
-        Ok(size) => size == blob.size,
-        Err(error) if error.is_not_found() => false,
-        Err(error) => return Err(error),
-    };
+    let existing = !absent && is_existing(to, blob).await?;
     if existing {
         return Ok(PushedBlob::Existing);
     }
@@ -54,6 +51,14 @@ pub(super) async fn copy(
     // Another copy of the same blob by way of the same directory may have been faster.
     offload(&action, move || absent_is_fine(fs::remove_file(path))).await?;
     Ok(pushed)
+}
+
+async fn is_existing(to: &Place, blob: &Descriptor) -> Result<bool, RegistryError> {
+    match to.registry.stat_blob(&to.repository, &blob.digest).await {
+        Ok(size) => Ok(size == blob.size),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The blob in its file, open: nobody can take it away any more.

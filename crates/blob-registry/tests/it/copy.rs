@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use blob_core::{Digest, Event};
 use blob_registry::{
     CopyOptions, Descriptor, ErrorCode, ImageIndex, ImageManifest, LayoutRegistry, LayoutStore, MemoryRegistry,
-    PageRequest, Place, PushManifest, Registry, RegistryError, Repository, copy, media_type,
+    PageRequest, Place, PushManifest, Registry, RegistryError, Repository, Target, copy, media_type,
 };
 
 use crate::kit::{Scripted, artifact, code, descriptor, memory, put, put_artifact, read, repository, tag};
@@ -308,4 +308,25 @@ async fn referrers_that_are_listed_and_gone_are_left_out() {
 #[cfg(all(feature = "client", feature = "server"))]
 fn options_with_referrers() -> CopyOptions {
     options(|options| options.referrers = true)
+}
+
+#[tokio::test]
+async fn a_destination_that_has_less_than_it_says_is_sent_it() {
+    let (from, behind) = (place(MemoryRegistry::new(), "a"), memory());
+    let liar = Scripted::new(Arc::clone(&behind));
+    liar.claim_blobs();
+    let to = place(liar.clone(), "b");
+    let graph = graph(&*from.registry, "a").await;
+    let referred = options(|options| (options.tags, options.referrers) = (vec![tag("v1")], true));
+    let report = copy(&from, &tag("v1").into(), &to, &referred).await.unwrap();
+    assert_eq!((report.manifests_copied, report.blobs_existing), (6, 0), "{report:?}");
+    assert_eq!(read(&*behind, "b", &Digest::sha256_of(b"one")).await, "one");
+    assert!(has(&to, &graph.index).await);
+
+    // A tag alone: the manifest is there, what it names is not any more.
+    behind.delete_blob(&to.repository, &Digest::sha256_of(b"{}")).await.unwrap();
+    let one = Target::from(graph.children[0].digest);
+    let report = copy(&from, &one, &to, &options(|options| options.tags = vec![tag("one")])).await.unwrap();
+    assert_eq!((report.manifests_copied, report.blobs_copied, report.bytes), (0, 1, 2), "{report:?}");
+    assert_eq!(read(&*behind, "b", &Digest::sha256_of(b"{}")).await, "{}");
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use blob::core::{Compression, Node};
+use blob::registry::PushedBlob;
 use blob::registry::layout::LayoutStore;
 use blob::registry::server::Server;
 use blob::{Location, PullOptions, PushOptions};
@@ -44,6 +45,48 @@ async fn a_layout_that_lost_a_blob_is_mended_by_the_next_push() {
     std::fs::remove_file(root.path().join("blobs/sha256").join(pushed.manifest.data().digest.hex())).unwrap();
     assert!(!client().push(&location, source.path(), &PushOptions::default()).await.unwrap().unchanged);
     compare_pulled(&client(), &location, source.path()).await;
+}
+
+/// Whatever a registry lost, a push that needs it sends it again; a push that changes nothing does so when it is asked to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_lost_a_blob_is_mended_by_a_push() {
+    let (root, source) = (tempfile::tempdir().unwrap(), tree(11, 5));
+    let store = LayoutStore::open(root.path()).await.unwrap();
+    let server = Server::builder(Arc::new(store)).bind("127.0.0.1:0").await.unwrap();
+    let location = at(server.local_addr(), "v1");
+    let first = client().push(&location, source.path(), &PushOptions::default()).await.unwrap();
+    let (index, data) = (first.manifest.index().digest, first.manifest.data().digest);
+    let config = blob::core::Digest::sha256_of(b"{}");
+    let lose = |digest: &blob::core::Digest| {
+        std::fs::remove_file(root.path().join("team/project/_layout/blobs/sha256").join(digest.hex())).unwrap();
+    };
+    for (round, lost) in [vec![config], vec![index], vec![data], vec![config, index, data]].iter().enumerate() {
+        lost.iter().for_each(lose);
+        let again = client().push(&location, source.path(), &PushOptions::default()).await.unwrap();
+        assert!(again.unchanged, "registries are believed to have what their manifests name");
+        let mut annotated = PushOptions::default();
+        annotated.annotations.insert("round".into(), round.to_string());
+        let pushed = client().push(&location, source.path(), &annotated).await.unwrap();
+        let sent = [(pushed.index, index), (pushed.data, data)];
+        assert!(sent.iter().all(|(outcome, digest)| (*outcome == PushedBlob::Uploaded) == lost.contains(digest)));
+
+        lost.iter().for_each(lose);
+        let mut tagged = annotated.clone();
+        tagged.tags = vec!["other".parse().unwrap()];
+        let pushed = client().push(&location, source.path(), &tagged).await.unwrap();
+        assert_eq!(pushed.data == PushedBlob::Uploaded, lost.contains(&data), "a further tag needs the blobs");
+
+        lost.iter().for_each(lose);
+        let mut recheck = annotated.clone();
+        recheck.recheck = true;
+        let mended = client().push(&location, source.path(), &recheck).await.unwrap();
+        assert_eq!(mended.digest(), pushed.digest(), "the manifest stays");
+        assert_eq!(mended.data == PushedBlob::Uploaded, lost.contains(&data));
+        assert!(client().push(&location, source.path(), &recheck).await.unwrap().unchanged);
+        compare_pulled(&client(), &location, source.path()).await;
+        let plain = client().push(&location, source.path(), &PushOptions::default()).await.unwrap();
+        assert!(!plain.unchanged, "other annotations");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
