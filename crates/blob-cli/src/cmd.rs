@@ -49,7 +49,7 @@ use crate::session::Session;
 /// Does what was typed.
 pub(crate) async fn run(command: Command, session: &Session) -> Result<(), Failure> {
     match command {
-        Command::Push(args) => push::run(args, session).await,
+        Command::Push(args) => Box::pin(push::run(args, session)).await,
         Command::Pull(args) => pull::run(args, session).await,
         Command::Cat(args) => cat::run(args, session).await,
         Command::Ls(args) => ls::run(args, session).await,

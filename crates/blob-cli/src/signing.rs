@@ -1,9 +1,10 @@
 //! With what things are signed, as the command line says.
 
 mod browser;
+mod plan;
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use blob::policy::sign::{
@@ -18,6 +19,8 @@ use crate::error::{Failure, Kind};
 use crate::session::Session;
 use crate::trust::{RootArgs, off_thread};
 use crate::ui::ask::hidden;
+
+pub(crate) use plan::{Planned, ServiceReport, SignerReport};
 
 /// Where people log in, unless the signing configuration says otherwise.
 const PUBLIC_ISSUER: &str = "https://oauth2.sigstore.dev/auth";
@@ -68,29 +71,47 @@ impl SigningArgs {
 
     /// Who signs.
     pub(crate) async fn signer(&self, session: &Session) -> Result<Arc<dyn Signer>, Failure> {
-        let services = self.services()?;
+        let services = self.services().await?;
         if let Some(path) = self.key.clone() {
-            let key = private_key(path).await?;
-            let signer = KeyedSigner::new(Arc::new(key));
-            return Ok(Arc::new(match services {
-                Some(services) => signer.with_services(services, self.root(session).await?),
-                None => signer,
-            }));
+            return self.keyed(private_key(path).await?, services, session).await;
         }
         let services = match services {
             Some(services) => services,
             None => self.usual_services(session).await?,
         };
         let token = self.token(&services).await?;
+        self.keyless(token, services, session).await
+    }
+
+    async fn keyed(
+        &self,
+        key: LocalKey,
+        services: Option<Services>,
+        session: &Session,
+    ) -> Result<Arc<dyn Signer>, Failure> {
+        let signer = KeyedSigner::new(Arc::new(key));
+        Ok(Arc::new(match services {
+            Some(services) => signer.with_services(services, self.root(session).await?),
+            None => signer,
+        }))
+    }
+
+    async fn keyless(
+        &self,
+        token: IdentityToken,
+        services: Services,
+        session: &Session,
+    ) -> Result<Arc<dyn Signer>, Failure> {
         let signer = KeylessSigner::new(services, self.root(session).await?, Arc::new(token));
         Ok(Arc::new(signer.map_err(|error| Failure::from_chain(&error))?))
     }
 
     /// The services that were named, if any were.
-    fn services(&self) -> Result<Option<Services>, Failure> {
+    async fn services(&self) -> Result<Option<Services>, Failure> {
         let failed = |error: &(dyn std::error::Error + 'static)| Failure::from_chain(error);
-        if let Some(path) = &self.signing_config {
-            return Services::from_signing_config_file(path, None).map(Some).map_err(|error| failed(&error));
+        if let Some(path) = self.signing_config.clone() {
+            let read = off_thread(move || Ok(Services::from_signing_config_file(&path, None))).await?;
+            return read.map(Some).map_err(|error| failed(&error));
         }
         if self.fulcio_url.is_none() && self.rekor_url.is_none() && self.tsa_url.is_none() {
             return Ok(None);
@@ -131,50 +152,78 @@ impl SigningArgs {
 
     /// The token that was given, that of the job, or one that somebody logs in for.
     async fn token(&self, services: &Services) -> Result<IdentityToken, Failure> {
-        let refused = |error: &(dyn std::error::Error + 'static)| {
-            let failure = Failure::from_chain(error).of_kind(Kind::Authentication);
-            failure.with_hint("name a private key with --key, or a token with --identity-token")
-        };
+        if let Some(token) = self.token_at_hand(services).await? {
+            return Ok(token);
+        }
+        let issuer = services.issuer().unwrap_or(PUBLIC_ISSUER).to_owned();
+        let (browser, options) = (Desktop::from_environment(), LoginOptions::default());
+        let token = IdentityToken::interactive(&issuer, services, &browser, options).await;
+        token.map_err(|error| no_token(&error))
+    }
+
+    /// The token that was given, or that of the job; `None` where somebody is there to log in.
+    async fn token_at_hand(&self, services: &Services) -> Result<Option<IdentityToken>, Failure> {
         if let Some(given) = &self.identity_token {
             let token = match given.strip_prefix('@').map(PathBuf::from) {
                 Some(path) => off_thread(move || Ok(IdentityToken::from_file(&path))).await?,
                 None => IdentityToken::new(given),
             };
-            return token.map_err(|error| refused(&error));
+            return token.map(Some).map_err(|error| no_token(&error));
         }
         match AmbientToken::from_environment(services).token().await {
-            Ok(token) => Ok(token),
-            Err(_) if std::io::stdin().is_terminal() => {
-                let issuer = services.issuer().unwrap_or(PUBLIC_ISSUER).to_owned();
-                let (browser, options) = (Desktop::from_environment(), LoginOptions::default());
-                let token = IdentityToken::interactive(&issuer, services, &browser, options).await;
-                token.map_err(|error| refused(&error))
-            }
-            Err(error) => Err(refused(&error)),
+            Ok(token) => Ok(Some(token)),
+            Err(_) if std::io::stdin().is_terminal() => Ok(None),
+            Err(error) => Err(no_token(&error)),
         }
     }
 }
 
+/// Nobody says who signs.
+fn no_token(error: &(dyn std::error::Error + 'static)) -> Failure {
+    let failure = Failure::from_chain(error).of_kind(Kind::Authentication);
+    failure.with_hint("name a private key with --key, or a token with --identity-token")
+}
+
 /// Reads a private key; a password is asked for where one is needed and somebody is there.
 async fn private_key(path: PathBuf) -> Result<LocalKey, Failure> {
-    let given = std::env::var("BLOB_KEY_PASSWORD").ok();
-    // Elsewhere, also for the time that makes passwords hard to guess.
-    let read = async |password: Option<String>| {
-        let path = path.clone();
-        off_thread(move || Ok(LocalKey::from_file(&path, password.as_deref().map(str::as_bytes)))).await
-    };
-    let refused = |error: &KeyError| {
-        let failure = Failure::from_chain(error);
-        match error {
-            KeyError::PasswordRequired => failure.with_hint("set BLOB_KEY_PASSWORD"),
-            _ => failure,
-        }
-    };
-    match read(given).await? {
-        Err(KeyError::PasswordRequired) if std::io::stdin().is_terminal() => {
-            let typed = hidden(format!("Password of {}: ", path.display())).await?;
-            read(Some(typed)).await?.map_err(|error| refused(&error))
-        }
-        read => read.map_err(|error| refused(&error)),
+    if let Some(key) = key_at_hand(path.clone()).await? {
+        return Ok(key);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(refused_key(&path, &KeyError::PasswordRequired));
+    }
+    let typed = hidden(format!("Password of {}: ", path.display())).await?;
+    read_key(path.clone(), Some(typed)).await?.map_err(|error| refused_key(&path, &error))
+}
+
+/// Reads a private key with the password of the environment; `None` where one is needed and not there.
+async fn key_at_hand(path: PathBuf) -> Result<Option<LocalKey>, Failure> {
+    match read_key(path.clone(), std::env::var("BLOB_KEY_PASSWORD").ok()).await? {
+        Ok(key) => Ok(Some(key)),
+        Err(KeyError::PasswordRequired) => Ok(None),
+        Err(error) => Err(refused_key(&path, &error)),
+    }
+}
+
+/// Elsewhere, also for the time that makes passwords hard to guess.
+async fn read_key(path: PathBuf, password: Option<String>) -> Result<Result<LocalKey, KeyError>, Failure> {
+    off_thread(move || Ok(LocalKey::from_file(&path, password.as_deref().map(str::as_bytes)))).await
+}
+
+/// A key that cannot be used, by the name of its file.
+fn refused_key(path: &Path, error: &KeyError) -> Failure {
+    if let KeyError::Read { .. } = error {
+        return Failure::from_chain(error);
+    }
+    let mut problem = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        problem = format!("{problem}: {cause}");
+        next = cause.source();
+    }
+    let failure = Failure::configuration(format!("the private key {} cannot be used", path.display()), &problem);
+    match error {
+        KeyError::PasswordRequired => failure.with_hint("set BLOB_KEY_PASSWORD"),
+        _ => failure,
     }
 }

@@ -38,7 +38,7 @@ pub use location::Location;
 pub use pull::{Archive, PullOptions};
 pub use push::{PushOptions, Pushed};
 #[cfg(feature = "sign")]
-pub use sign::{SignOptions, SignWith, Signed};
+pub use sign::{Equivalent, SignOptions, SignPlan, SignWith, Signed};
 pub use trust::PolicySource;
 #[cfg(feature = "trust")]
 pub use trust::spellings;

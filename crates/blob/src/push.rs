@@ -389,7 +389,7 @@ impl Destination {
         let held = blob_registry::Manifest { descriptor: Descriptor::of(media_type::IMAGE_MANIFEST, &bytes), bytes };
         let (location, registry, repository) = (&self.location, &self.registry, &self.repository);
         let place = crate::trust::Place { location, registry, repository, manifest: &held };
-        client.sign_manifest(&place, with.signer.as_ref(), &with.options).await.map(Some)
+        Box::pin(client.sign_manifest(&place, with.signer.as_ref(), &with.options)).await.map(Some)
     }
 
     async fn point(

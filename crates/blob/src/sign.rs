@@ -1,5 +1,7 @@
 //! Signing and attesting: bundles beside the manifest that they are about.
 
+mod plan;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,6 +15,8 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::location::Location;
 use crate::trust::Place;
+
+pub use plan::{Equivalent, SignPlan};
 
 /// How something is signed.
 #[derive(Clone, Debug, Default)]
@@ -92,9 +96,8 @@ impl Client {
     ) -> Result<Signed, Error> {
         let (registry, repository, manifest) = self.manifest_to_sign(location).await?;
         let place = Place { location, registry: &registry, repository: &repository, manifest: &manifest };
-        let statement = Statement::attestation(manifest.descriptor.digest, predicate_type, predicate);
-        let statement = statement.map_err(Error::Statement)?;
-        self.publish(&place, signer, Some(&said(statement, options)), options).await
+        let statement = attestation(&place, predicate_type, predicate, options)?;
+        self.publish(&place, signer, Some(&statement), options).await
     }
 
     /// Signs a manifest whose bytes are here.
@@ -179,6 +182,17 @@ impl Client {
         });
         Ok(same.map(|claim| *claim.referrer()))
     }
+}
+
+/// The statement that `predicate` holds for what is at `place`.
+fn attestation(
+    place: &Place<'_>,
+    predicate_type: &str,
+    predicate: serde_json::Value,
+    options: &SignOptions,
+) -> Result<Statement, Error> {
+    let statement = Statement::attestation(place.manifest.descriptor.digest, predicate_type, predicate);
+    Ok(said(statement.map_err(Error::Statement)?, options))
 }
 
 /// The statement with the annotations that were asked for.

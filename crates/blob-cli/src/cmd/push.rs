@@ -175,8 +175,16 @@ pub(crate) async fn run(args: PushArgs, session: &Session) -> Result<(), Failure
         let failure = Failure::usage("options about signing, and nothing is to be signed");
         return Err(failure.with_hint("pass --sign, or --key with a private key"));
     }
+    let mut would_sign = None;
     if args.sign || args.signing.key.is_some() {
-        options.sign = Some(SignWith::new(args.signing.signer(session).await?));
+        let signer = if args.dry_run {
+            let planned = args.signing.plan(session).await?;
+            would_sign = Some(planned.who.to_string());
+            planned.signer
+        } else {
+            args.signing.signer(session).await?
+        };
+        options.sign = Some(SignWith::new(signer));
     }
     let client = session.client_for_push(&location, args.spool_dir.as_deref())?;
     // Found out before anything is sent.
@@ -203,8 +211,10 @@ pub(crate) async fn run(args: PushArgs, session: &Session) -> Result<(), Failure
         return session.print(format!("{pinned}\n")).await;
     }
     let left_out = left_out.load(Ordering::Relaxed);
-    let report = report::report((&location, pinned), &pushed, &args, left_out);
-    session.report(&report, || report::text(&location, &pushed, &args, left_out)).await
+    let mut report = report::report((&location, pinned), &pushed, &args, left_out);
+    report.signer.clone_from(&would_sign);
+    let signer = || would_sign.map_or_else(String::new, |signer| format!("  Would be signed by: {signer}\n"));
+    session.report(&report, || report::text(&location, &pushed, &args, left_out) + &signer()).await
 }
 
 /// Where the digest goes: a file that is there whole or not at all, or something else that can be written to, such as a

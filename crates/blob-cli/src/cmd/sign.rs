@@ -2,22 +2,23 @@
 
 use std::path::PathBuf;
 
-use blob::policy::sign::MAX_PREDICATE_BYTES;
-use blob::{Location, SignOptions, Signed};
+use blob::policy::sign::{MAX_PREDICATE_BYTES, StatementError};
+use blob::{Equivalent, Location, SignOptions, SignPlan, Signed};
 use clap::Args;
 use serde::Serialize;
 
 use crate::error::Failure;
 use crate::plan;
 use crate::session::Session;
-use crate::signing::SigningArgs;
-use crate::trust::bounded;
+use crate::signing::{Planned, ServiceReport, SignerReport, SigningArgs};
+use crate::trust::{bounded, off_thread};
 
 const SIGN_EXAMPLES: &str = "\
 Examples:
   blob sign --key release.key ghcr.io/acme/data:1.0
   blob sign --key release.key -a release=1.0 ghcr.io/acme/data@sha256:2cf24dba…
   blob sign --key release.key --no-upload --output-bundle data.sigstore.json ghcr.io/acme/data:1.0
+  blob sign --dry-run ghcr.io/acme/data:1.0
 
 What is signed is the digest that the tag points at now, as a statement like that of cosign 3. Signing again with the
 same key changes nothing.";
@@ -98,6 +99,11 @@ struct PublishArgs {
     /// Sign even if an equivalent signature is there.
     #[arg(long)]
     again: bool,
+
+    /// Only say what would be signed, by whom, and where it would be attached. Nothing is sent, no certificate is asked for,
+    /// and nobody for a password or to log in.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// What was signed.
@@ -108,7 +114,7 @@ struct Report {
     r#ref: String,
     /// The digest that was signed.
     digest: String,
-    /// `signed`, or `unchanged` if an equivalent signature was there.
+    /// `signed`, `unchanged` if an equivalent signature was there, or `dry_run`.
     status: &'static str,
     /// The manifest that carries the signature.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,6 +122,31 @@ struct Report {
     /// The type of the predicate, where the statement has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     predicate_type: Option<String>,
+    /// What would be done, of a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<Plan>,
+}
+
+/// What would be done.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Plan {
+    /// `sign`, or `keep` where an equivalent signature is there already.
+    action: &'static str,
+    /// Whether an equivalent signature is there: `found`, `missing`, or `unknown` where it shows only when it is signed.
+    equivalent: &'static str,
+    /// `statement`, or `message` for the bytes of the manifest themselves.
+    content: &'static str,
+    /// Who would sign.
+    signer: SignerReport,
+    /// Who would be asked for certificates, log entries and time-stamps.
+    services: Vec<ServiceReport>,
+    /// The manifest that the signature would be attached to; absent with --no-upload.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attach_to: Option<String>,
+    /// The file that the bundle would be written to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundle_file: Option<String>,
 }
 
 impl PublishArgs {
@@ -127,14 +158,55 @@ impl PublishArgs {
         options.again = self.again || self.output_bundle.is_some();
         options
     }
+
+    /// Says what would be done.
+    async fn report(
+        &self,
+        verb: &'static str,
+        location: &Location,
+        (found, planned): (&SignPlan, Planned),
+        session: &Session,
+    ) -> Result<(), Failure> {
+        let (equivalent, signature) = match found.equivalent {
+            Equivalent::Found(referrer) => ("found", Some(referrer.to_string())),
+            Equivalent::Missing => ("missing", None),
+            _ => ("unknown", None),
+        };
+        let keep = signature.is_some() && !self.options().again;
+        let plan = Plan {
+            action: if keep { "keep" } else { "sign" },
+            equivalent,
+            content: if found.predicate_type.is_some() { "statement" } else { "message" },
+            signer: planned.who,
+            services: planned.services,
+            attach_to: (!self.no_upload).then(|| found.location.to_string()),
+            bundle_file: self.output_bundle.as_ref().map(|path| path.display().to_string()),
+        };
+        let report = Report {
+            r#ref: location.to_string(),
+            digest: found.subject.digest.to_string(),
+            status: "dry_run",
+            signature_digest: signature,
+            predicate_type: found.predicate_type.clone(),
+            plan: Some(plan),
+        };
+        session.report(&report, || plan_text(verb, &report)).await
+    }
 }
 
 pub(crate) async fn sign(args: SignArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
-    let signer = args.signing.signer(session).await?;
-    let client = session.client(&[&location])?;
     let mut options = args.publish.options();
     options.message = args.message;
+    if args.publish.dry_run {
+        let planned = args.signing.plan(session).await?;
+        let client = session.client(&[&location])?;
+        let plan = client.plan_sign(&location, planned.signer.as_ref(), &options).await;
+        let plan = plan.map_err(|error| Failure::at(error, &location))?;
+        return args.publish.report("sign", &location, (&plan, planned), session).await;
+    }
+    let signer = args.signing.signer(session).await?;
+    let client = session.client(&[&location])?;
     let signed = client.sign(&location, signer.as_ref(), &options).await;
     let signed = signed.map_err(|error| Failure::at(error, &location))?;
     Session::log_traffic(&client);
@@ -143,13 +215,28 @@ pub(crate) async fn sign(args: SignArgs, session: &Session) -> Result<(), Failur
 
 pub(crate) async fn attest(args: AttestArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
-    let predicate = predicate(&args.predicate)?;
+    let path = args.predicate.clone();
+    let predicate = off_thread(move || predicate(&path)).await?;
     let named = TYPES.iter().find(|(name, _)| *name == args.r#type).map(|(_, uri)| *uri);
+    let kind = named.unwrap_or(&args.r#type);
+    let failed = |error| match error {
+        error @ blob::Error::Statement(StatementError::PredicateType(_)) => {
+            let names: Vec<_> = TYPES.iter().map(|(name, _)| *name).collect();
+            Failure::at(error, &location).with_hint(format!("known names are {}", names.join(", ")))
+        }
+        error => Failure::at(error, &location),
+    };
+    let options = args.publish.options();
+    if args.publish.dry_run {
+        let planned = args.signing.plan(session).await?;
+        let client = session.client(&[&location])?;
+        let plan = client.plan_attest(&location, planned.signer.as_ref(), kind, predicate, &options).await;
+        return args.publish.report("attest", &location, (&plan.map_err(failed)?, planned), session).await;
+    }
     let signer = args.signing.signer(session).await?;
     let client = session.client(&[&location])?;
-    let kind = named.unwrap_or(&args.r#type);
-    let made = client.attest(&location, signer.as_ref(), kind, predicate, &args.publish.options()).await;
-    let made = made.map_err(|error| Failure::at(error, &location))?;
+    let made = client.attest(&location, signer.as_ref(), kind, predicate, &options).await;
+    let made = made.map_err(failed)?;
     Session::log_traffic(&client);
     finish("Attested", &location, &made, &args.publish, session).await
 }
@@ -180,6 +267,7 @@ async fn finish(
         status: if signed.bundle.is_some() { "signed" } else { "unchanged" },
         signature_digest: signed.referrer.map(|digest| digest.to_string()),
         predicate_type: predicate_type.map(str::to_owned),
+        plan: None,
     };
     session.report(&report, || text(verb, &report)).await
 }
@@ -189,6 +277,37 @@ fn text(verb: &str, report: &Report) -> String {
     let mut text = format!("{verb} {}{unchanged}\n  Digest: {}\n", report.r#ref, report.digest);
     if let Some(signature) = &report.signature_digest {
         text.extend(["Signature: ", signature, "\n"]);
+    }
+    text
+}
+
+/// What would be done, for people.
+fn plan_text(verb: &str, report: &Report) -> String {
+    let Some(plan) = &report.plan else { return String::new() };
+    let kept = plan.action == "keep";
+    let mut text = if kept {
+        format!("Would keep the signature of {} (an equivalent one is there)\n", report.r#ref)
+    } else {
+        format!("Would {verb} {}\n", report.r#ref)
+    };
+    let mut line = |label: &str, value: &str| text.extend(["  ", label, ": ", value, "\n"]);
+    line("Digest", &report.digest);
+    let content = report.predicate_type.as_ref().map(|kind| format!("a statement of type {kind}"));
+    line("Content", content.as_deref().unwrap_or("the bytes of the manifest"));
+    line("Signer", &plan.signer.to_string());
+    if !kept {
+        for service in &plan.services {
+            line("Asked", &format!("{} {}", service.kind, service.url));
+        }
+        line("Attached", plan.attach_to.as_deref().map_or("nowhere", |_| "to that digest, in the same repository"));
+    }
+    if let Some(file) = &plan.bundle_file {
+        line("Bundle", file);
+    }
+    match (&report.signature_digest, plan.equivalent) {
+        (Some(signature), _) => line("Equivalent", signature),
+        (None, "missing") => line("Equivalent", "none is there"),
+        (None, _) => line("Equivalent", "not known before it is signed"),
     }
     text
 }

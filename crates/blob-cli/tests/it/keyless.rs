@@ -61,7 +61,7 @@ impl Desk {
     }
 
     /// How many signatures and attestations there are.
-    fn referrers(&self) -> usize {
+    pub(crate) fn referrers(&self) -> usize {
         let listed: Value = serde_json::from_str(&self.ok(&format!("-o json referrers {REF}"))).unwrap();
         listed["referrers"].as_array().unwrap().len()
     }

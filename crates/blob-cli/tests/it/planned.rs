@@ -2,10 +2,12 @@
 
 use std::fs;
 
+use blob_testkit::sigstore::Person;
 use serde_json::Value;
 use snapbox::str;
 
-use crate::support::{Place, stdout};
+use crate::keyless::Desk;
+use crate::support::{Place, stderr, stdout};
 
 fn json(place: &Place, line: &str) -> Value {
     serde_json::from_str(&stdout(&place.run(&format!("{line} -o json")).success().stderr_eq(""))).unwrap()
@@ -69,4 +71,61 @@ fn the_configuration_is_not_touched() {
     place.run("config set --dry-run cache.max_size much").code(2);
     place.run("config unset --dry-run output").code(3);
     assert_eq!(fs::read_to_string(&file).unwrap(), before);
+}
+
+#[test]
+fn signatures_are_planned() {
+    let desk = Desk::new();
+    let place = &desk.place;
+    desk.run("generate-key-pair k").success();
+    let plan = |line: &str| -> Value {
+        serde_json::from_str(&stdout(&desk.run(&format!("{line} -o json")).success().stderr_eq(""))).unwrap()
+    };
+    let reference = format!("{}/team/project:v1", place.host());
+    let (by_key, attested) = (
+        format!("sign --dry-run --key k.key {reference}"),
+        format!("attest --dry-run --key k.key --type spdx --predicate bom.json {reference}"),
+    );
+    fs::write(place.path("bom.json"), r#"{"name": "project"}"#).unwrap();
+    let planned = plan(&by_key);
+    assert_eq!((&planned["status"], &planned["plan"]["action"]), (&"dry_run".into(), &"sign".into()));
+    assert_eq!((&planned["plan"]["equivalent"], &planned["plan"]["content"]), (&"missing".into(), &"statement".into()));
+    assert_eq!(planned["plan"]["signer"]["key_file"], "k.key");
+    assert_eq!(planned["predicate_type"], "https://sigstore.dev/cosign/sign/v1");
+    let digest = planned["digest"].as_str().unwrap();
+    assert!(planned["plan"]["attach_to"].as_str().unwrap().ends_with(&format!("@{digest}")), "{planned}");
+    assert_eq!(plan(&attested)["predicate_type"], "https://spdx.dev/Document");
+    assert_eq!(plan(&format!("{by_key} --message"))["plan"]["content"], "message");
+    // Nobody is asked for a password: without it there is a plan all the same, which says what it cannot know.
+    let locked = place.assert(place.command(&by_key).env_remove("BLOB_KEY_PASSWORD")).success();
+    let text = stdout(&locked);
+    assert!(text.contains("k.key, which is encrypted") && text.contains("not known before it is signed"), "{text}");
+    // What the deed would refuse, the plan does.
+    place.assert(place.command(&by_key).env("BLOB_KEY_PASSWORD", "wrong")).code(2);
+    let odd = desk.run(&format!("attest --dry-run --key k.key --type what --predicate bom.json {reference}")).code(2);
+    assert!(stderr(&odd).contains("known names are slsaprovenance1, "), "{}", stderr(&odd));
+    desk.run(&format!("sign --dry-run --key k.key {}/team/project:none", place.host())).code(3);
+    // Services are named, and not asked; a log shows to everybody what it is told.
+    let token = desk.token(&Person::email("https://issuer.test", "ann@example.com"));
+    let keyless =
+        format!("sign --signing-config v1.json --trusted-root root.json --identity-token {token} {reference}");
+    let planned = plan(&format!("{keyless} --dry-run"));
+    assert_eq!(planned["plan"]["signer"]["identity"], "ann@example.com");
+    let kinds: Vec<_> = planned["plan"]["services"].as_array().unwrap().iter().map(|asked| &asked["kind"]).collect();
+    assert!(kinds.contains(&&"certificate authority".into()) && kinds.contains(&&"transparency log".into()));
+    assert_eq!(desk.instance.requests(), Vec::<String>::new());
+    let pushed = desk.run(&format!("push --dry-run --key k.key {}/team/other:v1 project", place.host())).success();
+    assert!(stdout(&pushed).contains("Would be signed by: the key "), "{}", stdout(&pushed));
+    assert_eq!(desk.referrers(), 0);
+    // What is there already is found.
+    desk.run(&format!("sign --key k.key {reference}")).success();
+    desk.run(&keyless).success();
+    for line in [by_key, format!("{keyless} --dry-run")] {
+        let planned = plan(&line);
+        assert_eq!((&planned["plan"]["action"], &planned["plan"]["equivalent"]), (&"keep".into(), &"found".into()));
+        assert!(planned["signature_digest"].as_str().unwrap().starts_with("sha256:"), "{planned}");
+        assert_eq!(plan(&format!("{line} --again"))["plan"]["action"], "sign");
+    }
+    assert_eq!(plan(&attested)["plan"]["action"], "sign", "a signature is no attestation");
+    assert_eq!(desk.referrers(), 2);
 }

@@ -52,6 +52,16 @@ pub trait Signer: fmt::Debug + Send + Sync {
     async fn prepared(&self) -> Result<Option<Box<dyn Signer>>, SignError> {
         Ok(None)
     }
+
+    /// Whether it could sign at all, a statement or else the bytes of a `message`, as far as that is known without asking
+    /// anybody. By default it could.
+    ///
+    /// # Errors
+    /// [`SignError::Options`].
+    fn check(&self, message: bool) -> Result<(), SignError> {
+        let _ = message;
+        Ok(())
+    }
 }
 
 /// A bundle as bytes, with what one needs to know to attach it.

@@ -74,10 +74,6 @@ impl KeyedSigner {
         checked.map_err(SignError::SelfCheck)?;
         SignedBundle::read(bytes).map_err(SignError::SelfCheck)
     }
-
-    fn check(&self, message: bool) -> Result<(), SignError> {
-        self.witnesses.as_ref().map_or(Ok(()), |(services, _)| services.check(self.key.kind(), message))
-    }
 }
 
 /// A bundle as bytes, and as those bytes read: what is checked is what was printed, not what was meant.
@@ -112,6 +108,10 @@ impl Signer for KeyedSigner {
             Some((services, root)) => Trust::KeysAt(root.clone(), ring, services.evidence(root)),
         };
         Ok(Some(Equivalence::verified_by(trust)))
+    }
+
+    fn check(&self, message: bool) -> Result<(), SignError> {
+        self.witnesses.as_ref().map_or(Ok(()), |(services, _)| services.check(self.key.kind(), message))
     }
 }
 

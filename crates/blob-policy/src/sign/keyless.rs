@@ -145,6 +145,11 @@ impl Signer for KeylessSigner {
         self.services.check(key.kind(), false)?;
         Ok(Some(Box::new(self.certified(key).await?)))
     }
+
+    fn check(&self, message: bool) -> Result<(), SignError> {
+        let kind = self.key.as_ref().map_or(KeyKind::EcdsaP256, |key| key.kind());
+        self.services.check(kind, message)
+    }
 }
 
 #[async_trait]

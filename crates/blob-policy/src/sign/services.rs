@@ -151,6 +151,19 @@ impl Services {
         self.fulcio.is_some()
     }
 
+    /// Everybody who is asked for a signature of an identity, and their addresses, without what a query may hold.
+    pub fn asked(&self) -> Vec<(ServiceKind, String)> {
+        let authority = self.fulcio.iter().map(|url| (ServiceKind::CertificateAuthority, http::shown(url)));
+        authority.chain(self.asked_of_keys()).collect()
+    }
+
+    /// The same for a signature with a key, which needs no certificate.
+    pub fn asked_of_keys(&self) -> Vec<(ServiceKind, String)> {
+        let logs = self.logs.iter().map(|log| (ServiceKind::TransparencyLog, &log.url));
+        let stamps = self.stamps.iter().map(|url| (ServiceKind::TimeStampAuthority, url));
+        logs.chain(stamps).map(|(kind, url)| (kind, http::shown(url))).collect()
+    }
+
     /// The evidence that a signature has at the least, for the check of a bundle that was just made: two addresses may be
     /// those of one log.
     pub(super) fn least_evidence(&self, root: &TrustRoot) -> Thresholds {

@@ -39,6 +39,9 @@ pub(super) struct Report<'a> {
     /// The manifest that carries the signature.
     #[serde(skip_serializing_if = "Option::is_none")]
     signature_digest: Option<String>,
+    /// Who would sign it, of a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) signer: Option<String>,
     #[serde(flatten)]
     contents: Option<Contents>,
 }
@@ -125,6 +128,7 @@ pub(super) fn report<'a>(
         data: part(pushed.manifest.data(), pushed.data),
         signed: pushed.signed.is_some().then_some(true),
         signature_digest: signature(pushed),
+        signer: None,
         contents: pushed.report.as_ref().map(|report| contents(report, filtered)),
     }
 }
