@@ -1,9 +1,11 @@
 //! The archive index: which files there are, where their bytes lie, and what digest each must have.
 //!
-//! An index is parsed and checked whole, once; after that a look-up cannot fail, panic or allocate. The wire format is
+//! An index is parsed and checked whole, once; after that a look-up cannot fail or panic, and
+//! allocates nothing but, once, a table when there are many. The wire format is
 //! FlatBuffers (`schema/index.fbs`); `docs/format.md` is normative.
 
 mod build;
+mod by_path;
 mod check;
 mod diff;
 mod follow;
@@ -21,11 +23,10 @@ pub(crate) mod wire;
 mod index_generated;
 
 use std::fmt;
-use std::hash::BuildHasher as _;
 
 use bytes::Bytes;
-use hashbrown::HashTable;
 
+use self::by_path::ByPath;
 use crate::digest::Digest;
 use crate::path::{PathError, Shown};
 
@@ -55,13 +56,9 @@ pub struct ArchiveIndex {
     bytes: Bytes,
     /// Everything, sorted by path bytes.
     nodes: Vec<Slot>,
-    /// Positions in `nodes`, by path.
-    by_path: HashTable<u32>,
-    hasher: hashbrown::DefaultHashBuilder,
-    /// Directories in the order in which their first node comes; the root is the first.
+    by_path: ByPath,
+    /// Directories in the order in which their first node comes, outer ones first; the root is the first.
     dirs: Vec<Dir>,
-    /// Positions in `dirs`, by path.
-    dirs_by_path: HashTable<u32>,
     files: usize,
     summary: Summary,
 }
@@ -111,37 +108,6 @@ impl Slot {
     fn path(self, bytes: &[u8]) -> &[u8] {
         let start = self.path as usize;
         bytes.get(start..start + (self.length_and_kind & Self::MAX_PATH as u32) as usize).unwrap_or_default()
-    }
-}
-
-/// The hash of a path, made element by element: that of a directory is a stage on the way to those beneath it.
-struct PathHash<'h> {
-    hasher: &'h hashbrown::DefaultHashBuilder,
-    state: u64,
-}
-
-impl<'h> PathHash<'h> {
-    fn new(hasher: &'h hashbrown::DefaultHashBuilder) -> Self {
-        Self { hasher, state: 0 }
-    }
-
-    /// Goes on from what [`finish`](Self::finish) gave for a directory.
-    fn resume(hasher: &'h hashbrown::DefaultHashBuilder, state: u64) -> Self {
-        Self { hasher, state }
-    }
-
-    fn element(&mut self, element: &[u8]) {
-        self.state = self.hasher.hash_one((self.state, element));
-    }
-
-    fn finish(&self) -> u64 {
-        self.state
-    }
-
-    fn of(hasher: &'h hashbrown::DefaultHashBuilder, path: &[u8]) -> u64 {
-        let mut hash = Self::new(hasher);
-        path.split(|&byte| byte == b'/').for_each(|element| hash.element(element));
-        hash.finish()
     }
 }
 

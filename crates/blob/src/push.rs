@@ -182,7 +182,7 @@ impl Client {
         old: Option<ArchiveManifest>,
         options: &PushOptions,
     ) -> Result<Pushed, Error> {
-        let pushed = destination.send(self, payload, old, options).await?;
+        let pushed = Box::pin(destination.send(self, payload, old, options)).await?;
         if options.dry_run {
             return Ok(pushed);
         }

@@ -5,8 +5,9 @@ use std::hash::BuildHasher as _;
 use bytes::Bytes;
 use hashbrown::HashTable;
 
+use super::by_path::{ByPath, search};
 use super::wire::{Table, malformed};
-use super::{ArchiveIndex, Dir, IndexError, IndexLimits, Kind, PathHash, Slot, Summary};
+use super::{ArchiveIndex, Dir, IndexError, IndexLimits, Kind, Slot, Summary};
 use crate::digest::Digest;
 use crate::entry::slot;
 use crate::path::{self, PathError};
@@ -54,46 +55,27 @@ impl ArchiveIndex {
         let Check { mut nodes, mut summary, .. } = check;
         summary.sorted = sort(&bytes, &mut nodes)?;
 
-        let mut index = Self {
-            by_path: HashTable::new(),
-            hasher: hashbrown::DefaultHashBuilder::default(),
-            dirs: Vec::new(),
-            dirs_by_path: HashTable::new(),
-            bytes,
-            nodes,
-            files,
-            summary,
-        };
+        let mut index = Self { by_path: ByPath::default(), dirs: Vec::new(), bytes, nodes, files, summary };
         if index.nodes.len() < PARALLEL {
-            index.by_path = index.paths_by_hash();
             index.check_hashes()?;
-        } else {
-            // The two passes are bound by memory latency and touch different parts of the index.
-            let (paths, hashes) = std::thread::scope(|scope| {
-                let hashes = scope.spawn(|| index.check_hashes());
-                (index.paths_by_hash(), hashes.join())
-            });
-            index.by_path = paths;
-            hashes.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            index.dirs = index.directories()?;
+            return Ok(index);
         }
-        index.find_directories()?;
+        // The passes are bound by memory latency and touch different parts of the index.
+        let (dirs, hashes) = std::thread::scope(|scope| {
+            let hashes = scope.spawn(|| index.check_hashes());
+            let dirs = index.directories();
+            index.by_path.prepare(&index.nodes, &index.bytes);
+            (dirs, hashes.join())
+        });
+        hashes.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        index.dirs = dirs?;
         Ok(index)
     }
 
-    fn paths_by_hash(&self) -> HashTable<u32> {
-        let hash = |&at: &u32| PathHash::of(&self.hasher, self.nodes[at as usize].path(&self.bytes));
-        let mut by_path = HashTable::with_capacity(self.nodes.len());
-        for at in 0..self.nodes.len() as u32 {
-            by_path.insert_unique(hash(&at), at, hash);
-        }
-        by_path
-    }
-
-    /// Finds every directory in one pass: in byte order, what lies beneath a directory is contiguous. The hash of a
-    /// path is made element by element, so that of each directory on the way costs no second look at its bytes.
-    fn find_directories(&mut self) -> Result<(), IndexError> {
+    /// Every directory, found in one pass: in byte order, what lies beneath a directory is contiguous.
+    fn directories(&self) -> Result<Vec<Dir>, IndexError> {
         let mut dirs = vec![Dir { first: 0, end: self.nodes.len() as u32, length: 0, next: 0 }];
-        let mut hashes = vec![0];
         // Open directories, innermost last.
         let mut open: Vec<usize> = Vec::new();
         let mut before: &[u8] = b"";
@@ -101,26 +83,26 @@ impl ArchiveIndex {
             let path = node.path(&self.bytes);
             let innermost = open.last().map_or(0, |&dir| dirs[dir].length as usize);
             let beneath = path.get(innermost) == Some(&b'/') && path[..innermost] == before[..innermost];
-            if innermost > 0 && !beneath {
-                let shared = before.iter().zip(path).take_while(|(a, b)| a == b).count();
-                while open.last().is_some_and(|&dir| dirs[dir].length as usize >= shared) {
-                    close(&mut dirs, &mut open, at);
-                }
+            let rest = if innermost > 0 && beneath { innermost + 1 } else { 0 };
+            if (rest > 0 || open.is_empty()) && !path[rest..].contains(&b'/') {
+                before = path;
+                continue;
+            }
+            let shared = shared(before, path);
+            while open.last().is_some_and(|&dir| dirs[dir].length as usize >= shared) {
+                close(&mut dirs, &mut open, at);
             }
             before = path;
-            let (mut from, mut hash) = open.last().map_or((0, PathHash::new(&self.hasher)), |&dir| {
-                (dirs[dir].length as usize + 1, PathHash::resume(&self.hasher, hashes[dir]))
-            });
+            let mut from = open.last().map_or(0, |&dir| dirs[dir].length as usize + 1);
             while let Some(slash) = path[from..].iter().position(|&byte| byte == b'/') {
-                hash.element(&path[from..from + slash]);
                 let inside = &path[..from + slash];
-                let is_node = |&at: &u32| self.nodes[at as usize].path(&self.bytes) == inside;
-                if self.by_path.find(hash.finish(), is_node).is_some() {
+                // Whatever stands between a node and what is beneath its path begins with that path, and so does the last
+                // of it, which is the node before.
+                if inside.len() == shared && search(&self.nodes[..at], &self.bytes, inside).is_some() {
                     return Err(IndexError::FileAndDirectory { path: inside.into() });
                 }
                 open.push(dirs.len());
                 dirs.push(Dir { first: at as u32, end: 0, length: inside.len() as u32, next: 0 });
-                hashes.push(hash.finish());
                 from += slash + 1;
             }
         }
@@ -128,26 +110,20 @@ impl ArchiveIndex {
             close(&mut dirs, &mut open, self.nodes.len());
         }
         dirs[0].next = dirs.len() as u32;
-
-        self.dirs_by_path = HashTable::with_capacity(dirs.len());
-        for at in 1..dirs.len() as u32 {
-            let hash = |&at: &u32| hashes[at as usize];
-            self.dirs_by_path.insert_unique(hash(&at), at, hash);
-        }
-        self.dirs = dirs;
-        Ok(())
+        Ok(dirs)
     }
 
     /// Equal hashes mean equal contents, so they must come with equal sizes.
     fn check_hashes(&self) -> Result<(), IndexError> {
         let hash_of = |at: u32| self.table(self.nodes[at as usize]).bytes(slot::entry::HASH).unwrap_or_default();
+        let hasher = hashbrown::DefaultHashBuilder::default();
         let mut seen: HashTable<u32> = HashTable::with_capacity(self.files);
         for (at, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.kind() == Kind::File) {
             let (at, hash) = (at as u32, hash_of(at as u32));
-            let key = self.hasher.hash_one(hash);
+            let key = hasher.hash_one(hash);
             match seen.find(key, |&other| hash_of(other) == hash) {
                 None => {
-                    seen.insert_unique(key, at, |&other| self.hasher.hash_one(hash_of(other)));
+                    seen.insert_unique(key, at, |&other| hasher.hash_one(hash_of(other)));
                 }
                 Some(&other) => {
                     let size = |at: u32| self.table(self.nodes[at as usize]).u64(slot::entry::ORIGINAL_SIZE);
@@ -160,6 +136,12 @@ impl ArchiveIndex {
         }
         Ok(())
     }
+}
+
+/// How many bytes two paths have in common at their beginning.
+fn shared(a: &[u8], b: &[u8]) -> usize {
+    let words = a.chunks_exact(8).zip(b.chunks_exact(8)).take_while(|(a, b)| a == b).count() * 8;
+    words + a[words..].iter().zip(&b[words..]).take_while(|(a, b)| a == b).count()
 }
 
 /// Ends the innermost open directory before node `at`.

@@ -177,6 +177,44 @@ fn long_and_deep_paths_are_bounded_and_cost_linear_time() {
     assert!(paths.iter().all(|path| index.entry(path).is_some()));
 }
 
+#[test]
+fn few_look_ups_and_many_find_the_same() {
+    let mut builder = IndexBuilder::new();
+    let paths: Vec<String> = (0..3000).map(|n| format!("d{}/{}x{n}", n % 50, "y/".repeat(n % 3))).collect();
+    for path in &paths {
+        builder.file(file(path, 0, b"x"));
+    }
+    let index = builder.finish(1, &Digest::sha256_of(b"x")).unwrap();
+    // The first of them are searched for, the others looked up in a table.
+    for _ in 0..2 {
+        for path in &paths {
+            assert_eq!(index.entry(path).unwrap().path(), path.as_bytes());
+            for missing in [&path[..path.len() - 1], &format!("{path}0"), &format!("{path}/"), ""] {
+                assert_eq!(index.entry(missing).is_some(), paths.iter().any(|path| path == missing), "{missing}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn what_is_a_file_and_a_directory_is_refused(
+        paths in prop::collection::btree_set("[ab.-]{1,2}(/[ab.-]{1,2}){0,2}", 0..12),
+    ) {
+        let paths: Vec<String> = paths.into_iter().filter(|path| crate::path::check(path.as_bytes()).is_ok()).collect();
+        let both = paths.iter().any(|path| paths.iter().any(|other| other.starts_with(&format!("{path}/"))));
+        let mut builder = IndexBuilder::new();
+        for path in &paths {
+            builder.file(file(path, 0, path.as_bytes()));
+        }
+        let built = builder.finish(100, &Digest::sha256_of(b""));
+        prop_assert_eq!(matches!(built, Err(IndexError::FileAndDirectory { .. })), both, "{:?}", paths);
+        prop_assert_eq!(built.is_ok(), !both);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -217,6 +255,10 @@ proptest! {
                 paths.iter().filter_map(|path| path.strip_prefix(&prefix)?.split('/').next()).collect();
             let listed = index.read_dir(dir).unwrap();
             prop_assert!(listed.iter().map(|entry| entry.name).eq(children.iter().map(|name| name.as_bytes())));
+            prop_assert_eq!(index.directory(dir).unwrap().path(), dir.as_bytes());
+            for none in [format!("{dir}-"), format!("{dir}/"), format!("{dir}a"), format!("{dir}.")] {
+                prop_assert_eq!(index.directory(&none).is_some(), dirs.contains(&none), "{}", none);
+            }
         }
         walk(&index);
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::wire::Table;
-use super::{ArchiveIndex, Dir, IndexError, Kind, PathHash, Slot};
+use super::{ArchiveIndex, Dir, IndexError, Kind, Slot};
 use crate::digest::Digest;
 use crate::entry::{EmptyDir, Entry, Symlink};
 
@@ -222,10 +222,17 @@ impl ArchiveIndex {
         if path.is_empty() {
             return Some(self.root());
         }
-        let found = self
-            .dirs_by_path
-            .find(PathHash::of(&self.hasher, path), |&at| self.dir_path(&self.dirs[at as usize]) == path);
-        found.map(|&at| Directory { index: self, at: at as usize })
+        // What lies beneath it begins where its path and a slash would stand.
+        let first = self.nodes.partition_point(|node| {
+            let node = node.path(&self.bytes);
+            match node.get(..path.len()) {
+                Some(start) if start == path => node.get(path.len()).is_none_or(|&byte| byte < b'/'),
+                _ => node < path,
+            }
+        });
+        let found = self.dirs.binary_search_by_key(&(first, path.len()), |dir| (dir.first as usize, dir.length as usize));
+        let dir = Directory { index: self, at: found.ok()? };
+        (dir.path() == path).then_some(dir)
     }
 
     /// The root directory.
@@ -265,8 +272,7 @@ impl ArchiveIndex {
 
     /// Where the file, link or empty directory at `path` stands among all: four bytes that stand for it in plans.
     pub(crate) fn position(&self, path: &[u8]) -> Option<u32> {
-        let same = |&at: &u32| self.nodes[at as usize].path(&self.bytes) == path;
-        self.by_path.find(PathHash::of(&self.hasher, path), same).copied()
+        self.by_path.find(&self.nodes, &self.bytes, path)
     }
 
     /// What stands at a position, which came from this index.
