@@ -43,7 +43,7 @@ impl Aliases {
     ///
     /// A tag or digest that was typed replaces that of the alias.
     pub(crate) fn expand<'a>(&self, typed: &'a str, wanted: Wanted) -> Cow<'a, str> {
-        if typed.starts_with("oci:") {
+        if !disk_prefix(typed).is_empty() {
             return Cow::Borrowed(typed);
         }
         let (base, suffix) = split(typed);
@@ -84,19 +84,25 @@ fn suffixed(stem: &str, typed: &str, own: &str, wanted: Wanted) -> String {
     format!("{stem}{suffix}")
 }
 
+/// What places on disk begin with, if `text` does: `oci:` for a directory, `oci-archive:` for a file.
+pub(crate) fn disk_prefix(text: &str) -> &str {
+    let known = ["oci:", "oci-archive:"].into_iter().find(|prefix| text.starts_with(prefix));
+    &text[..known.map_or(0, str::len)]
+}
+
 /// `repository` and `:tag@digest`.
 fn split(text: &str) -> (&str, &str) {
     let named = &text[..text.find('@').unwrap_or(text.len())];
     let name = named.rfind('/').map_or(0, |slash| slash + 1);
     // Without a slash the colon of `oci:` is no tag's, and behind `oci:DIR` the next one is.
-    let name = name.max(if text.starts_with("oci:") { 4 } else { 0 });
+    let name = name.max(disk_prefix(text).len());
     let end = named[name..].rfind(':').map_or(named.len(), |colon| name + colon);
     text.split_at(end)
 }
 
 /// Whether `target` is more than a host.
 fn names_repository(target: &str) -> bool {
-    target.starts_with("oci:") || target.trim_end_matches('/').contains('/')
+    !disk_prefix(target).is_empty() || target.trim_end_matches('/').contains('/')
 }
 
 /// `target` without tag, digest and slash at the end.
@@ -131,8 +137,10 @@ pub(crate) fn check_of_project(name: &str) -> Result<(), String> {
 pub(crate) fn check(name: &str, target: &str) -> Result<(), String> {
     check_name(name)?;
     let bare = target.trim_end_matches('/');
-    if bare == "oci:" {
-        return Err(format!("{target:?} names no directory, as in oci:DIR"));
+    match bare {
+        "oci:" => return Err(format!("{target:?} names no directory, as in oci:DIR")),
+        "oci-archive:" => return Err(format!("{target:?} names no file, as in oci-archive:FILE")),
+        _ => {}
     }
     let usable =
         bare.parse::<Location>().is_ok() || (!bare.contains('/') && format!("{bare}/x").parse::<Location>().is_ok());
@@ -142,8 +150,8 @@ pub(crate) fn check(name: &str, target: &str) -> Result<(), String> {
 fn check_name(name: &str) -> Result<(), String> {
     let wrong = |problem: &str| Err(format!("{name:?} cannot be the name of an alias: {problem}"));
     let allowed = |letter: char| letter.is_ascii_alphanumeric() || "._-/".contains(letter);
-    if name == "oci" || name.starts_with("oci/") {
-        return wrong("oci: stands for image layouts");
+    if ["oci", "oci-archive"].contains(&name.split('/').next().unwrap_or_default()) {
+        return wrong("oci: and oci-archive: stand for image layouts");
     }
     if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
         return wrong("expected up to 128 letters, digits, dots, hyphens, underscores and slashes");
@@ -173,6 +181,7 @@ mod tests {
             ("v1.2", "ghcr.io/acme/old:1.2"),
             ("layout", "oci:./dir"),
             ("tagged", "oci:dir:v1"),
+            ("packed", "oci-archive:a.tar:v1"),
             ("theirs", "ghcr.io/project/app"),
         ];
         let all = pairs.iter().map(|(name, target)| ((*name).into(), (*target).into())).collect();
@@ -201,6 +210,7 @@ mod tests {
             ("layout", "oci:./dir:latest", "oci:./dir"),
             ("tagged", "oci:dir:v1", "oci:dir"),
             ("tagged:v2", "oci:dir:v2", "oci:dir:v2"),
+            ("packed", "oci-archive:a.tar:v1", "oci-archive:a.tar"),
             ("theirs:v2", "ghcr.io/project/app:v2", "ghcr.io/project/app:v2"),
             // This may be a host of that name.
             ("theirs/app:v2", "theirs/app:v2", "theirs/app:v2"),
@@ -218,9 +228,23 @@ mod tests {
         for name in ["foo", "Foo", "v1.2", "a-b_c", "prod/eu", "ghcr.io", "0"] {
             assert_eq!(check(name, "ghcr.io/acme/foo"), Ok(()), "{name}");
         }
-        for name in
-            ["", "oci", "oci/x", "a:b", "a@b", "a b", "-a", "a//b", "/a", "a/", "../a", "ghcr.io/x", "localhost/x", "ä"]
-        {
+        for name in [
+            "",
+            "oci",
+            "oci/x",
+            "oci-archive",
+            "a:b",
+            "a@b",
+            "a b",
+            "-a",
+            "a//b",
+            "/a",
+            "a/",
+            "../a",
+            "ghcr.io/x",
+            "localhost/x",
+            "ä",
+        ] {
             assert!(check(name, "ghcr.io/acme/foo").is_err(), "{name}");
         }
         for target in

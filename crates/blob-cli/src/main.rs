@@ -31,7 +31,7 @@ use args::{Cli, Command};
 use config::Config;
 use error::{Failure, Kind};
 use session::Session;
-use signals::Signals;
+use signals::{Asked, Signals};
 use ui::output::complain;
 
 /// How long an interrupted command may take to remove what it has begun.
@@ -90,15 +90,21 @@ fn start(cli: Cli, config: Config, flags: Vec<String>) -> Result<(), Failure> {
     let session = Session::begin(cli.global, config, flags)?;
     let serves = matches!(cli.command, Command::Serve(_));
     let result = runtime.block_on(async {
-        // A server ends in its own way.
+        let mut signals = Signals::listen()?;
+        // A server ends in its own way; whoever asks it how far it is does not end it.
         if serves {
             return cmd::run(cli.command, &session).await;
         }
-        let mut signals = Signals::listen()?;
-        tokio::select! {
-            biased;
-            kind = signals.next() => Err(Failure::new(kind, kind.name())),
-            result = run(cli.command, &session) => result,
+        let mut command = std::pin::pin!(run(cli.command, &session));
+        loop {
+            tokio::select! {
+                biased;
+                asked = signals.next() => match asked {
+                    Asked::End(kind) => return Err(Failure::new(kind, kind.name())),
+                    Asked::Progress => session.meter.tell(),
+                },
+                result = &mut command => return result,
+            }
         }
     });
     let interrupted = matches!(&result, Err(failure) if matches!(failure.kind, Kind::Interrupted | Kind::Terminated));

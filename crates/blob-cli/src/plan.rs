@@ -3,6 +3,7 @@
 use blob::registry::{Repository, Tag, Target};
 use blob::{Location, core::path};
 
+use crate::alias::disk_prefix;
 use crate::error::Failure;
 
 /// The source of a copy: an archive, and a path in it as archives write it.
@@ -14,15 +15,15 @@ pub(crate) struct CopySource {
 }
 
 impl CopySource {
-    /// Reads `REF:/PATH`, in which `location` reads `REF`. The prefix `oci:` is taken off first, so that an absolute directory behind it is not the
-    /// path; then the last `:/` splits.
+    /// Reads `REF:/PATH`, in which `location` reads `REF`. The prefix `oci:` or `oci-archive:` is
+    /// taken off first, so that an absolute path behind it is not the path in the archive; then the last `:/` splits.
     pub(crate) fn parse(
         typed: &str,
         location: impl FnOnce(&str) -> Result<Location, Failure>,
     ) -> Result<Self, Failure> {
         let refused = |problem: &str| Failure::usage(format!("invalid source format {typed:?}: {problem}"));
         let expected = "expected <ref>:<path> (path must start with /)";
-        let (prefix, rest) = typed.split_at(if typed.starts_with("oci:") { 4 } else { 0 });
+        let (prefix, rest) = typed.split_at(disk_prefix(typed).len());
         let (reference, path) = rest.rsplit_once(":/").ok_or_else(|| refused(expected))?;
         if reference.is_empty() {
             return Err(refused("reference cannot be empty"));
@@ -96,6 +97,7 @@ mod tests {
             ("oci:dir:v1:/a", "oci:dir:v1", "a"),
             ("oci:/abs/dir:v1:/a", "oci:/abs/dir:v1", "a"),
             ("oci:/a:/b:v1:/c", "oci:/a:/b:v1", "c"),
+            ("oci-archive:/a/b.tar:v1:/c/d", "oci-archive:/a/b.tar:v1", "c/d"),
         ] {
             let source = CopySource::parse(typed, location).unwrap();
             assert_eq!((source.location.to_string().as_str(), source.path.as_str()), (reference, path), "{typed}");

@@ -13,11 +13,14 @@ use crate::reference::{Repository, Tag, Target};
 use crate::registry::{PushBlob, PushManifest, PushedBlob, Registry};
 use crate::source::BlobSource;
 
+mod copied;
 mod plan;
 #[cfg(all(unix, feature = "layout"))]
 mod spool;
 
 use plan::{Node, Plan};
+
+pub use copied::CopiedBlobs;
 
 /// A repository in a registry.
 #[derive(Clone, Debug)]
@@ -64,6 +67,9 @@ pub struct CopyOptions {
     /// there; a copy that was killed goes on with what it has. The directory must exist and needs room for
     /// `concurrency` blobs. By default blobs are passed on while they come. On Unix, with the feature `layout`.
     pub spool_dir: Option<PathBuf>,
+    /// What other copies to the same repository have sent, and need not be sent by this one. Each copy is by itself by
+    /// default.
+    pub copied: CopiedBlobs,
     /// Told of every blob, with its digest as `what`.
     pub progress: Option<Arc<dyn Progress>>,
 }
@@ -81,6 +87,7 @@ impl Default for CopyOptions {
             max_depth: 32,
             max_bytes: None,
             spool_dir: None,
+            copied: CopiedBlobs::default(),
             progress: None,
         }
     }
@@ -192,7 +199,12 @@ impl Run<'_> {
     async fn blobs(&mut self, blobs: Vec<Descriptor>) -> Result<(), RegistryError> {
         let (from, to, options) = (self.from, self.to, self.options);
         let work = stream::iter(blobs).map(|blob| async move {
+            let turn = options.copied.turn(&blob.digest).await;
+            if turn.is_done() {
+                return Ok((PushedBlob::Existing, blob.size));
+            }
             let done = blob_to(from, to, options, &blob, false).await?;
+            turn.done();
             Ok::<_, RegistryError>((done, blob.size))
         });
         let mut work = work.buffer_unordered(options.concurrency.max(1)).boxed();

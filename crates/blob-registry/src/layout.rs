@@ -1,7 +1,8 @@
 //! OCI image layouts on disk (image-spec, "image-layout.md") as registries.
 //!
 //! [`LayoutRegistry`] is one layout as other programs read and write it: `skopeo copy oci:DIR:TAG …` and back.
-//! [`LayoutStore`] keeps one layout for each repository beneath a directory, for a server to stand on.
+//! [`LayoutStore`] keeps one layout for each repository beneath a directory, for a server to stand on. [`LayoutFile`] is a
+//! layout in a tar file, read where it lies and replaced as a whole.
 //!
 //! Content appears under its final name only when it is whole, checked and on disk; `index.json` is replaced as a whole
 //! under a lock that other processes with this code keep to. A process that is killed leaves at most temporary files,
@@ -21,9 +22,11 @@ use crate::error::RegistryError;
 use crate::reference::Repository;
 
 mod disk;
+mod file;
 mod forward;
 mod gc;
 mod lock;
+mod lookup;
 mod memo;
 mod places;
 mod push;
@@ -34,6 +37,7 @@ mod write;
 use disk::Layout;
 use places::{Beneath, Places};
 
+pub use file::LayoutFile;
 pub use gc::{GcOptions, GcReport};
 
 /// One image layout, whatever repository is asked for.

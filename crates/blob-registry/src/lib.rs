@@ -34,7 +34,7 @@ mod store;
 mod token;
 pub mod unify;
 
-pub use copy::{CopyOptions, CopyReport, Place, copy};
+pub use copy::{CopiedBlobs, CopyOptions, CopyReport, Place, copy};
 pub use descriptor::{Descriptor, EMPTY_JSON, media_type};
 #[cfg(unix)]
 pub use download::{DownloadOptions, Downloaded, download};
@@ -42,7 +42,7 @@ pub use error::{ErrorCode, RegistryError};
 pub use ext::{Listing, RegistryExt};
 pub use kind::{Kind, KindHint, Kinds, resolve_any};
 #[cfg(feature = "layout")]
-pub use layout::{LayoutRegistry, LayoutStore};
+pub use layout::{LayoutFile, LayoutRegistry, LayoutStore};
 pub use manifest::{ImageIndex, ImageManifest, ManifestError, Outline};
 #[cfg(feature = "memory")]
 pub use memory::MemoryRegistry;

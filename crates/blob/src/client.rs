@@ -12,7 +12,7 @@ use blob_core::Flights;
 use blob_http::Traffic;
 use blob_policy::Policy;
 use blob_registry::client::Admission;
-use blob_registry::layout::LayoutRegistry;
+use blob_registry::layout::{LayoutFile, LayoutRegistry};
 use blob_registry::{Registry, Repository};
 
 use crate::caches::{CacheUse, Caches};
@@ -156,6 +156,7 @@ impl Client {
                 Ok((host.registry, reference.repository().clone()))
             }
             Location::Layout { dir, .. } => open_layout(dir).await,
+            Location::LayoutFile { file, .. } => open_file(file).await,
         }
     }
 
@@ -174,6 +175,7 @@ impl Client {
                 Ok((host.client, reference.repository().clone()))
             }
             Location::Layout { dir, .. } => open_layout(dir).await,
+            Location::LayoutFile { file, .. } => open_file(file).await,
         }
     }
 
@@ -184,6 +186,7 @@ impl Client {
     ) -> Result<(Arc<dyn Registry>, Repository), Error> {
         let dir = match location {
             Location::Layout { dir, .. } => dir,
+            Location::LayoutFile { file, .. } => return open_file(file).await,
             Location::Registry(reference) => {
                 // One token for reading and writing, rather than one for each.
                 let host = self.0.hosts.get(reference.host()).await?;
@@ -201,6 +204,13 @@ impl Client {
 async fn open_layout(dir: &Path) -> Result<(Arc<dyn Registry>, Repository), Error> {
     let opened = LayoutRegistry::open(dir).await;
     let action = || format!("opening the layout {}", dir.display());
+    let layout = opened.map_err(|source| Error::Registry { action: action(), source })?;
+    Ok((Arc::new(layout), layout_repository()))
+}
+
+async fn open_file(file: &Path) -> Result<(Arc<dyn Registry>, Repository), Error> {
+    let opened = LayoutFile::open(file).await;
+    let action = || format!("opening the layout in {}", file.display());
     let layout = opened.map_err(|source| Error::Registry { action: action(), source })?;
     Ok((Arc::new(layout), layout_repository()))
 }

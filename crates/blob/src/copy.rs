@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use blob_core::{Progress, room};
-use blob_registry::{CopyReport, MemoryRegistry, Place, RegistryError, Tag, Target};
+use blob_registry::{CopiedBlobs, CopyReport, LayoutFile, MemoryRegistry, Place, Registry, RegistryError, Tag, Target};
 
 use crate::client::Client;
 use crate::error::Error;
@@ -28,6 +28,12 @@ pub struct CopyOptions {
     pub skip_room_check: bool,
     /// Requests at a time: 4 by default, at least 1.
     pub concurrency: usize,
+    /// Several copies to one [`Location::LayoutFile`] are gathered in this, which [`layout_file`](Client::layout_file)
+    /// begins, and who makes them [finishes](LayoutFile::finish) it. By default each copy writes the file anew.
+    pub file: Option<LayoutFile>,
+    /// What other copies to the same repository have sent already, or send now: several copies that are given clones of
+    /// one send each blob once.
+    pub copied: CopiedBlobs,
     /// Told of every blob, with its digest as `what`.
     pub progress: Option<Arc<dyn Progress>>,
 }
@@ -41,6 +47,8 @@ impl Default for CopyOptions {
             dry_run: false,
             skip_room_check: false,
             concurrency: 4,
+            file: None,
+            copied: CopiedBlobs::default(),
             progress: None,
         }
     }
@@ -108,16 +116,17 @@ impl Client {
             target = manifest.descriptor.digest.into();
         }
         // Nor for what is not there.
-        if matches!(to, Location::Layout { dir, .. } if is_absent(dir)) {
+        if is_new(to) {
             source.registry.resolve(&source.repository, &target).await.map_err(failed)?;
         }
-        let destination = self.destination(to, options.dry_run).await?;
+        let to_place = self.destination(to, options.dry_run, options.file.as_ref()).await?;
+        let destination = &to_place.place;
         let mut copied = Copied { report: None, tags: Vec::new(), kept_tags: Vec::new() };
         for tag in to.tag().iter().chain(&options.tags) {
             if copied.tags.contains(tag) || copied.kept_tags.contains(tag) {
                 continue;
             }
-            let exists = options.keep_tags && exists(&destination, tag).await.map_err(failed)?;
+            let exists = options.keep_tags && exists(destination, tag).await.map_err(failed)?;
             if exists { copied.kept_tags.push(tag.clone()) } else { copied.tags.push(tag.clone()) }
         }
         if copied.tags.is_empty() && !copied.kept_tags.is_empty() {
@@ -129,16 +138,20 @@ impl Client {
         how.dry_run = options.dry_run;
         how.concurrency = options.concurrency;
         how.same_registry = same_registry(from, to);
+        how.copied = options.copied.clone();
         how.progress.clone_from(&options.progress);
         let room = room_of(to).filter(|_| !options.dry_run && !options.skip_room_check);
         how.max_bytes = room.as_ref().map(|(_, available)| *available);
-        let copying = blob_registry::copy(&source, &target, &destination, &how).await;
+        let copying = blob_registry::copy(&source, &target, destination, &how).await;
         let report = copying.map_err(|source| match (source, room) {
             (RegistryError::TooLarge { size: needed, limit, .. }, Some((dir, available))) if limit == available => {
                 Error::NoRoom { dir, what: format!("a copy of {from}"), needed, available }
             }
             (source, _) => failed(source),
         })?;
+        if options.file.is_none() {
+            to_place.finish(to).await?;
+        }
         if !options.dry_run {
             self.remember_tags(to, &copied.tags, report.root.digest).await;
         }
@@ -146,17 +159,67 @@ impl Client {
         Ok(copied)
     }
 
+    /// Begins to write the layout in a tar file that `location` names, for several [copies](Self::copy) to it. `None` for
+    /// every other kind of place.
+    ///
+    /// # Errors
+    /// [`Error::Registry`] for a file that is there and holds no layout.
+    pub async fn layout_file(&self, location: &Location) -> Result<Option<LayoutFile>, Error> {
+        let Location::LayoutFile { file, .. } = location else { return Ok(None) };
+        let begun = LayoutFile::begin(file.clone()).await;
+        let action = || format!("opening the layout in {}", file.display());
+        begun.map(Some).map_err(|source| Error::Registry { action: action(), source })
+    }
+
     /// Where something is pushed to. A dry run makes no layout: one that does not exist is as good as an empty registry.
-    pub(crate) async fn destination(&self, to: &Location, dry_run: bool) -> Result<Place, Error> {
-        let (registry, repository) = match to {
-            Location::Layout { dir, .. } if dry_run && is_absent(dir) => {
-                let repository = crate::client::layout_repository();
-                (Arc::new(MemoryRegistry::new()) as _, repository)
-            }
-            _ if dry_run => self.registry_without_mirrors(to).await?,
-            _ => self.registry_for_push(to).await?,
+    pub(crate) async fn destination(
+        &self,
+        to: &Location,
+        dry_run: bool,
+        file: Option<&LayoutFile>,
+    ) -> Result<Destination, Error> {
+        if dry_run && is_new(to) {
+            let repository = crate::client::layout_repository();
+            return Ok(Destination { place: Place::new(Arc::new(MemoryRegistry::new()), repository), file: None });
+        }
+        let file = match file {
+            Some(file) => Some(file.clone()),
+            None if dry_run => None,
+            None => self.layout_file(to).await?,
         };
-        Ok(Place::new(registry, repository))
+        let (registry, repository) = match &file {
+            Some(file) => (Arc::new(file.clone()) as Arc<dyn Registry>, crate::client::layout_repository()),
+            None if dry_run => self.registry_without_mirrors(to).await?,
+            None => self.registry_for_push(to).await?,
+        };
+        Ok(Destination { place: Place::new(registry, repository), file })
+    }
+}
+
+/// Where something is pushed to.
+pub(crate) struct Destination {
+    pub(crate) place: Place,
+    /// What must be finished in the end.
+    file: Option<LayoutFile>,
+}
+
+impl Destination {
+    /// Puts the new file in its place, where a layout in a file is written to.
+    pub(crate) async fn finish(&self, to: &Location) -> Result<(), Error> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let finished = file.finish().await;
+        finished.map_err(|source| Error::Registry { action: format!("writing to {to}"), source })
+    }
+}
+
+/// Whether this is a layout that has yet to be made.
+fn is_new(place: &Location) -> bool {
+    match place {
+        Location::Layout { dir, .. } => is_absent(dir),
+        Location::LayoutFile { file, .. } => {
+            std::fs::metadata(file).map_or(true, |meta| meta.is_file() && meta.len() == 0)
+        }
+        Location::Registry(_) => false,
     }
 }
 
@@ -164,10 +227,18 @@ fn is_absent(dir: &Path) -> bool {
     std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none())
 }
 
-/// The directory of a layout, and how many bytes may be written there, as far as is known.
+/// The directory of a layout, and how many bytes may be written there, as far as is known. What a file has is written
+/// once more.
 fn room_of(place: &Location) -> Option<(PathBuf, u64)> {
-    let Location::Layout { dir, .. } = place else { return None };
-    room::available(dir).map(|bytes| (dir.clone(), bytes))
+    match place {
+        Location::Layout { dir, .. } => room::available(dir).map(|bytes| (dir.clone(), bytes)),
+        Location::LayoutFile { file, .. } => {
+            let had = std::fs::metadata(file).map_or(0, |meta| meta.len());
+            let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            room::available(dir).map(|bytes| (file.clone(), bytes.saturating_sub(had)))
+        }
+        Location::Registry(_) => None,
+    }
 }
 
 fn same_registry(from: &Location, to: &Location) -> bool {

@@ -1,4 +1,4 @@
-//! Where an archive is: in a registry, or in an OCI image layout on disk.
+//! Where an archive is: in a registry, or in an OCI image layout on disk, as a directory or in a tar file.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use blob_registry::{Reference, ReferenceError, Tag, Target};
 
-/// The place of an archive: `host[:port]/repository[:tag][@digest]`, or `oci:DIR[:tag][@digest]` for a layout on disk.
+/// The place of an archive: `host[:port]/repository[:tag][@digest]`, `oci:DIR[:tag][@digest]` for a layout on disk, or
+/// `oci-archive:FILE[:tag][@digest]` for one in a tar file.
 ///
 /// ```
 /// use blob::Location;
@@ -30,6 +31,14 @@ pub enum Location {
         /// The tag or digest within it, if one was given.
         target: Option<Target>,
     },
+    /// An OCI image layout in a tar file, which is read where it is. Pushes and copies to it replace the file as a whole,
+    /// with what it had; nothing in it can be deleted or tagged anew.
+    LayoutFile {
+        /// The file.
+        file: PathBuf,
+        /// The tag or digest within it, if one was given.
+        target: Option<Target>,
+    },
 }
 
 impl Location {
@@ -37,7 +46,7 @@ impl Location {
     pub fn reference(&self) -> Option<&Reference> {
         match self {
             Self::Registry(reference) => Some(reference),
-            Self::Layout { .. } => None,
+            Self::Layout { .. } | Self::LayoutFile { .. } => None,
         }
     }
 
@@ -45,7 +54,7 @@ impl Location {
     pub fn target(&self) -> Option<Target> {
         match self {
             Self::Registry(reference) => reference.target(),
-            Self::Layout { target, .. } => target.clone(),
+            Self::Layout { target, .. } | Self::LayoutFile { target, .. } => target.clone(),
         }
     }
 
@@ -64,6 +73,7 @@ impl Location {
             (Self::Registry(reference), Target::Tag(tag)) => Self::Registry(reference.with_tag(tag)),
             (Self::Registry(reference), Target::Digest(digest)) => Self::Registry(reference.with_digest(digest)),
             (Self::Layout { dir, .. }, target) => Self::Layout { dir: dir.clone(), target: Some(target) },
+            (Self::LayoutFile { file, .. }, target) => Self::LayoutFile { file: file.clone(), target: Some(target) },
         }
     }
 
@@ -71,7 +81,8 @@ impl Location {
     pub fn same_repository(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Registry(a), Self::Registry(b)) => a.host() == b.host() && a.repository() == b.repository(),
-            (Self::Layout { dir: a, .. }, Self::Layout { dir: b, .. }) => a == b,
+            (Self::Layout { dir: a, .. }, Self::Layout { dir: b, .. })
+            | (Self::LayoutFile { file: a, .. }, Self::LayoutFile { file: b, .. }) => a == b,
             _ => false,
         }
     }
@@ -81,31 +92,34 @@ impl FromStr for Location {
     type Err = crate::Error;
 
     fn from_str(text: &str) -> Result<Self, crate::Error> {
-        let parsed = match text.strip_prefix("oci:") {
-            Some(rest) => layout(rest),
-            None => text.parse().map(Self::Registry),
+        let parsed = if let Some(rest) = text.strip_prefix("oci:") {
+            on_disk(rest, "oci:DIR:TAG").map(|(dir, target)| Self::Layout { dir, target })
+        } else if let Some(rest) = text.strip_prefix("oci-archive:") {
+            on_disk(rest, "oci-archive:FILE:TAG").map(|(file, target)| Self::LayoutFile { file, target })
+        } else {
+            text.parse().map(Self::Registry)
         };
         parsed.map_err(|source| crate::Error::InvalidReference { reference: shorten(text), source })
     }
 }
 
-/// `DIR[:tag][@digest]`: a colon belongs to a tag only behind the last slash.
-fn layout(text: &str) -> Result<Location, ReferenceError> {
-    let empty = || ReferenceError::NoHost("oci: names no directory, as in oci:DIR:TAG".into());
+/// `PATH[:tag][@digest]`: a colon belongs to a tag only behind the last slash.
+fn on_disk(text: &str, form: &str) -> Result<(PathBuf, Option<Target>), ReferenceError> {
     let (rest, digest) = match text.rsplit_once('@') {
         Some((rest, digest)) if digest.starts_with("sha") => (rest, Some(digest.parse()?)),
         _ => (text, None),
     };
     let name = rest.rfind('/').map_or(0, |slash| slash + 1);
-    let (dir, tag) = match rest[name..].rfind(':') {
+    let (path, tag) = match rest[name..].rfind(':') {
         Some(colon) => (&rest[..name + colon], Some(Tag::new(&rest[name + colon + 1..])?)),
         None => (rest, None),
     };
-    if dir.is_empty() {
-        return Err(empty());
+    if path.is_empty() {
+        let (prefix, _) = form.split_once(':').unwrap_or((form, ""));
+        let what = if prefix == "oci" { "directory" } else { "file" };
+        return Err(ReferenceError::NoHost(format!("{prefix}: names no {what}, as in {form}")));
     }
-    let target = digest.map(Target::Digest).or(tag.map(Target::Tag));
-    Ok(Location::Layout { dir: Path::new(dir).to_owned(), target })
+    Ok((Path::new(path).to_owned(), digest.map(Target::Digest).or(tag.map(Target::Tag))))
 }
 
 fn shorten(text: &str) -> String {
@@ -122,15 +136,18 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Registry(reference) => reference.fmt(f),
-            Self::Layout { dir, target } => {
-                write!(f, "oci:{}", dir.display())?;
-                match target {
-                    Some(Target::Tag(tag)) => write!(f, ":{tag}"),
-                    Some(Target::Digest(digest)) => write!(f, "@{digest}"),
-                    None => Ok(()),
-                }
-            }
+            Self::Layout { dir, target } => show(f, "oci", dir, target.as_ref()),
+            Self::LayoutFile { file, target } => show(f, "oci-archive", file, target.as_ref()),
         }
+    }
+}
+
+fn show(f: &mut fmt::Formatter<'_>, prefix: &str, path: &Path, target: Option<&Target>) -> fmt::Result {
+    write!(f, "{prefix}:{}", path.display())?;
+    match target {
+        Some(Target::Tag(tag)) => write!(f, ":{tag}"),
+        Some(Target::Digest(digest)) => write!(f, "@{digest}"),
+        None => Ok(()),
     }
 }
 
@@ -154,6 +171,18 @@ mod tests {
         check(&format!("oci:d@{digest}"), "d", Some(digest));
         check(&format!("oci:d:v1@{digest}"), "d", Some(digest));
         for bad in ["oci:", "oci::v1", "oci:d:", "oci:d:.x", "oci:d@sha256:12"] {
+            assert!(bad.parse::<Location>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn layouts_in_files_are_written_as_directories_are() {
+        for text in ["oci-archive:x.tar", "oci-archive:/a:b/x.tar:v1", "oci-archive:x:y"] {
+            let Ok(location) = text.parse::<Location>() else { panic!("{text}") };
+            assert!(matches!(&location, Location::LayoutFile { .. }), "{text}");
+            assert_eq!(location.to_string(), text);
+        }
+        for bad in ["oci-archive:", "oci-archive::v1", "oci-archive:x.tar:"] {
             assert!(bad.parse::<Location>().is_err(), "{bad}");
         }
     }

@@ -183,6 +183,7 @@ impl Client {
         options: &PushOptions,
     ) -> Result<Pushed, Error> {
         let pushed = Box::pin(destination.send(self, payload, old, options)).await?;
+        destination.to.finish(&destination.location).await?;
         if options.dry_run {
             return Ok(pushed);
         }
@@ -226,14 +227,16 @@ struct Destination {
     tag: Tag,
     registry: Arc<dyn Registry>,
     repository: Repository,
+    to: crate::copy::Destination,
 }
 
 impl Destination {
     async fn open(client: &Client, location: &Location, dry_run: bool) -> Result<Self, Error> {
         let needs = "tag";
         let tag = location.tag().ok_or_else(|| Error::Incomplete { location: location.to_string(), needs })?;
-        let Place { registry, repository } = client.destination(location, dry_run).await?;
-        Ok(Self { location: location.clone(), tag, registry, repository })
+        let to = client.destination(location, dry_run, None).await?;
+        let Place { registry, repository } = to.place.clone();
+        Ok(Self { location: location.clone(), tag, registry, repository, to })
     }
 
     fn failed(&self, source: blob_registry::RegistryError) -> Error {

@@ -14,7 +14,7 @@ use crate::location::Location;
 use crate::push::{Input, PushOptions, Pushed, Spool};
 
 pub use read::TarError;
-pub use write::{ExportError, Exported};
+pub use write::{ExportError, Exported, exported_size};
 
 impl Client {
     /// Makes an archive of a tar stream and pushes it to the tag that `location` names, as

@@ -17,6 +17,7 @@ use crate::error::{Failure, Kind};
 use crate::session::Session;
 use crate::trust::TrustArgs;
 use crate::ui::escape::{PathText, shown};
+use crate::ui::progress::Stage;
 use crate::ui::size::{count, human};
 
 /// Damaged files that are named.
@@ -138,7 +139,7 @@ pub(crate) async fn run(args: CheckArgs, session: &Session) -> Result<(), Failur
     }
     let mut reading = Reading::default();
     if let Some(portion) = args.read_data {
-        reading.read(&archive, portion).await?;
+        reading.read(&archive, portion, session).await?;
     }
     let directory = match &args.dir {
         Some(dir) => Some(compare(&archive, dir, args.metadata, session).await?),
@@ -171,7 +172,7 @@ struct Reading {
 
 impl Reading {
     /// Reads a part of the files, each content once, in the order of the data.
-    async fn read(&mut self, archive: &Archive, portion: f64) -> Result<(), Failure> {
+    async fn read(&mut self, archive: &Archive, portion: f64, session: &Session) -> Result<(), Failure> {
         let mut files: Vec<Entry<'_>> = archive.entries().collect();
         files.sort_by_key(|file| (file.range().start, file.range().end, file.digest().to_string()));
         files.dedup_by(|a, b| a.range() == b.range() && a.digest() == b.digest());
@@ -184,23 +185,29 @@ impl Reading {
                 chosen(at)
             });
         }
+        let total = files.iter().map(Entry::original_size).sum();
+        let tally = session.meter.tally(Stage::Checking, total, files.len() as u64);
         let mut done = 0;
         while done < files.len() {
             let mut contents = archive.contents(files[done..].to_vec());
             let failed = loop {
                 match contents.try_next().await {
                     Ok(None) => return Ok(()),
-                    Ok(Some((file, content))) => match content.try_for_each(async |_| Ok(())).await {
-                        Ok(()) => {
-                            (self.files, self.bytes) = (self.files + 1, self.bytes + file.original_size());
-                            done += 1;
+                    Ok(Some((file, content))) => {
+                        match content.try_for_each(async |chunk| Ok(tally.add(chunk.len() as u64))).await {
+                            Ok(()) => {
+                                (self.files, self.bytes) = (self.files + 1, self.bytes + file.original_size());
+                                done += 1;
+                                tally.set(self.bytes, self.files);
+                            }
+                            Err(error) => break error,
                         }
-                        Err(error) => break error,
-                    },
+                    }
                     Err(error) => break error,
                 }
             };
             drop(contents);
+            tally.set(self.bytes, self.files);
             let ReadError::Decode { path, source } = failed else { return Err(failed.into()) };
             let problem = source.to_string();
             self.damaged.push(Damage { path: PathText::new(&path), problem, raw: path.to_vec() });

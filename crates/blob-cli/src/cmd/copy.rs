@@ -21,10 +21,12 @@ Examples:
   blob copy localhost:5000/team/assets:v1 localhost:5000/team/mirror:v1
   blob copy ghcr.io/org/data:1.0 oci:./backup:1.0           to a directory that needs no registry
   blob copy oci:./backup:1.0 ghcr.io/org/data:1.0 -t latest and back, under two tags
+  blob copy ghcr.io/org/data:1.0 oci-archive:data.tar:1.0   to a single file, which skopeo and podman read
   blob copy --all-tags --no-clobber ghcr.io/org/data localhost:5000/org/data
 
 Digests stay what they are, so signatures stay valid; they are copied too. Only what is missing at the destination is
-sent, and within one registry not even that: blobs are mounted.";
+sent, and within one registry not even that: blobs are mounted. A tar file keeps what it had, and is replaced as a whole
+when the copy is done.";
 
 /// Copy archives, or any other artifact, between registries and layouts.
 #[derive(Args, Debug)]
@@ -132,21 +134,8 @@ pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure
     options.tags.clone_from(&args.tag);
     options.concurrency = session.options.jobs.map_or(options.concurrency, NonZero::get);
     options.progress = Some(session.meter.watcher());
-    let (mut copies, mut failures) = (Vec::new(), Vec::new());
-    let mut places_in_all = 1;
-    if args.all_tags {
-        let tags = all_tags(&client, &from, &PageRequest::first()).await?;
-        let at =
-            |tag| (from.with_target(Target::Tag(Clone::clone(tag))), to.with_target(Target::Tag(Clone::clone(tag))));
-        let places: Vec<(Location, Location)> = tags.iter().map(at).collect();
-        places_in_all = places.len();
-        // Policies may be for single tags, which are known only now.
-        let (read, written): (Vec<&Location>, Vec<&Location>) = places.iter().map(|(from, to)| (from, to)).unzip();
-        let client = session.copying(&read, &written, &args.trust).await?;
-        (copies, failures) = all(&client, &places, &options).await;
-        if let (true, Some(failure)) = (copies.is_empty(), failures.first()) {
-            return Err(failure.clone());
-        }
+    let (copies, failures, of) = if args.all_tags {
+        every_tag(session, &args, (&client, &from, &to), options).await?
     } else {
         // A destination without a tag of its own gets that of the source.
         let to = match (to.target(), from.tag()) {
@@ -154,8 +143,8 @@ pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure
             _ => to.clone(),
         };
         let client = session.copying(&[&from], &[&to], &args.trust).await?;
-        copies.push(one(&client, (&from, &to), &options).await?);
-    }
+        (vec![one(&client, (&from, &to), &options).await?], Vec::new(), 1)
+    };
     Session::log_traffic(&client);
     let sum = |part: fn(&Done) -> u64| copies.iter().map(part).sum();
     let report = Report {
@@ -176,9 +165,33 @@ pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure
     if failures.is_empty() {
         return Ok(());
     }
-    let of = places_in_all.max(report.copies.len() + failures.len());
     let message = format!("copied {} of {}", report.copies.len(), count(of as u64, "tag"));
     Err(Failure::partial(message, &failures))
+}
+
+/// Copies every tag of a repository; what came of them, and how many there are.
+async fn every_tag(
+    session: &Session,
+    args: &CopyArgs,
+    (client, from, to): (&Client, &Location, &Location),
+    mut options: CopyOptions,
+) -> Result<(Vec<Done>, Vec<Failure>, usize), Failure> {
+    let tags = all_tags(client, from, &PageRequest::first()).await?;
+    let at = |tag| (from.with_target(Target::Tag(Clone::clone(tag))), to.with_target(Target::Tag(Clone::clone(tag))));
+    let places: Vec<(Location, Location)> = tags.iter().map(at).collect();
+    // Policies may be for single tags, which are known only now.
+    let (read, written): (Vec<&Location>, Vec<&Location>) = places.iter().map(|(from, to)| (from, to)).unzip();
+    let client = session.copying(&read, &written, &args.trust).await?;
+    options.file = if args.dry_run { None } else { client.layout_file(to).await? };
+    let (copies, failures) = all(&client, &places, &options).await;
+    if let Some(file) = options.file.filter(|_| !copies.is_empty()) {
+        let finished = file.finish().await;
+        finished.map_err(|source| Error::Registry { action: format!("writing to {to}"), source })?;
+    }
+    match failures.first() {
+        Some(failure) if copies.is_empty() => Err(failure.clone()),
+        _ => Ok((copies, failures, places.len())),
+    }
 }
 
 /// Copies several places, some of them at a time, all together with as many requests as the options say. What came of

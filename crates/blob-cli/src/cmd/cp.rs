@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::preview::Preview;
 use super::{cat, export, missing, pull};
+use crate::alias::disk_prefix;
 use crate::args::Caching;
 use crate::error::Failure;
 use crate::filter::Patterns;
@@ -180,7 +181,7 @@ pub(crate) async fn run(args: CpArgs, session: &Session) -> Result<(), Failure> 
 /// Refuses destinations that would not become what was meant.
 fn check_dest(dest: &Path) -> Result<(), Failure> {
     let text = dest.to_string_lossy();
-    if text.starts_with("oci:") {
+    if !disk_prefix(&text).is_empty() {
         let failure = Failure::usage(format!("{text} is a place in a layout, and files are copied to directories"));
         return Err(failure
             .with_hint("`blob copy` copies archives between registries and layouts; ./ before it makes it a path"));
@@ -255,7 +256,7 @@ async fn to_output(batches: &[Batch], args: &CpArgs, session: &Session) -> Resul
         return Err(Failure::usage("cannot copy a directory without -r flag"));
     }
     export::refuse_terminal()?;
-    export::to_output(archive, &nodes).await.map(drop)
+    export::to_output(archive, &nodes, session).await.map(drop)
 }
 
 /// What of a batch is meant.

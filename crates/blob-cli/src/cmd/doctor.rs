@@ -6,6 +6,7 @@ use blob::Location;
 use clap::Args;
 use serde::Serialize;
 
+use crate::alias::disk_prefix;
 use crate::args::Format;
 use crate::error::{Failure, Kind};
 use crate::session::Session;
@@ -133,7 +134,7 @@ pub(crate) async fn run(args: DoctorArgs, session: &Session) -> Result<(), Failu
 
 /// A place is examined with all that it can be asked, a host without repository as far as it goes.
 async fn examine(target: &str, session: &Session, checks: &mut Vec<Check>) -> Result<(), Failure> {
-    let host_alone = !target.contains('/') && !target.starts_with("oci:") && session.location(target).is_err();
+    let host_alone = !target.contains('/') && disk_prefix(target).is_empty() && session.location(target).is_err();
     let location: Location = if host_alone {
         // The repository stands for none: only the host of it is looked at.
         let named = format!("{target}/x").parse();

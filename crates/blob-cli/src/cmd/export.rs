@@ -3,12 +3,15 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use blob::Archive;
 use blob::core::{Node, path};
-use blob::tarball::{ExportError, Exported};
+use blob::tarball::{ExportError, Exported, exported_size};
 use clap::Args;
 use serde::Serialize;
+use tokio::io::AsyncWrite;
 
 use super::missing;
 use crate::args::Caching;
@@ -17,6 +20,7 @@ use crate::filter::Patterns;
 use crate::session::Session;
 use crate::trust::TrustArgs;
 use crate::ui::escape::shown;
+use crate::ui::progress::{Stage, Tally};
 use crate::ui::size::{count, human};
 use crate::ui::traffic::Traffic;
 
@@ -94,7 +98,7 @@ pub(crate) async fn run(args: ExportArgs, session: &Session) -> Result<(), Failu
     let archive = session.open(&client, &location, args.caching).await?;
     let nodes = nodes(&archive, &args.paths, &args.patterns)?;
     if let Some(file) = file {
-        let exported = to_file(&archive, &nodes, file).await?;
+        let exported = to_file(&archive, &nodes, file, session).await?;
         let report = Report {
             r#ref: location.to_string(),
             digest: archive.manifest().digest().to_string(),
@@ -108,8 +112,8 @@ pub(crate) async fn run(args: ExportArgs, session: &Session) -> Result<(), Failu
         };
         session.report(&report, || text(&report)).await?;
     } else {
+        to_output(&archive, &nodes, session).await?;
         session.meter.clear();
-        to_output(&archive, &nodes).await?;
     }
     Session::log_traffic(&client);
     if args.stats {
@@ -149,25 +153,57 @@ pub(super) fn nodes<'a>(archive: &'a Archive, paths: &[String], patterns: &Patte
 }
 
 /// Writes to standard output.
-pub(super) async fn to_output(archive: &Archive, nodes: &[Node<'_>]) -> Result<Exported, Failure> {
-    archive.export(nodes, tokio::io::stdout()).await.map_err(|error| match error {
+pub(super) async fn to_output(archive: &Archive, nodes: &[Node<'_>], session: &Session) -> Result<Exported, Failure> {
+    let out = Counted::new(tokio::io::stdout(), nodes, session);
+    archive.export(nodes, out).await.map_err(|error| match error {
         ExportError::Write(source) => Failure::output(&source),
         other => failed(other, "standard output"),
     })
 }
 
 /// Writes to a file that gets its name when it is complete.
-async fn to_file(archive: &Archive, nodes: &[Node<'_>], file: &Path) -> Result<Exported, Failure> {
+async fn to_file(archive: &Archive, nodes: &[Node<'_>], file: &Path, session: &Session) -> Result<Exported, Failure> {
     let name = file.display().to_string();
     let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let io = |error: &std::io::Error| Failure::io(format!("writing {name}"), error);
     let temporary = tempfile::Builder::new().prefix(".blob-export-").tempfile_in(dir).map_err(|error| io(&error))?;
     let open = temporary.as_file().try_clone().map_err(|error| io(&error))?;
-    let exported =
-        archive.export(nodes, tokio::fs::File::from_std(open)).await.map_err(|error| failed(error, &name))?;
+    let out = Counted::new(tokio::fs::File::from_std(open), nodes, session);
+    let exported = archive.export(nodes, out).await.map_err(|error| failed(error, &name))?;
     set_mode(temporary.as_file()).map_err(|error| io(&error))?;
     temporary.persist(file).map_err(|error| io(&error.error))?;
     Ok(exported)
+}
+
+/// Tells the meter what is written.
+struct Counted<W> {
+    out: W,
+    tally: Tally,
+}
+
+impl<W> Counted<W> {
+    fn new(out: W, nodes: &[Node<'_>], session: &Session) -> Self {
+        let tally = session.meter.tally(Stage::Exporting, exported_size(nodes), 0);
+        Self { out, tally }
+    }
+}
+
+impl<W: AsyncWrite + Unpin> AsyncWrite for Counted<W> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        let written = Pin::new(&mut self.out).poll_write(context, bytes);
+        if let Poll::Ready(Ok(count)) = &written {
+            self.tally.add(*count as u64);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.out).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.out).poll_shutdown(context)
+    }
 }
 
 /// Temporary files are for their owner alone; others are not.

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use blob::core::create::{CreateOptions, CreateReport, UnstorableNames, create};
 use blob::core::{ArchiveIndex, Compression};
 
+use crate::alias::disk_prefix;
 use crate::error::{Failure, Kind};
 use crate::filter::{IgnoreFiles, Sieve};
 use crate::session::Session;
@@ -46,7 +47,7 @@ pub(super) async fn index_of(
 /// Whether a word means a directory rather than an archive: it looks like a path, or there is one of that name.
 pub(super) fn is_directory(typed: &str) -> bool {
     let path = typed.starts_with(['.', '/', '~']);
-    !typed.starts_with("oci:") && (path || Path::new(typed).is_dir())
+    disk_prefix(typed).is_empty() && (path || Path::new(typed).is_dir())
 }
 
 /// The last part of a path of an archive.

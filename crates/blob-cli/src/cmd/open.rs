@@ -9,6 +9,7 @@ use crate::browse;
 use crate::error::Failure;
 use crate::session::Session;
 use crate::trust::TrustArgs;
+use crate::ui::progress::Question;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,6 +42,8 @@ pub(crate) async fn run(args: OpenArgs, session: &Session) -> Result<(), Failure
     let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
     session.meter.clear();
+    // Nothing else is written while the browser has the terminal.
+    let _terminal = Question::begin();
     browse::run(archive, client.clone(), session.style.colored).await?;
     Session::log_traffic(&client);
     Ok(())

@@ -43,7 +43,7 @@ A .blobignore file in the directory, or in one below it, leaves out what a .giti
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct PushArgs {
-    /// Where to push: HOST/REPOSITORY:TAG or oci:DIR:TAG.
+    /// Where to push: HOST/REPOSITORY:TAG, oci:DIR:TAG or oci-archive:FILE:TAG.
     #[arg(value_name = "REF")]
     reference: String,
 
@@ -356,7 +356,10 @@ fn options(
 
 /// The path below the directory that is pushed of the layout that it is pushed to.
 fn layout_within(location: &Location, input: &Input<'_>) -> Option<Vec<u8>> {
-    let (Location::Layout { dir: layout, .. }, Input::Directory(dir)) = (location, input) else { return None };
+    let Input::Directory(dir) = input else { return None };
+    let (Location::Layout { dir: layout, .. } | Location::LayoutFile { file: layout, .. }) = location else {
+        return None;
+    };
     // One that does not exist yet is made below a directory that does, or is nowhere near.
     let exists = layout.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
     let place = match exists {

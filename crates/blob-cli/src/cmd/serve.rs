@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::args::Format;
 use crate::error::{Failure, Kind};
 use crate::session::Session;
-use crate::signals::Signals;
+use crate::signals::{Asked, Signals};
 use crate::trust::bounded;
 use crate::ui::{json, output};
 
@@ -111,7 +111,7 @@ pub(crate) async fn run(args: ServeArgs, session: &Session) -> Result<(), Failur
         written => written?,
     }
     // To be asked to end is how a server ends: that is no failure.
-    signals.next().await;
+    while signals.next().await == Asked::Progress {}
     server.shutdown().await;
     Ok(())
 }

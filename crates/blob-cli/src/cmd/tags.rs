@@ -29,7 +29,7 @@ Examples:
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct TagsArgs {
-    /// The repository, HOST/REPOSITORY or oci:DIR.
+    /// The repository, HOST/REPOSITORY, oci:DIR or oci-archive:FILE.
     #[arg(value_name = "REPO")]
     repository: String,
 

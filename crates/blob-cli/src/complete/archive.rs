@@ -11,6 +11,7 @@ use blob::registry::PageRequest;
 use blob::{Client, Location, PullOptions};
 use clap_complete::engine::CompletionCandidate;
 
+use crate::alias::disk_prefix;
 use crate::alias::{Aliases, Wanted};
 use crate::args;
 use crate::cache_place::CachePlace;
@@ -97,9 +98,10 @@ impl Known {
         Some(candidates.filter(|candidate| candidate.starts_with(typed)).collect())
     }
 
-    /// Tags of an image layout: `oci:DIR:` was typed.
+    /// Tags of an image layout: `oci:DIR:` or `oci-archive:FILE:` was typed.
     async fn layout_tags(&self, typed: &str) -> Option<BTreeSet<String>> {
-        let dir = &typed[..4 + typed[4..].rfind(':')?];
+        let start = disk_prefix(typed).len();
+        let dir = &typed[..start + typed[start..].rfind(':')?];
         let location: Location = dir.parse().ok()?;
         let page = self.client(&location)?.tags(&location, &PageRequest::default()).await.ok()?;
         let candidates = page.items.iter().map(|tag| format!("{dir}:{tag}"));
@@ -125,16 +127,16 @@ impl Known {
 
 /// Places that begin as `typed` does.
 pub(super) fn references(typed: &str) -> Vec<CompletionCandidate> {
-    answer(async |known: &Known| match typed.strip_prefix("oci:") {
-        Some(rest) if rest.contains(':') => known.layout_tags(typed).await,
-        Some(rest) => Some(directories(rest)),
-        None => known.tags(typed).await,
+    answer(async |known: &Known| match typed.split_at(disk_prefix(typed).len()) {
+        ("", _) => known.tags(typed).await,
+        (_, rest) if rest.contains(':') => known.layout_tags(typed).await,
+        (prefix, rest) => Some(layouts(prefix, rest)),
     })
 }
 
 /// Paths of the archive that stands before `:/` in what was typed.
 pub(super) fn sources(typed: &str) -> Vec<CompletionCandidate> {
-    let (prefix, rest) = typed.split_at(if typed.starts_with("oci:") { 4 } else { 0 });
+    let (prefix, rest) = typed.split_at(disk_prefix(typed).len());
     let Some((reference, path)) = rest.rsplit_once(":/") else { return Vec::new() };
     let reference = format!("{prefix}{reference}");
     answer(async |known: &Known| {
@@ -153,8 +155,8 @@ pub(super) fn paths(typed: &str, words: impl Iterator<Item = String>) -> Vec<Com
     })
 }
 
-/// Directories that may be layouts.
-fn directories(typed: &str) -> BTreeSet<String> {
+/// Directories, and files if those are wanted, that may be layouts.
+fn layouts(kind: &str, typed: &str) -> BTreeSet<String> {
     let (dir, name) = typed.rsplit_once('/').map_or(("", typed), |(dir, name)| (dir, name));
     let prefix = if typed.contains('/') { format!("{dir}/") } else { String::new() };
     let listed = std::fs::read_dir(if prefix.is_empty() { "." } else { &prefix });
@@ -162,8 +164,10 @@ fn directories(typed: &str) -> BTreeSet<String> {
     let wanted = entries.filter_map(|entry| {
         let found = entry.file_name().into_string().ok().filter(|found| found.starts_with(name))?;
         let hidden = found.starts_with('.') && name.is_empty();
-        let end = if entry.path().join("oci-layout").is_file() { ':' } else { '/' };
-        (!hidden && entry.path().is_dir()).then(|| format!("oci:{prefix}{found}{end}"))
+        let path = entry.path();
+        let packed = kind == "oci-archive:" && path.extension().is_some_and(|end| end.eq_ignore_ascii_case("tar"));
+        let end = if packed || (kind == "oci:" && path.join("oci-layout").is_file()) { ':' } else { '/' };
+        (!hidden && (packed || path.is_dir())).then(|| format!("{kind}{prefix}{found}{end}"))
     });
     wanted.take(MOST).collect()
 }

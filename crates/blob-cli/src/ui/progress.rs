@@ -2,22 +2,24 @@
 //!
 //! The operation only stores numbers; a thread of its own draws them, so a slow terminal slows nothing down.
 
-use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
-use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use blob::core::{Event, Progress};
+use blob::core::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Serialize;
 
-use super::size::human;
+mod numbers;
+
 use crate::args::ProgressMode;
+use numbers::{Comparing, Numbers, Snapshot};
+
+#[cfg(test)]
+pub(crate) use numbers::schemas;
+pub(crate) use numbers::{Stage, Tally};
 
 /// How often the terminal is drawn.
 const FRAME: Duration = Duration::from_millis(100);
@@ -50,219 +52,6 @@ impl Question {
 impl Drop for Question {
     fn drop(&mut self) {
         TERMINAL.lock().unwrap_or_else(PoisonError::into_inner).0 -= 1;
-    }
-}
-
-/// What is going on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-enum Stage {
-    #[default]
-    Starting,
-    Scanning,
-    Archiving,
-    Uploading,
-    Fetching,
-    Extracting,
-    Copying,
-    Comparing,
-}
-
-impl Stage {
-    const ALL: [(Self, &'static str); 8] = [
-        (Self::Starting, "starting"),
-        (Self::Scanning, "scanning"),
-        (Self::Archiving, "archiving"),
-        (Self::Uploading, "uploading"),
-        (Self::Fetching, "fetching"),
-        (Self::Extracting, "extracting"),
-        (Self::Copying, "copying"),
-        (Self::Comparing, "comparing"),
-    ];
-}
-
-/// The numbers of an operation. Several threads store, one reads; that they may be of different moments does not
-/// matter.
-#[derive(Debug, Default)]
-struct Numbers {
-    stage: AtomicU8,
-    bytes: AtomicU64,
-    bytes_total: AtomicU64,
-    files: AtomicU64,
-    files_total: AtomicU64,
-    cancelled: AtomicBool,
-    /// How far the blobs of a copy are: by name the bytes that are done and those that there are.
-    copied: Mutex<HashMap<Box<str>, (u64, u64)>>,
-}
-
-impl Numbers {
-    fn store(&self, stage: Stage, bytes: (u64, u64), files: (u64, u64)) {
-        self.stage.store(stage as u8, Ordering::Relaxed);
-        for (number, value) in
-            [(&self.bytes, bytes.0), (&self.bytes_total, bytes.1), (&self.files, files.0), (&self.files_total, files.1)]
-        {
-            number.store(value, Ordering::Relaxed);
-        }
-    }
-
-    /// A blob of a copy went on; several may be under way.
-    fn copy(&self, what: &str, now: (u64, u64)) {
-        let mut copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = copied.insert(what.into(), now).unwrap_or_default();
-        let new = |sum: &AtomicU64, before, now| sum.load(Ordering::Relaxed).saturating_sub(before) + now;
-        let (bytes, total) = if self.stage.load(Ordering::Relaxed) == Stage::Copying as u8 {
-            (new(&self.bytes, before.0, now.0), new(&self.bytes_total, before.1, now.1))
-        } else {
-            now
-        };
-        self.store(Stage::Copying, (bytes, total), (0, 0));
-    }
-
-    fn read(&self) -> Snapshot {
-        let stage = Stage::ALL.get(usize::from(self.stage.load(Ordering::Relaxed))).unwrap_or(&Stage::ALL[0]);
-        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        Snapshot {
-            stage: stage.1,
-            bytes: read(&self.bytes),
-            bytes_total: read(&self.bytes_total),
-            files: read(&self.files),
-            files_total: read(&self.files_total),
-        }
-    }
-}
-
-impl Progress for Numbers {
-    fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
-        match event {
-            Event::Scanning { found } => self.store(Stage::Scanning, (0, 0), (*found, 0)),
-            Event::Archived { files, files_total, bytes, bytes_total, .. } => {
-                self.store(Stage::Archiving, (*bytes, *bytes_total), (*files, *files_total));
-            }
-            // Index and config are small and travel beside the data.
-            Event::Uploading { what: "data", bytes, bytes_total } => {
-                self.store(Stage::Uploading, (*bytes, *bytes_total), (0, 0));
-            }
-            Event::Uploading { what, bytes, bytes_total } if what.starts_with("sha") => {
-                self.copy(what, (*bytes, *bytes_total));
-            }
-            Event::Fetching { .. } => self.store(Stage::Fetching, (0, 0), (0, 0)),
-            Event::Extracted { files, files_total, bytes, bytes_total, .. } => {
-                self.store(Stage::Extracting, (*bytes, *bytes_total), (*files, *files_total));
-            }
-            _ => {}
-        }
-        if self.cancelled.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-}
-
-/// What a comparison tells: nothing is archived to stay.
-struct Comparing(Arc<Numbers>);
-
-impl Progress for Comparing {
-    fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
-        let told = self.0.event(event);
-        if matches!(event, Event::Archived { .. }) {
-            self.0.stage.store(Stage::Comparing as u8, Ordering::Relaxed);
-        }
-        told
-    }
-}
-
-/// The numbers at a moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Snapshot {
-    stage: &'static str,
-    bytes: u64,
-    bytes_total: u64,
-    files: u64,
-    files_total: u64,
-}
-
-impl Snapshot {
-    /// One line for where there is no bar.
-    fn line(&self) -> String {
-        let mut facts = Vec::new();
-        if self.bytes_total > 0 {
-            facts.push(format!("{} of {}", human(self.bytes), human(self.bytes_total)));
-        }
-        match (self.files, self.files_total) {
-            (0, 0) => {}
-            (files, 0) => facts.push(format!("{files} files")),
-            (files, total) => facts.push(format!("{files} of {total} files")),
-        }
-        if facts.is_empty() { self.stage.to_owned() } else { format!("{}: {}", self.stage, facts.join(", ")) }
-    }
-
-    /// One line for programs; `rate` is in bytes per second.
-    fn json(&self, rate: u64) -> String {
-        let &Self { stage, bytes, bytes_total, files, files_total } = self;
-        let seconds_left = (rate > 0).then(|| bytes_total.saturating_sub(bytes).div_ceil(rate));
-        let told = Told { stage, bytes, bytes_total, files, files_total, bytes_per_second: rate, seconds_left };
-        super::json::line(&Line { progress: told })
-    }
-
-    /// One line with a bar; `rate` is in bytes per second.
-    fn drawn(&self, rate: u64) -> String {
-        if self.bytes_total == 0 {
-            return self.line();
-        }
-        let done = (u128::from(self.bytes) * BAR as u128 / u128::from(self.bytes_total)) as usize;
-        let done = done.min(BAR);
-        let bar = "=".repeat(done.saturating_sub(1)) + if done > 0 { ">" } else { "" };
-        let line = self.line();
-        let facts = line.split_once(": ").map_or("", |(_, facts)| facts);
-        let mut text = format!("{:10} [{bar:BAR$}] {facts}", self.stage);
-        if rate > 0 {
-            let left = self.bytes_total.saturating_sub(self.bytes).div_ceil(rate);
-            let _ = write!(text, ", {}/s, {} left", human(rate), clock(left));
-        }
-        text
-    }
-}
-
-/// A line of `--progress=json`.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Line {
-    /// How far it is.
-    progress: Told,
-}
-
-/// The numbers of a moment, since the command began.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Told {
-    /// `starting`, `scanning`, `archiving`, `uploading`, `fetching`, `extracting`, `copying` or `comparing`.
-    stage: &'static str,
-    /// Bytes that are done in this stage.
-    bytes: u64,
-    /// Bytes that there are; 0 as long as that is not known.
-    bytes_total: u64,
-    /// Files that are done in this stage.
-    files: u64,
-    /// Files that there are; 0 as long as that is not known.
-    files_total: u64,
-    /// The rate of this stage; 0 as long as it cannot be told.
-    bytes_per_second: u64,
-    /// Seconds that are left at this rate.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seconds_left: Option<u64>,
-}
-
-#[cfg(test)]
-pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
-    vec![crate::schemas::line::<Line>("progress")]
-}
-
-/// How many characters the bar has.
-const BAR: usize = 24;
-
-/// `42s`, `3m05s`, `2h07m`.
-fn clock(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        _ => format!("{}h{:02}m", seconds / 3600, seconds % 3600 / 60),
     }
 }
 
@@ -334,6 +123,8 @@ fn draw(numbers: &Numbers, stopped: &Receiver<()>, face: Face, pause: Duration) 
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     numbers: Arc<Numbers>,
+    /// Whether who asks is told in JSON.
+    json: bool,
     drawing: Mutex<Option<(Sender<()>, JoinHandle<()>)>>,
 }
 
@@ -363,7 +154,7 @@ impl Meter {
         let (stop, stopped) = mpsc::channel();
         let watched = Arc::clone(&numbers);
         let thread = std::thread::spawn(move || draw(&watched, &stopped, face, pause));
-        Self { numbers, drawing: Mutex::new(Some((stop, thread))) }
+        Self { numbers, json: face == Face::Json, drawing: Mutex::new(Some((stop, thread))) }
     }
 
     /// Where operations report to.
@@ -374,6 +165,25 @@ impl Meter {
     /// Where a directory that is compared reports to, which is archived for that.
     pub(crate) fn comparing(&self) -> Arc<dyn Progress> {
         Arc::new(Comparing(Arc::clone(&self.numbers)))
+    }
+
+    /// What a command reads or writes itself: so many bytes and files in all.
+    pub(crate) fn tally(&self, stage: Stage, bytes_total: u64, files_total: u64) -> Tally {
+        Tally::begin(&self.numbers, stage, bytes_total, files_total)
+    }
+
+    /// Writes a line about how far the command is, whatever was said about progress: somebody asked.
+    pub(crate) fn tell(&self) {
+        let (now, rate) = (self.numbers.read(), self.numbers.rate());
+        let mut terminal = TERMINAL.lock().unwrap_or_else(PoisonError::into_inner);
+        // A question, or the browser, has the terminal.
+        if terminal.0 > 0 {
+            return;
+        }
+        let above = if std::mem::take(&mut terminal.1) { "\r\x1b[2K" } else { "" };
+        let line = if self.json { now.json(rate) } else { now.asked(rate) + "\n" };
+        // Standard error that cannot be written ends nothing.
+        let _ = std::io::stderr().write_all(format!("{above}{line}").as_bytes());
     }
 
     /// Tells whoever still works for a command that was given up to stop, and waits until they have cleaned up, at most
@@ -406,6 +216,9 @@ impl Drop for Meter {
 
 #[cfg(test)]
 mod tests {
+    use blob::core::Event;
+
+    use super::numbers::clock;
     use super::*;
 
     #[test]

@@ -22,6 +22,7 @@ mod names;
 #[cfg(feature = "tui")]
 mod open;
 mod open_far;
+mod packed;
 mod part;
 mod person;
 mod planned;

@@ -40,6 +40,41 @@ fn an_interrupted_pull_leaves_nothing_behind() {
     assert_eq!(files(), before);
 }
 
+#[test]
+fn whoever_asks_how_far_a_command_is_is_told_and_it_goes_on() {
+    let place = Place::served();
+    fs::write(place.path("project/large"), vec![7; 3 << 20]).unwrap();
+    place.run("push -q -c none HOST/a/b:v1 project").success();
+    place.run("cp -q HOST/a/b:v1:/README.md project/same").success();
+    let files = || place.listing(".").into_iter().filter(|name| !name.starts_with("home/")).collect::<Vec<_>>();
+    let before = files();
+    for (line, stage) in [
+        ("--no-cache -q pull SLOW/a/b:v1 out", "extracting: "),
+        ("--no-cache --progress never export -f out.tar SLOW/a/b:v1", "exporting: "),
+        ("--no-cache -o json check --read-data SLOW/a/b:v1", "checking: "),
+        ("--no-cache --progress json -q pull SLOW/a/b:v1 out", "{\"progress\":{\"stage\":\"extracting\""),
+    ] {
+        let mut options = ProxyOptions::default();
+        options.shape.bytes_per_second = Some(3 << 20);
+        let proxy = Proxy::start(place.host().parse().unwrap(), options).unwrap();
+        let line = line.replace("SLOW", &proxy.addr().to_string());
+        let mut command = place.command(&line);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let moved = || proxy.requests().into_iter().map(|request| request.bytes_down).max().unwrap_or_default();
+        eventually(&line, || moved() > 1 << 18 || child.try_wait().unwrap().is_some());
+        signal("USR1", child.id());
+        let output = child.wait_with_output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{line}: {told}");
+        assert!(told.lines().any(|told| told.starts_with(stage)), "{line}: {told}");
+        for made in ["out", "out.tar"] {
+            let made = place.path(made);
+            let _ = if made.is_dir() { fs::remove_dir_all(made) } else { fs::remove_file(made) };
+        }
+        assert_eq!(files(), before, "{line}");
+    }
+}
+
 /// Commands that move data over `SLOW`, or to the empty registry at `FAR`: where blobs are, they are mounted.
 const MOVERS: [&str; 7] = [
     "push -c none FAR/a/new:v1 project",
@@ -118,6 +153,8 @@ fn a_writer_whose_reader_sleeps_can_be_interrupted() {
 fn a_server_ends_well_when_it_is_asked_to() {
     for name in ["INT", "TERM"] {
         let server = Server::start(&[]);
+        // To be asked how it is ends nothing.
+        signal("USR1", server.id());
         signal(name, server.id());
         assert_eq!(server.wait(), Some(0), "{name}");
     }

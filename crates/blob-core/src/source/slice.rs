@@ -25,6 +25,13 @@ impl SliceSource {
         let id = SourceId::new(format!("{}#{}-{}", inner.id(), range.start, range.end));
         Ok(Self { id, inner, range })
     }
+
+    /// Gives the slice another id, such as the digest of its content: it must name these very bytes.
+    #[must_use]
+    pub fn with_id(mut self, id: SourceId) -> Self {
+        self.id = id;
+        self
+    }
 }
 
 #[async_trait]

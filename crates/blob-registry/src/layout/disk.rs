@@ -9,7 +9,6 @@
 //! .blob/uploads/<id>    upload sessions
 //! ```
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -22,17 +21,15 @@ use bytes::Bytes;
 
 use super::failed;
 use super::lock;
+use super::lookup::Lookup;
 use super::memo::{Memo, Stamp};
 use super::refs::Index;
 use super::write::{self, Incoming};
-use crate::descriptor::{Descriptor, media_type};
 use crate::error::{ErrorCode, RegistryError};
-use crate::manifest::Outline;
-use crate::reference::Target;
-use crate::registry::{MAX_MANIFEST_BYTES, Manifest};
+use crate::registry::MAX_MANIFEST_BYTES;
 
 /// Larger `index.json` files are neither written nor read: 64 MiB.
-const MAX_INDEX_BYTES: u64 = 64 << 20;
+pub(super) const MAX_INDEX_BYTES: u64 = 64 << 20;
 
 /// More upload sessions than this are not open at a time.
 const MAX_SESSIONS: usize = 10_000;
@@ -43,9 +40,6 @@ const FRESH: Duration = Duration::from_mins(10);
 /// A lock that others hold for longer is not waited for. They hold one while they write, or read what was uploaded once
 /// more: a process that is stopped must not hold up every thread of this one.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// At most this many nested indexes are opened to find a manifest that is not listed itself.
-const MAX_NESTED: usize = 10_000;
 
 /// A layout directory, which need not exist yet.
 #[derive(Clone, Debug)]
@@ -307,53 +301,6 @@ impl Layout {
         Ok(lock::wait(&file, self.patience)?.then_some(file))
     }
 
-    /// The descriptor of a manifest, with the size that its file has.
-    pub(super) fn resolve(&self, target: &Target) -> Result<Option<Descriptor>, RegistryError> {
-        let index = self.index()?;
-        let found = match target {
-            Target::Tag(tag) => index.resolve(tag),
-            Target::Digest(digest) => match index.find(digest) {
-                Some(found) => Some(found),
-                None => self.nested(&index, digest)?,
-            },
-        };
-        let Some(found) = found else { return Ok(None) };
-        let size = self.stat(&found.digest)?;
-        Ok(size.map(|size| Descriptor::new(found.media_type, found.digest, size)))
-    }
-
-    /// Looks for a manifest that only an index names, as of an image for several platforms.
-    fn nested(&self, index: &Index, digest: &Digest) -> Result<Option<Descriptor>, RegistryError> {
-        if self.stat(digest)?.is_none() {
-            return Ok(None);
-        }
-        let is_index = |entry: &Descriptor| {
-            matches!(entry.media_type.as_str(), media_type::IMAGE_INDEX | media_type::DOCKER_MANIFEST_LIST)
-        };
-        let mut seen = HashSet::new();
-        let mut open: Vec<Descriptor> = index.descriptors().filter(is_index).collect();
-        while let Some(parent) = open.pop() {
-            if !seen.insert(parent.digest) || seen.len() > MAX_NESTED {
-                continue;
-            }
-            let Some(bytes) = self.document(&parent.digest)? else { continue };
-            let Ok(outline) = Outline::parse(&bytes) else { continue };
-            if let Some(found) = outline.manifests.iter().find(|child| child.digest == *digest) {
-                return Ok(Some(found.clone()));
-            }
-            open.extend(outline.manifests.into_iter().filter(is_index));
-        }
-        Ok(None)
-    }
-
-    /// A manifest, its digest checked.
-    pub(super) fn manifest(&self, target: &Target) -> Result<Option<Manifest>, RegistryError> {
-        let Some(descriptor) = self.resolve(target)? else { return Ok(None) };
-        let Some(bytes) = self.document(&descriptor.digest)? else { return Ok(None) };
-        let descriptor = Descriptor { size: bytes.len() as u64, ..descriptor };
-        Ok(Some(Manifest { descriptor, bytes }))
-    }
-
     /// The bytes of a manifest: at most 4 MiB, their digest checked.
     pub(super) fn document(&self, digest: &Digest) -> Result<Option<Bytes>, RegistryError> {
         let action = || format!("reading manifest {digest}");
@@ -445,6 +392,24 @@ impl Layout {
                 length => incoming.write(&buffer[..length])?,
             }
         }
+    }
+}
+
+impl Lookup for Layout {
+    fn index(&self) -> Result<Arc<Index>, RegistryError> {
+        Self::index(self)
+    }
+
+    fn stat(&self, digest: &Digest) -> Result<Option<u64>, RegistryError> {
+        Self::stat(self, digest)
+    }
+
+    fn document(&self, digest: &Digest) -> Result<Option<Bytes>, RegistryError> {
+        Self::document(self, digest)
+    }
+
+    fn memo(&self) -> &Memo {
+        &self.memo
     }
 }
 

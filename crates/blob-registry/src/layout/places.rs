@@ -1,6 +1,6 @@
 //! The registry trait over layouts, whether there is one of them or one for each repository.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use blob_core::{ByteSource, Digest};
 
 use super::disk::Layout;
 use super::gc::{self, GcOptions, GcReport};
-use super::memo::{Memo, Referrer, Said};
+use super::lookup::Lookup as _;
+use super::memo::Memo;
 use super::upload::DiskUpload;
 use super::{failed, offload, push};
 use crate::descriptor::Descriptor;
@@ -243,54 +244,6 @@ fn push_manifest(
     })
 }
 
-/// Everything that `layout` lists with this subject, by digest.
-fn referrers(layout: &Layout, subject: &Digest, kind: Option<&str>) -> Result<Vec<Descriptor>, RegistryError> {
-    let index = layout.index()?;
-    let mut seen = HashSet::new();
-    let mut found = Vec::new();
-    for entry in index.descriptors() {
-        if !seen.insert(entry.digest) {
-            continue;
-        }
-        let Said::About(referrer) = said(layout, &entry)? else { continue };
-        let wanted = kind.is_none_or(|kind| referrer.entry.artifact_type.as_deref() == Some(kind));
-        // What is remembered may have been taken away by another program.
-        if referrer.subject == *subject && wanted && layout.stat(&entry.digest)?.is_some() {
-            found.push(referrer.entry.clone());
-        }
-    }
-    layout.memo().trim(&seen);
-    found.sort_by_key(|entry| entry.digest.to_string());
-    Ok(found)
-}
-
-/// What a listed manifest says about another one. Each is read once.
-fn said(layout: &Layout, entry: &Descriptor) -> Result<Said, RegistryError> {
-    if let Some(known) = layout.memo().said(&entry.digest) {
-        return Ok(known);
-    }
-    let bytes = match layout.document(&entry.digest) {
-        Ok(Some(bytes)) => bytes,
-        // It may come again.
-        Ok(None) => return Ok(Said::Nothing),
-        // Another program listed something that is damaged or no manifest: it cannot be anybody's referrer.
-        Err(error) if error.is_integrity() || error.error_code() == ErrorCode::SizeInvalid => {
-            tracing::warn!(%error, "an entry of a layout is left out of a list of referrers");
-            return Ok(Said::Nothing);
-        }
-        Err(error) => return Err(error),
-    };
-    let outline = Outline::parse(&bytes).ok();
-    let found = outline.and_then(|outline| {
-        let subject = outline.subject.as_ref()?.digest;
-        let descriptor = Descriptor { size: bytes.len() as u64, ..entry.clone() };
-        Some(Arc::new(Referrer { subject, entry: store::referrer(&descriptor, outline) }))
-    });
-    let said = found.map_or(Said::Nothing, Said::About);
-    layout.memo().remember_said(entry.digest, said.clone());
-    Ok(said)
-}
-
 #[async_trait]
 impl Registry for Places {
     async fn resolve(&self, repository: &Repository, target: &Target) -> Result<Descriptor, RegistryError> {
@@ -484,7 +437,7 @@ impl Registry for Places {
         page: &PageRequest,
     ) -> Result<Page<Descriptor>, RegistryError> {
         let (layout, subject, kind) = (self.layout(repository), *subject, artifact_type.map(str::to_owned));
-        let found = offload(move || referrers(&layout, &subject, kind.as_deref())).await?;
+        let found = offload(move || layout.referrers(&subject, kind.as_deref())).await?;
         Ok(store::page(found, page, |entry| entry.digest.to_string()))
     }
 

@@ -20,6 +20,18 @@ mod layout {
     });
 }
 
+mod layout_file {
+    use std::sync::Arc;
+
+    use blob_registry::{LayoutFile, Registry};
+
+    blob_registry::registry_conformance!(async || {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = LayoutFile::begin(directory.path().join("layout.tar")).await.unwrap();
+        (Arc::new(layout) as Arc<dyn Registry>, directory)
+    });
+}
+
 mod layout_store {
     use std::sync::Arc;
 

@@ -52,6 +52,22 @@ async fn has(place: &Place, manifest: &PushManifest) -> bool {
     }
 }
 
+/// Tags of one artifact, and of artifacts with a common layer, that are copied at a time.
+#[tokio::test]
+async fn copies_at_a_time_send_what_they_share_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = LayoutRegistry::open_or_create(directory.path().join("to")).await.unwrap();
+    let (from, to) = (place(MemoryRegistry::new(), "from"), place(layout, "to"));
+    let graph = graph(&*from.registry, "from").await;
+    let shared = CopyOptions::default();
+    let targets = [graph.index.digest, graph.children[0].digest, graph.index.digest, graph.children[1].digest];
+    let targets = targets.map(Into::into);
+    let copies = targets.iter().map(|target| copy(&from, target, &to, &shared));
+    let reports = futures_util::future::try_join_all(copies).await.unwrap();
+    // The empty configuration and two layers.
+    assert_eq!(reports.iter().map(|report| report.blobs_copied).sum::<u64>(), 3, "{reports:?}");
+}
+
 /// Copies the graph of `from` to `to` in every way there is and looks at what arrived.
 async fn check_copies(from: Place, to: Place) {
     let graph = graph(&*from.registry, from.repository.as_str()).await;

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 mod crash;
 mod form;
 mod gc;
+mod packed;
 pub(crate) mod processes;
 mod sessions;
 #[cfg(feature = "server")]

@@ -13,7 +13,9 @@ use crate::tarball::spool_tar;
 
 /// The path below `dir` of the layout that `location` is in, if it lies there: while it is written, it cannot be read.
 pub(super) fn layout_within(location: &Location, dir: &Path) -> Result<Option<Vec<u8>>, Error> {
-    let Location::Layout { dir: layout, .. } = location else { return Ok(None) };
+    let (Location::Layout { dir: layout, .. } | Location::LayoutFile { file: layout, .. }) = location else {
+        return Ok(None);
+    };
     let real = |path: &Path| {
         path.canonicalize().ok().or_else(|| {
             // It need not exist yet.

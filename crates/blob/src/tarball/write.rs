@@ -49,6 +49,15 @@ pub enum ExportError {
     Write(#[source] io::Error),
 }
 
+/// How many bytes [`Archive::export`] writes for these nodes.
+pub fn exported_size(nodes: &[Node<'_>]) -> u64 {
+    let one = |node: &Node<'_>| {
+        let content = if let Node::File(file) = node { file.original_size() } else { 0 };
+        head(node).map_or(0, |head| head.len() as u64 + content.next_multiple_of(BLOCK))
+    };
+    nodes.iter().map(one).sum::<u64>() + 2 * BLOCK
+}
+
 impl Archive {
     /// Writes `nodes` to `out` as a tar stream, in their order. Files up to 8 MiB are verified before their first byte is
     /// written; larger ones end in an error if they were wrong. Near files are read by one request.

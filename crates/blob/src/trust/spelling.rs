@@ -15,11 +15,12 @@ use crate::location::Location;
 pub fn spellings(location: &Location) -> Vec<String> {
     match location {
         Location::Registry(reference) => blob_policy::file::spellings(reference),
-        Location::Layout { dir, target } => of_layout(dir, target.as_ref()),
+        Location::Layout { dir, target } => of_path("oci", dir, target.as_ref()),
+        Location::LayoutFile { file, target } => of_path("oci-archive", file, target.as_ref()),
     }
 }
 
-fn of_layout(dir: &Path, target: Option<&Target>) -> Vec<String> {
+fn of_path(prefix: &str, dir: &Path, target: Option<&Target>) -> Vec<String> {
     let end = match target {
         Some(Target::Tag(tag)) => format!(":{tag}"),
         Some(Target::Digest(digest)) => format!("@{digest}"),
@@ -27,7 +28,7 @@ fn of_layout(dir: &Path, target: Option<&Target>) -> Vec<String> {
     };
     let ends = BTreeSet::from([String::new(), "/".to_owned(), end]);
     let dirs = directories(dir);
-    dirs.iter().flat_map(|dir| ends.iter().map(move |end| format!("oci:{}{end}", dir.display()))).collect()
+    dirs.iter().flat_map(|dir| ends.iter().map(move |end| format!("{prefix}:{}{end}", dir.display()))).collect()
 }
 
 /// The names of one directory.

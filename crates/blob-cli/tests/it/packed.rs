@@ -1,0 +1,97 @@
+//! Layouts in a tar file: copied to, read where they are, and copied back.
+
+use std::fs;
+
+use snapbox::str;
+
+use crate::support::{Place, stderr, stdout};
+
+#[test]
+fn a_file_takes_archives_and_gives_them_back() {
+    let place = Place::pushed();
+    place.run("copy HOST/team/project:v1 oci-archive:project.tar").success().stderr_eq("").stdout_eq(str![[r#"
+Copied [HOST]/team/project:v1 to oci-archive:project.tar
+  Digest: sha256:ff2dc4d10c03ae98ea37eb20a7b6f5d42587e1b3eb310875d7ce774a6776c7b9
+  Tagged: v1
+  Sent: 3.2K (1 manifest, 3 blobs)
+
+"#]]);
+    place.run("copy oci-archive:project.tar:v1 HOST/other/name -t latest").success().stdout_eq(str![[r#"
+Copied oci-archive:project.tar:v1 to [HOST]/other/name
+  Digest: sha256:ff2dc4d10c03ae98ea37eb20a7b6f5d42587e1b3eb310875d7ce774a6776c7b9
+  Tagged: latest
+  Sent: 3.2K (1 manifest, 3 blobs)
+
+"#]]);
+    place.run("cat HOST/other/name:latest README.md").success().stdout_eq("# Sample\n");
+    // A second one does not drive out the first.
+    place.run("copy -q HOST/team/project:v1 oci-archive:project.tar:again -t third").success();
+    place.run("copy -n HOST/team/project:v1 oci-archive:project.tar:v1").success().stdout_eq(str![[r#"
+Left alone [HOST]/team/project:v1: v1 exists at oci-archive:project.tar:v1
+
+"#]]);
+    place.run("tags oci-archive:project.tar").success().stdout_eq("again\nthird\nv1\n");
+    assert_eq!(place.listing("."), {
+        let mut expected = place.listing(".");
+        expected.retain(|name| !name.contains(".blob-"));
+        expected
+    });
+}
+
+#[test]
+fn commands_read_it_where_it_is() {
+    let place = Place::offline();
+    place.run("push -q --reproducible oci-archive:p.tar:v1 project").success();
+    place.run("ls oci-archive:p.tar:v1 config").success().stdout_eq("app.yaml\ndatabase.json\n");
+    place.run("cat oci-archive:p.tar:v1 run.sh").success().stdout_eq("#!/bin/sh\necho hello\n");
+    place.run("cp oci-archive:p.tar:v1:/docs/guide.md copied.md").success();
+    assert_eq!(fs::read_to_string(place.path("copied.md")).unwrap(), "guide\n");
+    place.run("pull -q oci-archive:p.tar:v1 out").success();
+    assert_eq!(place.listing("out"), place.listing("project"));
+    place.run("diff oci-archive:p.tar:v1 project").success().stdout_eq("");
+    place.run("check --read-data oci-archive:p.tar:v1").success();
+    place.run("copy -q --dry-run oci-archive:p.tar:v1 oci-archive:new.tar").success();
+    assert!(!place.path("new.tar").exists());
+    // As a layout within a directory that is pushed, it is left out.
+    place.run("push -q --reproducible oci-archive:project/own.tar:v1 project").success();
+    let listed = stdout(&place.run("ls oci-archive:project/own.tar:v1"));
+    assert!(!listed.contains("own.tar"), "{listed}");
+    fs::remove_file(place.path("project/own.tar")).unwrap();
+    // A push of what is there changes nothing.
+    let before = fs::metadata(place.path("p.tar")).unwrap().modified().unwrap();
+    place.run("push -q --reproducible oci-archive:p.tar:v1 project").success();
+    assert_eq!(fs::metadata(place.path("p.tar")).unwrap().modified().unwrap(), before);
+}
+
+#[test]
+fn every_tag_of_a_repository_goes_into_one_file() {
+    let place = Place::pushed();
+    place.run("tag HOST/team/project:v1 stable latest").success();
+    place.run("push -q --reproducible --no-symlinks HOST/team/project:v2 project").success();
+    let copied = stdout(&place.run("copy --all-tags -o json HOST/team/project oci-archive:all.tar").success());
+    let report: serde_json::Value = serde_json::from_str(&copied).unwrap();
+    // Of four tags three are one archive: its data is sent once.
+    assert_eq!(report["blobs_copied"], 4, "{copied}");
+    place.run("tags oci-archive:all.tar").success().stdout_eq("latest\nstable\nv1\nv2\n");
+    place.run("copy -q --all-tags oci-archive:all.tar oci:back").success();
+    place.run("check -q --read-data oci:back:v2").success();
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let place = Place::offline();
+    place.run("push -q oci-archive:p.tar:v1 project").success();
+    for (line, code, expected) in [
+        ("ls oci-archive:none.tar:v1", 3, "archive not found: oci-archive:none.tar:v1"),
+        ("ls oci-archive:p.tar:v2", 3, "archive not found: oci-archive:p.tar:v2"),
+        ("ls oci-archive:project/README.md:v1", 1, "it is no tar file"),
+        ("tag oci-archive:p.tar:v1 v2", 1, "only read"),
+        ("copy oci-archive:p.tar:v1 oci-archive:project", 1, "expected a tar file"),
+        ("alias add oci-archive localhost:5000/x", 2, "stand for image layouts"),
+    ] {
+        let failed = place.run(line);
+        let text = stderr(&failed);
+        assert!(text.contains(expected), "{line}: {text}");
+        assert_eq!(failed.get_output().status.code(), Some(code), "{line}: {text}");
+    }
+}
