@@ -255,8 +255,9 @@ Examples:
   blob serve --listen 127.0.0.1:5000 --root ./registry  be the registry
 
 References:
-  HOST[:PORT]/REPOSITORY:TAG, HOST[:PORT]/REPOSITORY@sha256:…, or oci:DIR:TAG for an OCI image
-  layout on disk.
+  HOST[:PORT]/REPOSITORY:TAG, HOST[:PORT]/REPOSITORY@sha256:…, oci:DIR:TAG for an OCI image layout
+  on disk, or
+  oci-archive:FILE:TAG for one in a tar file.
   Registries on this machine are spoken to over plain HTTP; others need --plain-http for that.
 
 Exit codes:

@@ -181,7 +181,11 @@ impl Inner {
         if self.writable && !self.state().finished {
             return Ok(());
         }
-        Err(RegistryError::unsupported(format!("{action}: the layout in {} is only read", self.path.display())))
+        let detail = format!(
+            "the layout in {} is written as a whole: copy it to a directory, change it there, and copy it back",
+            self.path.display()
+        );
+        Err(RegistryError::detailed(action, ErrorCode::Unsupported, detail))
     }
 
     fn has(&self, digest: &Digest) -> bool {
