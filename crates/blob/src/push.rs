@@ -146,10 +146,11 @@ impl Client {
         input: Input,
         options: &PushOptions,
     ) -> Result<Pushed, Error> {
-        let destination = Destination::open(self, location, options.dry_run).await?;
+        // Boxed, like what follows, so that whoever pushes does not carry it all on the stack.
+        let destination = Box::pin(Destination::open(self, location, options.dry_run)).await?;
         // The registry is asked while the input is read; its refusal ends both.
         let (old, payload) = tokio::try_join!(destination.current(), self.assemble_payload(input, options))?;
-        self.send(&destination, payload, old, options).await
+        Box::pin(self.send(&destination, payload, old, options)).await
     }
 
     /// Pushes an archive that exists: a local pair of files, or one that was pulled from anywhere.
@@ -169,9 +170,9 @@ impl Client {
         let (index, data) = (archive.index().as_bytes().clone(), Arc::clone(archive.source()));
         let check = archive.index().check_data(&data_digest, data.size());
         check.map_err(|source| Error::Index { location: location.to_string(), source })?;
-        let destination = Destination::open(self, location, options.dry_run).await?;
+        let destination = Box::pin(Destination::open(self, location, options.dry_run)).await?;
         let old = destination.current().await?;
-        self.send(&destination, Payload { index, data, data_digest, report: None }, old, options).await
+        Box::pin(self.send(&destination, Payload { index, data, data_digest, report: None }, old, options)).await
     }
 
     /// Sends what is missing, and tells the caches where the tags point now.

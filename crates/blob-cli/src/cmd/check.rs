@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use blob::Archive;
 use blob::core::index::{Difference, diff};
 use blob::core::{Entry, ReadError};
+use bytes::Bytes;
 use clap::Args;
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
@@ -194,7 +195,11 @@ impl Reading {
                 match contents.try_next().await {
                     Ok(None) => return Ok(()),
                     Ok(Some((file, content))) => {
-                        match content.try_for_each(async |chunk| Ok(tally.add(chunk.len() as u64))).await {
+                        let count = async |chunk: Bytes| {
+                            tally.add(chunk.len() as u64);
+                            Ok(())
+                        };
+                        match content.try_for_each(count).await {
                             Ok(()) => {
                                 (self.files, self.bytes) = (self.files + 1, self.bytes + file.original_size());
                                 done += 1;
