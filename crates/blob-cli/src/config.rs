@@ -16,11 +16,14 @@ use crate::error::Failure;
 use crate::trust::{Rules, context};
 
 pub(crate) mod edit;
+mod explain;
 mod file;
 pub(crate) mod keys;
 pub(crate) mod place;
 pub(crate) mod reference;
 mod registry;
+#[cfg(test)]
+pub(crate) mod schema;
 pub(crate) mod settings;
 pub(crate) mod value;
 
@@ -75,9 +78,16 @@ impl Config {
         let places = config.places.clone();
         let user = places.user.map(|(path, named)| (Layer::User, path, named));
         let files = places.system.map(|path| (Layer::System, path, false)).into_iter().chain(user);
-        for (layer, path, named) in files.chain(places.project.map(|path| (Layer::Project, path, false))) {
+        let nearest = places.project.clone();
+        // From the farthest to the nearest.
+        let projects = places.above.into_iter().rev().chain(places.project).map(|path| (Layer::Project, path, false));
+        for (layer, path, named) in files.chain(projects) {
             match layer_of(layer, &path, named) {
-                Ok((entries, policies)) => {
+                Ok((mut entries, policies)) => {
+                    if layer == Layer::Project && nearest.as_ref() != Some(&path) {
+                        // What the nearest file does not ask for is asked for all the same; the rest is its own affair.
+                        entries.retain(|entry| demands(&entry.path));
+                    }
                     config.add(entries);
                     let dir = path.parent().unwrap_or(Path::new("")).to_path_buf();
                     config.policies.extend(policies.map(|rules| Asked { layer, dir, rules }));
@@ -216,6 +226,11 @@ fn is_alias(path: &[String]) -> bool {
     path.first().is_some_and(|first| first == "aliases")
 }
 
+/// Whether a key only ever asks for more.
+fn demands(path: &[String]) -> bool {
+    path == ["policies"] || path == ["require_signed"]
+}
+
 /// The values of a file, and its policies.
 fn layer_of(layer: Layer, path: &Path, named: bool) -> Result<(Vec<Entry>, Option<Vec<PolicyRule>>), Failure> {
     let Some(text) = read(path)? else {
@@ -238,22 +253,23 @@ fn layer_of(layer: Layer, path: &Path, named: bool) -> Result<(Vec<Entry>, Optio
 
 /// A project's file comes with the project, from whoever wrote it: it cannot lower what protects its user.
 pub(crate) fn check_project(path: &Path, content: &Content) -> Result<(), Failure> {
-    let refused = |problem: String| {
-        let failure = Failure::configuration(format!("the configuration {} is wrong", path.display()), &problem);
+    let refused = |key: &[String], problem: String| {
+        let place = content.place(path, key);
+        let failure = Failure::configuration(format!("the configuration {place} is wrong"), &problem);
         Err(failure.with_hint("set it in the user's configuration: `blob config path` says where that is"))
     };
     for (key, _) in leaves(&content.tree) {
         if keys::find(&key).is_none_or(|key| !key.in_projects) {
-            return refused(format!("`{}` cannot be set by a project", keys::join(&key)));
+            return refused(&key, format!("`{}` cannot be set by a project", keys::join(&key)));
         }
     }
     for name in content.settings.aliases.iter().flatten().map(|(name, _)| name) {
         if let Err(problem) = crate::alias::check_of_project(name) {
-            return refused(problem);
+            return refused(&["aliases".into(), name.clone()], problem);
         }
     }
     if content.settings.require_signed == Some(false) {
-        return refused("a project cannot set `require_signed` to false".into());
+        return refused(&["require_signed".into()], "a project cannot set `require_signed` to false".into());
     }
     Ok(())
 }
@@ -267,12 +283,19 @@ fn variables(variable: impl Fn(&str) -> Option<String>) -> Result<Vec<Entry>, Fa
         let path = keys::split(key.path);
         let value = typed(key.kind, &text);
         let entry = Entry { path, value, origin: Origin { layer: Layer::Variable, place: Some(name.into()) } };
-        let valid = yaml_serde::from_value::<Settings>(tree_of(std::slice::from_ref(&entry)));
-        let valid = valid.map_err(|error| error.to_string()).and_then(|settings| file::check(&settings));
-        valid.map_err(|problem| Failure::configuration(format!("{name} is {text:?}"), &problem))?;
+        check_value(&entry).map_err(|problem| Failure::configuration(format!("{name} is {text:?}"), &problem))?;
         entries.push(entry);
     }
     Ok(entries)
+}
+
+/// Whether a value can be that of its key, whatever else is configured.
+pub(crate) fn check_value(entry: &Entry) -> Result<(), String> {
+    let settings = yaml_serde::from_value::<Settings>(tree_of(std::slice::from_ref(entry)));
+    // Trees that were parsed before do not say which key it was, files do.
+    let key = keys::join(&entry.path);
+    let settings = settings.map_err(|error| explain::problem_at(&key, &error.to_string()))?;
+    file::check(&settings).map_err(|wrong| wrong.problem)
 }
 
 /// A text as the value of a key.

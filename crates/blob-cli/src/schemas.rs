@@ -11,7 +11,7 @@ macro_rules! carried {
     };
 }
 
-/// Name and text of every schema, by name. What ends in `-line` is for the lines of `-o jsonl`, everything else for the
+/// Name and text of every schema, by name. `config` is of files that people write; what ends in `-line` is for the lines of `-o jsonl`, everything else for the
 /// documents of `-o json`, `serve`, `progress` and `log` for the lines that they write.
 pub(crate) const SCHEMAS: &[(&str, &str)] = carried![
     "alias-add"
@@ -25,6 +25,7 @@ pub(crate) const SCHEMAS: &[(&str, &str)] = carried![
     "cache-status"
     "cache-verify"
     "check"
+    "config"
     "config-edit"
     "config-get"
     "config-path"
@@ -202,6 +203,7 @@ mod tests {
             cmd::check::schemas(),
             crate::log::schemas(),
             cmd::config::schemas(),
+            crate::config::schema::schemas(),
             cmd::copy::schemas(),
             cmd::cp::schemas(),
             cmd::diff::schemas(),

@@ -15,7 +15,7 @@ use crate::args::{Caching, Global};
 use crate::cache_place::CachePlace;
 use crate::config::Config;
 use crate::error::Failure;
-use crate::trust::{Rules, TrustArgs, WantedArgs, policy_set};
+use crate::trust::{Rules, TrustArgs, WantedArgs, off_thread, policy_set};
 use crate::ui::near::nearest;
 use crate::ui::output;
 use crate::ui::progress::Meter;
@@ -129,8 +129,8 @@ impl Session {
 
     /// A client for the registries of `locations`. Credentials are looked for only if there are any. What opens archives
     /// is [`reading`](Self::reading), and [`trusting`](Self::trusting).
-    pub(crate) fn client(&self, locations: &[&Location]) -> Result<Client, Failure> {
-        self.judging(locations, &self.config.rules(None), false)
+    pub(crate) async fn client(&self, locations: &[&Location]) -> Result<Client, Failure> {
+        self.judging(locations, self.config.rules(None), false).await
     }
 
     /// As [`client`](Self::client); archives must also satisfy what is `wanted` on the command line. The policies of the
@@ -151,19 +151,20 @@ impl Session {
         let configured = !wanted.no_default_policy && self.config.has_rules();
         // Nobody is asked for a trust root that nothing is verified by.
         let root = if configured || !wanted.is_empty() { wanted.root.find(self).await? } else { None };
-        let references: Vec<_> = read.iter().map(|location| blob::spellings(location)).collect();
-        let mut rules = wanted.rules(&references, root.as_ref())?;
-        wanted.check_files(&rules, read)?;
+        let mut rules = wanted.rules_for(read, root.as_ref()).await?;
         if configured {
             rules.extend(self.config.rules(root.as_ref()));
         }
-        self.judging(locations, &rules, verified)
+        self.judging(locations, rules, verified).await
     }
 
-    fn judging(&self, locations: &[&Location], rules: &[Rules], verified: bool) -> Result<Client, Failure> {
+    async fn judging(&self, locations: &[&Location], rules: Vec<Rules>, verified: bool) -> Result<Client, Failure> {
         let mut builder = self.builder_for(locations)?;
         if !rules.is_empty() {
-            builder = builder.policies_from(Arc::new(policy_set(rules, locations)?));
+            let locations: Vec<Location> = locations.iter().copied().cloned().collect();
+            // Keys, modules and documents may be on a disk that does not answer.
+            let set = off_thread(move || policy_set(&rules, &locations)).await?;
+            builder = builder.policies_from(Arc::new(set));
         }
         // Who asks for something, and gets no verdict about it, was not served.
         if verified {
@@ -323,8 +324,12 @@ impl Session {
         else {
             return failure;
         };
-        let Ok(client) = self.client(&[&location]) else { return failure };
+        let Ok(client) = self.client(&[&location]).await else { return failure };
         let Ok(listed) = client.tags(&location, &PageRequest::first()).await else { return failure };
+        if listed.items.contains(&tag) {
+            let hint = "the tag is there, and what it names is not: push it again, or copy it from where it is whole";
+            return failure.without_hint().with_hint(hint);
+        }
         let near = nearest(tag.as_str(), listed.items.iter().map(Tag::as_str));
         let all = failure.hint().map_or_else(String::new, |hint| format!(" {hint}"));
         match near {

@@ -147,7 +147,7 @@ impl WantedArgs {
 
     /// What was asked for, as rules for `references` (each a list of its spellings); signatures are checked against `root`,
     /// or else the embedded one.
-    pub(crate) fn rules(&self, references: &[Vec<String>], root: Option<&TrustRoot>) -> Result<Vec<Rules>, Failure> {
+    fn rules(&self, references: &[Vec<String>], root: Option<&TrustRoot>) -> Result<Vec<Rules>, Failure> {
         let context = context(Path::new(""), root);
         let mut all = Vec::new();
         let mut from_files = Vec::new();
@@ -186,6 +186,27 @@ impl WantedArgs {
         Ok(all)
     }
 
+    /// As [`rules`](Self::rules), for `locations`, each of which every policy file must be for. Files are read elsewhere: they
+    /// may be on a disk that does not answer.
+    pub(crate) async fn rules_for(
+        &self,
+        locations: &[&Location],
+        root: Option<&TrustRoot>,
+    ) -> Result<Vec<Rules>, Failure> {
+        if self.is_empty() {
+            return Ok(Vec::new());
+        }
+        let locations: Vec<Location> = locations.iter().copied().cloned().collect();
+        let (wanted, root) = (self.clone(), root.cloned());
+        off_thread(move || {
+            let references: Vec<_> = locations.iter().map(blob::spellings).collect();
+            let rules = wanted.rules(&references, root.as_ref())?;
+            wanted.check_files(&rules, &locations)?;
+            Ok(rules)
+        })
+        .await
+    }
+
     /// The rules in Rego, over claims of those who are named once.
     fn judged(&self, named: &[Signers]) -> Result<PolicySpec, Failure> {
         let (signer, trusted_root) = match named {
@@ -208,7 +229,7 @@ impl WantedArgs {
 
     /// Makes sure that every file in `rules`, which are these, is for each of `locations`: one that is for other references
     /// would be left out without a word.
-    pub(crate) fn check_files(&self, rules: &[Rules], locations: &[&Location]) -> Result<(), Failure> {
+    fn check_files(&self, rules: &[Rules], locations: &[Location]) -> Result<(), Failure> {
         for (path, rules) in self.policy.iter().zip(rules) {
             for location in locations {
                 let spellings = [blob::spellings(location)];
@@ -228,8 +249,13 @@ impl WantedArgs {
         session: &Session,
     ) -> Result<Vec<Arc<dyn Policy>>, Failure> {
         let root = self.root.find_offline(session).await?;
+        let (wanted, spellings) = (self.clone(), spellings.to_vec());
+        off_thread(move || wanted.built_for(&spellings, root.as_ref())).await
+    }
+
+    fn built_for(&self, spellings: &[String], root: Option<&TrustRoot>) -> Result<Vec<Arc<dyn Policy>>, Failure> {
         let (mut set, references) = (PolicySet::new(), [spellings.to_vec()]);
-        let all = self.rules(&references, root.as_ref())?;
+        let all = self.rules(&references, root)?;
         for (path, rules) in self.policy.iter().zip(&all) {
             if !rules.rules.iter().any(|rule| is_for(rule, &references)) {
                 let message = format!("the policy file {} has no rule for this reference", path.display());
@@ -376,8 +402,8 @@ pub(crate) fn public_key(path: &Path) -> Result<PublicKey, Failure> {
 }
 
 /// The policies for `locations`, out of `all`.
-pub(crate) fn policy_set(all: &[Rules], locations: &[&Location]) -> Result<PolicySet, Failure> {
-    let spellings: Vec<_> = locations.iter().map(|location| blob::spellings(location)).collect();
+pub(crate) fn policy_set(all: &[Rules], locations: &[Location]) -> Result<PolicySet, Failure> {
+    let spellings: Vec<_> = locations.iter().map(blob::spellings).collect();
     let mut set = PolicySet::new();
     for Rules { rules, context } in all {
         set.add_rules(rules, context, &spellings).map_err(refused)?;
@@ -399,10 +425,7 @@ pub(crate) fn hint(reasons: &[String]) -> Option<&'static str> {
             "the bundle has no transparency log entry",
             "--insecure-ignore-tlog (in a policy file `transparency_log: none`) accepts keys that sign without a log",
         ),
-        (
-            "no signature found",
-            "nobody signed it here: `blob sign` does, and `blob inspect --referrers` lists what there is",
-        ),
+        ("no signature found", "nobody signed it here: `blob sign` does, and `blob referrers` lists what there is"),
         ("a statement of type ", "an attestation is no signature: ask for it with --provenance, or sign the archive"),
         (
             "the bundle was made with a managed key, not with a certificate",

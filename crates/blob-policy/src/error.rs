@@ -247,6 +247,14 @@ pub enum EvidenceError {
         /// Which limit, and how large it is.
         what: String,
     },
+    /// Nobody can be asked, and the cache lacks it.
+    #[error("offline, and the cache does not have the {missing} about {subject}")]
+    Offline {
+        /// The manifest that the evidence is about.
+        subject: Digest,
+        /// What is missing: "list of referrers", or the digest of a manifest or bundle.
+        missing: String,
+    },
     /// What several policies about one subject are told, where asking failed once.
     #[error(transparent)]
     Shared(Arc<EvidenceError>),
@@ -276,6 +284,17 @@ pub enum EvidenceError {
         /// The digest of the bytes.
         got: Digest,
     },
+}
+
+impl EvidenceError {
+    /// Whether nobody can be asked, and the cache lacks what was wanted.
+    pub fn is_offline(&self) -> bool {
+        match self {
+            Self::Offline { .. } => true,
+            Self::Shared(inner) => inner.is_offline(),
+            _ => false,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What can go wrong, asked by questions rather than by layers.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use blob_cache::OpenError;
 use blob_core::create::CreateError;
@@ -293,7 +294,10 @@ impl Error {
     pub fn is_offline(&self) -> bool {
         let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
         while let Some(error) = next {
-            if matches!(error.downcast_ref(), Some(HttpError::Offline { .. })) {
+            if matches!(error.downcast_ref(), Some(HttpError::Offline { .. }))
+                || error.downcast_ref().is_some_and(EvidenceError::is_offline)
+                || error.downcast_ref::<Arc<EvidenceError>>().is_some_and(|shared| shared.is_offline())
+            {
                 return true;
             }
             next = error.source();

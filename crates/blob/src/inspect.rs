@@ -26,7 +26,7 @@ pub struct Inspection {
     manifest: Trusted<ArchiveManifest>,
     index: Arc<ArchiveIndex>,
     #[cfg(feature = "trust")]
-    limits: blob_policy::EvidenceLimits,
+    client: Client,
 }
 
 impl Client {
@@ -45,7 +45,7 @@ impl Client {
             manifest,
             index,
             #[cfg(feature = "trust")]
-            limits: self.limits().evidence,
+            client: self.clone(),
         })
     }
 }
@@ -107,11 +107,11 @@ impl Inspection {
     /// [`Error::Evidence`] when the registry fails, or has more than is looked at.
     #[cfg(feature = "trust")]
     pub async fn claims(&self, trust: &blob_policy::sigstore::Trust) -> Result<blob_policy::sigstore::Claims, Error> {
-        use blob_policy::{RegistryEvidence, Subject, sigstore};
-        let (registry, repository) = (Arc::clone(&self.registry), self.repository.clone());
+        use blob_policy::{Subject, sigstore};
         let bytes = self.manifest.as_bytes();
         let descriptor = Descriptor::new(media_type::IMAGE_MANIFEST, *self.manifest.digest(), bytes.len() as u64);
-        let evidence = RegistryEvidence::new(registry, repository, descriptor.digest, self.limits);
+        let place = (&self.registry, &self.repository);
+        let evidence = crate::trust::HeldEvidence::new(&self.client, &self.location, place, descriptor.digest);
         let failed = |source| Error::Evidence { location: self.location.to_string(), source };
         let subject = Subject::new(&descriptor, bytes, &evidence).map_err(failed)?;
         sigstore::Claims::collect(&subject, trust, &sigstore::SigstoreLimits::default()).await.map_err(failed)

@@ -1,5 +1,6 @@
 //! Which policies an archive must satisfy, and the door that asks them.
 
+mod held;
 #[cfg(feature = "trust")]
 mod spelling;
 
@@ -9,8 +10,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use blob_core::Digest;
 use blob_policy::{
-    AdmitError, Evidence, FromManifest, Policy, PolicyError, RegistryEvidence, Report, RequireAll, Subject, Trusted,
-    admit, admit_without_verification,
+    AdmitError, Evidence, FromManifest, Policy, PolicyError, Report, RequireAll, Subject, Trusted, admit,
+    admit_without_verification,
 };
 use blob_registry::{Manifest, Outline, Registry, Repository};
 
@@ -21,6 +22,7 @@ use crate::location::Location;
 use crate::pull::PullOptions;
 use crate::verdicts::VerdictKey;
 
+pub(crate) use held::HeldEvidence;
 #[cfg(feature = "trust")]
 pub use spelling::spellings;
 
@@ -52,10 +54,10 @@ impl Place<'_> {
         self.location.with_target(self.manifest.descriptor.digest.into())
     }
 
-    /// What the repository holds about the manifest.
-    pub(crate) fn evidence(&self, client: &Client) -> RegistryEvidence {
-        let digest = self.manifest.descriptor.digest;
-        RegistryEvidence::new(Arc::clone(self.registry), self.repository.clone(), digest, client.limits().evidence)
+    /// What the repository holds about the manifest; offline, what it held.
+    pub(crate) fn evidence(&self, client: &Client) -> HeldEvidence {
+        let place = (self.registry, self.repository);
+        HeldEvidence::new(client, self.location, place, self.manifest.descriptor.digest)
     }
 
     /// What policies judge.

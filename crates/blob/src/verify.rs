@@ -1,6 +1,7 @@
 //! Verifying without opening: every policy is asked, and every verdict is reported.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use blob_policy::{Evidence, Policy, PolicyError, Report};
 use blob_registry::Descriptor;
@@ -27,6 +28,7 @@ pub struct Verification {
     location: Location,
     descriptor: Descriptor,
     outcomes: Vec<Outcome>,
+    evidence_listed_at: Option<SystemTime>,
 }
 
 /// What one policy said.
@@ -41,7 +43,7 @@ pub struct Outcome {
 
 impl Client {
     /// Asks every policy about what is at `location`, an archive or any other manifest, whatever others say. Nothing is
-    /// taken from a cache, and no earlier verdict counts.
+    /// taken from a cache unless the client is [offline](crate::ClientBuilder::offline), and no earlier verdict counts.
     ///
     /// Whether all admit is [`Verification::is_admitted`]; a refusal is no error here.
     ///
@@ -64,7 +66,8 @@ impl Client {
             let verdict = policy.evaluate(&subject).await;
             outcomes.push(Outcome { policy: policy.name(), verdict });
         }
-        Ok(Verification { location: place.pinned(), descriptor: manifest.descriptor.clone(), outcomes })
+        let (location, descriptor) = (place.pinned(), manifest.descriptor.clone());
+        Ok(Verification { location, descriptor, outcomes, evidence_listed_at: held.listed_at() })
     }
 }
 
@@ -82,6 +85,12 @@ impl Verification {
     /// What each policy said, in order; there is at least one.
     pub fn outcomes(&self) -> &[Outcome] {
         &self.outcomes
+    }
+
+    /// When the registry was asked which manifests refer to this one, if that is known from the cache alone: signatures that
+    /// were added since, or taken away, are not. `None` for what was asked for just now.
+    pub fn evidence_listed_at(&self) -> Option<SystemTime> {
+        self.evidence_listed_at
     }
 
     /// Whether every policy admits.

@@ -157,13 +157,18 @@ fn key(typed: &str) -> Result<(Vec<String>, &'static Key), Failure> {
 struct Got {
     /// The key, elements separated by dots.
     key: String,
-    /// The value.
+    /// The value; of a key that others are below, what has a value below it.
     value: serde_json::Value,
-    /// Where the value is from.
-    origin: show::Origin,
+    /// Where the value is from; absent for several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<show::Origin>,
 }
 
 async fn get(typed: &str, session: &Session) -> Result<(), Failure> {
+    let outer = keys::split(typed);
+    if keys::is_map(&outer) {
+        return show::below(&outer, session).await;
+    }
     let (path, key) = key(typed)?;
     let found = show::effective(session).into_iter().find(|shown| shown.path == path);
     let Some(found) = found.filter(|found| !found.value.is_null()) else {
@@ -172,7 +177,7 @@ async fn get(typed: &str, session: &Session) -> Result<(), Failure> {
         }
         return session.print("").await;
     };
-    let got = Got { key: keys::join(&path), value: found.value, origin: found.origin };
+    let got = Got { key: keys::join(&path), value: found.value, origin: Some(found.origin) };
     // One value is what scripts want, however tables look to people.
     let text = || show::text_of(&got.value) + "\n";
     let format = if session.options.output.is_json() { session.options.output } else { Format::Text };
@@ -200,15 +205,25 @@ struct Changed<'a> {
 async fn set((typed, value): (&str, &str), dry_run: bool, scope: Scope, session: &Session) -> Result<(), Failure> {
     let (path, key) = key(typed)?;
     let file = scope.path(session)?;
-    let edit = Edit::Set(config::typed(key.kind, value));
+    let typed_value = config::typed(key.kind, value);
+    let shown_value = if show::is_secret(&path, Some(value)) { show::HIDDEN } else { value };
+    // What is wrong is what was typed, not the file.
+    let origin = config::Origin { layer: config::place::Layer::Flag, place: None };
+    let entry = config::Entry { path: path.clone(), value: typed_value.clone(), origin };
+    config::check_value(&entry).map_err(|problem| {
+        let message = format!("{shown_value:?} cannot be the value of {}", keys::join(&path));
+        // A secret is not repeated in the problem either.
+        if shown_value == value { Failure::configuration(message, &problem) } else { Failure::usage(message) }
+    })?;
+    let edit = Edit::Set(typed_value);
     let existed = edit_file(dry_run)(&file, scope.project, &path, &edit)?;
     let action = if existed { "updated" } else { "created" };
-    let value = if show::is_secret(&path, Some(value)) { show::HIDDEN } else { value };
     let changed =
-        Changed { action, key: keys::join(&path), value: Some(value), file: file.display().to_string(), dry_run };
+        Changed { action, key: keys::join(&path), value: Some(shown_value), file: file.display().to_string(), dry_run };
     let verb = if dry_run { "Would set" } else { "Set" };
-    let text =
-        || format!("{verb} {} to {} in {}\n", changed.key, shown(value.as_bytes()), shown(changed.file.as_bytes()));
+    let text = || {
+        format!("{verb} {} to {} in {}\n", changed.key, shown(shown_value.as_bytes()), shown(changed.file.as_bytes()))
+    };
     session.report(&changed, text).await
 }
 
@@ -235,7 +250,8 @@ struct Place {
 }
 
 async fn path(path: &Path, session: &Session) -> Result<(), Failure> {
-    let place = Place { path: path.display().to_string(), exists: path.exists() };
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let place = Place { path: whole.display().to_string(), exists: path.exists() };
     let text = || format!("{}\n", place.path);
     session.print(crate::ui::record::render(session.options.output, &place, text)).await
 }
@@ -256,6 +272,7 @@ async fn validate(config: &Config, session: &Session) -> Result<(), Failure> {
     }
     let places = &config.places;
     let files = [places.system.as_deref(), places.user().ok(), places.project.as_deref()];
+    let files = files.into_iter().chain(places.above.iter().map(|path| Some(path.as_path())));
     let files = files.into_iter().flatten().filter(|path| path.exists());
     let valid = Valid { valid: true, files: files.map(|path| path.display().to_string()).collect() };
     let text = || match valid.files.as_slice() {

@@ -125,7 +125,7 @@ pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure
     if let (true, Some(named)) = (args.all_tags, from.target().or(to.target())) {
         return Err(Failure::usage(format!("--all-tags copies repositories, and {named} is named")));
     }
-    let client = session.client(&[&from, &to])?;
+    let client = session.client(&[&from, &to]).await?;
     let mut options = CopyOptions::default();
     options.referrers = !args.no_referrers;
     options.keep_tags = args.no_clobber;

@@ -168,6 +168,7 @@ fn configuration(session: &Session) -> Check {
     }
     let places = &config.places;
     let files = [places.system.as_deref(), places.user().ok(), places.project.as_deref()];
+    let files = files.into_iter().chain(places.above.iter().map(|path| Some(path.as_path())));
     let read = files.into_iter().flatten().filter(|path| path.exists());
     let read: Vec<String> = read.map(|path| path.display().to_string()).collect();
     Check::ok("configuration", if read.is_empty() { "no file, all defaults".into() } else { read.join(", ") })

@@ -1,8 +1,9 @@
 //! `blob policy`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use blob::policy::file::PolicyFile;
+use blob::policy::file::{PolicyContext, PolicyFile};
 use blob::policy::{BundleEvidence, NoEvidence, Policy, Subject};
 use blob::registry::{Descriptor, MAX_MANIFEST_BYTES, Outline};
 use clap::{Args, Subcommand};
@@ -11,7 +12,7 @@ use serde::Serialize;
 use super::verify::{Judged, Report as Verdict, text as verdict_text};
 use crate::error::{Failure, Kind};
 use crate::session::Session;
-use crate::trust::{RootArgs, WantedArgs, bounded, context, refused};
+use crate::trust::{RootArgs, WantedArgs, bounded, context, off_thread, refused};
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -109,16 +110,15 @@ async fn check(args: CheckArgs, session: &Session) -> Result<(), Failure> {
     let subject = Subject::new(&descriptor, &manifest, &NoEvidence).map_err(|error| Failure::from_chain(&error))?;
     let mut files = Vec::new();
     for path in &args.files {
-        let file = PolicyFile::read(path).map_err(refused)?;
         let context = context.moved_to(path.parent().unwrap_or(Path::new("")));
+        let read = path.clone();
+        let (rules, built) = off_thread(move || built(&read, &context)).await?;
         let mut policies = Vec::new();
-        for rule in &file.rules {
-            for policy in rule.build(&context).map_err(refused)? {
-                dry_run(path, policy.as_ref(), &subject).await?;
-                policies.push(policy.name());
-            }
+        for policy in built {
+            dry_run(path, policy.as_ref(), &subject).await?;
+            policies.push(policy.name());
         }
-        files.push(Checked { file: path.display().to_string(), rules: file.rules.len(), policies });
+        files.push(Checked { file: path.display().to_string(), rules, policies });
     }
     let report = CheckReport { files };
     let text = || {
@@ -132,6 +132,14 @@ async fn check(args: CheckArgs, session: &Session) -> Result<(), Failure> {
     session.report(&report, text).await
 }
 
+/// How many rules a file has, and the policies that they amount to; blocks.
+fn built(path: &Path, context: &PolicyContext) -> Result<(usize, Vec<Arc<dyn Policy>>), Failure> {
+    let file = PolicyFile::read(path).map_err(refused)?;
+    let policies = file.rules.iter().map(|rule| rule.build(context).map_err(refused));
+    let policies: Result<Vec<_>, _> = policies.collect();
+    Ok((file.rules.len(), policies?.into_iter().flatten().collect()))
+}
+
 /// A refusal is what a manifest without signatures deserves; rules that fail are a mistake of the file.
 async fn dry_run(path: &Path, policy: &dyn Policy, subject: &Subject<'_>) -> Result<(), Failure> {
     let outcome = policy.evaluate(subject).await;
@@ -143,7 +151,9 @@ async fn dry_run(path: &Path, policy: &dyn Policy, subject: &Subject<'_>) -> Res
 }
 
 async fn test(args: TestArgs, session: &Session) -> Result<(), Failure> {
-    let manifest = bytes::Bytes::from(bounded(&args.manifest, MAX_MANIFEST_BYTES, "the manifest")?);
+    let path = args.manifest.clone();
+    let manifest = off_thread(move || bounded(&path, MAX_MANIFEST_BYTES, "the manifest")).await?;
+    let manifest = bytes::Bytes::from(manifest);
     let media_type = Outline::parse(&manifest).ok().and_then(|outline| outline.media_type);
     let media_type = media_type.ok_or_else(|| {
         Failure::usage(format!("{} is not a manifest that states its media type", args.manifest.display()))
@@ -158,7 +168,8 @@ async fn test(args: TestArgs, session: &Session) -> Result<(), Failure> {
         let message = "no policy applies: there is nothing to judge the manifest by";
         return Err(Failure::usage(message).with_hint("policy files with `match` need --reference"));
     }
-    let evidence = BundleEvidence::read(&args.bundle).map_err(|error| Failure::from_chain(&error))?;
+    let evidence = off_thread(move || Ok(BundleEvidence::read(&args.bundle))).await?;
+    let evidence = evidence.map_err(|error| Failure::from_chain(&error))?;
     let subject = Subject::new(&descriptor, &manifest, &evidence).map_err(|error| Failure::from_chain(&error))?;
     let subject = match &args.reference {
         Some(reference) => subject.with_reference(reference),
@@ -175,6 +186,7 @@ async fn test(args: TestArgs, session: &Session) -> Result<(), Failure> {
         verified,
         status: if verified { "verified" } else { "refused" },
         policies_applied: judged.len(),
+        evidence_listed_at: None,
         policies: judged,
     };
     session.report(&report, || verdict_text(&report, true)).await?;

@@ -79,7 +79,7 @@ struct Referrer {
 
 pub(crate) async fn run(args: ReferrersArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
-    let client = session.client(&[&location])?;
+    let client = session.client(&[&location]).await?;
     let root = client.resolve(&location).await.map_err(|error| Failure::at(error, &location))?;
     let mut search = Search { client: &client, location: &location, kind: args.kind.as_deref(), seen: HashSet::new() };
     let depth = if args.tree { MAX_DEPTH } else { 1 };

@@ -116,7 +116,7 @@ pub(crate) async fn run(args: RmArgs, session: &Session) -> Result<(), Failure> 
         let message = "deleting needs a confirmation, and nobody can be asked here";
         return Err(Failure::usage(message).with_hint("pass --yes, or --dry-run to see what would be deleted"));
     }
-    let client = session.client(&locations.iter().collect::<Vec<_>>())?;
+    let client = session.client(&locations.iter().collect::<Vec<_>>()).await?;
     let mut steps = Vec::new();
     for location in locations {
         steps.push(look(&client, location, &args).await?);

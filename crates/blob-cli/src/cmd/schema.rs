@@ -19,6 +19,7 @@ Examples:
   blob schema ls --lines            of a line of `blob ls -o jsonl`
   blob schema cache status
   blob schema error                 of what is written to standard error
+  blob schema config                of a configuration file, for editors
 
 The schemas have the version that `schema_version` in the documents says. Members may be added without a new version.";
 
@@ -26,7 +27,7 @@ The schemas have the version that `schema_version` in the documents says. Member
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct SchemaArgs {
-    /// The words of the command; or `error`, `plan` (of --dry-run) or `progress`.
+    /// The words of the command; or `error`, `plan` (of --dry-run), `progress` or `config` (the configuration file).
     #[arg(value_name = "COMMAND")]
     command: Vec<String>,
 

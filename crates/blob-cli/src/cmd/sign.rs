@@ -1,5 +1,6 @@
 //! `blob sign` and `blob attest`.
 
+use std::io::Read as _;
 use std::path::PathBuf;
 
 use blob::policy::sign::{MAX_PREDICATE_BYTES, StatementError};
@@ -67,7 +68,7 @@ pub(crate) struct AttestArgs {
     #[arg(value_name = "REF")]
     reference: String,
 
-    /// The file with the predicate, a JSON object.
+    /// The file with the predicate, a JSON object; - is standard input.
     #[arg(long, value_name = "FILE")]
     predicate: PathBuf,
 
@@ -200,13 +201,13 @@ pub(crate) async fn sign(args: SignArgs, session: &Session) -> Result<(), Failur
     options.message = args.message;
     if args.publish.dry_run {
         let planned = args.signing.plan(session).await?;
-        let client = session.client(&[&location])?;
+        let client = session.client(&[&location]).await?;
         let plan = client.plan_sign(&location, planned.signer.as_ref(), &options).await;
         let plan = plan.map_err(|error| Failure::at(error, &location))?;
         return args.publish.report("sign", &location, (&plan, planned), session).await;
     }
     let signer = args.signing.signer(session).await?;
-    let client = session.client(&[&location])?;
+    let client = session.client(&[&location]).await?;
     let signed = client.sign(&location, signer.as_ref(), &options).await;
     let signed = signed.map_err(|error| Failure::at(error, &location))?;
     Session::log_traffic(&client);
@@ -229,12 +230,12 @@ pub(crate) async fn attest(args: AttestArgs, session: &Session) -> Result<(), Fa
     let options = args.publish.options();
     if args.publish.dry_run {
         let planned = args.signing.plan(session).await?;
-        let client = session.client(&[&location])?;
+        let client = session.client(&[&location]).await?;
         let plan = client.plan_attest(&location, planned.signer.as_ref(), kind, predicate, &options).await;
         return args.publish.report("attest", &location, (&plan.map_err(failed)?, planned), session).await;
     }
     let signer = args.signing.signer(session).await?;
-    let client = session.client(&[&location])?;
+    let client = session.client(&[&location]).await?;
     let made = client.attest(&location, signer.as_ref(), kind, predicate, &options).await;
     let made = made.map_err(failed)?;
     Session::log_traffic(&client);
@@ -242,7 +243,17 @@ pub(crate) async fn attest(args: AttestArgs, session: &Session) -> Result<(), Fa
 }
 
 fn predicate(path: &std::path::Path) -> Result<serde_json::Value, Failure> {
-    let bytes = bounded(path, MAX_PREDICATE_BYTES, "the predicate")?;
+    let bytes = if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        let read = std::io::stdin().lock().take(MAX_PREDICATE_BYTES + 1).read_to_end(&mut bytes);
+        read.map_err(|error| Failure::io("reading the predicate from standard input", &error))?;
+        if bytes.len() as u64 > MAX_PREDICATE_BYTES {
+            return Err(Failure::usage(format!("standard input has more than {MAX_PREDICATE_BYTES} bytes")));
+        }
+        bytes
+    } else {
+        bounded(path, MAX_PREDICATE_BYTES, "the predicate")?
+    };
     serde_json::from_slice(&bytes).map_err(|error| Failure::usage(format!("{} is not JSON: {error}", path.display())))
 }
 

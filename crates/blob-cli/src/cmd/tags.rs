@@ -104,7 +104,7 @@ fn lines(tags: &[String], resolved: Option<&[Resolved]>) -> String {
 
 pub(crate) async fn run(args: TagsArgs, session: &Session) -> Result<(), Failure> {
     let location = session.repository(&args.repository)?;
-    let client = session.client(&[&location])?;
+    let client = session.client(&[&location]).await?;
     let mut tags = all_tags(&client, &location, &PageRequest::first()).await?;
     if let Some(glob) = &args.filter {
         let matcher = glob.compile_matcher();

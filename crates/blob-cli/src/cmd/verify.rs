@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use blob::policy::{BundleEvidence, PolicyError, Report as Findings};
 use blob::{Verification, VerifyOptions};
@@ -11,7 +12,7 @@ use serde::Serialize;
 
 use crate::error::Failure;
 use crate::session::Session;
-use crate::trust::WantedArgs;
+use crate::trust::{WantedArgs, off_thread};
 use crate::ui::escape::shown;
 
 const EXAMPLES: &str = "\
@@ -59,6 +60,9 @@ pub(super) struct Report {
     pub(super) status: &'static str,
     /// How many policies were asked.
     pub(super) policies_applied: usize,
+    /// When the registry was asked what refers to the manifest, if that is known from the cache alone (--offline).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) evidence_listed_at: Option<String>,
     /// What each of them said.
     pub(super) policies: Vec<Judged>,
 }
@@ -103,8 +107,10 @@ pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Result<(), Failu
     let location = session.location(&args.reference)?;
     let client = session.trusting(&[&location], &args.wanted).await?;
     let mut options = VerifyOptions::default();
+    let explain = args.explain;
     if !args.bundle.is_empty() {
-        let bundles = BundleEvidence::read(&args.bundle).map_err(|error| Failure::from_chain(&error))?;
+        let bundles = off_thread(move || Ok(BundleEvidence::read(&args.bundle))).await?;
+        let bundles = bundles.map_err(|error| Failure::from_chain(&error))?;
         options.evidence = Some(Arc::new(bundles));
     }
     let verified = client.verify(&location, &options).await;
@@ -118,8 +124,8 @@ pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Result<(), Failu
     })?;
     let report = report(location.to_string(), &verified);
     Session::log_traffic(&client);
-    if report.verified || args.explain {
-        session.report(&report, || text(&report, args.explain)).await?;
+    if report.verified || explain {
+        session.report(&report, || text(&report, explain)).await?;
     }
     match verified.into_error() {
         Some(error) => Err(Failure::at(error, &location)),
@@ -135,8 +141,14 @@ fn report(reference: String, verified: &Verification) -> Report {
         verified: verified.is_admitted(),
         status: if verified.is_admitted() { "verified" } else { "refused" },
         policies_applied: outcomes.len(),
+        evidence_listed_at: verified.evidence_listed_at().and_then(time),
         policies: outcomes.iter().map(|outcome| Judged::new(&outcome.policy, &outcome.verdict)).collect(),
     }
+}
+
+/// A time as it is printed, in whole seconds.
+fn time(at: SystemTime) -> Option<String> {
+    Some(format!("{:.0}", jiff::Timestamp::try_from(at).ok()?))
 }
 
 /// The report for people: findings, and with `explain` what does not count.
@@ -144,6 +156,9 @@ pub(super) fn text(report: &Report, explain: bool) -> String {
     let verb = if report.verified { "Verified" } else { "Refused" };
     let mut text = format!("{verb} {}\n  Digest: {}\n", report.r#ref, report.digest);
     let _ = writeln!(text, "  Policies: {} applied", report.policies_applied);
+    if let Some(at) = &report.evidence_listed_at {
+        let _ = writeln!(text, "  Evidence: from the cache, as listed at {at}");
+    }
     for judged in &report.policies {
         let _ = writeln!(text, "{}: {}", shown(judged.policy.as_bytes()), judged.verdict.replace('_', " "));
         for finding in &judged.findings {

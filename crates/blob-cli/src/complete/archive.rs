@@ -65,7 +65,7 @@ impl Known {
             if self.config.tuf().is_some() {
                 return None;
             }
-            let policies = policy_set(&self.config.rules(None), &[location]).ok()?;
+            let policies = policy_set(&self.config.rules(None), std::slice::from_ref(location)).ok()?;
             builder = builder.policies_from(Arc::new(policies));
         }
         if self.require_signed {
@@ -91,7 +91,8 @@ impl Known {
     async fn tags(&self, typed: &str) -> Option<BTreeSet<String>> {
         let (wanted, kept) = self.beginning(typed);
         let keys = self.cache.as_ref()?.tags().keys(&wanted, MOST_TAGS).await.ok()?;
-        let candidates = keys.iter().map(|key| match kept.as_str() {
+        // The cache also keeps what is no tag; names with blanks are none.
+        let candidates = keys.iter().filter(|key| !key.contains(' ')).map(|key| match kept.as_str() {
             "" => key.clone(),
             kept => format!("{kept}{}", &key[wanted.len()..]),
         });

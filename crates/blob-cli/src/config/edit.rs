@@ -134,6 +134,32 @@ fn rewrite(text: &str, key: &[String], edit: &Edit) -> Result<String, Unsure> {
     Err(Unsure { line: 1 })
 }
 
+/// The line and column, from 1, of the key at `path` of a text, where that can be told.
+pub(super) fn place_of(text: &str, path: &[String]) -> Option<(usize, usize)> {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let mut block = 0..lines.len();
+    let mut indent = indent_of(&lines, &block, 0);
+    for (depth, name) in path.iter().enumerate() {
+        let found = find(&lines, &block, indent, name).ok()??;
+        if depth + 1 == path.len() {
+            return Some((found.start + 1, indentation(lines[found.start]) + 1));
+        }
+        block = found.start + 1..found.end;
+        indent = indent_of(&lines, &block, indent + 2);
+    }
+    None
+}
+
+/// The line and column at which `key` is there for the second time in the map that begins at a line and column.
+pub(super) fn second_place(text: &str, (line, column): (usize, usize), key: &str) -> Option<(usize, usize)> {
+    let lines = text.lines().enumerate().skip(line.checked_sub(1)?);
+    let said = lines.filter(|(_, line)| !is_blank(line));
+    let inside = said.take_while(|(_, line)| indentation(line) + 1 >= column);
+    let keys = inside.filter(|(_, line)| indentation(line) + 1 == column);
+    let same = keys.filter(|(_, line)| key_of(line).is_some_and(|written| written == key));
+    same.map(|(at, _)| (at + 1, column)).nth(1)
+}
+
 /// Whether a line says nothing.
 fn is_blank(line: &str) -> bool {
     let line = line.trim();

@@ -230,6 +230,15 @@ pub(crate) fn find(path: &[String]) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.matches(path))
 }
 
+/// Whether there are keys below `path`, and none at it.
+pub(crate) fn is_map(path: &[String]) -> bool {
+    let below = |key: &&Key| {
+        let own: Vec<&str> = key.path.split('.').collect();
+        own.len() > path.len() && own.iter().zip(path).all(|(own, typed)| *own == "*" || own == typed)
+    };
+    find(path).is_none() && KEYS.iter().any(|key| below(&key))
+}
+
 /// Takes `cache.max-size` and `aliases.v1.2` apart: what stands behind a map's name belongs to one name. Hyphens count as
 /// underscores but in names.
 pub(crate) fn split(typed: &str) -> Vec<String> {
@@ -272,6 +281,16 @@ mod tests {
         );
         assert!(find(&split("aliases.a.b")).is_some() && find(&split("cache.content.max_size")).is_some());
         assert!(find(&split("cache.max_sise")).is_none() && find(&split("cache")).is_none());
+        for (typed, expect) in [
+            ("cache", true),
+            ("cache.refs", true),
+            ("aliases", true),
+            ("output", false),
+            ("cach", false),
+            ("aliases.a", false),
+        ] {
+            assert_eq!(is_map(&split(typed)), expect, "{typed}");
+        }
     }
 
     #[test]

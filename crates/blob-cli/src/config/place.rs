@@ -43,6 +43,8 @@ pub(crate) struct Places {
     /// The user's, and whether somebody named it.
     pub(crate) user: Option<(PathBuf, bool)>,
     pub(crate) project: Option<PathBuf>,
+    /// The project files beside and above that one, the nearest first: they demand, and set nothing.
+    pub(crate) above: Vec<PathBuf>,
     /// Project files of other users, which are not read.
     pub(crate) skipped: Vec<PathBuf>,
 }
@@ -51,9 +53,11 @@ impl Places {
     /// `named` is what --config or `BLOB_CONFIG` says.
     pub(crate) fn find(named: Option<&Path>) -> Self {
         let mut skipped = Vec::new();
-        let project = std::env::current_dir().ok().and_then(|dir| project_of(&dir, &mut skipped));
+        let projects = std::env::current_dir().map(|dir| projects_of(&dir, &mut skipped)).unwrap_or_default();
+        let mut projects = projects.into_iter();
+        let (project, above) = (projects.next(), projects.collect());
         let user = user_file(named, |name| std::env::var_os(name), std::env::home_dir());
-        Self { system: cfg!(unix).then(|| SYSTEM.into()), user, project, skipped }
+        Self { system: cfg!(unix).then(|| SYSTEM.into()), user, project, above, skipped }
     }
 
     /// The user's file.
@@ -83,22 +87,25 @@ fn user_file(
     Some((dir.join("blob").join("config.yaml"), false))
 }
 
-/// The nearest project file in `dir` or above it. What is somebody else's is passed over: whoever can write to a common
-/// directory could configure everybody who works below it. What is ours and cannot be read, or is no file, is an error
-/// when it is read, as is a place that cannot be looked at.
-fn project_of(dir: &Path, skipped: &mut Vec<PathBuf>) -> Option<PathBuf> {
+/// The project files in `dir` and above it, the nearest first, up to the root of the file system: a directory that calls
+/// itself the root of a repository may be part of what was unpacked below another. What is somebody else's is passed over:
+/// whoever can write to a common directory could configure everybody who works below it. What is ours and cannot be read, or
+/// is no file, is an error when it is read, as is a place that cannot be looked at.
+fn projects_of(dir: &Path, skipped: &mut Vec<PathBuf>) -> Vec<PathBuf> {
     let candidates = dir.ancestors().flat_map(|dir| PROJECT_NAMES.map(|name| dir.join(name)));
-    { candidates }.find(|path| match std::fs::symlink_metadata(path) {
-        Ok(found) => {
-            // A link is somebody's, and so is what it leads to.
-            let ours = is_ours(&found) && std::fs::metadata(path).map_or(true, |target| is_ours(&target));
-            if !ours {
-                skipped.push(path.clone());
+    { candidates }
+        .filter(|path| match std::fs::symlink_metadata(path) {
+            Ok(found) => {
+                // A link is somebody's, and so is what it leads to.
+                let ours = is_ours(&found) && std::fs::metadata(path).map_or(true, |target| is_ours(&target));
+                if !ours {
+                    skipped.push(path.clone());
+                }
+                ours
             }
-            ours
-        }
-        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
-    })
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        })
+        .collect()
 }
 
 #[cfg(unix)]
@@ -139,20 +146,31 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_project_file_is_taken() {
+    fn the_nearest_project_file_comes_first_and_those_above_it_follow() {
         let root = tempfile::tempdir().unwrap();
         let deep = root.path().join("a/b");
         std::fs::create_dir_all(&deep).unwrap();
-        std::fs::write(root.path().join("blob.yaml"), "").unwrap();
-        assert_eq!(project_of(&deep, &mut Vec::new()), Some(root.path().join("blob.yaml")));
-        std::fs::write(root.path().join(".blob.yaml"), "").unwrap();
-        assert_eq!(project_of(&deep, &mut Vec::new()), Some(root.path().join(".blob.yaml")));
-        std::fs::write(root.path().join("a/blob.yaml"), "").unwrap();
-        assert_eq!(project_of(&deep, &mut Vec::new()), Some(root.path().join("a/blob.yaml")));
+        let mut expected = Vec::new();
+        let mut add = |path: &str| {
+            let path = root.path().join(path);
+            expected.insert(0, path.clone());
+            let found = projects_of(&deep, &mut Vec::new());
+            // Whoever runs this may have files of their own above.
+            let found: Vec<_> = found.into_iter().filter(|found| found.starts_with(root.path())).collect();
+            assert!(found == expected || !path.exists(), "{found:?}");
+            path
+        };
+        for path in ["blob.yaml", ".blob.yaml", "a/blob.yaml"] {
+            std::fs::write(root.path().join(path), "").unwrap();
+            add(path);
+        }
         // What is no file is not passed over: reading it says what is wrong.
         std::fs::create_dir(root.path().join("a/.blob.yaml")).unwrap();
-        assert_eq!(project_of(&deep, &mut Vec::new()), Some(root.path().join("a/.blob.yaml")));
+        add("a/.blob.yaml");
+        // Nor does a repository of its own end the search.
+        std::fs::create_dir(deep.join(".git")).unwrap();
         std::os::unix::fs::symlink("nowhere", deep.join("blob.yaml")).unwrap();
-        assert_eq!(project_of(&deep, &mut Vec::new()), Some(deep.join("blob.yaml")));
+        add("a/b/blob.yaml");
+        assert_eq!(projects_of(&deep, &mut Vec::new())[0], deep.join("blob.yaml"));
     }
 }

@@ -38,12 +38,15 @@ pub(super) fn hint_for(error: &Error) -> Option<String> {
         }
         Error::Index { source: IndexError::TooLarge { .. }, .. } => "raise the limit with --max-entries",
         Error::Policy { .. } | Error::Evidence { .. } if error.is_offline() => {
-            "signatures are not kept for --offline: save bundles (`blob sign --output-bundle`) and name them with \
-             `blob verify --bundle`, or copy the archive and its signatures to a layout with `blob copy`"
+            "verify it once without --offline to have its signatures in the cache, or copy the archive and its \
+             signatures to a layout with `blob copy`"
         }
         _ if error.is_offline() => "run it once without --offline to fill the cache",
         Error::Policy { source, .. } => return crate::trust::hint(&reasons(source)).map(Into::into),
-        Error::NotVerified { .. } => "leave --require-signed out to open archives that nobody verified",
+        Error::NotVerified { .. } => {
+            "name the signer with --repo, --key, or --certificate-identity and its issuer, or pass --policy; leave \
+             --require-signed out to open archives that nobody verified"
+        }
         _ => return hint_from_causes(error),
     };
     Some(hint.into())

@@ -225,3 +225,57 @@ fn every_command_reads_keys_of_every_kind_and_one_from_each_file() {
         assert!(said.contains(why), "{file}: {said}");
     }
 }
+
+/// Everybody's policies add up, and a file that is nearer takes nothing away from those above it.
+#[test]
+fn what_every_file_asks_for_counts() {
+    let rule = |key: &str| {
+        format!(
+            "policies: [{{match: layout, policy: {{signature: {{key: {{path: {key}.pub, transparency_log: none}}}}}}}}]\n"
+        )
+    };
+    let place = configured(&rule("a"));
+    for name in ["a", "b", "c", "d"] {
+        keys(&place, name);
+    }
+    fs::copy(place.path("a.pub"), place.path("home/.config/blob/a.pub")).unwrap();
+    fs::create_dir_all(place.path("sub/deep/.git")).unwrap();
+    fs::copy(place.path("c.pub"), place.path("sub/c.pub")).unwrap();
+    fs::write(place.path(".blob.yaml"), rule("b") + "output: json\n").unwrap();
+    fs::write(place.path("blob.yaml"), rule("d")).unwrap();
+    fs::write(place.path("sub/blob.yaml"), rule("c")).unwrap();
+    // A checkout below the project that asks for nothing, and says how results look.
+    fs::write(place.path("sub/deep/.blob.yaml"), "output: text\n").unwrap();
+    let reference = format!("oci:{}:v1", place.path("layout").display());
+    let inside = |dir: &str, line: &str| {
+        place.assert(place.command(line).current_dir(place.path(dir)).env("BLOB_KEY_PASSWORD", "secret"))
+    };
+    let verify = format!("verify {reference}");
+    let unmet = |dir: &str| stderr(&inside(dir, &verify).code(6)).matches("no signature").count();
+    let keys = ["a", "b", "c", "d"].map(|name| format!("sign --key {}.key {reference}", place.path(name).display()));
+    assert_eq!(unmet("."), 3, "the user, and two files of the project");
+    assert_eq!(unmet("sub"), 4);
+    assert_eq!(unmet("sub/deep"), 4);
+    for sign in &keys[..2] {
+        inside(".", sign).success();
+    }
+    inside("sub/deep", &format!("cat {reference} README.md")).code(6).stdout_eq("");
+    inside(".", &keys[3]).success();
+    inside(".", &format!("cat {reference} README.md")).success();
+    inside("sub/deep", &format!("cat {reference} README.md")).code(6).stdout_eq("");
+    inside(".", &keys[2]).success();
+    // How results look is said by the nearest file alone.
+    let near = inside("sub/deep", &format!("ls {reference}")).success();
+    assert!(stdout(&near).starts_with("README.md\n"), "{}", stdout(&near));
+    assert!(stdout(&inside(".", &format!("ls {reference}")).success()).starts_with('{'));
+    // What is above and cannot be read stops the command; what it demands cannot be given up below.
+    fs::write(place.path("sub/blob.yaml"), "polices: []\n").unwrap();
+    let said = stderr(&inside("sub/deep", &format!("cat {reference} README.md")).code(2).stdout_eq(""));
+    assert!(said.contains("sub/blob.yaml"), "{said}");
+    for file in [USER, ".blob.yaml", "blob.yaml"] {
+        fs::remove_file(place.path(file)).unwrap();
+    }
+    fs::write(place.path("sub/blob.yaml"), "require_signed: true\n").unwrap();
+    inside("sub/deep", &format!("cat {reference} README.md")).code(6).stdout_eq("");
+    inside(".", &format!("cat {reference} README.md")).success();
+}

@@ -4,6 +4,7 @@
 #![allow(clippy::needless_raw_string_hashes, reason = "this is how snapshots are updated")]
 
 mod alias;
+mod away;
 mod cache;
 mod canary;
 mod classes;

@@ -201,3 +201,36 @@ fn an_archive_that_is_not_there_is_an_ordinary_error() {
     assert_eq!(status.exit_code(), 3);
     assert!(raw.contains("error: ") && !raw.contains("\x1b[?1049h"), "{raw:?}");
 }
+
+/// The browser opens what was verified, and nothing else, also where the configuration asks.
+#[test]
+fn policies_decide_before_the_browser_opens() {
+    let place = Place::laid_out();
+    let run = |line: &str| place.assert(place.command(line).env("BLOB_KEY_PASSWORD", "secret"));
+    run("generate-key-pair k").success();
+    let by_key = "open --no-color --key k.pub --insecure-ignore-tlog oci:layout:v1";
+    std::fs::create_dir_all(place.path("home/.config/blob")).unwrap();
+    let refused = |line: &str, reason: &str| {
+        let (status, raw) = Terminal::run(&place, line).end();
+        assert_eq!(status.exit_code(), 6, "{line}: {raw:?}");
+        assert!(raw.contains(reason) && !raw.contains("\x1b[?1049h") && !raw.contains("README"), "{line}: {raw:?}");
+    };
+    refused(by_key, "no signature found");
+    refused(
+        "open --verify --certificate-identity a@b.c --certificate-oidc-issuer https://i.test oci:layout:v1",
+        "no signature",
+    );
+    refused("open --require-signed oci:layout:v1", "not verified");
+    let rule = "policies: [{match: layout, policy: {signature: {key: {path: k.pub, transparency_log: none}}}}]\n";
+    std::fs::copy(place.path("k.pub"), place.path("home/.config/blob/k.pub")).unwrap();
+    std::fs::write(place.path("home/.config/blob/config.yaml"), rule).unwrap();
+    refused("open oci:layout:v1", "no signature found");
+    run("sign --key k.key oci:layout:v1").success();
+    for line in [by_key, "open --no-color oci:layout:v1"] {
+        let mut terminal = Terminal::run(&place, line);
+        let screen = terminal.until("? help");
+        assert!(screen.contains(" verified") && !screen.contains("not verified"), "{screen}");
+        terminal.press("q");
+        assert_eq!(terminal.end().0.exit_code(), 0);
+    }
+}

@@ -90,21 +90,6 @@ fn variables_take_nothing_away() {
     run(&place, "ls --no-default-policy oci:layout:v1").success();
 }
 
-/// Signatures are not kept: what helps offline is said, and not what does not.
-#[test]
-fn what_cannot_be_verified_offline_says_what_can() {
-    let place = Place::pushed();
-    keys(&place, "k");
-    run(&place, "sign --key k.key HOST/team/project:v1").success();
-    let flags = "--key k.pub --insecure-ignore-tlog";
-    run(&place, &format!("cat {flags} HOST/team/project:v1 README.md")).success();
-    run(&place, &format!("--offline cat {flags} HOST/team/project:v1 README.md")).success();
-    run(&place, "generate-key-pair other").success();
-    let both = format!("{flags} --key other.pub");
-    let said = stderr(&run(&place, &format!("--offline cat {both} HOST/team/project:v1 README.md")).code(5));
-    assert!(said.contains("to a layout with `blob copy`") && !said.contains("without --offline"), "{said}");
-}
-
 /// A bundle that cannot be read is no reason to leave it out without a word.
 #[test]
 fn inspect_says_that_there_may_be_more_who_signed() {

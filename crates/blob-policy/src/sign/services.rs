@@ -10,7 +10,7 @@ use std::fmt;
 use std::time::Duration;
 
 use sigstore_types::bundle::{Rfc3161Timestamp, TimestampVerificationData, VerificationMaterial};
-use sigstore_types::{SignatureContent, TimestampToken};
+use sigstore_types::{SignatureContent, TimestampToken, TransparencyLogEntry};
 use url::Url;
 
 pub use self::config::{LogVersion, MAX_SIGNING_CONFIG_BYTES, SigningConfigError};
@@ -174,9 +174,10 @@ impl Services {
         }
     }
 
-    /// The evidence that a signature gets: from every log, and from every authority.
+    /// The evidence that a signature gets: from every log, and from every authority. Two addresses may be those of one log.
     pub(super) fn evidence(&self, root: &TrustRoot) -> Thresholds {
-        Thresholds { log_entries: self.logs.len(), time_stamps: self.stamps.len(), ..self.least_evidence(root) }
+        let log_entries = root.logs_behind(self.logs.iter().map(|log| log.url.as_str()));
+        Thresholds { log_entries, time_stamps: self.stamps.len(), ..self.least_evidence(root) }
     }
 
     pub(super) fn fulcio(&self) -> Result<&Url, SignError> {
@@ -217,7 +218,14 @@ impl Services {
     ) -> Result<VerificationMaterial, SignError> {
         for log in &self.logs {
             let entry = rekor::enter(http, &log.url, log.version, content, verifier).await;
-            material.tlog_entries.push(entry.map_err(|e| failed(ServiceKind::TransparencyLog, &log.url, e))?);
+            let entry = entry.map_err(|e| failed(ServiceKind::TransparencyLog, &log.url, e))?;
+            // A log that has two addresses answers with what it has.
+            let known = |other: &TransparencyLogEntry| {
+                other.log_id == entry.log_id && other.log_index.get() == entry.log_index.get()
+            };
+            if !material.tlog_entries.iter().any(known) {
+                material.tlog_entries.push(entry);
+            }
         }
         let signature = match content {
             SignatureContent::MessageSignature(message) => message.signature.as_bytes(),

@@ -39,6 +39,12 @@ pub enum BundleError {
         /// Which of the entries, from 0.
         at: usize,
     },
+    /// An entry of it is proven by a log whose time was over, or had not begun.
+    #[error("the transparency log entry {at} is proven by a log that did not count when the bundle was signed")]
+    LogTime {
+        /// Which of the entries, from 0.
+        at: usize,
+    },
     /// No time-stamp authority says when it was made, which was asked for.
     #[error("the bundle has no time-stamp of an authority")]
     NoTimeStamp,

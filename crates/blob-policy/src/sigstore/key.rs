@@ -70,9 +70,10 @@ impl TrustedKey {
 pub struct KeyRing(Vec<TrustedKey>);
 
 impl KeyRing {
-    /// These keys; `None` for no key, more than [`MAX_KEYS`], or the same key twice.
+    /// These keys; `None` for no key, more than [`MAX_KEYS`], or the same key twice, in whatever form.
     pub fn new(keys: Vec<TrustedKey>) -> Option<Self> {
-        let unique = keys.iter().enumerate().all(|(at, key)| keys[..at].iter().all(|other| other.key != key.key));
+        let unique =
+            keys.iter().enumerate().all(|(at, key)| keys[..at].iter().all(|other| !other.key.is_same(&key.key)));
         (unique && (1..=MAX_KEYS).contains(&keys.len())).then_some(Self(keys))
     }
 

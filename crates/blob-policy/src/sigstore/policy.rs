@@ -240,7 +240,7 @@ impl Shared {
             match judged {
                 Ok(finding) => {
                     report.checks.extend(Report::admitted(self.name, finding).checks);
-                    signers.entry(claim.signer().to_string()).or_default().extend(wanted.fitting);
+                    signers.entry(claim.signer().holder()).or_default().extend(wanted.fitting);
                 }
                 Err(reason) => reasons.push(format!("{} by {}: {reason}", claim.referrer(), claim.signer())),
             }
@@ -282,7 +282,7 @@ impl Shared {
         for rule in &self.rules {
             findings.push(rule.check(claim)?);
         }
-        findings.push(format!("in bundle {}", claim.bundle()));
+        findings.push(format!("in {}", claim.referrer()));
         Ok(findings.join(", "))
     }
 }

@@ -129,6 +129,33 @@ impl CertificateSigner {
     }
 }
 
+impl Signer {
+    /// Who it is, where signers are counted: a key, or somebody with a name. A workflow is the same at whatever ref it runs,
+    /// as long as it is for the same repository.
+    pub(super) fn holder(&self) -> String {
+        match self {
+            Self::Key { id } => format!("key {id}"),
+            Self::Certificate(signer) => {
+                let name = match &signer.san {
+                    San::Email(address) => address,
+                    San::Uri(uri) => without_ref(uri),
+                };
+                format!("{:?} {name:?} {:?}", signer.issuer, signer.claims.source_repository_uri)
+            }
+        }
+    }
+}
+
+/// The name of a workflow without what it was at: a ref or a commit.
+fn without_ref(uri: &str) -> &str {
+    let is_commit = |text: &str| matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match (uri.split_once("@refs/"), uri.rsplit_once('@')) {
+        (Some((name, _)), _) => name,
+        (None, Some((name, at))) if is_commit(at) => name,
+        _ => uri,
+    }
+}
+
 impl fmt::Display for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -122,6 +122,12 @@ impl TrustRoot {
         &self.logs
     }
 
+    /// How many different logs certainly are behind these addresses.
+    #[cfg(feature = "sign")]
+    pub(crate) fn logs_behind<'a>(&self, urls: impl Iterator<Item = &'a str>) -> usize {
+        self.logs.behind(urls)
+    }
+
     pub(super) fn verifier(&self) -> &Verifier {
         &self.verifier
     }

@@ -147,6 +147,43 @@ impl PublicKey {
     pub(super) fn der(&self) -> &DerPublicKey {
         &self.der
     }
+
+    /// Whether it is the same key, also written in another form: a point with or without its second coordinate, parameters
+    /// that say nothing or are left out.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.der == other.der || normal(self.to_der()) == normal(other.to_der())
+    }
+}
+
+/// What identifies the key in a DER `SubjectPublicKeyInfo`: its bits, of points the first coordinate and the sign of the
+/// second. What is not understood identifies itself.
+fn normal(der: &[u8]) -> Vec<u8> {
+    let bits = der_content(der).and_then(|(info, _)| {
+        let (_, key) = der_content(info)?;
+        // The first byte says that no bits are unused.
+        der_content(key)?.0.strip_prefix(&[0])
+    });
+    match bits {
+        // Points of the curves P-256 and P-384.
+        Some([4 | 6 | 7, point @ ..]) if point.len() == 64 || point.len() == 96 => {
+            let (x, y) = point.split_at(point.len() / 2);
+            let odd = y.last().is_some_and(|last| last & 1 == 1);
+            [&[2 + u8::from(odd)], x].concat()
+        }
+        Some(bits) => bits.to_vec(),
+        None => der.to_vec(),
+    }
+}
+
+/// The content of the first DER element, and what follows it; of at most 64 KiB.
+fn der_content(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = match der.get(1..)? {
+        [short @ ..=0x7f, rest @ ..] => (usize::from(*short), rest),
+        [0x81, length, rest @ ..] => (usize::from(*length), rest),
+        [0x82, high, low, rest @ ..] => (usize::from(u16::from_be_bytes([*high, *low])), rest),
+        _ => return None,
+    };
+    rest.split_at_checked(length)
 }
 
 impl Artifact<'_> {
@@ -231,7 +268,7 @@ pub fn verify_with_certificate_at(
         policy = policy.skip_tlog_unsafe();
     }
     let result = root.verifier().verify(artifact.checkable()?, &bundle.0, &policy).map_err(not_verified)?;
-    require_logs(root, bundle, thresholds)?;
+    require_logs(root, bundle, thresholds, &times_of(&result))?;
     require_time_stamps(root, bundle, thresholds.time_stamps)?;
     let transparent = result.sct_verified() || !thresholds.certificate_transparency;
     let complete = result.certificate_verified() && transparent && result.tlog_verified() == logged;
@@ -282,7 +319,7 @@ pub fn verify_with_key_at(
     if result.tlog_verified() != logged {
         return Err(BundleError::NoLogEntry);
     }
-    require_logs(root, bundle, thresholds)?;
+    require_logs(root, bundle, thresholds, &times_of(&result))?;
     require_time_stamps(root, bundle, thresholds.time_stamps.max(usize::from(!logged)))?;
     finish(bundle, artifact, Signer::Key { id: key.id.clone() }, &result)
 }
@@ -299,8 +336,13 @@ fn require_log_entries(bundle: &Bundle, thresholds: &Thresholds) -> Result<(), B
 
 /// Every entry is proven by the log that it names, and those of different logs are what counts. For bundles that were
 /// verified.
-fn require_logs(root: &TrustRoot, bundle: &Bundle, thresholds: &Thresholds) -> Result<(), BundleError> {
-    enough_logs(root.logs().count(&bundle.0)?, thresholds)
+fn require_logs(
+    root: &TrustRoot,
+    bundle: &Bundle,
+    thresholds: &Thresholds,
+    times: &[Timestamp],
+) -> Result<(), BundleError> {
+    enough_logs(root.logs().count(&bundle.0, times)?, thresholds)
 }
 
 fn enough_logs(got: usize, thresholds: &Thresholds) -> Result<(), BundleError> {
@@ -345,12 +387,18 @@ fn finish(
     signer: Signer,
     result: &VerificationResult,
 ) -> Result<VerifiedBundle, BundleError> {
+    let times = times_of(result);
+    let statement = statement_of(bundle, artifact)?;
+    Ok(VerifiedBundle { signer, times, logged: result.tlog_verified(), statement })
+}
+
+/// When it was signed, as logs and authorities vouch; the earliest first.
+fn times_of(result: &VerificationResult) -> Vec<Timestamp> {
     let mut times = result.verified_timestamps().to_vec();
     times.extend(result.integrated_time());
     times.sort_unstable();
     times.dedup();
-    let statement = statement_of(bundle, artifact)?;
-    Ok(VerifiedBundle { signer, times, logged: result.tlog_verified(), statement })
+    times
 }
 
 /// The result of a check that no log or authority of time took part in.

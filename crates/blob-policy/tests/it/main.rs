@@ -4,6 +4,8 @@
 
 mod certificates;
 mod conformance;
+#[cfg(feature = "sign")]
+mod counted;
 mod discovery;
 #[cfg(feature = "sign")]
 mod interop;

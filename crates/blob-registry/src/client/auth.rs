@@ -186,9 +186,14 @@ impl Auth {
         })
     }
 
-    /// What to tell the user when a request was refused in spite of `pass`.
-    pub(super) fn advice(&self) -> String {
-        format!("the credentials for {} do not allow this, or are wrong: log in again", self.host)
+    /// What to tell the user when a request was refused in spite of what it brought along: without credentials, that of
+    /// anybody.
+    pub(super) async fn advice(&self, purpose: Purpose<'_>) -> String {
+        let host = &self.host;
+        match self.credential(purpose).await {
+            Ok((None, trouble)) => trouble.unwrap_or_else(|| format!("no credentials for {host} are known: log in")),
+            _ => format!("the credentials for {host} do not allow this, or are wrong: log in again"),
+        }
     }
 
     /// Which demand the challenges make, Bearer before Basic, and the scope they name.

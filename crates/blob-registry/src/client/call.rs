@@ -331,7 +331,7 @@ impl Core {
             (StatusCode::UNAUTHORIZED, _) => {
                 let reply = self.auth.reply(&answer.headers, purpose, pass.as_ref()).await;
                 match reply.map_err(Failed::Login)? {
-                    Reply::Pass(pass) => self.again(call, answer, &pass).await.map_err(Failed::Exchange),
+                    Reply::Pass(pass) => self.again(call, purpose, answer, &pass).await.map_err(Failed::Exchange),
                     Reply::Nothing(advice) => {
                         answer.advice = Some(advice);
                         Ok(answer)
@@ -339,7 +339,7 @@ impl Core {
                 }
             }
             (StatusCode::FORBIDDEN, Some(used)) if used.reused => match self.auth.refresh(purpose, used).await {
-                Ok(Some(pass)) => self.again(call, answer, &pass).await.map_err(Failed::Exchange),
+                Ok(Some(pass)) => self.again(call, purpose, answer, &pass).await.map_err(Failed::Exchange),
                 // The refusal stands; that no other token could be had is not the news.
                 _ => Ok(answer),
             },
@@ -348,12 +348,18 @@ impl Core {
     }
 
     /// Repeats `call` with a new pass, once.
-    async fn again(&self, call: &Call, refused: Answer, pass: &Pass) -> Result<Answer, RegistryError> {
+    async fn again(
+        &self,
+        call: &Call,
+        purpose: Purpose<'_>,
+        refused: Answer,
+        pass: &Pass,
+    ) -> Result<Answer, RegistryError> {
         // Read to the end, a short body lets the connection be used again.
         prefix(refused.body, 8 << 10).await;
         let mut answer = self.follow(call, Some(pass)).await?;
         if answer.status == StatusCode::UNAUTHORIZED {
-            answer.advice = Some(self.auth.advice());
+            answer.advice = Some(self.auth.advice(purpose).await);
         }
         Ok(answer)
     }

@@ -6,6 +6,7 @@ mod bypass;
 mod caches;
 mod counts;
 mod errors;
+mod held;
 mod mirrors;
 mod own_caches;
 mod policy;

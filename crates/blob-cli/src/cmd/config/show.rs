@@ -140,6 +140,18 @@ pub(super) async fn show(origin: bool, session: &Session) -> Result<(), Failure>
     session.print(text).await
 }
 
+/// Everything that has a value below a key.
+pub(super) async fn below(outer: &[String], session: &Session) -> Result<(), Failure> {
+    let found: Vec<Effective> = effective(session).into_iter().filter(|one| one.path.starts_with(outer)).collect();
+    let mut value: Value = document(&found, false).into();
+    for part in outer {
+        value = value.get_mut(part).map_or_else(|| Map::new().into(), Value::take);
+    }
+    let got = super::Got { key: keys::join(outer), value, origin: None };
+    let format = if session.options.output.is_json() { session.options.output } else { Format::Text };
+    session.print(crate::ui::record::render(format, &got, || values(&found, false))).await
+}
+
 /// One key.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -176,7 +188,11 @@ fn document(all: &[Effective], origin: bool) -> Map<String, Value> {
 fn put(document: &mut Map<String, Value>, path: &[String], value: &Value) {
     match path {
         [] => {}
-        [last] => drop(document.insert(last.clone(), value.clone())),
+        // Rules of several files add up.
+        [last] => match (document.get_mut(last), value) {
+            (Some(Value::Array(known)), Value::Array(more)) if last == "policies" => known.extend(more.iter().cloned()),
+            _ => drop(document.insert(last.clone(), value.clone())),
+        },
         [first, rest @ ..] => {
             if let Value::Object(inner) = document.entry(first.as_str()).or_insert_with(|| Map::new().into()) {
                 put(inner, rest, value);
@@ -200,10 +216,15 @@ fn table(all: &[Effective]) -> Table {
     table
 }
 
-/// As YAML that could be a file: what is in a map is indented below its name.
 fn text(all: &[Effective], origin: bool) -> String {
-    let mut text = format!("Configuration\n{}\n", "-".repeat(50));
+    format!("Configuration\n{}\n{}", "-".repeat(50), values(all, origin))
+}
+
+/// As YAML that could be a file: what is in a map is indented below its name.
+fn values(all: &[Effective], origin: bool) -> String {
+    let mut text = String::new();
     let mut before: Vec<String> = Vec::new();
+    let mut listed = false;
     for one in all.iter().filter(|one| !one.value.is_null()) {
         let (last, outer) = one.path.split_last().expect("a key has a name");
         let common = before.iter().zip(outer).take_while(|(a, b)| a == b).count();
@@ -211,6 +232,18 @@ fn text(all: &[Effective], origin: bool) -> String {
             let _ = writeln!(text, "{:width$}{element}:", "", width = 2 * depth);
         }
         before = outer.to_vec();
+        if let Value::Array(rules) = &one.value
+            && one.path == ["policies"]
+        {
+            text.push_str(if std::mem::replace(&mut listed, true) { "" } else { "policies:\n" });
+            if origin {
+                let _ = writeln!(text, "  # {}", place(&one.origin));
+            }
+            for rule in rules {
+                add_item(&mut text, rule);
+            }
+            continue;
+        }
         let mut line = format!("{:width$}{last}: {}", "", text_of(&one.value), width = 2 * outer.len());
         if origin {
             let _ = write!(line, "  # {}", place(&one.origin));
@@ -218,6 +251,13 @@ fn text(all: &[Effective], origin: bool) -> String {
         let _ = writeln!(text, "{line}");
     }
     text
+}
+
+/// Adds a rule as an item of a list.
+fn add_item(text: &mut String, rule: &Value) {
+    for (at, line) in yaml_serde::to_string(rule).unwrap_or_default().lines().enumerate() {
+        let _ = writeln!(text, "  {} {}", if at == 0 { '-' } else { ' ' }, shown(line.as_bytes()));
+    }
 }
 
 /// What [`document`] writes, for its schema.

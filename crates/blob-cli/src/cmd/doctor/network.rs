@@ -203,7 +203,7 @@ async fn try_login(host: &str, answer: &Answer, session: &Session) -> Check {
     let scheme = answer.challenge.as_deref().unwrap_or_default();
     let admitted = async {
         let anywhere: Location = format!("{host}/x").parse()?;
-        Ok::<_, Failure>(session.client(&[&anywhere])?.authenticate(host).await?)
+        Ok::<_, Failure>(session.client(&[&anywhere]).await?.authenticate(host).await?)
     };
     match tokio::time::timeout(PATIENCE, admitted).await {
         Ok(Ok(Admission::Admitted)) => Check::ok("log-in", format!("the registry asks for {scheme}, and lets us in")),

@@ -19,7 +19,7 @@ pub(super) async fn examine(location: &Location, session: &Session, checks: &mut
 }
 
 async fn look(location: &Location, session: &Session, checks: &mut Vec<Check>) -> Result<(), Failure> {
-    let client = session.client(&[location])?;
+    let client = session.client(&[location]).await?;
     // What is remembered says nothing about the registry.
     let mut options = PullOptions::default();
     options.skip_cache = true;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::error::Failure;
 use crate::session::Session;
-use crate::trust::{WantedArgs, public_key};
+use crate::trust::{WantedArgs, off_thread, public_key};
 
 /// One bundle.
 #[derive(Serialize)]
@@ -74,8 +74,9 @@ pub(super) async fn signers(
         None => TrustRoot::production().map_err(|error| Failure::from_chain(&error))?,
     };
     let mut trusts = vec![Trust::Certificates(root)];
-    let keys: Result<Vec<_>, Failure> = wanted.key.iter().map(|path| key(path)).collect();
-    trusts.extend(KeyRing::new(keys?).map(|ring| Trust::UnloggedKeys(Arc::new(ring))));
+    let paths = wanted.key.clone();
+    let keys = off_thread(move || paths.iter().map(|path| key(path)).collect::<Result<Vec<_>, _>>()).await?;
+    trusts.extend(KeyRing::new(keys).map(|ring| Trust::UnloggedKeys(Arc::new(ring))));
     let (mut found, mut unread) = (BTreeMap::new(), None);
     for trust in &trusts {
         let claims = inspected.claims(trust).await.map_err(|error| Failure::at(error, location))?;
