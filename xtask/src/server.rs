@@ -23,7 +23,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `command` and waits for its line `listening on http://ADDR`.
+    /// Starts `command` and waits for its line `listening on http://ADDR`, or https.
     pub(crate) fn start(command: &mut Command) -> Result<Self, String> {
         let name = shown(command);
         let mut child = command
@@ -83,7 +83,9 @@ impl Drop for Server {
 }
 
 fn listening(line: &str) -> Option<&str> {
-    line.trim().strip_prefix("listening on http://").map(|rest| rest.trim_end_matches('/'))
+    let address = line.trim().strip_prefix("listening on ")?;
+    let rest = address.strip_prefix("http://").or_else(|| address.strip_prefix("https://"))?;
+    Some(rest.trim_end_matches('/'))
 }
 
 /// The command `blob`: the one that the environment variable `BLOB` names, else built from this workspace.
@@ -132,6 +134,7 @@ mod tests {
     #[test]
     fn the_address_is_taken_from_the_line() {
         assert_eq!(listening("listening on http://127.0.0.1:80\n"), Some("127.0.0.1:80"));
+        assert_eq!(listening("listening on https://127.0.0.1:80\n"), Some("127.0.0.1:80"));
         assert_eq!(listening("error: address in use"), None);
     }
 

@@ -38,6 +38,7 @@ mod scope;
 mod token;
 mod turn;
 mod upload;
+mod warning;
 
 use std::fmt;
 use std::ops::Range;
@@ -75,6 +76,7 @@ use given::Given;
 use journal::Journal;
 use limit::Limit;
 use profile::Profile;
+use warning::Warned;
 
 /// A registry on the network. Clones share everything.
 ///
@@ -110,6 +112,7 @@ struct Core {
     /// Where uploads are that registries put elsewhere.
     given: Given,
     limit: Limit,
+    warned: Warned,
     /// Where uploads are written down.
     journal: Option<Journal>,
 }

@@ -13,24 +13,30 @@
 //! | [`Select`] | some repositories are not there |
 //! | [`Access`] | a function decides about every call |
 //! | [`Limit`] | nothing over a size comes in |
+//! | [`Quota`] | so many bytes come in, and no more |
 //! | [`Log`] | every call is told to `tracing` |
+//! | [`Fault`] | calls fail, for tests |
 
 mod access;
 pub(crate) mod catalog;
 mod delegate;
+mod fault;
 mod immutable;
 mod limit;
 mod log;
 mod prefix;
+mod quota;
 mod read_only;
 mod select;
 
 pub use access::{Access, AccessKind};
 pub use delegate::Delegate;
+pub use fault::{Fault, Faults};
 pub use immutable::Immutable;
 pub use limit::{Limit, Sizes};
 pub use log::Log;
 pub use prefix::Prefix;
+pub use quota::{Quota, Quotas, Usage};
 pub use read_only::ReadOnly;
 pub use select::Select;
 

@@ -32,13 +32,14 @@ mod places;
 mod push;
 mod refs;
 mod upload;
+mod verify;
 mod write;
 
 use disk::Layout;
 use places::{Beneath, Places};
 
 pub use file::LayoutFile;
-pub use gc::{GcOptions, GcReport};
+pub use gc::{GcOptions, GcReport, Uncollected};
 
 /// One image layout, whatever repository is asked for.
 ///
@@ -100,6 +101,14 @@ impl LayoutRegistry {
     #[must_use]
     pub fn with_sparse(self, sparse: bool) -> Self {
         Self { places: self.places.with_sparse(sparse) }
+    }
+
+    /// Hashes blobs when they are read, and before a push takes what is here for its content, or trusts the disk, which is
+    /// the default. Blobs of up to 64 MiB are hashed before anything of them is handed out, whole reads of larger ones as
+    /// they go; each once, for as long as its file stays the same. Counts for this handle and clones of it.
+    #[must_use]
+    pub fn with_verify(self, verify: bool) -> Self {
+        Self { places: self.places.with_verify(verify) }
     }
 
     /// The directory.
@@ -167,10 +176,19 @@ impl LayoutStore {
         Self { places: self.places.with_sparse(sparse) }
     }
 
+    /// As [`LayoutRegistry::with_verify`]; and blobs that turn out to be damaged are taken out of their place, to
+    /// `.blob/damaged` of their layout: they are then not there any more, so that a push mends them.
+    #[must_use]
+    pub fn with_verify(self, verify: bool) -> Self {
+        Self { places: self.places.with_verify(verify) }
+    }
+
     /// Removes what no listed manifest needs, repository by repository, as [`LayoutRegistry::collect_garbage`] does.
     ///
+    /// A repository whose garbage cannot be collected is in the report, and those behind it are collected all the same.
+    ///
     /// # Errors
-    /// As there.
+    /// [`RegistryError::Io`] when the repositories cannot be listed.
     pub async fn collect_garbage(&self, options: &GcOptions) -> Result<GcReport, RegistryError> {
         self.places.collect_garbage(options).await
     }
@@ -178,6 +196,13 @@ impl LayoutStore {
     /// The layout directory of a repository, which need not exist.
     pub fn directory(&self, repository: &Repository) -> PathBuf {
         self.places.layout(repository).root().to_owned()
+    }
+}
+
+#[async_trait::async_trait]
+impl crate::filter::Usage for LayoutStore {
+    async fn used(&self, repository: Option<&Repository>) -> Result<u64, RegistryError> {
+        self.places.used(repository).await
     }
 }
 

@@ -13,6 +13,8 @@ use crate::descriptor::{Descriptor, media_type};
 
 mod strict;
 
+use strict::{Member, Shape};
+
 /// An OCI image manifest (image-spec, "manifest.md"), which is what artifacts are stored as.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -124,9 +126,8 @@ impl ImageManifest {
     /// # Errors
     /// [`ManifestError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
-        let value = strict::parse(bytes)?;
-        check_kind(&value, "an image manifest", media_type::IMAGE_MANIFEST, "manifests")?;
-        Ok(serde_json::from_value(value)?)
+        check_kind(&strict::check(bytes)?, "an image manifest", media_type::IMAGE_MANIFEST, "manifests")?;
+        Ok(serde_json::from_slice(bytes)?)
     }
 
     /// The canonical bytes.
@@ -153,9 +154,8 @@ impl ImageIndex {
     /// # Errors
     /// [`ManifestError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
-        let value = strict::parse(bytes)?;
-        check_kind(&value, "an image index", media_type::IMAGE_INDEX, "layers")?;
-        Ok(serde_json::from_value(value)?)
+        check_kind(&strict::check(bytes)?, "an image index", media_type::IMAGE_INDEX, "layers")?;
+        Ok(serde_json::from_slice(bytes)?)
     }
 
     /// The canonical bytes.
@@ -214,13 +214,12 @@ impl Outline {
             #[serde(default)]
             annotations: BTreeMap<String, String>,
         }
-        let value = strict::parse(bytes)?;
-        let has = |name: &str| value.get(name).is_some();
-        if has("manifests") && (has("layers") || has("config") || has("fsLayers")) {
+        let shape = strict::check(bytes)?;
+        if shape.has("manifests") && ["layers", "config", "fsLayers"].into_iter().any(|name| shape.has(name)) {
             let detail = "it has the members of an image manifest and of an image index".into();
             return Err(ManifestError::Kind { expected: "a manifest", detail });
         }
-        let loose: Loose = serde_json::from_value(value)?;
+        let loose: Loose = serde_json::from_slice(bytes)?;
         let mut seen = HashSet::new();
         let fs_layers = loose.fs_layers.into_iter().map(|layer| layer.blob_sum);
         let of_config = loose.config.as_ref().map(|config| config.media_type.clone());
@@ -237,24 +236,21 @@ impl Outline {
 }
 
 /// Refuses documents of another kind, and those that are two kinds at once (CVE-2021-41190).
-fn check_kind(
-    value: &serde_json::Value,
-    expected: &'static str,
-    media_type: &str,
-    foreign: &str,
-) -> Result<(), ManifestError> {
+fn check_kind(shape: &Shape, expected: &'static str, media_type: &str, foreign: &str) -> Result<(), ManifestError> {
     let fail = |detail: String| Err(ManifestError::Kind { expected, detail });
-    match value.get("mediaType").map(|member| member.as_str()) {
-        Some(Some(named)) if named == media_type => {}
-        Some(named) => return fail(format!("its media type is {:?}", named.unwrap_or("not a string"))),
-        None => {}
+    match &shape.media_type {
+        Member::Text(named) if named == media_type => {}
+        Member::Text(named) => return fail(format!("its media type is {named:?}")),
+        Member::Absent => {}
+        Member::Number(_) | Member::Other => return fail("its media type is not a string".into()),
     }
-    if value.get(foreign).is_some() {
+    if shape.has(foreign) {
         return fail(format!("it has a {foreign:?} member"));
     }
-    match value.get("schemaVersion").and_then(serde_json::Value::as_u64) {
-        Some(2) => Ok(()),
-        other => fail(format!("its schemaVersion is {}", other.map_or("missing".into(), |n| n.to_string()))),
+    match shape.schema_version {
+        Member::Number(2) => Ok(()),
+        Member::Number(other) => fail(format!("its schemaVersion is {other}")),
+        _ => fail("its schemaVersion is missing".into()),
     }
 }
 

@@ -93,6 +93,21 @@ impl MemoryRegistry {
     }
 }
 
+#[async_trait]
+impl crate::filter::Usage for MemoryRegistry {
+    async fn used(&self, repository: Option<&Repository>) -> Result<u64, RegistryError> {
+        let state = self.lock();
+        let wanted = |name: &Repository| repository.is_none_or(|wanted| wanted == name);
+        let contents = state.repositories.iter().filter(|(name, _)| wanted(name)).map(|(_, contents)| contents);
+        let kept = contents.flat_map(|contents| {
+            let manifests = contents.manifests.values().map(|stored| stored.manifest.bytes.len());
+            contents.blobs.values().map(Bytes::len).chain(manifests)
+        });
+        let kept: u64 = kept.map(|length| length as u64).sum();
+        Ok(kept + state.sessions.used(wanted))
+    }
+}
+
 impl fmt::Debug for MemoryRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.lock();

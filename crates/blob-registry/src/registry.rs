@@ -231,6 +231,9 @@ pub struct PushManifest {
     pub tags: Vec<Tag>,
     /// Move a tag only if it points at this manifest now. `Unsupported` where the registry has no conditional push.
     pub if_match: Option<Digest>,
+    /// Set a tag only if it is not set, or points at this manifest already; else `PreconditionFailed`. Registries that know
+    /// no such condition move it all the same.
+    pub if_unset: bool,
 }
 
 impl PushManifest {
@@ -238,7 +241,7 @@ impl PushManifest {
     pub fn new(media_type: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let digest = Digest::sha256_of(&bytes);
-        Self { bytes, media_type: media_type.into(), digest, tags: Vec::new(), if_match: None }
+        Self { bytes, media_type: media_type.into(), digest, tags: Vec::new(), if_match: None, if_unset: false }
     }
 
     /// Points `tags` at it as well.

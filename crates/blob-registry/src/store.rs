@@ -80,6 +80,17 @@ pub(crate) fn check_condition(
     current: Option<&Digest>,
     manifest: &PushManifest,
 ) -> Result<(), RegistryError> {
+    if manifest.if_unset
+        && let Some(current) = current
+        && *current != manifest.digest
+    {
+        let detail = format!("expected it not to be set, it is at {current}");
+        return Err(RegistryError::detailed(
+            format!("setting tag {repository}:{tag}"),
+            ErrorCode::PreconditionFailed,
+            detail,
+        ));
+    }
     let Some(expected) = &manifest.if_match else { return Ok(()) };
     if current == Some(expected) {
         return Ok(());

@@ -10,7 +10,8 @@ use blob_core::create::{CreateOptions, CreateReport, Created};
 use blob_core::{ByteSource, Digest, Event, MemorySource, Progress, SourceId};
 use blob_policy::FromManifest as _;
 use blob_registry::{
-    Descriptor, EMPTY_JSON, ErrorCode, Place, PushManifest, PushedBlob, Registry, Repository, Tag, media_type,
+    Descriptor, EMPTY_JSON, ErrorCode, LayoutRegistry, Place, PushManifest, PushedBlob, Registry, Repository, Tag,
+    media_type,
 };
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -54,7 +55,8 @@ pub struct PushOptions {
     /// that is refused before they are read; what compresses well may take far less.
     pub skip_room_check: bool,
     /// Ask the registry also for the blobs that the manifest of the tag names, and send those that it has lost: up to three
-    /// requests more. Without this they are believed to be there until the registry refuses a manifest for their sake.
+    /// requests more. Without this they are believed to be there until the registry refuses a manifest for their sake. Of a
+    /// layout on this machine they are hashed, and damaged ones replaced.
     pub recheck: bool,
     /// Fail with [`Error::Empty`] rather than push an archive that holds nothing: for inputs of which a part is wanted.
     pub refuse_empty: bool,
@@ -147,7 +149,7 @@ impl Client {
         options: &PushOptions,
     ) -> Result<Pushed, Error> {
         // Boxed, like what follows, so that whoever pushes does not carry it all on the stack.
-        let destination = Box::pin(Destination::open(self, location, options.dry_run)).await?;
+        let destination = Box::pin(Destination::open(self, location, options)).await?;
         // The registry is asked while the input is read; its refusal ends both.
         let (old, payload) = tokio::try_join!(destination.current(), self.assemble_payload(input, options))?;
         Box::pin(self.send(&destination, payload, old, options)).await
@@ -170,7 +172,7 @@ impl Client {
         let (index, data) = (archive.index().as_bytes().clone(), Arc::clone(archive.source()));
         let check = archive.index().check_data(&data_digest, data.size());
         check.map_err(|source| Error::Index { location: location.to_string(), source })?;
-        let destination = Box::pin(Destination::open(self, location, options.dry_run)).await?;
+        let destination = Box::pin(Destination::open(self, location, options)).await?;
         let old = destination.current().await?;
         Box::pin(self.send(&destination, Payload { index, data, data_digest, report: None }, old, options)).await
     }
@@ -232,11 +234,17 @@ struct Destination {
 }
 
 impl Destination {
-    async fn open(client: &Client, location: &Location, dry_run: bool) -> Result<Self, Error> {
+    async fn open(client: &Client, location: &Location, options: &PushOptions) -> Result<Self, Error> {
         let needs = "tag";
         let tag = location.tag().ok_or_else(|| Error::Incomplete { location: location.to_string(), needs })?;
-        let to = client.destination(location, dry_run, None).await?;
-        let Place { registry, repository } = to.place.clone();
+        let to = client.destination(location, options.dry_run, None).await?;
+        let Place { mut registry, repository } = to.place.clone();
+        if let (Location::Layout { dir, .. }, true, false) = (location, options.recheck, options.dry_run) {
+            let opened = LayoutRegistry::open(dir.clone()).await;
+            let action = || format!("opening the layout {}", dir.display());
+            let layout = opened.map_err(|source| Error::Registry { action: action(), source })?;
+            registry = Arc::new(layout.with_verify(true));
+        }
         Ok(Self { location: location.clone(), tag, registry, repository, to })
     }
 

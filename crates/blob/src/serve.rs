@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blob_registry::client::{Chain, DockerConfig, RegistryClient};
-use blob_registry::filter::{Delegate, Immutable, Log, Prefix, ReadOnly};
+use blob_registry::filter::{Delegate, Immutable, Log, Prefix, Quota, Quotas, ReadOnly, Usage};
 use blob_registry::layout::GcOptions;
 use blob_registry::server::{
     Auth, Htpasswd, HtpasswdError, Rule, Server, ServerHandle, ServerLimits, Tls, TlsError, Who,
@@ -120,6 +120,7 @@ impl Housekeeping {
                         freed = report.freed,
                         kept = report.kept,
                         young = report.young,
+                        uncollected = report.uncollected.len(),
                         "garbage was collected"
                     ),
                     Err(error) => tracing::warn!(%error, "garbage could not be collected"),
@@ -182,9 +183,9 @@ pub async fn open(config: &ServeConfig) -> Result<Arc<dyn Registry>, ServeError>
 
 /// Puts mirrors and filters around the storage.
 fn compose(config: &ServeConfig, store: Option<LayoutStore>) -> Result<Arc<dyn Registry>, ServeError> {
-    let mut registry: Arc<dyn Registry> = match store {
-        Some(store) => Arc::new(store),
-        None => Arc::new(MemoryRegistry::new().with_sparse(config.sparse)),
+    let mut registry = match store {
+        Some(store) => within_quotas(config, store),
+        None => within_quotas(config, MemoryRegistry::new().with_sparse(config.sparse)),
     };
     if !config.upstream.is_empty() {
         registry = behind(config, registry)?;
@@ -203,6 +204,16 @@ fn compose(config: &ServeConfig, store: Option<LayoutStore>) -> Result<Arc<dyn R
         registry = Arc::new(Log::new(registry));
     }
     Ok(registry)
+}
+
+/// The storage, with room for so much.
+fn within_quotas<S: Registry + Usage + Clone + 'static>(config: &ServeConfig, store: S) -> Arc<dyn Registry> {
+    let mut quotas = Quotas::default();
+    (quotas.repository, quotas.total) = (config.limits.repository_bytes, config.limits.total_bytes);
+    if quotas == Quotas::default() {
+        return Arc::new(store);
+    }
+    Arc::new(Quota::new(Arc::new(store.clone()), Arc::new(store), quotas))
 }
 
 /// Puts the registries that are asked for what is not in `store` behind it.
@@ -245,7 +256,7 @@ async fn store(config: &ServeConfig) -> Result<Option<LayoutStore>, ServeError> 
     let Some(directory) = &config.directory else { return Ok(None) };
     let store = LayoutStore::open(directory).await;
     let storage = |source| ServeError::Storage { directory: directory.display().to_string(), source };
-    Ok(Some(store.map_err(storage)?.with_sparse(config.sparse)))
+    Ok(Some(store.map_err(storage)?.with_sparse(config.sparse).with_verify(config.verify)))
 }
 
 fn remote(upstream: &UpstreamConfig) -> Result<Arc<dyn Registry>, ServeError> {

@@ -27,10 +27,16 @@ struct Run {
 
 const SPARSE: &[(&str, &str)] = &[("OCI_DATA_SPARSE", "true")];
 
+/// Where the certificate of a server is that speaks TLS, and its key.
+const CHAIN: &str = "chain.pem";
+const KEY: &str = "key.pem";
+
 /// Version 1.1 is what the program takes for stable; what its main branch adds is switched off then.
 const STABLE: &[(&str, &str)] = &[("OCI_VERSION", "1.1")];
 
-const RUNS: [Run; 7] = [
+const TLS: &[(&str, &str)] = &[("OCI_DATA_SPARSE", "true"), ("OCI_TLS", "insecure")];
+
+const RUNS: [Run; 8] = [
     Run { name: "memory", serve: &[], environment: &[] },
     Run { name: "directory", serve: &["--root", "registry"], environment: &[] },
     Run { name: "memory, sparse", serve: &["--sparse"], environment: SPARSE },
@@ -43,6 +49,22 @@ const RUNS: [Run; 7] = [
         name: "directory, tokens, sparse",
         serve: &["--root", "registry", "--htpasswd", "htpasswd", "--tokens", "--sparse"],
         environment: SPARSE,
+    },
+    Run {
+        name: "directory, tokens, sparse, TLS",
+        serve: &[
+            "--root",
+            "registry",
+            "--htpasswd",
+            "htpasswd",
+            "--tokens",
+            "--sparse",
+            "--tls-cert",
+            CHAIN,
+            "--tls-key",
+            KEY,
+        ],
+        environment: TLS,
     },
     Run {
         name: "directory, tokens, version 1.1",
@@ -94,6 +116,9 @@ fn one(
     place: &Path,
 ) -> Result<String, String> {
     fs::write(place.join("htpasswd"), USERS).map_err(|error| format!("{}: {error}", place.display()))?;
+    if options.contains(&CHAIN) {
+        certify(place)?;
+    }
     let mut serve = Command::new(blob);
     isolate(serve.current_dir(place).args(["serve", "--listen", "127.0.0.1:0"]).args(options), place);
     let server = Server::start(&mut serve)?;
@@ -111,6 +136,19 @@ fn one(
         return Err(format!("{} left no results: {}", shown(&command), String::from_utf8_lossy(&output.stderr)));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Makes a certificate for this machine that nobody vouches for.
+fn certify(place: &Path) -> Outcome {
+    let mut command = Command::new("openssl");
+    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
+    command.args(["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-out", CHAIN, "-keyout", KEY]);
+    let output = command.current_dir(place).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| format!("{} could not be started: {error}", shown(&command)))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{} failed: {}", shown(&command), String::from_utf8_lossy(&output.stderr)))
 }
 
 /// The counts below `OCI Conformance Result`: lines of the form `  Pass....: 12`.

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use blob::registry::RegistryError;
-use blob::registry::layout::{GcOptions, GcReport, LayoutRegistry, LayoutStore};
+use blob::registry::layout::{GcOptions, GcReport, LayoutRegistry, LayoutStore, Uncollected};
 use clap::Args;
 use serde::Serialize;
 
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::session::Session;
 use crate::ui::size::{count, human};
 
@@ -41,6 +41,11 @@ pub(crate) struct GcArgs {
     /// Remove manifests too that have no tag, belong to no index that is kept, and say nothing about one that is.
     #[arg(long)]
     untagged: bool,
+
+    /// Hash everything that is kept, and list what is damaged. A registry takes damaged blobs out of their place, so that
+    /// a push mends them.
+    #[arg(long)]
+    verify: bool,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -78,6 +83,20 @@ struct Collected {
     young: usize,
     /// Unfinished uploads that were given up.
     leftovers: usize,
+    /// Needed content that is damaged, with --verify.
+    damaged: Vec<String>,
+    /// Repositories whose garbage was not collected.
+    uncollected: Vec<Left>,
+}
+
+/// A repository whose garbage was not collected.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Left {
+    /// Its name.
+    repository: String,
+    /// Why.
+    error: String,
 }
 
 /// A blob that was removed.
@@ -100,6 +119,7 @@ pub(crate) async fn run(args: GcArgs, session: &Session) -> Result<(), Failure> 
         return Err(failure.with_hint("name the directory of `blob serve --root`, or that of an image layout"));
     }
     let options = GcOptions::default().with_grace(args.grace).with_untagged(args.untagged).with_dry_run(args.dry_run);
+    let options = options.with_verify(args.verify);
     let report = collect(&dir, &options).await.map_err(|source| {
         let action = format!("collecting garbage in {}", dir.display());
         Failure::from(blob::Error::Registry { action, source })
@@ -111,13 +131,51 @@ pub(crate) async fn run(args: GcArgs, session: &Session) -> Result<(), Failure> 
         kept: report.kept,
         young: report.young,
         leftovers: report.leftovers,
+        damaged: report.damaged.iter().map(ToString::to_string).collect(),
+        uncollected: report
+            .uncollected
+            .iter()
+            .map(|left| Left { repository: left.repository.to_string(), error: chain(&left.error) })
+            .collect(),
         removed: report
             .removed
             .iter()
             .map(|(digest, size)| Removed { digest: digest.to_string(), size: *size })
             .collect(),
     };
-    session.report(&collected, || text(&report, args.dry_run)).await
+    session.report(&collected, || text(&report, args.dry_run)).await?;
+    verdict(&dir, &report)
+}
+
+/// A collection that left something is no success.
+fn verdict(dir: &Path, report: &GcReport) -> Result<(), Failure> {
+    if !report.uncollected.is_empty() {
+        let left = count(report.uncollected.len() as u64, "list");
+        let each =
+            |left: &Uncollected| Failure::new(Kind::General, format!("{}: {}", left.repository, chain(&left.error)));
+        let failures: Vec<Failure> = report.uncollected.iter().map(each).collect();
+        return Err(Failure::partial(
+            format!("{left} of {} could not be read, and nothing was collected there", dir.display()),
+            &failures,
+        ));
+    }
+    if report.damaged.is_empty() {
+        return Ok(());
+    }
+    let damaged = count(report.damaged.len() as u64, "blob");
+    let failure = Failure::new(Kind::HashMismatch, format!("{} has {damaged} of damaged content", dir.display()));
+    Err(failure.with_hint("push again what needs it, with --recheck"))
+}
+
+/// An error with its causes, in a line.
+fn chain(error: &RegistryError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        let _ = write!(text, ": {next}");
+        cause = next.source();
+    }
+    text
 }
 
 /// Whether a directory is a layout, or holds repositories as layouts at any depth.
@@ -155,6 +213,9 @@ fn text(report: &GcReport, dry_run: bool) -> String {
     let (done, freed) = if dry_run { ("Would remove", "would free") } else { ("Removed", "freed") };
     let mut text = format!("{done} {}, {freed} {}\n", count(report.removed.len() as u64, "blob"), human(report.freed));
     let _ = writeln!(text, "  Kept: {}, and {} too young to go", report.kept, report.young);
+    for digest in &report.damaged {
+        let _ = writeln!(text, "  Damaged: {digest}");
+    }
     if report.leftovers > 0 {
         let _ = writeln!(text, "  Given up: {}", count(report.leftovers as u64, "unfinished upload"));
     }

@@ -56,6 +56,10 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     sparse: bool,
 
+    /// Hash blobs when they are first read, and take damaged ones out of their place, so that a push mends them.
+    #[arg(long)]
+    verify: bool,
+
     /// Speak TLS with this certificate chain, in PEM form.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -126,6 +130,7 @@ fn config(args: ServeArgs) -> Result<ServeConfig, Failure> {
     config.read_only |= args.read_only;
     config.immutable_tags |= args.immutable_tags;
     config.sparse |= args.sparse;
+    config.verify |= args.verify;
     if let (Some(certificate), Some(key)) = (args.tls_cert, args.tls_key) {
         config.tls = Some(TlsConfig { certificate, key, client_ca: args.tls_client_ca });
     }

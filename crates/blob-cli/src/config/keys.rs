@@ -199,6 +199,12 @@ pub(crate) const KEYS: &[Key] = &[
         "",
         "Let addresses of private networks issue tokens. They see credentials.",
     ),
+    Key::new(
+        "registries.*.clean_referrers",
+        Kind::Bool,
+        "",
+        "On a registry without the referrers API, delete the lists of referrers that newer ones replace.",
+    ),
     Key::new("aliases.*", Kind::Text, "", "What a name stands for: see [aliases](cli.md#aliases).").in_projects(),
     Key::new(
         "trust.tuf_url",

@@ -42,6 +42,8 @@ pub(crate) struct RegistrySettings {
     token_hosts: Option<OneOrMore>,
     #[serde(alias = "private-token-services", skip_serializing_if = "Option::is_none")]
     private_token_services: Option<bool>,
+    #[serde(alias = "clean-referrers", skip_serializing_if = "Option::is_none")]
+    clean_referrers: Option<bool>,
 }
 
 /// A text, or a list of texts.
@@ -93,6 +95,7 @@ impl RegistrySettings {
         options.idle_timeout = self.timeout.map(|time| time.0);
         options.token_hosts = OneOrMore::items(self.token_hosts.as_ref()).to_vec();
         options.private_token_services = self.private_token_services.unwrap_or_default();
+        options.clean_referrers = self.clean_referrers.unwrap_or_default();
         Ok(options)
     }
 }

@@ -40,6 +40,36 @@ fn an_unreadable_file_is_named() {
     place.run("ls HOST/a/b:v1").code(3);
 }
 
+/// After `su` the runtime directory is another user's: what is public can be read all the same.
+#[test]
+fn a_login_file_of_another_user_is_passed_over() {
+    let place = Place::served();
+    place.run("push -q HOST/a/b:v1 project").success();
+    let runtime = place.path("runtime");
+    fs::create_dir_all(runtime.join("containers")).unwrap();
+    fs::write(runtime.join("containers/auth.json"), "{}").unwrap();
+    fs::set_permissions(&runtime, fs::Permissions::from_mode(0o000)).unwrap();
+    let superuser = fs::read(runtime.join("containers/auth.json")).is_ok();
+    let user = if superuser {
+        fs::set_permissions(place.path("."), fs::Permissions::from_mode(0o777)).unwrap();
+        fs::copy(BLOB, place.path("blob")).unwrap();
+        "setpriv --reuid 65534 --regid 65534 --clear-groups ./blob"
+    } else {
+        "$BLOB"
+    };
+    let tags = |variable: &str, file: &str| {
+        let script = format!("{variable}=$PWD/{file} {user} tags $HOST/a/b");
+        place.assert(&mut shell(&place, &script))
+    };
+    let found = tags("XDG_RUNTIME_DIR", "runtime").success();
+    assert_eq!(stdout(&found), "v1\n");
+    assert!(stderr(&found).contains("logins in this file are not used"), "{}", stderr(&found));
+    // Asked for by name it has to be there for us.
+    let refused = tags("REGISTRY_AUTH_FILE", "runtime/containers/auth.json").failure();
+    assert!(stderr(&refused).contains("Permission denied"), "{}", stderr(&refused));
+    fs::set_permissions(&runtime, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
 #[test]
 fn an_empty_directory_is_an_archive_of_nothing() {
     let place = Place::served();

@@ -137,6 +137,41 @@ fn garbage_is_collected() {
     place.run("gc layout --grace 5").code(2);
 }
 
+/// What a disk did is found, taken out of the way and mended; a repository that cannot be read does not keep the others.
+#[test]
+fn damage_in_a_registry_is_found_and_mended_and_others_are_collected() {
+    let place = Place::offline();
+    let store = place.path("store");
+    let server = Server::start(&["--root", store.to_str().unwrap(), "--verify"]);
+    let push = |name: &str| place.run(&format!("push -q --recheck --reproducible {}/{name}:v1 project", server.addr));
+    push("team/a").success();
+    push("zzz").success();
+    place.run("gc store --verify").success();
+    let blobs = store.join("team/a/_layout/blobs/sha256");
+    let manifest = fs::read_dir(&blobs).unwrap().find_map(|entry| {
+        let manifest: Value = serde_json::from_slice(&fs::read(entry.unwrap().path()).unwrap()).ok()?;
+        manifest["layers"].is_array().then_some(manifest)
+    });
+    let digest = manifest.unwrap()["layers"][1]["digest"].as_str().unwrap().to_owned();
+    let data = blobs.join(digest.strip_prefix("sha256:").unwrap());
+    let mut bytes = fs::read(&data).unwrap();
+    bytes[7] ^= 1;
+    fs::write(&data, bytes).unwrap();
+    let failed = place.run("gc store --verify").code(7);
+    assert!(stdout(&failed).contains(&format!("Damaged: {digest}")), "{}", stdout(&failed));
+    assert!(stderr(&failed).contains("1 blob of damaged content"), "{}", stderr(&failed));
+    place.run(&format!("cat {}/team/a:v1 README.md", server.addr)).failure();
+    push("team/a").success();
+    place.run(&format!("pull -q {}/team/a:v1 out", server.addr)).success();
+
+    fs::write(store.join("team/a/_layout/index.json"), "{").unwrap();
+    let failed = place.run("gc store --grace 0s -o json").code(8);
+    let report: Value = serde_json::from_str(&stdout(&failed)).unwrap();
+    assert_eq!(report["uncollected"][0]["repository"], "team/a", "{report}");
+    assert!(report["kept"].as_u64().unwrap() > 0, "the other one was looked at: {report}");
+    assert!(stderr(&failed).contains("team/a"), "{}", stderr(&failed));
+}
+
 #[test]
 fn a_served_directory_is_collected() {
     let place = Place::offline();

@@ -230,7 +230,8 @@ impl ArchiveIndex {
                 _ => node < path,
             }
         });
-        let found = self.dirs.binary_search_by_key(&(first, path.len()), |dir| (dir.first as usize, dir.length as usize));
+        let found =
+            self.dirs.binary_search_by_key(&(first, path.len()), |dir| (dir.first as usize, dir.length as usize));
         let dir = Directory { index: self, at: found.ok()? };
         (dir.path() == path).then_some(dir)
     }

@@ -52,6 +52,20 @@ async fn secrets_stay_with_their_origin_and_the_place_is_remembered() {
     assert_eq!(mirror.seen()[1].range(), Some(100..200));
 }
 
+/// Also those that were put in without [`HttpSourceOptions::with_header`], which says that they are secret.
+#[tokio::test]
+async fn headers_that_nobody_called_secret_stay_with_their_origin_too() {
+    let bytes = content(1000);
+    let (origin, mirror) = mirrored(&bytes, |_| None).await;
+    let mut options = source_options();
+    options.headers.insert("x-api-key", HeaderValue::from_static("canary"));
+    let source = HttpSource::open(transport(), origin.url.clone(), options).await.unwrap();
+    assert_eq!(read(&source, 100, 200).await.unwrap(), bytes.slice(100..200));
+    assert!(origin.seen().iter().all(has_secrets));
+    assert!(!mirror.seen().iter().any(has_secrets), "{:?}", mirror.seen());
+    assert!(!format!("{source:?}").contains("canary"));
+}
+
 #[tokio::test]
 async fn a_place_that_expired_is_asked_for_again() {
     for status in [400_u16, 401, 403, 404, 410] {

@@ -176,7 +176,7 @@ impl Words {
 }
 
 /// `words` without what must not be shown: the secrets that were sent, and the queries of URLs, which authorise.
-fn scrub(words: &str, hidden: &[Secret<String>]) -> String {
+pub(super) fn scrub(words: &str, hidden: &[Secret<String>]) -> String {
     let mut words = words.to_owned();
     for secret in hidden.iter().map(|secret| secret.expose().as_str()).filter(|secret| secret.len() >= 4) {
         words = words.replace(secret, "…");

@@ -16,6 +16,7 @@ use super::limit::Limit;
 use super::options::RegistryOptions;
 use super::profile::Profile;
 use super::realm::RealmPolicy;
+use super::warning::Warned;
 use super::{Core, RegistryClient, answer};
 use crate::error::{ErrorCode, RegistryError};
 
@@ -220,6 +221,7 @@ impl RegistryClientBuilder {
             profile,
             given: Given::default(),
             limit,
+            warned: Warned::default(),
             journal,
         };
         Ok(RegistryClient { core: Arc::new(core) })

@@ -19,6 +19,7 @@ use url::Url;
 use super::Core;
 use super::answer::{Answer, prefix, protocol, transport};
 use super::auth::{Pass, Purpose, Reply};
+use super::limit::Action;
 use super::push::Follower;
 use super::scope::Scope;
 use crate::error::{Object, RegistryError};
@@ -277,8 +278,9 @@ impl Core {
 
     /// One exchange, when the registry bears it.
     async fn limited(&self, call: &Call) -> Result<Answer, Failed> {
+        let action = Action::of(&call.method, call.object);
         let permit = match &call.payload {
-            Payload::Bytes(_) => Some(self.limit.enter().await),
+            Payload::Bytes(_) => Some(self.limit.enter(action).await),
             // Its body may be read from this very registry, with requests that need leave themselves.
             Payload::Source(_) => {
                 self.limit.pause().await;
@@ -291,13 +293,14 @@ impl Core {
         if let Ok(answer) = result.as_ref()
             && !answer.foreign
         {
+            self.heed_warnings(answer);
             let asked = match answer.status {
                 StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                    self.limit.refused();
+                    self.limit.refused(action);
                     retry_after(&answer.headers)
                 }
                 _ => {
-                    self.limit.succeeded();
+                    self.limit.succeeded(action);
                     exhausted(&answer.headers)
                 }
             };

@@ -146,12 +146,7 @@ impl Journal {
         builder.create(&self.dir)?;
         self.sweep();
         let name = Digest::sha256_of(format!("{}\n{}\n{}", key.host, key.repository, key.place).as_bytes()).hex();
-        let lock = private().write(true).create(true).truncate(false).open(self.dir.join(format!("{name}.lock")))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Ok(None),
-            Err(fs::TryLockError::Error(error)) => return Err(error),
-        }
+        let Some(lock) = claim(&self.dir.join(format!("{name}.lock")))? else { return Ok(None) };
         let path = self.dir.join(format!("{name}.json"));
         let found = read(&path, &key);
         let standing = Mutex::new(Some(Standing::default()));
@@ -162,15 +157,59 @@ impl Journal {
     fn sweep(&self) {
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         for entry in entries.take(MAX_SWEPT).flatten() {
+            // Of a link, what it is itself. Other names, and what is no file, are somebody else's.
+            let Some(data) = entry.metadata().ok().filter(fs::Metadata::is_file) else { continue };
+            let age = data.modified().ok().and_then(|time| time.elapsed().ok());
+            if !is_ours(&entry.file_name()) || age.is_none_or(|age| age <= MAX_AGE) {
+                continue;
+            }
             let path = entry.path();
-            let age = entry.metadata().and_then(|data| data.modified()).ok().and_then(|time| time.elapsed().ok());
-            let ours = path.extension().is_some_and(|kind| kind == "json" || kind == "lock" || kind == "new");
-            if ours && age.is_some_and(|age| age > MAX_AGE) {
+            let held = path.extension().is_some_and(|kind| kind == "lock") && !matches!(claim(&path), Ok(Some(_)));
+            if !held {
                 // Another process may have done it.
                 let _ = fs::remove_file(path);
             }
         }
     }
+}
+
+/// Takes a lock, which is young again then. `None` if another process has it.
+fn claim(path: &Path) -> io::Result<Option<File>> {
+    // Whoever is done removes the file: one that was opened before and is locked after that is nobody's lock.
+    for _ in 0..8 {
+        let lock = private().write(true).create(true).truncate(false).open(path)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(fs::TryLockError::Error(error)) => return Err(error),
+        }
+        if is_named(&lock, path) {
+            lock.set_modified(SystemTime::now())?;
+            return Ok(Some(lock));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the file that was opened is the one that has the name now.
+#[cfg(unix)]
+fn is_named(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let (Ok(own), Ok(named)) = (file.metadata(), fs::symlink_metadata(path)) else { return false };
+    (own.ino(), own.dev()) == (named.ino(), named.dev())
+}
+
+/// Elsewhere files that are open keep their names.
+#[cfg(not(unix))]
+fn is_named(_: &File, _: &Path) -> bool {
+    true
+}
+
+/// Whether a file has a name that this module gives: `<64 digits>.json`, `.lock`, or `.<stamp>.new`.
+fn is_ours(name: &std::ffi::OsStr) -> bool {
+    let Some((digits, rest)) = name.to_str().and_then(|name| name.split_once('.')) else { return false };
+    let digest = digits.len() == 64 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    digest && (matches!(rest, "json" | "lock") || rest.strip_suffix(".new").is_some())
 }
 
 impl Entry {
@@ -309,6 +348,46 @@ mod tests {
         entry.save("http://host/3", 6).await;
         drop(entry);
         assert!(open(&journal, key("content")).await.1.is_none(), "what is cleared is not written again");
+    }
+
+    #[tokio::test]
+    async fn what_is_old_and_ours_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::new(dir.path().to_owned());
+        let digits = Digest::sha256_of(b"x").hex();
+        let ours = [format!("{digits}.json"), format!("{digits}.lock"), format!("{digits}.1-2.new")];
+        let (kept, _) = open(&journal, key("in use")).await;
+        kept.save("http://host/1", 3).await;
+        let held = kept.path.with_extension("lock").file_name().unwrap().to_str().unwrap().to_owned();
+        let (short, upper) = (format!("{}.json", &digits[1..]), format!("{}.json", digits.to_uppercase()));
+        let others = ["settings.json", "app.lock", "draft.new", &short, &upper, &format!("{digits}.txt"), &held];
+        let old = SystemTime::now() - MAX_AGE - Duration::from_mins(1);
+        for name in ours.iter().map(String::as_str).chain(others) {
+            let file = private().write(true).create(true).truncate(false).open(dir.path().join(name)).unwrap();
+            file.set_modified(old).unwrap();
+        }
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("settings.json", dir.path().join(format!("{}.json", "0".repeat(64)))).unwrap();
+        drop(open(&journal, key("another")).await);
+        assert!(ours.iter().all(|name| !dir.path().join(name).exists()));
+        assert!(others.iter().all(|name| dir.path().join(name).exists()), "and the lock is in use");
+        #[cfg(unix)]
+        assert!(dir.path().join(format!("{}.json", "0".repeat(64))).exists());
+    }
+
+    /// Whoever waits for a lock and whoever finds none after it was removed do not both have it.
+    #[tokio::test]
+    async fn a_lock_that_was_removed_is_nobodys() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.lock");
+        let first = claim(&path).unwrap().unwrap();
+        let late = private().write(true).open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        drop(first);
+        late.try_lock().unwrap();
+        assert!(!is_named(&late, &path));
+        let second = claim(&path).unwrap().unwrap();
+        assert!(is_named(&second, &path) && claim(&path).unwrap().is_none());
     }
 
     #[tokio::test]

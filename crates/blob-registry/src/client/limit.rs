@@ -1,11 +1,15 @@
 //! How many requests a registry bears at a time: one more after each success, half as many when it says that it is too
-//! much (429, 503), and none at all for as long as it asks to be left alone.
+//! much (429, 503), and none at all for as long as it asks to be left alone. Registries count what is read, what is written
+//! and manifests apart, so this does too: a burst of uploads that is too much for one says nothing about reads.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::Method;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
+
+use crate::error::Object;
 
 /// More requests at a time are never sent.
 const MOST: f64 = 64.0;
@@ -13,45 +17,74 @@ const MOST: f64 = 64.0;
 /// Refusals within this time are one event: they answer requests that went out together.
 const ONE_EVENT: Duration = Duration::from_millis(200);
 
-/// The requests of one client.
-#[derive(Debug)]
-pub(super) struct Limit {
-    state: Mutex<State>,
-    left: Notify,
+/// What a request does, as registries count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// It reads blobs or lists.
+    Read,
+    /// It uploads, mounts or deletes.
+    Write,
+    /// It is about a manifest or tag.
+    Manifest,
 }
 
-#[derive(Debug)]
+impl Action {
+    /// That of a request with this method about such an object.
+    pub(super) fn of(method: &Method, object: Object) -> Self {
+        match (object, method) {
+            (Object::Manifest, _) => Self::Manifest,
+            (_, &Method::GET | &Method::HEAD) => Self::Read,
+            _ => Self::Write,
+        }
+    }
+}
+
+/// The requests of one client.
+#[derive(Debug, Default)]
+pub(super) struct Limit {
+    state: Mutex<State>,
+    /// Who waits, by action.
+    left: [Notify; 3],
+}
+
+#[derive(Debug, Default)]
 struct State {
+    lanes: [Lane; 3],
+    not_before: Option<Instant>,
+}
+
+/// The requests of one kind.
+#[derive(Debug)]
+struct Lane {
     allowed: f64,
     under_way: usize,
     lowered: Option<Instant>,
-    not_before: Option<Instant>,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self { allowed: MOST, under_way: 0, lowered: None }
+    }
 }
 
 /// Leave to send one request.
 #[derive(Debug)]
-pub(super) struct Permit<'a>(&'a Limit);
-
-impl Default for Limit {
-    fn default() -> Self {
-        let state = State { allowed: MOST, under_way: 0, lowered: None, not_before: None };
-        Self { state: Mutex::new(state), left: Notify::new() }
-    }
-}
+pub(super) struct Permit<'a>(&'a Limit, Action);
 
 impl Limit {
     /// Waits until one more request may be sent. Held from the request to the head of its answer; never while a body of
     /// ours is sent, since that may itself be read from the same registry.
-    pub(super) async fn enter(&self) -> Permit<'_> {
+    pub(super) async fn enter(&self, action: Action) -> Permit<'_> {
         loop {
-            let mut left = std::pin::pin!(self.left.notified());
+            let mut left = std::pin::pin!(self.left[action as usize].notified());
             left.as_mut().enable();
             let until = {
                 let mut state = self.lock();
                 let until = state.pause();
-                if until.is_none() && (state.under_way as f64) < state.allowed.max(1.0).floor() {
-                    state.under_way += 1;
-                    return Permit(self);
+                let lane = &mut state.lanes[action as usize];
+                if until.is_none() && (lane.under_way as f64) < lane.allowed.max(1.0).floor() {
+                    lane.under_way += 1;
+                    return Permit(self, action);
                 }
                 until
             };
@@ -71,25 +104,27 @@ impl Limit {
     }
 
     /// A request was answered.
-    pub(super) fn succeeded(&self) {
+    pub(super) fn succeeded(&self, action: Action) {
         let mut state = self.lock();
-        if state.allowed < MOST {
-            state.allowed = (state.allowed + 1.0 / state.allowed.max(1.0)).min(MOST);
+        let lane = &mut state.lanes[action as usize];
+        if lane.allowed < MOST {
+            lane.allowed = (lane.allowed + 1.0 / lane.allowed.max(1.0)).min(MOST);
             drop(state);
-            self.left.notify_one();
+            self.left[action as usize].notify_one();
         }
     }
 
-    /// The registry had too many requests.
-    pub(super) fn refused(&self) {
+    /// The registry had too many requests of this kind.
+    pub(super) fn refused(&self, action: Action) {
         let (mut state, now) = (self.lock(), Instant::now());
-        if state.lowered.is_some_and(|at| now.duration_since(at) < ONE_EVENT) {
+        let lane = &mut state.lanes[action as usize];
+        if lane.lowered.is_some_and(|at| now.duration_since(at) < ONE_EVENT) {
             return;
         }
-        state.lowered = Some(now);
+        lane.lowered = Some(now);
         // What was allowed and not used says nothing about what it bears.
-        state.allowed = (state.allowed.min(state.under_way.max(1) as f64 + 1.0) / 2.0).max(1.0);
-        tracing::debug!(allowed = state.allowed, "fewer requests at a time");
+        lane.allowed = (lane.allowed.min(lane.under_way.max(1) as f64 + 1.0) / 2.0).max(1.0);
+        tracing::debug!(allowed = lane.allowed, ?action, "fewer requests at a time");
     }
 
     /// The registry wants no request for this long.
@@ -117,8 +152,8 @@ impl State {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.0.lock().under_way -= 1;
-        self.0.left.notify_one();
+        self.0.lock().lanes[self.1 as usize].under_way -= 1;
+        self.0.left[self.1 as usize].notify_one();
     }
 }
 
@@ -127,11 +162,16 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
+    use Action::Read;
 
     /// How many requests may be sent at a time.
     fn room(limit: &Limit) -> usize {
+        room_for(limit, Read)
+    }
+
+    fn room_for(limit: &Limit, action: Action) -> usize {
         let mut permits = Vec::new();
-        while let Some(permit) = limit.enter().now_or_never() {
+        while let Some(permit) = limit.enter(action).now_or_never() {
             permits.push(permit);
         }
         permits.len()
@@ -141,30 +181,32 @@ mod tests {
     async fn refusals_halve_and_successes_add() {
         let limit = Limit::default();
         assert_eq!(room(&limit), 64);
-        let under_way: Vec<_> = futures_util::future::join_all((0..16).map(|_| limit.enter())).await;
-        limit.refused();
-        limit.refused();
+        let under_way: Vec<_> = futures_util::future::join_all((0..16).map(|_| limit.enter(Read))).await;
+        limit.refused(Read);
+        limit.refused(Read);
         drop(under_way);
+        assert_eq!((room_for(&limit, Action::Write), room_for(&limit, Action::Manifest)), (64, 64));
         assert_eq!(room(&limit), 8, "refusals that come together count once, and only what was used counts");
         for expected in [1, 1, 1] {
             tokio::time::advance(Duration::from_secs(1)).await;
-            limit.refused();
+            limit.refused(Read);
             assert_eq!(room(&limit), expected);
         }
-        (0..1000).for_each(|_| limit.succeeded());
+        (0..1000).for_each(|_| limit.succeeded(Read));
         assert!(room(&limit) > 40);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_waits_is_woken_and_a_wish_to_be_left_alone_is_heeded() {
         let limit = Limit::default();
-        limit.refused();
-        let first = limit.enter().await;
-        let (second, ()) = tokio::join!(limit.enter(), async { drop(first) });
+        limit.refused(Read);
+        let first = limit.enter(Read).await;
+        let other = limit.enter(Action::Write).await;
+        let (second, ()) = tokio::join!(limit.enter(Read), async { drop((other, first)) });
         drop(second);
         limit.wait(Duration::from_secs(5));
         let before = Instant::now();
-        drop(limit.enter().await);
+        drop(limit.enter(Action::Manifest).await);
         limit.pause().await;
         assert!(before.elapsed() >= Duration::from_secs(5));
     }

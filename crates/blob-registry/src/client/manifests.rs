@@ -3,7 +3,7 @@
 use blob_core::Digest;
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use http::header::{ACCEPT, CONTENT_TYPE, IF_MATCH};
+use http::header::{ACCEPT, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::Core;
@@ -110,14 +110,17 @@ impl Core {
     ) -> Result<Option<Digest>, RegistryError> {
         let canonical = matches!(manifest.digest, Digest::Sha256(_));
         let many = match self.profile.many_tags.known() {
+            // A condition on a digest would be about the manifest, not about the tags.
+            _ if manifest.if_unset => false,
             Some(known) => known && manifest.tags.len() > 1,
             None => manifest.tags.len() >= MANY_TAGS,
         };
         // A tag names the manifest by its SHA-256; any other digest must be said.
         if manifest.tags.is_empty() || many || !canonical {
-            let (subject, taken) = self.put_manifest(repository, manifest, &manifest.digest.into(), true).await?;
+            let digest = manifest.digest.into();
+            let (subject, taken) = self.put_manifest(repository, manifest, &digest, !manifest.if_unset).await?;
             let left: Vec<_> = manifest.tags.iter().filter(|tag| !taken.contains(tag)).collect();
-            if manifest.tags.len() > 1 {
+            if manifest.tags.len() > 1 && !manifest.if_unset {
                 self.profile.many_tags.learn(!taken.is_empty());
             }
             try_join_all(left.into_iter().map(|tag| self.put_tag(repository, manifest, tag))).await?;
@@ -160,8 +163,12 @@ impl Core {
             let etag = HeaderValue::from_str(&format!("\"{expected}\""));
             call = call.with_header(IF_MATCH, etag.expect("because a digest is ASCII"));
         }
+        if manifest.if_unset && matches!(target, Target::Tag(_)) {
+            call = call.with_header(IF_NONE_MATCH, HeaderValue::from_static("*"));
+        }
         let answer = self.send(&call).await?;
-        if answer.status == StatusCode::PRECONDITION_FAILED && answer.repeated {
+        // Registries may count what we set as set already.
+        if answer.status == StatusCode::PRECONDITION_FAILED && (answer.repeated || manifest.if_unset) {
             return self.settle(repository, manifest, target, answer.refuse(&call).await).await;
         }
         if !answer.status.is_success() {
@@ -190,7 +197,7 @@ impl Core {
         match self.resolve(repository, target).await {
             Ok(found) if agrees(&found.digest, &manifest.digest, &manifest.bytes) => {
                 let mut again = manifest.clone();
-                again.if_match = None;
+                (again.if_match, again.if_unset) = (None, false);
                 again.tags.clear();
                 let digest = Target::Digest(manifest.digest);
                 Ok((Box::pin(self.put_manifest(repository, &again, &digest, false)).await?.0, Vec::new()))

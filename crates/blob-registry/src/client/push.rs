@@ -182,7 +182,8 @@ impl Push<'_> {
     async fn is_there(&self, digest: &Digest) -> Result<bool, RegistryError> {
         match self.core.stat_blob_as(Scope::push(self.repository), self.repository, digest).await {
             Ok(size) => Ok(size == self.size()),
-            Err(error) if error.is_not_found() => Ok(false),
+            // Some registries deny reading a repository that does not exist yet.
+            Err(error) if error.is_not_found() || error.error_code() == ErrorCode::Denied => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -3,6 +3,10 @@
 //! The realm of a Bearer challenge is the registry's word, and what is sent there is a password. It must be `https`
 //! (`http` only if the registry itself is reached by it), and it must not be an address that only this machine or its
 //! network answers for — the classic aim of forged requests — unless the registry lives on that very host.
+//!
+//! Addresses are judged, names are not resolved: a name that leads to a private address passes, as it would have to where
+//! name servers answer differently inside a network. What protects there is TLS: whoever answers must have a certificate for
+//! the name. No policy holds for where content is: redirects and upload locations get no credentials, and are followed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -101,6 +105,11 @@ fn of_v6(address: Ipv6Addr) -> Nature {
         let [.., a, b, c, d] = address.octets();
         return of_v4(Ipv4Addr::new(a, b, c, d));
     }
+    // 6to4 (RFC 3056) has the IPv4 address behind its prefix.
+    if segments[0] == 0x2002 {
+        let [_, _, a, b, c, d, ..] = address.octets();
+        return of_v4(Ipv4Addr::new(a, b, c, d));
+    }
     if address.is_loopback() {
         Nature::Loopback
     } else if address.is_unspecified()
@@ -109,7 +118,8 @@ fn of_v6(address: Ipv6Addr) -> Nature {
         || address == METADATA
     {
         Nature::Local
-    } else if address.is_unique_local() {
+    } else if address.is_unique_local() || segments[0] & 0xffc0 == 0xfec0 || segments[..3] == [0x64, 0xff9b, 1] {
+        // Unique local, the site-local addresses before them (RFC 3879), and NAT64 of one's own network (RFC 8215).
         Nature::Private
     } else {
         Nature::Public
@@ -142,6 +152,10 @@ mod tests {
             ("https://ghcr.io/", "https://[::1]/token", false),
             ("https://ghcr.io/", "https://[::ffff:127.0.0.1]/token", false),
             ("https://ghcr.io/", "https://[64:ff9b::a9fe:a9fe]/token", false),
+            ("https://ghcr.io/", "https://[2002:a9fe:a9fe::1]/token", false),
+            ("https://ghcr.io/", "https://[2002:808:808::1]/token", true),
+            ("https://ghcr.io/", "https://[64:ff9b:1::a9fe:a9fe]/token", false),
+            ("https://ghcr.io/", "https://[fec0::1]/token", false),
             ("https://ghcr.io/", "https://169.254.169.254/token", false),
             ("https://ghcr.io/", "https://metadata.google.internal/token", false),
             ("https://ghcr.io/", "https://[fd00:ec2::254]/token", false),

@@ -13,8 +13,10 @@ use super::prelude::*;
 /// [`ErrorCode::Unsupported`]. A push with one tag that would move leaves the others alone too.
 ///
 /// Pushes through one `Immutable` (and its clones) take turns for each tag, so of two that want the same tag one is
-/// refused. A tag that is set already is never sent again. Where something else writes to the registry behind, a new
-/// tag is looked at once more after the push, and losing it is reported; nothing can undo it.
+/// refused; so it is with several processes where the registry behind knows the condition
+/// ([`PushManifest::if_unset`](crate::PushManifest::if_unset)), as those of this crate do. A tag that is set already is never
+/// sent again. Where a registry does not know it, a new tag is looked at once more after the push, and losing it is
+/// reported; nothing can undo it.
 #[derive(Clone, Debug)]
 pub struct Immutable {
     inner: Arc<dyn Registry>,
@@ -108,7 +110,20 @@ impl Registry for Immutable {
         if unset.is_empty() {
             manifest.if_match = None;
         }
-        let pushed = self.inner.push_manifest(repository, manifest).await?;
+        // Where the registry can decide it, nobody gets in between.
+        let asked = manifest.if_match.is_some();
+        manifest.if_unset = true;
+        let pushed = match self.inner.push_manifest(repository, manifest).await {
+            Err(error) if !asked && error.error_code() == ErrorCode::PreconditionFailed => {
+                let action = format!("pushing manifest {repository}@{digest}");
+                return Err(RegistryError::detailed(
+                    action,
+                    ErrorCode::Denied,
+                    "tags do not move here, and one is set",
+                ));
+            }
+            other => other?,
+        };
         for tag in unset {
             match self.current(repository, &tag).await? {
                 Some(current) if current != digest => return Err(moved(repository, &tag, &digest, &current)),

@@ -7,6 +7,7 @@
 //! .blob/lock            held while index.json is changed
 //! .blob/tmp/<random>    files that are being written
 //! .blob/uploads/<id>    upload sessions
+//! .blob/damaged/<random> blobs that were found to be damaged
 //! ```
 
 use std::fs::{self, File};
@@ -24,6 +25,7 @@ use super::lock;
 use super::lookup::Lookup;
 use super::memo::{Memo, Stamp};
 use super::refs::Index;
+use super::verify::Verify;
 use super::write::{self, Incoming};
 use crate::error::{ErrorCode, RegistryError};
 use crate::registry::MAX_MANIFEST_BYTES;
@@ -47,6 +49,7 @@ pub(super) struct Layout {
     root: Arc<Path>,
     memo: Arc<Memo>,
     sparse: bool,
+    verify: Verify,
     /// How long a lock is waited for.
     patience: Duration,
 }
@@ -58,7 +61,7 @@ impl Layout {
 
     /// The same, with what is remembered of it.
     pub(super) fn remembered(root: impl Into<PathBuf>, memo: Arc<Memo>) -> Self {
-        Self { root: root.into().into(), memo, sparse: false, patience: PATIENCE }
+        Self { root: root.into().into(), memo, sparse: false, verify: Verify::No, patience: PATIENCE }
     }
 
     /// How long a lock on something of this layout is waited for.
@@ -81,6 +84,16 @@ impl Layout {
         self.sparse
     }
 
+    /// The same, doing this about damaged blobs.
+    pub(super) fn with_verify(self, verify: Verify) -> Self {
+        Self { verify, ..self }
+    }
+
+    /// What is done about damaged blobs.
+    pub(super) fn verify(&self) -> Verify {
+        self.verify
+    }
+
     /// What is remembered of it.
     pub(super) fn memo(&self) -> &Memo {
         &self.memo
@@ -101,6 +114,10 @@ impl Layout {
 
     pub(super) fn uploads(&self) -> PathBuf {
         self.root.join(".blob/uploads")
+    }
+
+    pub(super) fn damaged(&self) -> PathBuf {
+        self.root.join(".blob/damaged")
     }
 
     /// Whether there is a layout.
@@ -127,7 +144,8 @@ impl Layout {
     /// Refuses to write to a layout whose directories are links, as in one that somebody else packed: what lies behind them
     /// is not the layout's, to be replaced or removed. Reading does no harm, since all content is checked.
     pub(super) fn check_own(&self) -> Result<(), RegistryError> {
-        for name in ["blobs", "blobs/sha256", "blobs/sha512", ".blob", ".blob/tmp", ".blob/uploads", ".blob/lock"] {
+        let own = [".blob", ".blob/tmp", ".blob/uploads", ".blob/damaged", ".blob/lock"];
+        for name in ["blobs", "blobs/sha256", "blobs/sha512"].into_iter().chain(own) {
             let path = self.root.join(name);
             if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_symlink()) {
                 let action = format!("writing to the image layout {}", self.root.display());
@@ -157,7 +175,8 @@ impl Layout {
         if self.check_own().is_err() {
             return 0;
         }
-        write::reclaim(&self.temporaries(), age) + write::reclaim(&self.uploads(), age)
+        let directories = [self.temporaries(), self.uploads(), self.damaged()];
+        directories.iter().map(|directory| write::reclaim(directory, age)).sum()
     }
 
     /// Refuses another upload session where there are too many.
@@ -210,23 +229,23 @@ impl Layout {
     pub(super) fn index(&self) -> Result<Arc<Index>, RegistryError> {
         let path = self.root.join("index.json");
         let action = || format!("reading {}", path.display());
-        let read = || -> io::Result<(Stamp, Option<Arc<Index>>)> {
+        let read = || -> io::Result<Result<Arc<Index>, serde_json::Error>> {
             let file = write::open_file(&path)?;
             let stamp = Stamp::from(&file.metadata()?)?;
             if let Some(index) = self.memo.index(stamp) {
-                return Ok((stamp, Some(index)));
+                return Ok(Ok(index));
             }
-            let bytes = take_bounded(file, MAX_INDEX_BYTES)?;
-            Ok((stamp, Index::parse(&bytes).map(Arc::new)))
+            let index = Index::parse(&take_bounded(file, MAX_INDEX_BYTES)?).map(Arc::new);
+            if let Ok(index) = &index {
+                self.memo.remember(stamp, Arc::clone(index));
+            }
+            Ok(index)
         };
         match read() {
-            Ok((stamp, Some(index))) => {
-                self.memo.remember(stamp, Arc::clone(&index));
-                Ok(index)
-            }
-            Ok((_, None)) => Err(RegistryError::Protocol {
+            Ok(Ok(index)) => Ok(index),
+            Ok(Err(error)) => Err(RegistryError::Protocol {
                 action: action(),
-                detail: "expected an object with a list of manifests".into(),
+                detail: format!("expected an object with a list of manifests: {error}"),
             }),
             Err(error) if is_absent(&error) => Ok(Arc::new(Index::empty())),
             Err(error) => Err(failed(action)(error)),
@@ -269,8 +288,8 @@ impl Layout {
             let detail = "the layout has no index.json: restore the file, or write one without manifests".into();
             return Err(RegistryError::Protocol { action: format!("changing {}", path.display()), detail });
         }
-        if index != *before || !there {
-            let bytes = index.to_bytes();
+        if !index.is_same(&before) || !there {
+            let bytes = index.to_bytes()?;
             let size = bytes.len() as u64;
             if size > MAX_INDEX_BYTES {
                 // It could not be read again.
@@ -301,6 +320,12 @@ impl Layout {
         Ok(lock::wait(&file, self.patience)?.then_some(file))
     }
 
+    /// Whether the list of manifests, or an index on it, names this one.
+    pub(super) fn names_manifest(&self, digest: &Digest) -> Result<bool, RegistryError> {
+        let index = self.index()?;
+        Ok(index.find(digest).is_some() || self.nested(&index, digest)?.is_some())
+    }
+
     /// The bytes of a manifest: at most 4 MiB, their digest checked.
     pub(super) fn document(&self, digest: &Digest) -> Result<Option<Bytes>, RegistryError> {
         let action = || format!("reading manifest {digest}");
@@ -322,14 +347,38 @@ impl Layout {
         Err(RegistryError::DigestMismatch { action: action(), expected: *digest, got })
     }
 
+    /// Bytes of all content, uploads that are not finished and damaged blobs included.
+    pub(super) fn used(&self) -> Result<u64, RegistryError> {
+        let blobs = ["sha256", "sha512"].map(|algorithm| self.root.join("blobs").join(algorithm));
+        let mut sum = 0_u64;
+        for directory in blobs.into_iter().chain([self.uploads(), self.temporaries(), self.damaged()]) {
+            let entries = match fs::read_dir(&directory) {
+                Err(error) if is_absent(&error) => continue,
+                other => other.map_err(failed(|| format!("listing {}", directory.display())))?,
+            };
+            // What goes away while it is counted takes nothing any more.
+            let files = entries.flatten().filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file);
+            sum = files.fold(sum, |sum, meta| sum.saturating_add(meta.len()));
+        }
+        Ok(sum)
+    }
+
     /// Makes a blob young again: whoever was told that it is there need not send it, and names it soon. What fails here
     /// is found out by the push of the manifest.
     pub(super) fn freshen(&self, digest: &Digest) {
         let path = self.blob_path(digest);
         let age = fs::metadata(&path).and_then(|meta| meta.modified()).ok().and_then(|time| time.elapsed().ok());
-        if age.is_some_and(|age| age > FRESH)
-            && let Err(error) = write::open_file(&path).and_then(|file| file.set_modified(SystemTime::now()))
-        {
+        if age.is_none_or(|age| age <= FRESH) {
+            return;
+        }
+        let young = || -> io::Result<()> {
+            let file = write::open_file(&path)?;
+            let before = Stamp::from(&file.metadata()?)?;
+            file.set_modified(SystemTime::now())?;
+            self.memo.restamp(digest, before, Stamp::from(&file.metadata()?)?);
+            Ok(())
+        };
+        if let Err(error) = young() {
             tracing::debug!(%error, %digest, "a blob could not be made young");
         }
     }
@@ -428,7 +477,9 @@ fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 fn take_bounded(file: File, limit: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // A buffer that grows as it is filled would have room for twice as much.
+    let expected = file.metadata()?.len().min(limit) + 1;
+    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
     file.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         let message = format!("the file is over the limit of {limit} bytes");

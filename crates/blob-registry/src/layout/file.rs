@@ -234,7 +234,7 @@ impl Inner {
             index.tag(&descriptor, tag);
         }
         let mut state = self.state();
-        state.changed |= index != *state.index;
+        state.changed |= !index.is_same(&state.index);
         state.index = Arc::new(index);
         Ok(())
     }

@@ -9,15 +9,18 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use blob_core::{Algorithm, Digest};
 
 use super::disk::{Layout, is_absent};
+use super::verify::{Found, Verify};
 use super::{failed, write};
 use crate::descriptor::media_type;
 use crate::error::RegistryError;
 use crate::manifest::Outline;
+use crate::reference::Repository;
 
 /// So many files are removed before others get the lock.
 const BATCH: usize = 512;
@@ -34,13 +37,22 @@ pub struct GcOptions {
     /// Remove manifests too, if they have no tag, no index that is kept names them, and their subject, if they have
     /// one, is not kept.
     pub untagged: bool,
+    /// Hash every blob that is kept, whatever is known of it, and tell which are damaged. A store of repositories takes
+    /// those out of their place, so that a push mends them; that leaves what is removed as it is.
+    pub verify: bool,
     /// Only say what would be removed.
     pub dry_run: bool,
 }
 
 impl Default for GcOptions {
     fn default() -> Self {
-        Self { grace: Duration::from_hours(24), unfinished: write::LEFTOVER, untagged: false, dry_run: false }
+        Self {
+            grace: Duration::from_hours(24),
+            unfinished: write::LEFTOVER,
+            untagged: false,
+            verify: false,
+            dry_run: false,
+        }
     }
 }
 
@@ -66,6 +78,13 @@ impl GcOptions {
         self
     }
 
+    /// The same, hashing every blob that is kept or not.
+    #[must_use]
+    pub fn with_verify(mut self, verify: bool) -> Self {
+        self.verify = verify;
+        self
+    }
+
     /// The same, only saying what would be done or doing it.
     #[must_use]
     pub fn with_dry_run(mut self, dry_run: bool) -> Self {
@@ -74,8 +93,18 @@ impl GcOptions {
     }
 }
 
+/// A repository whose garbage was not collected, or not all of it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Uncollected {
+    /// Its name.
+    pub repository: Repository,
+    /// Why.
+    pub error: Arc<RegistryError>,
+}
+
 /// What a collection did, or would have done.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct GcReport {
     /// What was removed, with its size in bytes.
@@ -86,8 +115,12 @@ pub struct GcReport {
     pub kept: usize,
     /// How many are named by nothing and too young to go.
     pub young: usize,
-    /// Upload sessions and temporary files that were given up.
+    /// Upload sessions, temporary files and damaged blobs out of their place that were given up.
     pub leftovers: usize,
+    /// Blobs and manifests that are needed and damaged, where that was looked for.
+    pub damaged: Vec<Digest>,
+    /// Repositories that could not be collected to the end. What was removed of them before is not in this report.
+    pub uncollected: Vec<Uncollected>,
 }
 
 impl GcReport {
@@ -98,6 +131,14 @@ impl GcReport {
         self.kept += other.kept;
         self.young += other.young;
         self.leftovers += other.leftovers;
+        self.damaged.extend(other.damaged);
+        self.uncollected.extend(other.uncollected);
+    }
+
+    /// Adds a failure to it.
+    pub(super) fn uncollected(&mut self, repository: Repository, error: RegistryError) {
+        tracing::warn!(%repository, %error, "garbage could not be collected");
+        self.uncollected.push(Uncollected { repository, error: Arc::new(error) });
     }
 }
 
@@ -127,6 +168,14 @@ pub(super) fn collect(layout: &Layout, options: &GcOptions) -> Result<GcReport, 
     let (there, candidates): (Vec<_>, Vec<_>) =
         files(layout)?.into_iter().partition(|file| kept.contains(&file.digest));
     report.kept = there.len();
+    if options.verify {
+        let layout = if options.dry_run { layout.clone().with_verify(Verify::Report) } else { layout.clone() };
+        for file in &there {
+            if matches!(layout.scrub(&file.digest)?, Found::Damaged(_)) {
+                report.damaged.push(file.digest);
+            }
+        }
+    }
     if options.dry_run {
         for candidate in candidates {
             count(&candidate, options, &mut report, |_| Ok(()))?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use blob_core::Digest;
 use bytes::Bytes;
 
-use super::memo::{Memo, Referrer, Said};
+use super::memo::{Child, Memo, Referrer, Said};
 use super::refs::Index;
 use crate::descriptor::{Descriptor, media_type};
 use crate::error::{ErrorCode, RegistryError};
@@ -60,23 +60,51 @@ pub(super) trait Lookup {
         if self.stat(digest)?.is_none() {
             return Ok(None);
         }
-        let is_index = |entry: &Descriptor| {
-            matches!(entry.media_type.as_str(), media_type::IMAGE_INDEX | media_type::DOCKER_MANIFEST_LIST)
-        };
         let mut seen = HashSet::new();
-        let mut open: Vec<Descriptor> = index.descriptors().filter(is_index).collect();
+        let mut open: Vec<Digest> = index.indexes().collect();
         while let Some(parent) = open.pop() {
-            if !seen.insert(parent.digest) || seen.len() > MAX_NESTED {
+            if !seen.insert(parent) || seen.len() > MAX_NESTED {
                 continue;
             }
-            let Some(bytes) = self.document(&parent.digest)? else { continue };
-            let Ok(outline) = Outline::parse(&bytes) else { continue };
-            if let Some(found) = outline.manifests.iter().find(|child| child.digest == *digest) {
-                return Ok(Some(found.clone()));
+            let Some(children) = self.children(&parent)? else { continue };
+            if let Some(found) = children.iter().find(|child| child.digest == *digest) {
+                return Ok(Some(Descriptor::new(found.media_type.as_ref(), found.digest, found.size)));
             }
-            open.extend(outline.manifests.into_iter().filter(is_index));
+            open.extend(children.iter().filter(|child| is_index(&child.media_type)).map(|child| child.digest));
         }
         Ok(None)
+    }
+
+    /// The manifests of an index that is here. Each is read once.
+    fn children(&self, parent: &Digest) -> Result<Option<Arc<[Child]>>, RegistryError> {
+        if let Some(known) = self.memo().children(parent) {
+            // Another program may have taken it away.
+            return Ok(self.stat(parent)?.map(|_| known));
+        }
+        let bytes = match self.document(parent) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(None),
+            // What is damaged lists nothing; the rest of the layout is as good as it was.
+            Err(error) if error.is_integrity() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Ok(outline) = Outline::parse(&bytes) else { return Ok(None) };
+        let mut kinds: Vec<Arc<str>> = Vec::new();
+        let children = outline.manifests.into_iter().map(|child| {
+            let known = kinds.iter().find(|kind| ***kind == *child.media_type).map(Arc::clone);
+            let media_type = known.unwrap_or_else(|| {
+                let kind: Arc<str> = child.media_type.into();
+                // Most indexes have manifests of one kind or two.
+                if kinds.len() < 8 {
+                    kinds.push(Arc::clone(&kind));
+                }
+                kind
+            });
+            Child { media_type, digest: child.digest, size: child.size }
+        });
+        let children: Arc<[Child]> = children.collect();
+        self.memo().remember_children(*parent, &children);
+        Ok(Some(children))
     }
 
     /// Everything that is listed with this subject, by digest.
@@ -126,4 +154,8 @@ pub(super) trait Lookup {
         self.memo().remember_said(entry.digest, said.clone());
         Ok(said)
     }
+}
+
+fn is_index(kind: &str) -> bool {
+    matches!(kind, media_type::IMAGE_INDEX | media_type::DOCKER_MANIFEST_LIST)
 }

@@ -31,6 +31,16 @@ impl Stamp {
         Self::from(&fs::metadata(path)?)
     }
 
+    /// Whether both are of one file, however it changed.
+    pub(super) fn same_file(&self, other: &Self) -> bool {
+        (self.inode, self.device) == (other.inode, other.device)
+    }
+
+    /// Bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
     /// That of a file.
     pub(super) fn from(meta: &fs::Metadata) -> io::Result<Self> {
         use std::os::unix::fs::MetadataExt as _;
@@ -57,9 +67,30 @@ pub(super) enum Said {
 /// The hashes of more upload sessions than this are not remembered; the files of the others are read again.
 const MAX_HASHED: usize = 1024;
 
+/// More blobs than this are not known to be sound; then all are hashed again when they are read.
+const MAX_SOUND: usize = 65_536;
+
 /// What manifests say is remembered up to about this many bytes; then all is forgotten, and they are read again. Their
 /// annotations are as long as those who pushed them liked.
 const MAX_SAID_BYTES: usize = 8 << 20;
+
+/// The manifests of indexes are remembered up to about so many; then all are forgotten.
+const MAX_CHILDREN: usize = 50_000;
+
+/// A manifest of an index.
+#[derive(Debug)]
+pub(super) struct Child {
+    pub(super) media_type: Arc<str>,
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+}
+
+/// The manifests of each index that was looked at.
+#[derive(Debug, Default)]
+struct Families {
+    all: HashMap<Digest, Arc<[Child]>>,
+    children: usize,
+}
 
 /// What manifests say about others, and how many bytes that is.
 #[derive(Debug, Default)]
@@ -84,11 +115,36 @@ pub(super) struct Memo {
     index: Mutex<Option<(Stamp, Arc<Index>)>>,
     /// Of manifests that were looked at.
     said: Mutex<Sayings>,
+    /// Of indexes that were looked at.
+    families: Mutex<Families>,
     /// Of each upload session: how many bytes were written by this process, from the beginning, and their hash.
     hashed: Mutex<HashMap<String, (u64, Hasher)>>,
+    /// Of blobs whose files have the content that they should have: those files.
+    sound: Mutex<HashMap<Digest, Stamp>>,
 }
 
 impl Memo {
+    /// Whether the content of a blob's file was looked at and found right.
+    pub(super) fn is_sound(&self, digest: &Digest, stamp: Stamp) -> bool {
+        lock(&self.sound).get(digest) == Some(&stamp)
+    }
+
+    /// Remembers that the content of a blob's file is right.
+    pub(super) fn remember_sound(&self, digest: Digest, stamp: Stamp) {
+        let mut sound = lock(&self.sound);
+        if sound.len() >= MAX_SOUND && !sound.contains_key(&digest) {
+            sound.clear();
+        }
+        sound.insert(digest, stamp);
+    }
+
+    /// Takes note of a change that left the content of a blob's file alone.
+    pub(super) fn restamp(&self, digest: &Digest, before: Stamp, after: Stamp) {
+        if let Some(known) = lock(&self.sound).get_mut(digest).filter(|known| **known == before) {
+            *known = after;
+        }
+    }
+
     /// The index that was read from the file with this stamp.
     pub(super) fn index(&self, stamp: Stamp) -> Option<Arc<Index>> {
         lock(&self.index).as_ref().filter(|(known, _)| *known == stamp).map(|(_, index)| Arc::clone(index))
@@ -117,6 +173,24 @@ impl Memo {
     /// Forgets an upload session that came to its end.
     pub(super) fn forget_hashed(&self, session: &str) {
         lock(&self.hashed).remove(session);
+    }
+
+    /// The manifests of an index.
+    pub(super) fn children(&self, index: &Digest) -> Option<Arc<[Child]>> {
+        lock(&self.families).all.get(index).cloned()
+    }
+
+    /// Remembers the manifests of an index.
+    pub(super) fn remember_children(&self, index: Digest, children: &Arc<[Child]>) {
+        // An index without manifests takes room, too.
+        let more = children.len() + 1;
+        let mut known = lock(&self.families);
+        if known.children + more > MAX_CHILDREN {
+            *known = Families::default();
+        }
+        if more <= MAX_CHILDREN && known.all.insert(index, Arc::clone(children)).is_none() {
+            known.children += more;
+        }
     }
 
     /// What is known of a manifest.

@@ -13,8 +13,9 @@ use blob_core::{ByteSource, Digest};
 use super::disk::Layout;
 use super::gc::{self, GcOptions, GcReport};
 use super::lookup::Lookup as _;
-use super::memo::Memo;
+use super::memo::{Memo, Stamp};
 use super::upload::DiskUpload;
+use super::verify::{self, Found, Verify};
 use super::{failed, offload, push};
 use crate::descriptor::Descriptor;
 use crate::error::{ErrorCode, RegistryError};
@@ -47,11 +48,12 @@ pub(super) struct Beneath {
     pub(super) root: Arc<Path>,
     memos: Arc<Mutex<HashMap<Repository, Arc<Memo>>>>,
     sparse: bool,
+    verify: Verify,
 }
 
 impl Beneath {
     pub(super) fn new(root: Arc<Path>) -> Self {
-        Self { root, memos: Arc::default(), sparse: false }
+        Self { root, memos: Arc::default(), sparse: false, verify: Verify::No }
     }
 
     fn layout(&self, repository: &Repository) -> Layout {
@@ -63,7 +65,8 @@ impl Beneath {
             }
             Arc::clone(memos.entry(repository.clone()).or_default())
         };
-        Layout::remembered(self.root.join(repository.as_str()).join(LAYOUT), memo).with_sparse(self.sparse)
+        let layout = Layout::remembered(self.root.join(repository.as_str()).join(LAYOUT), memo);
+        layout.with_sparse(self.sparse).with_verify(self.verify)
     }
 }
 
@@ -73,6 +76,17 @@ impl Places {
         match self {
             Self::One(layout) => Self::One(layout.with_sparse(sparse)),
             Self::Many(beneath) => Self::Many(Beneath { sparse, ..beneath }),
+        }
+    }
+
+    /// The same, verifying blobs or not.
+    pub(super) fn with_verify(self, verify: bool) -> Self {
+        match self {
+            Self::One(layout) => Self::One(layout.with_verify(if verify { Verify::Report } else { Verify::No })),
+            Self::Many(beneath) => {
+                let verify = if verify { Verify::SetAside } else { Verify::No };
+                Self::Many(Beneath { verify, ..beneath })
+            }
         }
     }
 
@@ -92,13 +106,18 @@ impl Places {
         }
     }
 
-    /// A blob as a file.
-    pub(super) async fn source(&self, repository: &Repository, digest: &Digest) -> Result<FileSource, RegistryError> {
+    /// A blob as a file; and what that file was before it was opened, if its content is still to be looked at.
+    async fn source(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<(FileSource, Option<Stamp>), RegistryError> {
         let (layout, digest, served) = (self.layout(repository), *digest, matches!(self, Self::Many(_)));
         let source = offload(move || {
-            let source = layout.source(&digest)?;
-            let size = source.as_ref().map(ByteSource::size);
-            Ok(if served && is_manifest(&layout, &digest, size)? { None } else { source })
+            let stamp = if layout.verify() == Verify::No { None } else { verified(&layout, &digest)? };
+            let Some(source) = layout.source(&digest)? else { return Ok(None) };
+            let hidden = served && is_manifest(&layout, &digest, Some(source.size()))?;
+            Ok((!hidden).then_some((source, stamp)))
         });
         let source = source.await?;
         let action = || format!("reading blob {}@{digest}", self.shown(repository));
@@ -139,10 +158,32 @@ impl Places {
             Self::One(layout) => gc::collect(layout, &options),
             Self::Many(beneath) => {
                 let mut report = GcReport::default();
-                for (_, layout) in layouts(&beneath.root)? {
-                    report.add(gc::collect(&layout, &options)?);
+                for (repository, layout) in layouts(&beneath.root)? {
+                    // What is damaged is out of the way for pushes, whether reads look for it or not.
+                    let layout = layout.with_verify(Verify::SetAside);
+                    match gc::collect(&layout, &options) {
+                        Ok(of_this) => report.add(of_this),
+                        Err(error) => report.uncollected(repository, error),
+                    }
                 }
                 Ok(report)
+            }
+        })
+        .await
+    }
+
+    /// Bytes of everything that is kept of a repository, or of all of them.
+    pub(super) async fn used(&self, repository: Option<&Repository>) -> Result<u64, RegistryError> {
+        let (places, wanted) = (self.clone(), repository.cloned());
+        offload(move || match (&places, wanted) {
+            (Self::One(layout), _) => layout.used(),
+            (Self::Many(_), Some(repository)) => places.layout(&repository).used(),
+            (Self::Many(beneath), None) => {
+                let mut sum = 0_u64;
+                for (_, layout) in layouts(&beneath.root)? {
+                    sum = sum.saturating_add(layout.used()?);
+                }
+                Ok(sum)
             }
         })
         .await
@@ -198,6 +239,27 @@ fn told_of(layout: &Layout, found: Option<&Descriptor>, served: bool) {
     {
         layout.freshen(&found.digest);
     }
+}
+
+/// Looks at a blob that is about to be read. One that is large and not known to be sound is left to whoever reads it whole:
+/// then this is its file.
+fn verified(layout: &Layout, digest: &Digest) -> Result<Option<Stamp>, RegistryError> {
+    if let Ok(stamp) = Stamp::of(&layout.blob_path(digest))
+        && stamp.size() > verify::FIRST
+    {
+        return Ok((!layout.memo().is_sound(digest, stamp)).then_some(stamp));
+    }
+    match layout.judge(digest)? {
+        Found::Sound | Found::Absent => Ok(None),
+        Found::Damaged(got) => Err(verify::damaged(*digest, got)),
+    }
+}
+
+/// Whether a layout has a blob of this size, damaged or not; where blobs are verified, whether it has it undamaged.
+fn has(layout: &Layout, digest: &Digest, size: u64) -> Result<bool, RegistryError> {
+    // A file of another size is damaged.
+    let there = layout.stat(digest)? == Some(size);
+    Ok(there && (layout.verify() == Verify::No || layout.judge(digest)? == Found::Sound))
 }
 
 /// Whether content of this size is listed as a manifest, which is then no blob.
@@ -289,14 +351,17 @@ impl Registry for Places {
         digest: &Digest,
         range: Option<Range<u64>>,
     ) -> Result<BlobReader, RegistryError> {
-        let source = self.source(repository, digest).await?;
+        let (source, unseen) = self.source(repository, digest).await?;
         let (action, size) = (format!("reading blob {}@{digest}", self.shown(repository)), source.size());
         let range = range.unwrap_or(0..size);
         if !blob_core::range::fits(&range, size) {
             return Err(store::bad_range(action, range.start, range.end, size));
         }
         let stream = source.open(range.clone()).await;
-        let stream = stream.map_err(|source| RegistryError::Source { action, source })?;
+        let mut stream = stream.map_err(|source| RegistryError::Source { action, source })?;
+        if let Some(stamp) = unseen.filter(|_| range == (0..size)) {
+            stream = self.layout(repository).watched(*digest, stream, stamp);
+        }
         Ok(BlobReader { size, range, stream, ranged: true })
     }
 
@@ -305,7 +370,9 @@ impl Registry for Places {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<Arc<dyn ByteSource>>, RegistryError> {
-        Ok(Some(Arc::new(self.source(repository, digest).await?)))
+        // Whoever reads the file itself passes by those who look at its content.
+        let (source, unseen) = self.source(repository, digest).await?;
+        Ok(if unseen.is_none() { Some(Arc::new(source)) } else { None })
     }
 
     async fn push_blob(&self, repository: &Repository, blob: PushBlob) -> Result<PushedBlob, RegistryError> {
@@ -313,12 +380,13 @@ impl Registry for Places {
         let (layout, digest) = (self.layout(repository), blob.digest);
         if !blob.known_absent {
             let layout = layout.clone();
-            // A file of another size is damaged, and is replaced.
-            let stat = offload(move || {
+            let size = blob.source.size();
+            // What is damaged is replaced.
+            let there = offload(move || {
                 layout.freshen(&digest);
-                layout.stat(&digest)
+                has(&layout, &digest, size)
             });
-            if stat.await? == Some(blob.source.size()) {
+            if there.await? {
                 store::report_existing(&blob, &action)?;
                 return Ok(PushedBlob::Existing);
             }

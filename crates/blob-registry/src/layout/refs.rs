@@ -1,57 +1,216 @@
 //! `index.json`: which manifests a layout lists, and by what tag.
 //!
 //! A tag is the annotation `org.opencontainers.image.ref.name` of an entry. What this module does not understand, in
-//! entries and beside them, is kept.
+//! entries and beside them, is kept. Entries stay the text that they are: trees of them would take ten times the room.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 use blob_core::Digest;
-use serde::Serialize;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
 use crate::descriptor::{Descriptor, media_type};
+use crate::error::{ErrorCode, RegistryError};
 use crate::reference::Tag;
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
+/// The most entries, and members beside them: a file of 64 MiB has room for no more that say anything.
+const MAX_ENTRIES: usize = 500_000;
+const MAX_MEMBERS: usize = 1_000;
+
 /// The content of `index.json`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(super) struct Index {
-    document: Map<String, Value>,
-    entries: Vec<Value>,
+    /// What is beside the entries.
+    members: Vec<(String, Arc<RawValue>)>,
+    entries: Vec<Arc<Entry>>,
+}
+
+/// An entry, and what is asked of it all the time.
+#[derive(Debug)]
+struct Entry {
+    text: Box<RawValue>,
+    /// What it says is its digest, well-formed or not.
+    digest: Option<Box<str>>,
+    name: Option<Box<str>>,
+    is_index: bool,
+}
+
+impl Entry {
+    fn new(text: Box<RawValue>) -> Self {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Said<'a> {
+            #[serde(borrow, default)]
+            digest: Option<&'a RawValue>,
+            #[serde(borrow, default)]
+            media_type: Option<&'a RawValue>,
+            #[serde(borrow, default)]
+            annotations: Option<&'a RawValue>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Notes<'a> {
+            #[serde(borrow, default, rename = "org.opencontainers.image.ref.name")]
+            name: Option<&'a RawValue>,
+        }
+        let (mut digest, mut name, mut is_index) = (None, None, false);
+        if let Ok(said) = serde_json::from_str::<Said<'_>>(text.get()) {
+            digest = string(said.digest);
+            let kind: Option<Box<str>> = string(said.media_type);
+            is_index = matches!(kind.as_deref(), Some(media_type::IMAGE_INDEX | media_type::DOCKER_MANIFEST_LIST));
+            let notes = said.annotations.and_then(|notes| serde_json::from_str::<Notes<'_>>(notes.get()).ok());
+            name = string(notes.and_then(|notes| notes.name));
+        }
+        Self { text, digest, name, is_index }
+    }
+
+    /// The entry as a tree; whatever does not parse is nothing.
+    fn value(&self) -> Value {
+        serde_json::from_str(self.text.get()).unwrap_or_default()
+    }
+
+    /// The entry as a descriptor. Members that are null count as absent: some programs write all that their types have.
+    fn descriptor(&self) -> Option<Descriptor> {
+        // Most entries have neither null members nor any that a descriptor has not.
+        if let Ok(found) = serde_json::from_str(self.text.get()) {
+            return Some(found);
+        }
+        let Value::Object(mut members) = self.value() else { return None };
+        members.retain(|_, value| !value.is_null());
+        serde_json::from_value(Value::Object(members)).ok()
+    }
+
+    fn names(&self, digest: &str) -> bool {
+        self.digest.as_deref() == Some(digest)
+    }
+
+    fn is_tagged(&self, tag: &Tag) -> bool {
+        self.name.as_deref() == Some(tag.as_str())
+    }
+}
+
+fn string(raw: Option<&RawValue>) -> Option<Box<str>> {
+    serde_json::from_str(raw?.get()).ok()
+}
+
+impl From<&Value> for Entry {
+    fn from(value: &Value) -> Self {
+        Self::new(to_raw_value(value).expect("JSON values with texts for names can be written"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Index {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Document;
+        impl<'de> Visitor<'de> for Document {
+            type Value = Index;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with a list of manifests")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut file: A) -> Result<Index, A::Error> {
+                let mut index = Index { members: Vec::new(), entries: Vec::new() };
+                while let Some(name) = file.next_key::<String>()? {
+                    if name == "manifests" {
+                        index.entries = file.next_value::<Option<Entries>>()?.map_or_else(Vec::new, |list| list.0);
+                        continue;
+                    }
+                    let value: Box<RawValue> = file.next_value()?;
+                    index.members.retain(|(known, _)| *known != name);
+                    index.members.push((name, value.into()));
+                    if index.members.len() > MAX_MEMBERS {
+                        return Err(A::Error::custom(format_args!("it has more than {MAX_MEMBERS} members")));
+                    }
+                }
+                Ok(index)
+            }
+        }
+        deserializer.deserialize_map(Document)
+    }
+}
+
+/// The list in it.
+struct Entries(Vec<Arc<Entry>>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of manifests")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(text) = list.next_element::<Box<RawValue>>()? {
+                    entries.push(Arc::new(Entry::new(text)));
+                    if entries.len() > MAX_ENTRIES {
+                        return Err(A::Error::custom(format_args!("it lists more than {MAX_ENTRIES} manifests")));
+                    }
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_seq(List)
+    }
+}
+
+impl Serialize for Index {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut file = serializer.serialize_map(None)?;
+        for (name, value) in &self.members {
+            file.serialize_entry(name, &**value)?;
+        }
+        let entries: Vec<&RawValue> = self.entries.iter().map(|entry| &*entry.text).collect();
+        file.serialize_entry("manifests", &entries)?;
+        file.end()
+    }
 }
 
 impl Index {
     /// An index without entries.
     pub(super) fn empty() -> Self {
-        let document = Map::from_iter([
-            ("schemaVersion".to_owned(), json!(2)),
-            ("mediaType".to_owned(), json!(media_type::IMAGE_INDEX)),
-        ]);
-        Self { document, entries: Vec::new() }
+        let member = |name: &str, value: Value| {
+            (name.to_owned(), to_raw_value(&value).expect("a number or a text can be written").into())
+        };
+        let members = vec![member("schemaVersion", json!(2)), member("mediaType", json!(media_type::IMAGE_INDEX))];
+        Self { members, entries: Vec::new() }
     }
 
-    /// Reads the file. `None` if it is not an index.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let Ok(Value::Object(mut document)) = serde_json::from_slice(bytes) else { return None };
-        let entries = match document.remove("manifests") {
-            Some(Value::Array(entries)) => entries,
-            None | Some(Value::Null) => Vec::new(),
-            Some(_) => return None,
-        };
-        Some(Self { document, entries })
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// When it is not an index, or lists too much.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
     }
 
     /// The bytes of the file.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
-        #[derive(Serialize)]
-        struct File<'a> {
-            #[serde(flatten)]
-            document: &'a Map<String, Value>,
-            manifests: &'a [Value],
+    ///
+    /// # Errors
+    /// When it lists so much that it could not be read again.
+    pub(super) fn to_bytes(&self) -> Result<Vec<u8>, RegistryError> {
+        if self.entries.len() <= MAX_ENTRIES {
+            return Ok(serde_json::to_vec(self).expect("texts that are JSON can be written"));
         }
-        let file = File { document: &self.document, manifests: &self.entries };
-        serde_json::to_vec(&file).expect("JSON values with texts for names can be written")
+        let detail = format!("it would list {} manifests, and may list {MAX_ENTRIES}", self.entries.len());
+        Err(RegistryError::detailed("writing index.json", ErrorCode::SizeInvalid, detail))
+    }
+
+    /// Whether both list the same, in the same words.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        // What is beside the entries never changes.
+        let pairs = || self.entries.iter().zip(&other.entries);
+        self.entries.len() == other.entries.len()
+            && pairs().all(|(one, other)| Arc::ptr_eq(one, other) || one.text.get() == other.text.get())
     }
 
     /// Whether nothing is listed.
@@ -61,41 +220,47 @@ impl Index {
 
     /// The manifests, without those whose entries are no descriptors. One that has several tags comes several times.
     pub(super) fn descriptors(&self) -> impl Iterator<Item = Descriptor> + '_ {
-        self.entries.iter().filter_map(descriptor)
+        self.entries.iter().filter_map(|entry| entry.descriptor())
+    }
+
+    /// Those that are indexes themselves.
+    pub(super) fn indexes(&self) -> impl Iterator<Item = Digest> + '_ {
+        let indexes = self.entries.iter().filter(|entry| entry.is_index);
+        indexes.filter_map(|entry| entry.digest.as_deref()?.parse().ok())
     }
 
     /// The manifests, and whether each has a name: a tag, or what other programs take for one. An entry that is no
     /// descriptor comes as its text: whoever decides what may go must not overlook it.
     pub(super) fn listed(&self) -> impl Iterator<Item = Result<(Descriptor, bool), String>> + '_ {
         self.entries.iter().map(|entry| {
-            let named = ref_name(entry).is_some();
-            descriptor(entry).map(|found| (found, named)).ok_or_else(|| entry.to_string())
+            let named = entry.name.is_some();
+            entry.descriptor().map(|found| (found, named)).ok_or_else(|| entry.text.get().to_owned())
         })
     }
 
     /// Takes what has no name and is not `wanted` off the list.
     pub(super) fn keep(&mut self, wanted: impl Fn(&Digest) -> bool) {
         self.entries
-            .retain(|entry| ref_name(entry).is_some() || descriptor(entry).is_none_or(|entry| wanted(&entry.digest)));
+            .retain(|entry| entry.name.is_some() || entry.descriptor().is_none_or(|entry| wanted(&entry.digest)));
     }
 
     /// The manifest with this digest.
     pub(super) fn find(&self, digest: &Digest) -> Option<Descriptor> {
         let text = digest.to_string();
-        self.entries.iter().filter(|entry| names(entry, &text)).find_map(descriptor)
+        self.entries.iter().filter(|entry| entry.names(&text)).find_map(|entry| entry.descriptor())
     }
 
     /// The manifest that `tag` points at: the first one, as other programs read it.
     pub(super) fn resolve(&self, tag: &Tag) -> Option<Descriptor> {
-        self.entries.iter().find(|entry| ref_name(entry) == Some(tag.as_str())).and_then(descriptor)
+        self.entries.iter().find(|entry| entry.is_tagged(tag))?.descriptor()
     }
 
     /// Every tag. Names that are not tags (other programs put whole references there) are left out.
     pub(super) fn tags(&self) -> BTreeMap<Tag, Digest> {
         let mut tags = BTreeMap::new();
         for entry in &self.entries {
-            if let Some(tag) = ref_name(entry).and_then(|name| Tag::new(name).ok())
-                && let Some(digest) = entry.get("digest").and_then(|digest| digest.as_str()?.parse().ok())
+            if let Some(tag) = entry.name.as_deref().and_then(|name| Tag::new(name).ok())
+                && let Some(digest) = entry.digest.as_deref().and_then(|digest| digest.parse().ok())
             {
                 tags.entry(tag).or_insert(digest);
             }
@@ -106,8 +271,8 @@ impl Index {
     /// Lists a manifest without a tag, if it is not listed yet.
     pub(super) fn list(&mut self, manifest: &Descriptor) {
         let text = manifest.digest.to_string();
-        if !self.entries.iter().any(|entry| names(entry, &text)) {
-            self.entries.push(entry_of(manifest, None));
+        if !self.entries.iter().any(|entry| entry.names(&text)) {
+            self.entries.push(Arc::new(entry_of(manifest, None)));
         }
     }
 
@@ -118,12 +283,14 @@ impl Index {
         }
         self.untag(tag);
         let text = manifest.digest.to_string();
-        let entry = entry_of(manifest, Some(tag));
-        match self.entries.iter_mut().find(|entry| names(entry, &text) && ref_name(entry).is_none()) {
+        let entry = Arc::new(entry_of(manifest, Some(tag)));
+        match self.entries.iter_mut().find(|entry| entry.names(&text) && entry.name.is_none()) {
             Some(untagged) => {
                 // The entry may say more than we know, such as a platform.
-                if let Some(annotations) = annotations_mut(untagged) {
+                let mut value = untagged.value();
+                if let Some(annotations) = annotations_mut(&mut value) {
                     annotations.insert(REF_NAME.into(), tag.as_str().into());
+                    *untagged = Arc::new(Entry::from(&value));
                 } else {
                     *untagged = entry;
                 }
@@ -135,20 +302,24 @@ impl Index {
     /// Takes `tag` away. The manifest it pointed at stays listed, once. False if there is no such tag.
     pub(super) fn untag(&mut self, tag: &Tag) -> bool {
         let mut found = false;
-        while let Some(at) = self.entries.iter().position(|entry| ref_name(entry) == Some(tag.as_str())) {
+        while let Some(at) = self.entries.iter().position(|entry| entry.is_tagged(tag)) {
             found = true;
-            let digest = self.entries[at].get("digest").cloned();
-            let others = self.entries.iter().filter(|entry| entry.get("digest").cloned() == digest).count();
+            let digest = &self.entries[at].digest;
+            let others = self.entries.iter().filter(|entry| entry.digest == *digest).count();
             if others > 1 {
                 self.entries.remove(at);
-            } else if let Some(annotations) = annotations_mut(&mut self.entries[at]) {
+                continue;
+            }
+            let mut value = self.entries[at].value();
+            if let Some(annotations) = annotations_mut(&mut value) {
                 annotations.remove(REF_NAME);
                 if annotations.is_empty()
-                    && let Some(entry) = self.entries[at].as_object_mut()
+                    && let Some(entry) = value.as_object_mut()
                 {
                     entry.remove("annotations");
                 }
             }
+            self.entries[at] = Arc::new(Entry::from(&value));
         }
         found
     }
@@ -156,24 +327,9 @@ impl Index {
     /// Takes a manifest and its tags off the list. False if it is not listed.
     pub(super) fn remove(&mut self, digest: &Digest) -> bool {
         let (text, before) = (digest.to_string(), self.entries.len());
-        self.entries.retain(|entry| !names(entry, &text));
+        self.entries.retain(|entry| !entry.names(&text));
         self.entries.len() < before
     }
-}
-
-/// An entry as a descriptor. Members that are null count as absent: some programs write all that their types have.
-fn descriptor(entry: &Value) -> Option<Descriptor> {
-    let mut members = entry.as_object()?.clone();
-    members.retain(|_, value| !value.is_null());
-    serde_json::from_value(Value::Object(members)).ok()
-}
-
-fn names(entry: &Value, digest: &str) -> bool {
-    entry.get("digest").and_then(Value::as_str) == Some(digest)
-}
-
-fn ref_name(entry: &Value) -> Option<&str> {
-    entry.get("annotations")?.get(REF_NAME)?.as_str()
 }
 
 /// The annotations of an entry, made if there are none. `None` if the entry is malformed.
@@ -185,7 +341,7 @@ fn annotations_mut(entry: &mut Value) -> Option<&mut Map<String, Value>> {
     annotations.as_object_mut()
 }
 
-fn entry_of(manifest: &Descriptor, tag: Option<&Tag>) -> Value {
+fn entry_of(manifest: &Descriptor, tag: Option<&Tag>) -> Entry {
     let mut entry = json!({
         "mediaType": manifest.media_type,
         "digest": manifest.digest,
@@ -197,7 +353,7 @@ fn entry_of(manifest: &Descriptor, tag: Option<&Tag>) -> Value {
     if let Some(tag) = tag {
         entry["annotations"] = json!({ REF_NAME: tag.as_str() });
     }
-    entry
+    Entry::from(&entry)
 }
 
 #[cfg(test)]
@@ -213,8 +369,8 @@ mod tests {
     }
 
     fn shown(index: &Index) -> Vec<String> {
-        let name = |entry: &Value| ref_name(entry).unwrap_or("-").to_owned();
-        let short = |entry: &Value| entry["digest"].as_str().unwrap_or_default()[7..9].to_owned();
+        let name = |entry: &Entry| entry.name.as_deref().unwrap_or("-").to_owned();
+        let short = |entry: &Entry| entry.digest.as_deref().unwrap_or_default()[7..9].to_owned();
         index.entries.iter().map(|entry| format!("{}={}", name(entry), short(entry))).collect()
     }
 
@@ -262,13 +418,29 @@ mod tests {
         let mut index = Index::parse(text.as_bytes()).expect("index");
         assert_eq!((index.descriptors().count(), index.tags().len()), (1, 0));
         index.tag(&manifest("a"), &tag("x"));
-        let again = Index::parse(&index.to_bytes()).expect("own output");
-        assert_eq!(again.document["x"]["y"][0], 1);
-        assert_eq!((again.entries.len(), &again.entries[1]), (5, &json!(7)));
-        assert_eq!(again.entries[3]["platform"]["os"], "plan9");
-        assert_eq!(again.entries[3]["annotations"][REF_NAME], "not a tag!");
-        for bad in ["", "[]", "{\"manifests\":{}}", "{"] {
-            assert!(Index::parse(bad.as_bytes()).is_none(), "{bad}");
+        let again = index.to_bytes().expect("few entries");
+        let again: Value = serde_json::from_slice(&again).expect("own output");
+        assert_eq!(again["x"]["y"][0], 1);
+        let entries = again["manifests"].as_array().expect("a list");
+        assert_eq!((entries.len(), &entries[1]), (5, &json!(7)));
+        assert_eq!(entries[3]["platform"]["os"], "plan9");
+        assert_eq!(entries[3]["annotations"][REF_NAME], "not a tag!");
+        for bad in ["", "[]", "{\"manifests\":{}}", "{", "{\"manifests\":[}"] {
+            assert!(Index::parse(bad.as_bytes()).is_err(), "{bad}");
         }
+        assert!(Index::parse(b"{\"manifests\":null}").expect("none").is_empty());
+    }
+
+    #[test]
+    fn lists_have_a_limit() {
+        let list = |count: usize| format!("{{\"manifests\":[{}{{}}]}}", "{},".repeat(count - 1));
+        let full = Index::parse(list(MAX_ENTRIES).as_bytes()).expect("as many as there may be");
+        assert!(Index::parse(list(MAX_ENTRIES + 1).as_bytes()).is_err());
+        let mut more = full.clone();
+        assert!(more.is_same(&full) && more.to_bytes().is_ok());
+        more.list(&manifest("a"));
+        assert!(!more.is_same(&full) && more.to_bytes().is_err());
+        let members: Vec<String> = (0..=MAX_MEMBERS).map(|number| format!("\"m{number}\":0")).collect();
+        assert!(Index::parse(format!("{{{}}}", members.join(",")).as_bytes()).is_err());
     }
 }

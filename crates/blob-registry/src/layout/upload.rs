@@ -145,7 +145,8 @@ impl Session {
     }
 }
 
-fn hash(file: &mut File, algorithm: Algorithm) -> io::Result<Digest> {
+/// The digest of everything in `file`.
+pub(super) fn hash(file: &mut File, algorithm: Algorithm) -> io::Result<Digest> {
     let mut hasher = Hasher::new(algorithm);
     let mut buffer = vec![0; 1 << 20];
     file.rewind()?;

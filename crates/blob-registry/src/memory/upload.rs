@@ -41,6 +41,12 @@ impl Sessions {
         Ok(id)
     }
 
+    /// Bytes in the sessions of repositories that are wanted.
+    pub(super) fn used(&self, wanted: impl Fn(&Repository) -> bool) -> u64 {
+        let sessions = self.open.values().filter(|session| wanted(&session.repository));
+        sessions.map(|session| session.bytes.len() as u64).sum()
+    }
+
     /// The content of a session of `repository`.
     pub(super) fn find(
         &mut self,

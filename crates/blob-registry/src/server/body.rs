@@ -8,7 +8,7 @@ use http::header::{self, HeaderValue};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::ServerLimits;
@@ -25,6 +25,9 @@ const GATHER: Duration = Duration::from_millis(100);
 /// No server holds more of its bodies than this: 1 GiB.
 const MOST_MEMORY: u32 = 1 << 30;
 
+/// Bytes of manifests that are read at a time. What becomes of one can take six times its size.
+const READ_AT_A_TIME: u32 = 16 << 20;
+
 /// How slowly a body that is held as a whole may come, on average, in bytes a second.
 const SLOWEST: u64 = 16 << 10;
 
@@ -36,6 +39,8 @@ const DRAIN: (usize, Duration) = (8 << 20, Duration::from_secs(2));
 pub(super) struct Memory {
     bytes: Arc<Semaphore>,
     all: u32,
+    /// For what is made of manifests.
+    reading: Arc<Semaphore>,
     patience: Duration,
 }
 
@@ -43,14 +48,21 @@ impl Memory {
     /// As much as `limits` allow.
     pub(super) fn new(limits: &ServerLimits) -> Self {
         let all = u32::try_from(limits.max_buffered_bytes).unwrap_or(u32::MAX).clamp(1, MOST_MEMORY);
-        Self { bytes: Arc::new(Semaphore::new(all as usize)), all, patience: limits.header_timeout }
+        let (bytes, reading) = (Semaphore::new(all as usize), Semaphore::new(READ_AT_A_TIME as usize));
+        Self { bytes: Arc::new(bytes), all, reading: Arc::new(reading), patience: limits.header_timeout }
     }
 
     /// Waits until there is room for `bytes` more, or for everything if that is less.
     async fn take(&self, bytes: u64) -> Result<OwnedSemaphorePermit, Fault> {
         let wanted = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.all);
-        let room = Arc::clone(&self.bytes).acquire_many_owned(wanted);
-        // The semaphore is never closed.
+        self.within_patience(Arc::clone(&self.bytes).acquire_many_owned(wanted)).await
+    }
+
+    async fn within_patience(
+        &self,
+        room: impl Future<Output = Result<OwnedSemaphorePermit, AcquireError>>,
+    ) -> Result<OwnedSemaphorePermit, Fault> {
+        // The semaphores are never closed.
         if let Ok(Ok(permit)) = tokio::time::timeout(self.patience, room).await {
             return Ok(permit);
         }
@@ -138,6 +150,12 @@ impl RequestBody {
             whole.extend_from_slice(&bytes);
         }
         Ok(whole.freeze())
+    }
+
+    /// Waits until `bytes` of a manifest may be read, which takes room besides the body, for as long as the permit lives.
+    pub(super) async fn reading(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Fault> {
+        let wanted = u32::try_from(bytes).unwrap_or(u32::MAX).min(READ_AT_A_TIME);
+        self.memory.within_patience(Arc::clone(&self.memory.reading).acquire_many_owned(wanted)).await
     }
 
     /// Reads on for a while after a refusal: a client that is still sending would otherwise see a reset connection.

@@ -71,11 +71,12 @@ impl Turn<'_> {
     }
 
     async fn put(&self, body: &mut RequestBody) -> Result<Response<Body>, Fault> {
-        let if_match = self.condition()?;
+        let (if_match, if_unset) = self.condition()?;
         let bytes = body.whole(self.app.limits.max_manifest_bytes).await?;
+        let _reading = body.reading(bytes.len()).await?;
         let media_type = self.media_type(&bytes)?;
         let mut manifest = PushManifest::new(media_type, bytes);
-        manifest.if_match = if_match;
+        (manifest.if_match, manifest.if_unset) = (if_match, if_unset);
         let mut answered = Vec::new();
         match self.target {
             Target::Tag(tag) => {
@@ -118,18 +119,25 @@ impl Turn<'_> {
         Ok(tags)
     }
 
-    /// `If-Match`. Conditions that cannot be honoured are refused, never ignored.
-    fn condition(&self) -> Result<Option<Digest>, Fault> {
-        let refuse = || Fault::plain(400, ErrorCode::Unsupported, "the only condition is If-Match with one entity tag");
-        if self.headers.contains_key(header::IF_NONE_MATCH) {
-            return Err(refuse());
-        }
+    /// `If-Match`, and whether tags must not be set (`If-None-Match: *`). Conditions that cannot be honoured are refused,
+    /// never ignored.
+    fn condition(&self) -> Result<(Option<Digest>, bool), Fault> {
+        let refuse = || {
+            let message = "the only conditions are If-Match with one entity tag, and If-None-Match: *";
+            Fault::plain(400, ErrorCode::Unsupported, message)
+        };
+        let mut values = self.headers.get_all(header::IF_NONE_MATCH).iter();
+        let if_unset = match (values.next(), values.next()) {
+            (None, _) => false,
+            (Some(value), None) if value.as_bytes() == b"*" => true,
+            _ => return Err(refuse()),
+        };
         let mut values = self.headers.get_all(header::IF_MATCH).iter();
         let (Some(value), None) = (values.next(), values.next()) else {
-            return if self.headers.contains_key(header::IF_MATCH) { Err(refuse()) } else { Ok(None) };
+            return if self.headers.contains_key(header::IF_MATCH) { Err(refuse()) } else { Ok((None, if_unset)) };
         };
         let quoted = value.to_str().ok().and_then(|text| text.strip_prefix('"')?.strip_suffix('"'));
-        route::parse_digest(quoted.ok_or_else(refuse)?).map(Some)
+        Ok((Some(route::parse_digest(quoted.ok_or_else(refuse)?)?), if_unset))
     }
 
     /// `Content-Type` without parameters, else what the document says of itself.

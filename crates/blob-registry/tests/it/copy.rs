@@ -346,3 +346,25 @@ async fn a_destination_that_has_less_than_it_says_is_sent_it() {
     assert_eq!((report.manifests_copied, report.blobs_copied, report.bytes), (0, 1, 2), "{report:?}");
     assert_eq!(read(&*behind, "b", &Digest::sha256_of(b"{}")).await, "{}");
 }
+
+/// What a manifest claims about sizes is added up without an end, and refused where it cannot be a size at all.
+#[tokio::test]
+async fn sizes_that_cannot_be_are_no_sums() {
+    let from = place(MemoryRegistry::new().with_sparse(true), "a");
+    let layers = |size: u64| -> Vec<Descriptor> {
+        (0..3_u8).map(|number| Descriptor::new("a/b", Digest::sha256_of(&[number]), size)).collect()
+    };
+    let manifest = ImageManifest::artifact("a/b", layers(i64::MAX as u64));
+    let push = PushManifest::new(media_type::IMAGE_MANIFEST, manifest.to_bytes()).with_tags([tag("v1")]);
+    from.registry.push_manifest(&from.repository, push).await.unwrap();
+    let dry = options(|options| options.dry_run = true);
+    let report = copy(&from, &tag("v1").into(), &place(MemoryRegistry::new(), "b"), &dry).await.unwrap();
+    assert_eq!((report.blobs_copied, report.bytes), (4, u64::MAX), "{report:?}");
+    let limited = options(|options| (options.dry_run, options.max_bytes) = (true, Some(1 << 40)));
+    let error = copy(&from, &tag("v1").into(), &place(MemoryRegistry::new(), "b"), &limited).await.unwrap_err();
+    assert!(matches!(error, RegistryError::TooLarge { size: u64::MAX, .. }), "{error:?}");
+
+    let manifest = ImageManifest::artifact("a/b", layers(u64::MAX));
+    let push = PushManifest::new(media_type::IMAGE_MANIFEST, manifest.to_bytes());
+    assert_eq!(code(from.registry.push_manifest(&from.repository, push).await), ErrorCode::ManifestInvalid);
+}

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use blob_core::Digest;
-use blob_registry::filter::{Access, AccessKind, Immutable, Limit, Log, Prefix, ReadOnly, Select, Sizes};
+use blob_registry::filter::{
+    Access, AccessKind, Delegate, Fault, Faults, Immutable, Limit, Log, Prefix, Quota, Quotas, ReadOnly, Select, Sizes,
+    Usage,
+};
 use blob_registry::{ErrorCode, Mount, PageRequest, PushedBlob, Registry, RegistryError, Repository, Target};
 use proptest::prelude::*;
 
@@ -350,4 +353,191 @@ async fn views_of_long_lists_cost_few_requests() {
     assert_eq!(counted.take("repositories"), 5, "100 at a time, however few are asked for");
     let none = seen.repositories(&PageRequest::first().limit(0)).await.unwrap();
     assert_eq!((none.items.len(), none.next), (0, None));
+}
+
+/// Several processes write one directory, each with a filter of its own; a tag is still set once.
+#[cfg(feature = "layout")]
+#[tokio::test(flavor = "multi_thread")]
+async fn immutable_tags_hold_between_filters_that_do_not_know_of_each_other() {
+    use blob_registry::{LayoutStore, Server};
+    let directory = tempfile::tempdir().unwrap();
+    let (mut members, mut servers) = (Vec::<Arc<dyn Registry>>::new(), Vec::new());
+    for served in [false, true] {
+        let store: Arc<dyn Registry> = Arc::new(LayoutStore::open(directory.path()).await.unwrap());
+        let kept: Arc<dyn Registry> = Arc::new(Immutable::new(store));
+        if served {
+            let server = Server::builder(kept).bind("127.0.0.1:0").await.unwrap();
+            members.push(Arc::new(crate::client::client(server.local_addr())));
+            servers.push(server);
+        } else {
+            members.push(kept);
+        }
+    }
+    let pushes = [put_artifact(&*members[0], "x", "one", &[]).await, put_artifact(&*members[0], "x", "two", &[]).await];
+    for round in 0..40 {
+        let name = format!("v{round}");
+        let push = |at: usize| {
+            let (member, push) = (Arc::clone(&members[at]), pushes[at].clone().with_tags([tag(&name)]));
+            tokio::spawn(async move { member.push_manifest(&repository("x"), push).await })
+        };
+        let (first, second) = (push(0), push(1));
+        let outcomes = [first.await.unwrap(), second.await.unwrap()];
+        let won: Vec<usize> = (0..2).filter(|&at| outcomes[at].is_ok()).collect();
+        assert_eq!(won.len(), 1, "round {round}: {outcomes:?}");
+        let now = members[0].resolve(&repository("x"), &Target::from(tag(&name))).await.unwrap();
+        assert_eq!(now.digest, pushes[won[0]].digest, "round {round}");
+        let lost = outcomes.into_iter().find_map(Result::err).unwrap();
+        assert_eq!(lost.error_code(), ErrorCode::Denied, "{lost:?}");
+    }
+}
+
+/// A store whose use is what a test says.
+#[derive(Debug, Default)]
+struct Said(std::sync::atomic::AtomicU64);
+
+#[async_trait::async_trait]
+impl Usage for Said {
+    async fn used(&self, _: Option<&Repository>) -> Result<u64> {
+        Ok(self.0.load(std::sync::atomic::Ordering::SeqCst))
+    }
+}
+
+/// A quota over a store that is said to be empty.
+fn quota(inner: Arc<dyn Registry>, repository: Option<u64>, total: Option<u64>) -> Quota {
+    let mut quotas = Quotas::default();
+    (quotas.repository, quotas.total) = (repository, total);
+    Quota::new(inner, Arc::new(Said::default()), quotas)
+}
+
+#[tokio::test]
+async fn what_is_over_a_quota_does_not_come_in() {
+    let (inner, x, y) = (memory(), repository("x"), repository("y"));
+    let registry = quota(Arc::clone(&inner), Some(20), Some(30));
+    registry.push_blob(&x, blob("0123456789")).await.unwrap();
+    let error = registry.push_blob(&x, blob("01234567891")).await.unwrap_err();
+    assert_eq!(error.error_code(), ErrorCode::Denied);
+    assert!(error.to_string().contains("repository x may have 20 bytes and has 10; 11 more are too many"), "{error}");
+    assert_eq!(registry.push_blob(&x, blob("0123456789")).await.unwrap(), PushedBlob::Existing, "it is there");
+    registry.push_blob(&x, blob("other56789")).await.unwrap();
+    assert_eq!(code(registry.push_manifest(&x, artifact("x", None)).await), ErrorCode::Denied);
+
+    let mut upload = registry.start_upload(&y).await.unwrap();
+    upload.append("01234".into()).await.unwrap();
+    let error = upload.append("567890".into()).await.unwrap_err();
+    assert!(error.to_string().contains("the registry may have 30 bytes and has 25"), "{error}");
+    upload.append("56789".into()).await.unwrap();
+    upload.commit(&Digest::sha256_of(b"0123456789")).await.unwrap();
+    assert_eq!(read(&*inner, "y", &Digest::sha256_of(b"0123456789")).await, "0123456789");
+    assert_eq!(code(registry.push_blob(&y, blob("x")).await), ErrorCode::Denied);
+}
+
+/// What is deleted makes room when the store is asked again, and what is refused takes none.
+#[tokio::test(start_paused = true)]
+async fn quotas_ask_the_store_from_time_to_time() {
+    let (said, x) = (Arc::new(Said::default()), repository("x"));
+    let mut quotas = Quotas::default();
+    (quotas.repository, quotas.recount) = (Some(20), std::time::Duration::from_secs(5));
+    let refuses = Scripted::new(memory());
+    let registry = Quota::new(Arc::new(refuses.clone()), Arc::clone(&said) as Arc<dyn Usage>, quotas);
+    refuses.fail_with(Some(ErrorCode::TooManyRequests));
+    registry.push_blob(&x, blob("0123456789")).await.unwrap_err();
+    refuses.fail_with(None);
+    registry.push_blob(&x, blob("01234567890123456789")).await.unwrap();
+    assert_eq!(code(registry.push_blob(&x, blob("y")).await), ErrorCode::Denied);
+    tokio::time::advance(std::time::Duration::from_secs(6)).await;
+    registry.push_blob(&x, blob("y")).await.unwrap();
+    said.0.store(20, std::sync::atomic::Ordering::SeqCst);
+    tokio::time::advance(std::time::Duration::from_secs(6)).await;
+    assert_eq!(code(registry.push_blob(&x, blob("z")).await), ErrorCode::Denied);
+}
+
+#[tokio::test]
+async fn stores_tell_what_they_hold() {
+    let directory = tempfile::tempdir().unwrap();
+    let layout = blob_registry::LayoutStore::open(directory.path()).await.unwrap();
+    let memory = blob_registry::MemoryRegistry::new();
+    for (registry, usage) in
+        [(&memory as &dyn Registry, &memory as &dyn Usage), (&layout as &dyn Registry, &layout as &dyn Usage)]
+    {
+        assert_eq!(usage.used(None).await.unwrap(), 0);
+        let manifest = put_artifact(registry, "a", "0123456789", &["v1"]).await.bytes.len() as u64;
+        put(registry, "b/c", "four").await;
+        registry.start_upload(&repository("b/c")).await.unwrap().append("123".into()).await.unwrap();
+        assert_eq!(usage.used(Some(&repository("a"))).await.unwrap(), manifest + 12);
+        assert_eq!(usage.used(Some(&repository("b/c"))).await.unwrap(), 7);
+        assert_eq!(usage.used(None).await.unwrap(), manifest + 19);
+        assert_eq!(usage.used(Some(&repository("none"))).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn faults_come_and_what_is_done_is_right() {
+    let (inner, x) = (memory(), repository("x"));
+    put(&*inner, "x", "0123456789").await;
+    let faulty = |change: fn(&mut Faults)| {
+        let mut faults = Faults::seeded(5);
+        change(&mut faults);
+        Fault::new(Arc::clone(&inner), faults)
+    };
+    let refuses = faulty(|faults| faults.refuse = 1000);
+    for (call, outcome) in every_call(&refuses, "x").await {
+        assert!(outcome.is_some() || call == "local_blob", "{call}");
+    }
+    assert_eq!(refuses.failures(), 15 - 1 + 1, "each of them, and the session before");
+    assert!(inner.tags(&x, &PageRequest::first()).await.unwrap().items.is_empty(), "nothing was done");
+
+    let loses = faulty(|faults| faults.lose = 1000);
+    assert!(loses.push_blob(&x, blob("lost")).await.unwrap_err().is_transient());
+    assert_eq!(read(&loses, "x", &Digest::sha256_of(b"lost")).await, "lost", "it was done");
+
+    let cuts = faulty(|faults| faults.cut = 1000);
+    let reader = cuts.read_blob(&x, &Digest::sha256_of(b"0123456789"), None).await.unwrap();
+    let mut came = Vec::new();
+    let mut stream = reader.stream;
+    let error = loop {
+        use futures_util::TryStreamExt as _;
+        match stream.try_next().await {
+            Ok(Some(bytes)) => came.extend_from_slice(&bytes),
+            Ok(None) => panic!("it came whole"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(came, b"01234");
+    assert!(error.is_transient());
+}
+
+/// The client copes with a server behind which one call in twenty fails, in any way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_through_a_registry_that_fails_arrives() {
+    use blob_registry::{CopyOptions, Place, Server, copy};
+    let mut failures = 0;
+    for seed in 0..4 {
+        let (from, inner) = (memory(), memory());
+        let mut pushed = Vec::new();
+        for layer in ["one", "two", "three"] {
+            pushed.push(put_artifact(&*from, "a", layer, &[layer]).await);
+        }
+        let mut faults = Faults::seeded(seed);
+        (faults.refuse, faults.lose, faults.cut) = (60, 60, 60);
+        (faults.delay, faults.delay_time) = (50, std::time::Duration::from_millis(2));
+        let faulty = Fault::new(Arc::clone(&inner), faults);
+        let server = Server::builder(Arc::new(faulty.clone())).bind("127.0.0.1:0").await.unwrap();
+        let client: Arc<dyn Registry> = Arc::new(crate::client::client(server.local_addr()));
+        let (from, to) = (Place::new(from, repository("a")), Place::new(client, repository("b")));
+        for (layer, push) in ["one", "two", "three"].into_iter().zip(&pushed) {
+            let mut options = CopyOptions::default();
+            options.tags.push(tag(layer));
+            // What the client gave up for good, a person would try once more.
+            let mut tries = 0;
+            while let Err(error) = copy(&from, &tag(layer).into(), &to, &options).await {
+                tries += 1;
+                assert!(tries < 5, "seed {seed}: {error:?}");
+            }
+            let there = inner.manifest(&repository("b"), &tag(layer).into()).await.unwrap();
+            assert_eq!(there.bytes, push.bytes);
+            assert_eq!(read(&*inner, "b", &Digest::sha256_of(layer.as_bytes())).await, layer);
+        }
+        failures += faulty.failures();
+    }
+    assert!(failures > 8, "{failures}");
 }

@@ -18,6 +18,7 @@ mod sessions;
 #[cfg(feature = "server")]
 mod skopeo;
 mod umoci;
+mod verify;
 
 fn repository() -> Repository {
     Repository::new("any/name").unwrap()

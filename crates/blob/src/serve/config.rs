@@ -21,6 +21,9 @@ pub struct ServeConfig {
     pub immutable_tags: bool,
     /// Take manifests whose blobs are not here.
     pub sparse: bool,
+    /// Hash blobs when they are read, each once for as long as its file stays the same. Damaged ones are taken out of their
+    /// place, so that a push mends them.
+    pub verify: bool,
     /// Serve what is below this name, as if it were the root.
     pub prefix: Option<String>,
     /// Registries that are asked for what is not here, in this order.
@@ -49,6 +52,7 @@ impl Default for ServeConfig {
             read_only: false,
             immutable_tags: false,
             sparse: false,
+            verify: false,
             prefix: None,
             upstream: Vec::new(),
             reads: Reads::default(),
@@ -117,6 +121,10 @@ pub struct LimitsConfig {
     pub upload_bytes: Option<u64>,
     /// Largest manifest in bytes, at most 4 MiB.
     pub manifest_bytes: Option<u64>,
+    /// Bytes that one repository may take; no limit by default.
+    pub repository_bytes: Option<u64>,
+    /// Bytes that all repositories may take, what is kept of upstream registries included; no limit by default.
+    pub total_bytes: Option<u64>,
     /// Connections at a time: 1,024.
     pub connections: Option<usize>,
     /// How long the head of a request may take, in seconds: 30.

@@ -171,3 +171,26 @@ async fn a_mirror_is_told_which_registry_is_meant() {
     assert!(asked.iter().any(|seen| seen.path.contains("/manifests/")), "{asked:?}");
     assert!(asked.iter().all(|seen| seen.query.iter().any(|name| name == "ns")), "{asked:?}");
 }
+
+/// A full mirror still hands on what it reads.
+#[tokio::test]
+async fn what_has_no_room_is_not_kept_and_read_all_the_same() {
+    let (server, push) = upstream("far").await;
+    let place = tempfile::tempdir().unwrap();
+    let limits = json!({ "total_bytes": 1 });
+    let directory = place.path().join("store");
+    let mirror = mirror(json!({ "upstream": [plain(&server)], "directory": directory, "limits": limits })).await;
+    let client = reader(&mirror);
+    for _ in 0..2 {
+        let found = client.manifest(&repository(), &latest().into()).await.unwrap();
+        assert_eq!(found.bytes, push.bytes);
+        let empty = blob::core::Digest::sha256_of(b"{}");
+        let reader = client.read_blob(&repository(), &empty, None).await.unwrap();
+        let bytes: Vec<_> = futures_util::TryStreamExt::try_collect(reader.stream).await.unwrap();
+        assert_eq!(bytes.concat(), b"{}");
+    }
+    let error = client.ensure_empty_config(&Repository::new("own").unwrap()).await.unwrap_err();
+    assert_eq!(error.error_code(), ErrorCode::Denied);
+    let blobs = |algorithm: &str| std::fs::read_dir(directory.join("team/app/_layout/blobs").join(algorithm));
+    assert_eq!(blobs("sha256").map_or(0, Iterator::count), 0, "nothing was kept");
+}

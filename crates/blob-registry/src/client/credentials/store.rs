@@ -1,8 +1,10 @@
 //! Writing logins: to the file that Docker, Podman and Skopeo share, or to the helper that the file names.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -10,6 +12,9 @@ use serde_json::json;
 
 use super::document::{Object, indent_of};
 use super::{Credential, CredentialsError, docker, environment, helper, is_docker_hub};
+
+/// A lock that others hold for longer is not waited for. They hold it while they rewrite one small file.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The file that logins are kept in.
 ///
@@ -167,7 +172,7 @@ fn change(path: &Path, host: &str, entry: Option<String>) -> Result<bool, Creden
         _ => PathBuf::from("."),
     };
     make_directory(&directory).map_err(fail)?;
-    let _turn = lock(&directory).map_err(fail)?;
+    let _turn = lock(&directory, PATIENCE).map_err(fail)?;
     let text = match docker::read(&target) {
         Ok(bytes) => String::from_utf8(bytes).map_err(|_| malformed(path, "it is not UTF-8"))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -223,13 +228,31 @@ fn make_directory(directory: &Path) -> io::Result<()> {
 
 /// Keeps other processes of ours from changing files of `directory` as long as it lives. Where directories cannot be
 /// locked, the last writer wins.
-fn lock(directory: &Path) -> io::Result<Option<File>> {
+///
+/// # Errors
+/// `TimedOut` when another process holds it for all of `patience`, and the operating system's.
+fn lock(directory: &Path, patience: Duration) -> io::Result<Option<File>> {
     let Ok(handle) = File::open(directory) else { return Ok(None) };
-    match handle.lock() {
-        Ok(()) => Ok(Some(handle)),
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(None),
-        Err(error) => Err(error),
+    let begun = Instant::now();
+    loop {
+        match handle.try_lock() {
+            Ok(()) => return Ok(Some(handle)),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < patience => thread::sleep(Duration::from_millis(10)),
+            Err(TryLockError::WouldBlock) => {
+                let message = format!("another program has held {} locked for {patience:?}", directory.display());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+            }
+            Err(TryLockError::Error(error)) if has_no_locks(&error) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
     }
+}
+
+/// Whether a file system has no locks, or none left: network file systems without a lock service say so.
+fn has_no_locks(error: &io::Error) -> bool {
+    /// `ENOLCK` of Linux.
+    const NO_LOCKS: i32 = 37;
+    error.kind() == io::ErrorKind::Unsupported || (cfg!(target_os = "linux") && error.raw_os_error() == Some(NO_LOCKS))
 }
 
 /// Puts a file with these bytes in the place of `target`, for its owner's eyes only.
@@ -315,6 +338,18 @@ mod tests {
         let nothing = CredentialStore::new(directory.path().join("none/config.json"));
         assert!(!nothing.remove("h").await.unwrap());
         assert!(!directory.path().join("none").exists());
+    }
+
+    #[test]
+    fn who_holds_the_lock_for_ever_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = lock(directory.path(), Duration::ZERO).unwrap();
+        let error = lock(directory.path(), Duration::from_millis(30)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(held);
+        assert!(lock(directory.path(), Duration::ZERO).unwrap().is_some());
+        assert!(has_no_locks(&io::ErrorKind::Unsupported.into()));
+        assert_eq!(has_no_locks(&io::Error::from_raw_os_error(37)), cfg!(target_os = "linux"));
     }
 
     #[tokio::test]

@@ -1,12 +1,11 @@
 //! Hashes content while it is sent, on a thread of its own.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use blob_core::{ByteSource, ByteStream, Digest, Hasher, SourceError};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
 use super::super::journal::Entry;
@@ -22,8 +21,9 @@ const SAVE_EVERY: u64 = 16 << 20;
 #[derive(Clone, Debug)]
 pub(in super::super) struct Follower {
     queue: mpsc::Sender<Task>,
-    /// How many bytes it was given.
-    given: Arc<AtomicU64>,
+    /// How many bytes it was given. Held while some are given: the body of a request that was answered early may still be
+    /// read while the next one is.
+    given: Arc<Mutex<u64>>,
 }
 
 #[derive(Debug)]
@@ -41,17 +41,17 @@ impl Follower {
         let (queue, tasks) = mpsc::channel(WAITING);
         // It ends when nobody can give it anything any more.
         spawn_blocking(move || work(tasks, (hasher, at), entry));
-        Self { queue, given: Arc::new(AtomicU64::new(at)) }
+        Self { queue, given: Arc::new(Mutex::new(at)) }
     }
 
-    /// Takes the bytes that begin at `at`, as far as it has not had them; there must be no gap before them.
+    /// Takes the bytes that begin at `at`, as far as it has not had them. Those behind a gap are left to
+    /// [`catch_up`](Self::catch_up).
     async fn take(&self, at: u64, bytes: &Bytes) {
-        let (given, end) = (self.given.load(Ordering::SeqCst), at + bytes.len() as u64);
-        debug_assert!(at <= given, "bytes {given}..{at} were skipped");
-        if end > given {
-            let fresh = bytes.slice((given - at) as usize..);
+        let (mut given, end) = (self.given.lock().await, at + bytes.len() as u64);
+        if at <= *given && end > *given {
+            let fresh = bytes.slice((*given - at) as usize..);
             if self.queue.send(Task::Hash(fresh)).await.is_ok() {
-                self.given.store(end, Ordering::SeqCst);
+                *given = end;
             }
         }
     }
@@ -70,7 +70,7 @@ impl Follower {
 
     /// Reads what it lacks of the first `end` bytes.
     pub(super) async fn catch_up(&self, source: &dyn ByteSource, end: u64) -> Result<(), SourceError> {
-        let given = self.given.load(Ordering::SeqCst);
+        let given = *self.given.lock().await;
         if given < end {
             let mut stream = self.watch(source.open(given..end).await?, given);
             while stream.try_next().await?.is_some() {}
@@ -151,5 +151,31 @@ mod tests {
         follower.catch_up(&source, 100_000).await.unwrap();
         assert_eq!(follower.digest().await, Some(Digest::sha256_of(&content)));
         assert_eq!(follower.digest().await, Some(Digest::sha256_of(&content)), "as often as one asks");
+    }
+
+    /// The transport goes on with a body that was answered early while the next one is on its way.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn bodies_that_are_read_at_the_same_time_are_hashed_once() {
+        let content: Arc<Vec<u8>> = Arc::new((0..400_000_u32).map(|at| (at % 251) as u8).collect());
+        for _ in 0..20 {
+            let follower = Follower::start(Hasher::sha256(), 0, None);
+            let bodies = (0..4_usize).map(|body| {
+                let (follower, content) = (follower.clone(), Arc::clone(&content));
+                tokio::spawn(async move {
+                    let (start, step) = (body * 700, 900 + body * 130);
+                    let chunks = (start..content.len())
+                        .step_by(step)
+                        .map(|at| Ok(Bytes::copy_from_slice(&content[at..(at + step).min(content.len())])));
+                    let stream = futures_util::stream::iter(chunks.collect::<Vec<_>>()).boxed();
+                    follower.watch(stream, start as u64).try_for_each(|_| async { Ok(()) }).await.unwrap();
+                })
+            });
+            for body in bodies.collect::<Vec<_>>() {
+                body.await.unwrap();
+            }
+            // A body that began behind a gap may have left one.
+            follower.catch_up(&MemorySource::new(content.to_vec()), content.len() as u64).await.unwrap();
+            assert_eq!(follower.digest().await, Some(Digest::sha256_of(&content)));
+        }
     }
 }

@@ -112,8 +112,8 @@ pub(super) fn read(file: &File) -> Result<Members, Problem> {
     check_marker(marker)?;
     let Some(index) = index else { return form("it has no member index.json, without which a layout lists nothing") };
     match Index::parse(&index) {
-        Some(index) => Ok(Members { index, blobs }),
-        None => form("its index.json is no object with a list of manifests"),
+        Ok(index) => Ok(Members { index, blobs }),
+        Err(_) => form("its index.json is no object with a list of manifests"),
     }
 }
 

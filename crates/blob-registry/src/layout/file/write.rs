@@ -216,7 +216,7 @@ impl Inner {
             let detail = "another program changed it meanwhile: do it again to add to what it has now";
             return Err(RegistryError::detailed(action(), ErrorCode::TooManyRequests, detail));
         }
-        let index = state.index.to_bytes();
+        let index = state.index.to_bytes()?;
         if index.len() as u64 > MAX_INDEX_BYTES {
             let (size, limit) = (index.len() as u64, MAX_INDEX_BYTES);
             return Err(RegistryError::TooLarge { action: action(), size, limit });

@@ -101,3 +101,29 @@ async fn nothing_secret_is_shown() {
     let lines: Vec<_> = logged.lines().filter(|line| line.contains("canary")).collect();
     assert!(lines.is_empty(), "{lines:#?}");
 }
+
+/// What a registry warns of is told once, and repeats no secret.
+#[tokio::test]
+async fn warnings_of_registries_are_passed_on_once() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::WARN);
+    let _guard = tracing::subscriber::set_default(subscriber.with_writer(log.clone()).finish());
+    let registry = Script::start(|seen| {
+        let sent = seen.header("authorization").unwrap_or("nothing").to_owned();
+        if sent == "nothing" {
+            return Reply::new(401).header("WWW-Authenticate", "Basic realm=\"r\"");
+        }
+        let echo = format!("299 - \"you sent {sent}\", 299 - \"moving on Friday\"");
+        Reply::new(200).header("Warning", echo).json(r#"{"name":"a","tags":["v1"]}"#)
+    })
+    .await;
+    let credentials = Static::new().with(registry.addr.to_string(), Credential::basic("user", "canary"));
+    let client = builder(registry.addr).credentials(credentials).build().unwrap();
+    for _ in 0..3 {
+        client.tags(&repository("a"), &PageRequest::first()).await.unwrap();
+    }
+    let logged = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(logged.matches("the registry warns: moving on Friday").count(), 1, "{logged}");
+    assert_eq!(logged.matches("you sent").count(), 1, "{logged}");
+    assert!(!logged.contains("canary") && !logged.contains("dXNlcjpjYW5hcnk"), "{logged}");
+}

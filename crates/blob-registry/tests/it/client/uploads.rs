@@ -444,3 +444,18 @@ async fn a_blob_that_the_registry_has_elsewhere_is_not_sent() {
     }
     assert_eq!(server.count("POST", ""), 3, "what is not understood is asked once: {:?}", server.log());
 }
+
+/// Some registries deny looking into a repository that does not exist yet.
+#[tokio::test]
+async fn a_denied_question_does_not_end_a_push() {
+    let sessions = Arc::new(some_sessions());
+    let far = Arc::clone(&sessions);
+    let server = Script::start(move |seen| match seen.method.as_str() {
+        "HEAD" => Reply::new(403),
+        _ => far.answer(seen),
+    })
+    .await;
+    let content = noise(500_000);
+    assert_eq!(client(server.addr).push_blob(&repository(NAME), blob(&content)).await.unwrap(), PushedBlob::Uploaded);
+    assert!(sessions.blobs()[0] == content);
+}

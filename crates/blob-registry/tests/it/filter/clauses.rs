@@ -35,6 +35,15 @@ kept!(select, |inner| Select::new(inner, |name: &Repository| name.as_str().start
 kept!(access, |inner| Access::new(inner, |_, _| Ok(())));
 kept!(limit, |inner| Limit::new(inner, Sizes::default()));
 kept!(log, Log::new);
+kept!(delegate, |inner| Delegate::new(inner).with(repository("far"), memory()));
+kept!(
+    delegated,
+    |inner| Prefix::new(Arc::new(Delegate::new(memory()).with(repository("far"), inner)), repository("far")),
+    [repositories_are_listed: "left == right"]
+);
+kept!(quota, |inner: Arc<dyn Registry>| quota(inner, None, None));
+kept!(quota_with_room, |inner: Arc<dyn Registry>| quota(inner, Some(100 << 20), Some(1 << 30)));
+kept!(fault, |inner| Fault::new(inner, Faults::seeded(1)));
 kept!(stacked, |inner| {
     let inner = Limit::new(Arc::new(Log::new(inner)), Sizes::default());
     let inner = Access::new(Arc::new(inner), |_, _| Ok(()));
@@ -107,7 +116,13 @@ async fn filters_take_away_what_they_say_and_nothing_else() {
     let deletions = [Capability::TagDeletion, Capability::ManifestDeletion, Capability::BlobDeletion];
     let stacked: Arc<dyn Registry> = Arc::new(Log::new(Arc::new(Limit::new(memory(), Sizes::default()))));
     let named = |name: &Repository| name.as_str().starts_with("conformance/");
-    let cases: [(&str, Arc<dyn Registry>, BTreeSet<Capability>); 7] = [
+    let delegate = Delegate::new(memory()).with(repository("far"), memory());
+    let delegated = Prefix::new(Arc::new(delegate.clone()), repository("far"));
+    let cases: [(&str, Arc<dyn Registry>, BTreeSet<Capability>); 11] = [
+        ("delegate", Arc::new(delegate), without(&[])),
+        ("delegated", Arc::new(delegated), without(&[])),
+        ("quota", Arc::new(quota(memory(), Some(1 << 20), None)), without(&[])),
+        ("fault", Arc::new(Fault::new(memory(), Faults::seeded(2))), without(&[])),
         ("immutable", Arc::new(Immutable::new(memory())), without(&deletions)),
         ("prefix", Arc::new(Prefix::new(memory(), repository("some/where"))), without(&[])),
         ("select", Arc::new(Select::new(memory(), named)), without(&[])),

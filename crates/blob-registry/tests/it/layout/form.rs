@@ -266,3 +266,26 @@ async fn a_damaged_manifest_is_mended_by_a_push() {
     layout.push_manifest(&repository(), push.clone()).await.unwrap();
     assert_eq!(layout.manifest(&repository(), &tag("v1").into()).await.unwrap().bytes, push.bytes);
 }
+
+/// Who asks for digests that are not listed does not have every index read each time.
+#[tokio::test]
+async fn what_an_index_lists_is_read_once() {
+    let (_directory, path, layout) = layout().await;
+    let child = artifact(&layout, "child").await;
+    layout.push_manifest(&repository(), child.clone()).await.unwrap();
+    let entry = Descriptor::new(child.media_type.clone(), child.digest, child.bytes.len() as u64);
+    let index = blob_registry::ImageIndex::new(vec![entry]);
+    let index = PushManifest::new(media_type::IMAGE_INDEX, index.to_bytes()).with_tags([tag("v1")]);
+    layout.push_manifest(&repository(), index.clone()).await.unwrap();
+    // As skopeo writes it, the child is in the index alone.
+    let file = path.join("index.json");
+    let mut document: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    document["manifests"].as_array_mut().unwrap().retain(|entry| entry.get("annotations").is_some());
+    fs::write(&file, document.to_string()).unwrap();
+    let found = || async { layout.manifest(&repository(), &child.digest.into()).await };
+    assert_eq!(found().await.unwrap().bytes, child.bytes);
+    fs::write(blob_path(&path, &index.digest), "nobody reads this again").unwrap();
+    assert_eq!(found().await.unwrap().bytes, child.bytes);
+    fs::remove_file(blob_path(&path, &index.digest)).unwrap();
+    assert!(found().await.unwrap_err().is_not_found(), "an index that is gone lists nothing");
+}

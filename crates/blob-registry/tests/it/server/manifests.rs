@@ -74,7 +74,7 @@ async fn tags_move_on_condition() {
     assert_eq!(put(etag(&one), two.clone()).await.status, 201);
     assert_eq!(wire.get("/v2/a/manifests/v1").await.body, two);
     assert_eq!(put("*".into(), two.clone()).await.status, 400);
-    let headers = [TYPED[0], ("If-None-Match", "*")];
+    let headers = [TYPED[0], ("If-None-Match", "\"x\"")];
     assert_eq!(wire.send("PUT", "/v2/a/manifests/v1", &headers, &two).await.status, 400);
 }
 
@@ -155,5 +155,25 @@ async fn the_digest_of_a_manifest_is_no_blob() {
         let client = crate::client::client(server.local_addr());
         let kind = blob_registry::resolve_any(&client, &crate::kit::repository("a"), &push.digest, None).await.unwrap();
         assert!(matches!(kind, blob_registry::Kind::Manifest(_)), "{kind:?}");
+    }
+}
+
+/// A tag that nobody set can be claimed by one alone, and again by the same.
+#[tokio::test]
+async fn tags_are_set_once_on_condition() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = LayoutStore::open(directory.path()).await.unwrap();
+    for registry in [Arc::new(MemoryRegistry::new()) as Arc<dyn Registry>, Arc::new(store)] {
+        let one = crate::kit::put_artifact(&*registry, "a", "one", &[]).await;
+        let two = crate::kit::put_artifact(&*registry, "a", "two", &[]).await;
+        let server = Server::builder(registry).bind("127.0.0.1:0").await.unwrap();
+        let wire = Wire(server.local_addr());
+        let headers = [("Content-Type", one.media_type.as_str()), ("If-None-Match", "*")];
+        for (push, status) in [(&one, 201), (&two, 412), (&one, 201)] {
+            assert_eq!(wire.send("PUT", "/v2/a/manifests/v1", &headers, &push.bytes).await.status, status);
+        }
+        let tagged = format!("/v2/a/manifests/{}?tag=v2&tag=v1", two.digest);
+        assert_eq!(wire.send("PUT", &tagged, &headers, &two.bytes).await.status, 412);
+        assert_eq!(wire.get("/v2/a/manifests/v2").await.status, 404, "all tags or none");
     }
 }
