@@ -14,7 +14,7 @@ use crate::block::DiskBlockStore;
 use crate::disk::DiskCache;
 use crate::error::{OpenError, disk};
 use crate::evict::{self, Scope};
-use crate::files::{Stamp, TempFile, create_dirs};
+use crate::files::{Stamp, TempFile, is_absent, make_dirs};
 use crate::layout::{self, BUCKETS, Bucket};
 use crate::tag::DiskTagCache;
 use crate::usage::Tally;
@@ -252,6 +252,8 @@ impl Shared {
         match rustix::fs::access(&self.tmp, access) {
             // Missing is fine: see `temporary`.
             Ok(()) | Err(rustix::io::Errno::NOENT) => true,
+            // So is something else in its place.
+            Err(_) if std::fs::symlink_metadata(&self.tmp).is_ok_and(|meta| !meta.is_dir()) => true,
             Err(error) => {
                 self.parking.park(&self.root, &error.into());
                 self.parking.warn(&self.root, &error.into());
@@ -264,9 +266,9 @@ impl Shared {
     /// its place by now.
     pub(crate) fn temporary(&self) -> std::io::Result<TempFile> {
         match TempFile::create(&self.tmp) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if is_absent(&error) => {
                 marker::ensure(&self.root).map_err(std::io::Error::other)?;
-                create_dirs(&self.tmp)?;
+                make_dirs(&self.tmp, &self.tmp)?;
                 TempFile::create(&self.tmp)
             }
             other => other,

@@ -8,6 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
+use crate::marker;
+
 /// How precise "last used" is.
 const TOUCH_AFTER_SECONDS: u64 = 3600;
 /// A file changed less than this ago may change again without its time telling.
@@ -109,6 +111,25 @@ pub(crate) fn create_dirs(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Creates the directory `path` of the cache whose temporary directory is `tmp`, and its parents. What stands in the place
+/// of one of them goes, if the cache bears our marker.
+pub(crate) fn make_dirs(path: &Path, tmp: &Path) -> io::Result<()> {
+    let error = match create_dirs(path) {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    let root = tmp.parent().unwrap_or(tmp);
+    let mut below: Vec<&Path> = path.ancestors().take_while(|dir| *dir != root).collect();
+    below.reverse();
+    // A link to a directory is somebody's wish; one that leads nowhere, a file, a pipe are damage.
+    let is_damage = |dir: &&Path| dir.symlink_metadata().is_ok() && !dir.is_dir();
+    let Some(damaged) = below.into_iter().find(is_damage) else { return Err(error) };
+    marker::require(root)?;
+    tracing::warn!(path = %damaged.display(), "removing what stands in the place of a directory of the cache");
+    discard(damaged, tmp)?;
+    create_dirs(path)
+}
+
 /// Removes whatever lies at `path`; a directory is moved below `tmp` first, so that the name is free at once.
 /// Returns whether something was removed.
 pub(crate) fn discard(path: &Path, tmp: &Path) -> io::Result<bool> {
@@ -187,12 +208,9 @@ impl TempFile {
             let parent = target.parent().unwrap_or(target);
             match error.kind() {
                 // The whole tree may be gone as well; then there is nothing to publish.
-                io::ErrorKind::NotFound if self.path.exists() => create_dirs(parent)?,
+                io::ErrorKind::NotFound if self.path.exists() => make_dirs(parent, tmp)?,
                 io::ErrorKind::IsADirectory => _ = discard(target, tmp)?,
-                io::ErrorKind::NotADirectory => {
-                    discard(parent, tmp)?;
-                    create_dirs(parent)?;
-                }
+                io::ErrorKind::NotADirectory => make_dirs(parent, tmp)?,
                 _ => return outcome,
             }
             outcome = std::fs::rename(&self.path, target);

@@ -13,6 +13,8 @@
 //!   manifests-v1/…  indexes-v1/…       the same, for manifests and archive indexes
 //!   blocks-v1/ab/<64 hex>-<segment>    packs of blocks of one source
 //!   tags-v1/ab/<64 hex>                one tag: key, digest, time, checksum
+//!   uploads-v1/  verdicts-v1/          what programs keep beside the cache: how far uploads are, what policies admitted,
+//!   tuf-v1/  locks/                    roots of trust, locks for lists of referrers. No part of the cap, and no bucket
 //! ```
 //!
 //! `ab` are the first two digits of the name. A bucket's version stands in its name: programs of different versions
@@ -68,6 +70,8 @@ pub(crate) const CACHEDIR_TAG_TEXT: &str = "Signature: 8a477f597d28d172789f06886
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const USAGE: &str = "usage-v1";
 pub(crate) const TMP: &str = "tmp";
+/// What others keep beside the buckets: directories that the cache knows and leaves alone.
+pub(crate) const BESIDE: [&str; 4] = ["uploads-v1", "verdicts-v1", "tuf-v1", "locks"];
 
 /// What kind of entry a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

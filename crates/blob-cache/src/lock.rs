@@ -49,6 +49,10 @@ impl FileLock {
             .mode(0o600)
             .custom_flags(flags.bits().cast_signed())
             .open(path)?;
+        if !file.metadata()?.is_file() {
+            // A pipe can be opened for both.
+            return Err(rustix::io::Errno::NXIO.into());
+        }
         let started = Instant::now();
         loop {
             match file.try_lock() {

@@ -5,8 +5,8 @@ use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use crate::error::OpenError;
-use crate::files::{create_dirs, open_regular, unique_name};
-use crate::layout::{Bucket, CACHEDIR_TAG, CACHEDIR_TAG_TEXT, LOCK, MARKER, TMP, USAGE, VERSION};
+use crate::files::{create_dirs, discard, open_regular, unique_name};
+use crate::layout::{BESIDE, Bucket, CACHEDIR_TAG, CACHEDIR_TAG_TEXT, LOCK, MARKER, TMP, USAGE, VERSION};
 use crate::usage;
 
 /// More than any marker has, in bytes.
@@ -15,6 +15,7 @@ const LONGEST: u64 = 4096;
 /// Makes sure that `root` is a cache of ours, making one of nothing or of an empty directory.
 pub(crate) fn ensure(root: &Path) -> Result<(), OpenError> {
     if version(root)?.is_some() {
+        restore_tag(root);
         return Ok(());
     }
     create_dirs(root).map_err(|error| OpenError::io("creating the cache directory", root, error))?;
@@ -32,18 +33,50 @@ pub(crate) fn ensure(root: &Path) -> Result<(), OpenError> {
 
 /// Whether all that `root` holds is what making a cache leaves before the marker is there: another process may be making
 /// the same cache, or died while it did. A cache that lost its marker is known by our text in its `CACHEDIR.TAG`; a
-/// directory that merely has a `tmp` in it, say, is somebody else's.
+/// directory that merely has a `tmp` in it, say, is somebody else's. What others keep beside a cache may be there before it.
 fn is_unfinished(root: &Path) -> io::Result<bool> {
-    let tagged = holds(&root.join(CACHEDIR_TAG), |text| text == CACHEDIR_TAG_TEXT.as_bytes())?;
+    let tagged = is_tagged(root)?;
     for entry in std::fs::read_dir(root)? {
         let name = entry?.file_name();
         let ours = match name.to_str() {
             Some(USAGE) => tagged || holds(&root.join(USAGE), usage::is_beginning)?,
             Some(name) if name == MARKER || name.starts_with(MARKER) => true,
+            Some(name) if BESIDE.contains(&name) => tagged || is_kept_beside(&root.join(name))?,
             Some(name) => tagged && is_ours(name),
             None => false,
         };
         if !ours {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn is_tagged(root: &Path) -> io::Result<bool> {
+    holds(&root.join(CACHEDIR_TAG), |text| text == CACHEDIR_TAG_TEXT.as_bytes())
+}
+
+/// Writes the tag anew if it was lost: it tells that the directory is ours when the marker is lost, too.
+fn restore_tag(root: &Path) {
+    if is_tagged(root).is_ok_and(|tagged| !tagged) {
+        let path = root.join(CACHEDIR_TAG);
+        let written = discard(&path, &root.join(TMP)).and_then(|_| std::fs::write(&path, CACHEDIR_TAG_TEXT));
+        if let Err(error) = written {
+            tracing::debug!(path = %path.display(), %error, "the tag of the cache directory stays as it is");
+        }
+    }
+}
+
+/// Whether `path` is a directory with nothing in it but what is called by digests or parts of them, as everything is that
+/// is kept beside a cache.
+fn is_kept_beside(path: &Path) -> io::Result<bool> {
+    if !std::fs::symlink_metadata(path)?.is_dir() {
+        return Ok(false);
+    }
+    for entry in std::fs::read_dir(path)? {
+        let name = entry?.file_name();
+        let stem = name.to_str().and_then(|name| name.split('.').next()).unwrap_or_default();
+        if stem.len() < 2 || !stem.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Ok(false);
         }
     }
@@ -134,7 +167,12 @@ fn publish(temporary: &Path, root: &Path) -> io::Result<()> {
     match std::fs::hard_link(temporary, &marker) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match version(root) {
-            Ok(None) => std::fs::rename(temporary, marker),
+            Ok(None) => {
+                if std::fs::symlink_metadata(&marker).is_ok_and(|meta| meta.is_dir()) && is_tagged(root)? {
+                    discard(&marker, &root.join(TMP))?;
+                }
+                std::fs::rename(temporary, marker)
+            }
             // What is there may be newer than this program, as will be found when it is read.
             _ => Ok(()),
         },
@@ -220,6 +258,40 @@ mod tests {
                 }
             });
         }
+    }
+
+    #[test]
+    fn what_is_kept_beside_a_cache_may_be_there_first_and_stays() {
+        let digest = "0a".repeat(32);
+        for (beside, name) in
+            [("uploads-v1", format!("{digest}.json")), ("verdicts-v1", "6b".into()), ("tuf-v1", digest)]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let kept = dir.path().join(beside).join(name);
+            create_dirs(&kept).unwrap();
+            ensure(dir.path()).unwrap();
+            require(dir.path()).unwrap();
+            for damage in [MARKER, CACHEDIR_TAG, MARKER] {
+                std::fs::write(dir.path().join(damage), "x").unwrap();
+                ensure(dir.path()).unwrap();
+                require(dir.path()).unwrap();
+                assert!(is_tagged(dir.path()).unwrap(), "{damage}");
+            }
+            assert!(kept.exists());
+        }
+        let dir = tempfile::tempdir().unwrap();
+        create_dirs(&dir.path().join("locks/thesis")).unwrap();
+        assert!(matches!(ensure(dir.path()), Err(OpenError::Foreign { .. })));
+    }
+
+    #[test]
+    fn a_directory_in_place_of_the_marker_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        ensure(dir.path()).unwrap();
+        std::fs::remove_file(dir.path().join(MARKER)).unwrap();
+        create_dirs(&dir.path().join(MARKER).join("x")).unwrap();
+        ensure(dir.path()).unwrap();
+        require(dir.path()).unwrap();
     }
 
     #[test]

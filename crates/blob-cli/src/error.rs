@@ -33,6 +33,8 @@ pub(crate) struct Failure {
     hint: Option<String>,
     /// The place whose tag is not there.
     absent: Option<Box<Location>>,
+    /// It comes of a tag that was believed for too long: another try may go well. Whether the cache forgot the tag.
+    outdated: Option<bool>,
 }
 
 /// Paths that are listed to people.
@@ -49,7 +51,13 @@ impl Failure {
             reference: None,
             hint: None,
             absent: None,
+            outdated: None,
         }
+    }
+
+    /// If the cache sent the command to what is gone: whether it forgot that since.
+    pub(crate) fn outdated(&self) -> Option<bool> {
+        self.outdated
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Self {

@@ -44,7 +44,11 @@ fn main() -> ExitCode {
         Ok((mut cli, matches)) => {
             let config = configure(&mut cli, &matches);
             let format = cli.global.output;
-            (config.and_then(|config| start(cli, config, args::flags(&matches))), format)
+            let result = config.and_then(|config| {
+                log::init(&cli.global)?;
+                start(cli, config, args::flags(&matches))
+            });
+            (result.or_else(|failure| again(failure, &words)), format)
         }
         Err((failure, format)) => (Err(failure), format),
     };
@@ -77,9 +81,18 @@ fn configure(cli: &mut Cli, matches: &ArgMatches) -> Result<Config, Failure> {
     }
 }
 
+/// A second try of a command that the cache sent to what is gone by now, unless something is out already.
+fn again(failure: Failure, words: &[OsString]) -> Result<(), Failure> {
+    let Some(forgotten) = failure.outdated().filter(|_| !ui::output::has_begun()) else { return Err(failure) };
+    tracing::warn!("what the cache remembers of the tag is gone: beginning anew");
+    let (mut cli, matches) = args::parse(words).map_err(|(failure, _)| failure)?;
+    let config = configure(&mut cli, &matches)?;
+    cli.global.no_cache |= !forgotten;
+    start(cli, config, args::flags(&matches))
+}
+
 /// Runs a command to its end, or until a signal comes.
 fn start(cli: Cli, config: Config, flags: Vec<String>) -> Result<(), Failure> {
-    log::init(&cli.global)?;
     for skipped in &config.places.skipped {
         tracing::warn!(path = %skipped.display(), "passing over a project's configuration of another user");
     }

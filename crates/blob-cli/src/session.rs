@@ -311,8 +311,11 @@ impl Session {
                 Err(Error::Cache { dir: place.dir, source }.into())
             }
             Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                tracing::warn!(cause, "going on without a cache: {error}");
+                if let Some(cause) = std::error::Error::source(&error) {
+                    tracing::warn!(cause, "going on without a cache: {error}");
+                } else {
+                    tracing::warn!("going on without a cache: {error}");
+                }
                 Ok(None)
             }
         }

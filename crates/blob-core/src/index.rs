@@ -28,7 +28,7 @@ use bytes::Bytes;
 
 use self::by_path::ByPath;
 use crate::digest::Digest;
-use crate::path::{PathError, Shown};
+use crate::path::{Brief, PathError};
 
 pub use build::{IndexBuilder, NewDirectory, NewFile, NewSymlink};
 pub use diff::{Changes, Difference, diff};
@@ -43,11 +43,13 @@ pub struct IndexLimits {
     pub max_bytes: u64,
     /// Files, links and empty directories together: 16 million by default.
     pub max_entries: usize,
+    /// Directories that follow from the paths, 16 bytes of memory each: 4 million by default.
+    pub max_directories: usize,
 }
 
 impl Default for IndexLimits {
     fn default() -> Self {
-        Self { max_bytes: 256 << 20, max_entries: 16 << 20 }
+        Self { max_bytes: 256 << 20, max_entries: 16 << 20, max_directories: 4 << 20 }
     }
 }
 
@@ -154,19 +156,19 @@ pub enum IndexError {
     #[error("the index is corrupt")]
     Path(#[from] PathError),
     /// A path occurs twice.
-    #[error("the index is corrupt: \"{}\" occurs twice", Shown(path))]
+    #[error("the index is corrupt: \"{}\" occurs twice", Brief(path))]
     Duplicate {
         /// The path.
         path: Box<[u8]>,
     },
     /// A path is a file or link, and a directory too.
-    #[error("the index is corrupt: \"{}\" is a file and a directory", Shown(path))]
+    #[error("the index is corrupt: \"{}\" is a file and a directory", Brief(path))]
     FileAndDirectory {
         /// The path.
         path: Box<[u8]>,
     },
     /// An entry contradicts itself or another.
-    #[error("the index is corrupt: \"{}\": {problem}", Shown(path))]
+    #[error("the index is corrupt: \"{}\": {problem}", Brief(path))]
     Entry {
         /// Its path.
         path: Box<[u8]>,

@@ -85,9 +85,23 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// The same, cut where somebody made it longer than a person reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Brief<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Brief<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST: usize = 512;
+        match self.0.get(..MOST) {
+            Some(start) if self.0.len() > MOST => write!(f, "{}… ({} bytes)", Shown(start), self.0.len()),
+            _ => Shown(self.0).fmt(f),
+        }
+    }
+}
+
 /// A path that an archive may not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid path \"{}\": {problem}", Shown(path))]
+#[error("invalid path \"{}\": {problem}", Brief(path))]
 pub struct PathError {
     /// The path.
     pub path: Box<[u8]>,

@@ -85,6 +85,32 @@ pub(crate) async fn read_again(source: &dyn ByteSource, range: Range<u64>) -> Op
     }
 }
 
+/// So many chunks without a byte may come one after the other.
+pub(crate) const MOST_EMPTY: u32 = 1000;
+
+/// Counts the bytes of a stream, and tells when more come than it has: a source that does not end is one that lies.
+pub(crate) struct Awaited {
+    expected: u64,
+    got: u64,
+    empty: u32,
+}
+
+impl Awaited {
+    pub(crate) fn new(expected: u64) -> Self {
+        Self { expected, got: 0, empty: 0 }
+    }
+
+    /// Takes note of a chunk.
+    pub(crate) fn came(&mut self, id: &SourceId, chunk: &Bytes) -> Result<(), SourceError> {
+        self.got += chunk.len() as u64;
+        self.empty = if chunk.is_empty() { self.empty + 1 } else { 0 };
+        if self.got > self.expected || self.empty > MOST_EMPTY {
+            return Err(SourceError::Endless { id: id.clone(), expected: self.expected, got: self.got });
+        }
+        Ok(())
+    }
+}
+
 /// A stream of chunks, none of them empty.
 pub type ByteStream = BoxStream<'static, Result<Bytes, SourceError>>;
 
@@ -162,6 +188,16 @@ pub enum SourceError {
         /// How many came.
         got: u64,
     },
+    /// More bytes came than there are, or chunks without any.
+    #[error("{id} does not end: {got} bytes came where {expected} were expected")]
+    Endless {
+        /// The source.
+        id: SourceId,
+        /// How many bytes the range has.
+        expected: u64,
+        /// How many came until that was noticed.
+        got: u64,
+    },
     /// The bytes are not the ones that the source was opened for.
     #[error("{id} changed while it was read: {detail}")]
     Changed {
@@ -218,9 +254,14 @@ impl SourceError {
         match self {
             Self::OutOfBounds { .. } | Self::Io { .. } => FailureKind::Other,
             Self::Truncated { .. } => FailureKind::Network,
-            Self::Changed { .. } => FailureKind::Integrity,
+            Self::Changed { .. } | Self::Endless { .. } => FailureKind::Integrity,
             Self::Backend { kind, .. } => *kind,
         }
+    }
+
+    /// Whether another number of bytes came than was promised.
+    pub fn is_about_length(&self) -> bool {
+        matches!(self, Self::Truncated { .. } | Self::Endless { .. })
     }
 
     /// Whether the object does not exist.

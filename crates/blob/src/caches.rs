@@ -5,9 +5,9 @@
 
 mod counted;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use blob_cache::{BlockCache, BlockOptions, BlockStore, CacheDir, DiskCache, Patient, TagCache, TagEntry};
@@ -19,6 +19,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub use counted::CacheUse;
 use counted::{Counted, Counter};
+
+/// So many tags are known to be outdated at a time.
+const MOST_OUTDATED: usize = 1000;
 
 /// The layers; each may be absent.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +41,8 @@ pub(crate) struct Caches {
     tag_alarm: Alarm,
     /// Held while a tag is compared and replaced.
     tag_writes: TagWrites,
+    /// Tags whose archives were gone when they were read: what the cache says of them counts no more, until they are set.
+    outdated: Arc<std::sync::Mutex<HashSet<String>>>,
     /// Who fetches what the directory lacks.
     pub(crate) turns: Option<Arc<dyn Turns>>,
     /// What they gave.
@@ -148,6 +153,9 @@ impl Caches {
     /// What `reference`'s tag pointed at a moment ago.
     pub(crate) async fn tag(&self, reference: &Reference) -> Option<Digest> {
         let (cache, key) = (self.tags.as_ref()?, tag_key(reference)?);
+        if self.outdated().contains(&key) {
+            return None;
+        }
         match cache.get(&key).await {
             // Nobody asked in the future, whatever the cache says.
             Ok(entry) => {
@@ -159,6 +167,24 @@ impl Caches {
                 None
             }
         }
+    }
+
+    fn outdated(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.outdated.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Believes nothing any more that is remembered of `reference`'s tag. Says whether the cache forgot it, too.
+    pub(crate) async fn disbelieve_tag(&self, reference: &Reference) -> bool {
+        let (Some(cache), Some(key)) = (&self.tags, tag_key(reference)) else { return true };
+        {
+            let mut outdated = self.outdated();
+            if outdated.len() >= MOST_OUTDATED {
+                outdated.clear();
+            }
+            outdated.insert(key.clone());
+        }
+        let removed = cache.remove(&key).await;
+        removed.map_err(|error| self.tag_failed("forgetting", &key, &error)).is_ok()
     }
 
     fn tag_failed(&self, doing: &str, key: &str, error: &CacheError) {
@@ -197,8 +223,9 @@ impl Caches {
             let note = Bytes::from(membership(reference, &entry.digest));
             store(self.manifests.as_ref(), &Digest::sha256_of(&note), &note).await;
         }
-        if let Err(error) = cache.put(key, &entry).await {
-            self.tag_failed("storing", key, &error);
+        match cache.put(key, &entry).await {
+            Ok(()) => drop(self.outdated().remove(key)),
+            Err(error) => self.tag_failed("storing", key, &error),
         }
     }
 

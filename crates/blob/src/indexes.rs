@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use blob_core::{ArchiveIndex, Digest, IndexError, IndexLimits};
 use bytes::Bytes;
 
-/// How many bytes of indexes are held for archives that nobody has open: 16 MiB, and some more for what is derived from
-/// them.
+/// How many bytes of indexes are held for archives that nobody has open, what is derived from them included: 16 MiB.
 const HELD: u64 = 16 << 20;
 
 /// Indexes by their digests, each of which was checked.
@@ -35,7 +34,7 @@ impl Indexes {
 
     /// Holds `index`, and lets go of those that were not asked for for longest.
     pub(crate) fn hold(&self, digest: Digest, index: &Arc<ArchiveIndex>) {
-        let size = |index: &ArchiveIndex| index.as_bytes().len() as u64;
+        let size = |index: &ArchiveIndex| index.memory() as u64;
         if size(index) > HELD {
             return;
         }

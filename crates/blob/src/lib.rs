@@ -37,6 +37,7 @@ pub use inspect::Inspection;
 pub use location::Location;
 pub use pull::{Archive, PullOptions};
 pub use push::{PushOptions, Pushed};
+pub use remembered::Outdated;
 #[cfg(feature = "sign")]
 pub use sign::{Equivalent, SignOptions, SignPlan, SignWith, Signed};
 pub use trust::PolicySource;

@@ -6,8 +6,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use blob_core::{ByteSource, ByteStream, Local, SourceError, SourceId};
+use blob_core::{ByteSource, ByteStream, FailureKind, Local, SourceError, SourceId};
 use blob_registry::Reference;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::caches::Caches;
 
@@ -25,15 +26,31 @@ impl Remembered {
         Self { inner, reference, caches }
     }
 
-    async fn gone(&self, error: SourceError) -> SourceError {
-        match error {
-            SourceError::Backend { id, kind, source } if kind == blob_core::FailureKind::NotFound => {
-                self.caches.forget_tag(&self.reference).await;
-                let source = Box::new(Outdated { reference: self.reference.clone(), source });
-                SourceError::Backend { id, kind, source }
-            }
-            other => other,
+    async fn open_inner(&self, range: Range<u64>) -> Result<ByteStream, SourceError> {
+        let opened = match self.inner.open(range).await {
+            Ok(stream) => stream,
+            Err(error) => return Err(gone(error, &self.reference, &self.caches).await),
+        };
+        // What was begun ahead tells later that there is nothing.
+        let (reference, caches) = (self.reference.clone(), self.caches.clone());
+        Ok(opened
+            .or_else(move |error| {
+                let (reference, caches) = (reference.clone(), caches.clone());
+                async move { Err(gone(error, &reference, &caches).await) }
+            })
+            .boxed())
+    }
+}
+
+/// The error that tells of it, if what failed is that nothing is there.
+async fn gone(error: SourceError, reference: &Reference, caches: &Caches) -> SourceError {
+    match error {
+        SourceError::Backend { id, kind, source } if kind == FailureKind::NotFound => {
+            let forgotten = caches.disbelieve_tag(reference).await;
+            let source = Box::new(Outdated { reference: reference.clone(), forgotten, source });
+            SourceError::Backend { id, kind, source }
         }
+        other => other,
     }
 }
 
@@ -53,10 +70,7 @@ impl ByteSource for Remembered {
     }
 
     async fn open(&self, range: Range<u64>) -> Result<ByteStream, SourceError> {
-        match self.inner.open(range).await {
-            Err(error) => Err(self.gone(error).await),
-            opened => opened,
-        }
+        self.open_inner(range).await
     }
 
     fn keeps(&self, range: &Range<u64>) -> bool {
@@ -68,17 +82,31 @@ impl ByteSource for Remembered {
     }
 }
 
-/// What a tag named is gone.
+/// What a tag named when it was last asked for is gone. The tag is forgotten: opening the archive once more asks anew.
 #[derive(Debug)]
-struct Outdated {
+pub struct Outdated {
     reference: Reference,
+    /// Whether the cache forgot it as well, and not this client alone.
+    forgotten: bool,
     source: Box<dyn Error + Send + Sync>,
+}
+
+impl Outdated {
+    /// Whether the cache forgot the tag. If not, another client should leave the cache out.
+    pub fn is_forgotten(&self) -> bool {
+        self.forgotten
+    }
 }
 
 impl fmt::Display for Outdated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reference = &self.reference;
-        write!(f, "what {reference} named when it was last asked for is gone; that is forgotten now, so try once more")
+        write!(f, "what {reference} named when it was last asked for is gone; ")?;
+        if self.forgotten {
+            f.write_str("that is forgotten now, so try once more")
+        } else {
+            f.write_str("the cache cannot be told, so try once more without it")
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::check::Outcome;
 use crate::dir::{Shared, admin};
 use crate::error::disk;
 use crate::evict::{self, Scope};
-use crate::files::{create_dirs, is_absent, open_regular, open_with, touch};
+use crate::files::{is_absent, make_dirs, open_regular, open_with, touch};
 use crate::layout::{Bucket, keyed_path, pack_name, pack_of_name};
 use crate::{blocking, marker};
 
@@ -126,7 +126,7 @@ impl DiskBlockStore {
         let fresh = !path.exists();
         if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
             marker::ensure(&self.shared.root).map_err(io::Error::other)?;
-            create_dirs(parent)?;
+            make_dirs(parent, &self.shared.tmp)?;
         }
         // Room first: making it may evict this very pack.
         let bytes = evict::charge(record.len() as u64) + if fresh { PACK_HEADER } else { 0 };

@@ -238,3 +238,59 @@ async fn an_entry_with_another_name_is_checked_at_every_hit() {
         assert!(!entry.exists() && other.exists());
     }
 }
+
+/// Puts something into the place of something else.
+type Make = fn(&Path);
+
+#[test]
+fn what_stands_in_the_place_of_the_structure_goes() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let kinds: [(&str, Make); 4] = [
+        ("a file", |path| std::fs::write(path, "x").unwrap()),
+        ("a link to nothing", |path| std::os::unix::fs::symlink("/nonexistent/place", path).unwrap()),
+        ("a pipe", |path| {
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        }),
+        ("a directory", |path| std::fs::create_dir_all(path.join("x")).unwrap()),
+    ];
+    let parts =
+        ["content-v1", "content-v1/sha256", "blocks-v1", "tags-v1", "usage-v1", "lock", "blob-cache.json", "tmp"];
+    for (number, (part, (kind, make))) in
+        parts.iter().flat_map(|part| kinds.iter().map(move |kind| (part, kind))).enumerate()
+    {
+        let root = place.path().join(number.to_string());
+        let what = format!("{kind} in place of {part}");
+        let bytes = content(number as u64, 5000);
+        let digest = Digest::sha256_of(&bytes);
+        runtime.block_on(async {
+            put(&open(&root, 1 << 20).contents(), &bytes).await.unwrap();
+            let path = root.join(part);
+            if path.is_dir() {
+                std::fs::remove_dir_all(&path).unwrap();
+            } else {
+                let _ = std::fs::remove_file(&path);
+            }
+            make(&path);
+            // Two programs later everything is as it was.
+            for _ in 0..2 {
+                let dir = open(&root, 1 << 20);
+                let contents = dir.contents();
+                if read(&contents, &digest).await.is_none() {
+                    let _ = put(&contents, &bytes).await;
+                }
+                let tags = dir.tags();
+                let _ = tags.put("host/repository:tag", &TagEntry::now(digest)).await;
+                let key = blob_cache::BlockKey::new(&blob_core::SourceId::new("source"), 4096, 0);
+                let _ = blob_cache::BlockStore::put(&dir.blocks(), &key, bytes.slice(..4096)).await;
+            }
+            let dir = open(&root, 1 << 20);
+            assert_eq!(read(&dir.contents(), &digest).await.as_ref(), Some(&bytes), "{what}");
+            let named = dir.tags().get("host/repository:tag").await.unwrap().map(|entry| entry.digest);
+            assert_eq!(named, Some(digest), "{what}");
+            let key = blob_cache::BlockKey::new(&blob_core::SourceId::new("source"), 4096, 0);
+            assert!(blob_cache::BlockStore::get(&dir.blocks(), &key).await.unwrap().is_some(), "{what}");
+            dir.prune(0).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+        });
+    }
+}

@@ -256,9 +256,7 @@ async fn clear(cache: &CacheDir, kind: &str, how: How, session: &Session) -> Res
     if json && !unasked {
         return Err(Failure::usage("--force required when using --output json"));
     }
-    let layers = layers(cache, session).await?;
-    let chosen_layers = || layers.iter().filter(|layer| chosen.contains(&layer.name));
-    let (size, files) = (chosen_layers().map(|layer| layer.size).sum(), chosen_layers().map(|layer| layer.files).sum());
+    let (mut size, mut files) = held(cache, &chosen, session).await?;
     if !unasked && !session.options.quiet && !confirmed(kind, size, files, session).await? {
         output::complain("Canceled.\n");
         return Ok(());
@@ -274,6 +272,16 @@ async fn clear(cache: &CacheDir, kind: &str, how: How, session: &Session) -> Res
         })
         .await?;
     }
+    if !how.dry_run {
+        let (size_left, files_left) = held(cache, &chosen, session).await?;
+        if files_left > 0 {
+            let left = human(size_left);
+            let problem = format!("{files_left} files ({left}) are still there: they cannot be removed, or are new");
+            let hint = format!("see who may write to {}", cache.root().display());
+            return Err(Failure::new(Kind::General, problem).with_hint(hint));
+        }
+        (size, files) = (size.saturating_sub(size_left), files.saturating_sub(files_left));
+    }
     let cleared = Emptied {
         cleared: chosen,
         total_size_cleared: size,
@@ -287,6 +295,13 @@ async fn clear(cache: &CacheDir, kind: &str, how: How, session: &Session) -> Res
         format!("{verb} {} ({files} files)\n  - {names}\n", cleared.total_size_human)
     };
     session.report(&cleared, text).await
+}
+
+/// Bytes and files of the kinds that were chosen.
+async fn held(cache: &CacheDir, chosen: &[&str], session: &Session) -> Result<(u64, u64), Failure> {
+    let layers = layers(cache, session).await?;
+    let chosen = || layers.iter().filter(|layer| chosen.contains(&layer.name));
+    Ok((chosen().map(|layer| layer.size).sum(), chosen().map(|layer| layer.files).sum()))
 }
 
 /// Asks; no answer means no.

@@ -15,7 +15,7 @@ pub(crate) fn schemas() -> Vec<Made> {
         let parts: Vec<&str> = key.path.split('.').collect();
         put(&mut schema, &parts, key);
     }
-    let members = schema.as_object_mut().unwrap();
+    let members = schema.as_object_mut().expect("because it was made as an object");
     members.insert("$schema".into(), "https://json-schema.org/draft/2020-12/schema".into());
     members.insert("$id".into(), format!("urn:blob:schema:{SCHEMA_VERSION}:config").into());
     members.insert("title".into(), "A configuration file of blob, in YAML".into());
@@ -44,7 +44,7 @@ fn about(name: &str) -> &'static str {
 /// Puts the schema of a key where it belongs below `schema`.
 fn put(schema: &mut Value, parts: &[&str], key: &Key) {
     let [name, rest @ ..] = parts else { return };
-    let members = schema.as_object_mut().unwrap();
+    let members = schema.as_object_mut().expect("because it was made as an object");
     if *name == "*" {
         let any = members.entry("additionalProperties").and_modify(|any| {
             if *any == false {
@@ -57,7 +57,7 @@ fn put(schema: &mut Value, parts: &[&str], key: &Key) {
         return;
     }
     let properties = members.entry("properties").or_insert_with(|| Map::new().into());
-    let properties = properties.as_object_mut().unwrap();
+    let properties = properties.as_object_mut().expect("because it was made as an object");
     // Files may have hyphens in keys, as those of the Go program do.
     let spellings = [(*name).to_owned(), name.replace('_', "-")];
     for spelling in spellings.iter().skip(usize::from(spellings[0] == spellings[1])) {
@@ -84,7 +84,7 @@ fn value(key: &Key) -> Value {
         Kind::Rules => json!({"type": "array", "minItems": 1, "items": {"type": "object"}}),
         Kind::Word(words) => json!({"enum": words}),
     };
-    let members = schema.as_object_mut().unwrap();
+    let members = schema.as_object_mut().expect("because it was made as an object");
     members.insert("description".into(), key.about.into());
     if !key.default.is_empty() && !matches!(key.kind, Kind::Bool | Kind::Number) {
         members.insert("default".into(), key.default.into());

@@ -6,7 +6,7 @@ use blob::core::{ReadError, SourceError};
 use blob::http::HttpError;
 use blob::policy::PolicyError;
 use blob::registry::RegistryError;
-use blob::{Error, ErrorKind};
+use blob::{Error, ErrorKind, Outdated};
 
 use super::{Failure, Kind, LISTED, hint};
 
@@ -33,7 +33,8 @@ impl From<Error> for Failure {
             Error::InvalidReference { .. } => Vec::new(),
             _ => causes_of(&error),
         };
-        Self { causes, hint: hint::hint_for(&error), ..Self::new(kind, message) }
+        let outdated = find::<Outdated>(&error).map(Outdated::is_forgotten);
+        Self { causes, outdated, hint: hint::hint_for(&error), ..Self::new(kind, message) }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use blob::cache::{CacheDir, CacheOptions};
 use blob::core::Digest;
 use blob::policy::sigstore::{TrustRoot, TrustRootSource};
 use clap::Args;
@@ -107,7 +108,9 @@ fn source(url: &str, root: Option<&Path>, cache: Option<&CachePlace>) -> Result<
         })?,
     };
     // A directory for each repository and each beginning of trust: they have nothing to do with each other.
-    Ok(match cache {
+    // What is kept there lies in a cache, which is made first: what holds anything else is left alone.
+    let is_cache = |place: &&CachePlace| CacheDir::open(&place.dir, CacheOptions::default()).is_ok();
+    Ok(match cache.filter(is_cache) {
         Some(place) => source.cache_dir(&place.dir.join(DIR).join(Digest::sha256_of(&name).hex())).max_age(MAX_AGE),
         None => source,
     })

@@ -1,10 +1,14 @@
 //! Standard output and standard error.
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncWriteExt as _, Stdout};
 
 use crate::error::Failure;
+
+/// See [`has_begun`].
+static BEGUN: AtomicBool = AtomicBool::new(false);
 
 /// Standard output as the commands use it. A reader that is slow holds up nobody but the command, which can still be
 /// interrupted.
@@ -17,6 +21,7 @@ impl Output {
 
     /// Writes `bytes`; they may wait for [`finish`](Self::finish).
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        BEGUN.store(true, Ordering::Relaxed);
         self.0.write_all(bytes).await.map_err(|error| Failure::output(&error))
     }
 
@@ -24,6 +29,11 @@ impl Output {
     pub(crate) async fn finish(&mut self) -> Result<(), Failure> {
         self.0.flush().await.map_err(|error| Failure::output(&error))
     }
+}
+
+/// Whether anything was written to standard output: whoever reads it must not get it twice.
+pub(crate) fn has_begun() -> bool {
+    BEGUN.load(Ordering::Relaxed)
 }
 
 /// Writes `bytes` to standard output.

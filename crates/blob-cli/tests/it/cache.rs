@@ -327,3 +327,107 @@ fn processes_that_want_the_same_fetch_it_once_and_share_a_destination() {
         "{processes} processes x {rounds} rounds: 0 failures, at most {most} bytes a round where one needs {alone}, {requests} requests"
     );
 }
+
+/// Deletes what is at `path` of the registry.
+fn delete(place: &Place, path: &str) {
+    use std::io::Read as _;
+    let mut stream = std::net::TcpStream::connect(place.host()).unwrap();
+    write!(stream, "DELETE {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", place.host()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+}
+
+#[test]
+fn what_a_remembered_tag_named_may_be_gone_and_nothing_fails() {
+    let place = Place::pushed();
+    let inspected = || -> serde_json::Value {
+        serde_json::from_str(&said(&place, "--no-cache inspect -o json HOST/team/project:v1")).unwrap()
+    };
+    let digests = |value: &serde_json::Value| {
+        let text = |pointer: &str| value.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+        (text("/digest"), text("/data/digest"))
+    };
+    for (line, wanted) in [
+        ("cat HOST/team/project:v1 README.md", "newer 0\n"),
+        ("pull HOST/team/project:v1 copy", "Pulled"),
+        ("cat --offline HOST/team/project:v1 README.md", "newer 1\n"),
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(at, (line, wanted))| {
+        // The tag is remembered; then somebody else moves it, and what it named is cleared away.
+        if !line.contains("--offline") {
+            said(&place, "ls HOST/team/project:v1");
+            let (manifest, data) = digests(&inspected());
+            fs::write(place.path("project/README.md"), format!("newer {at}\n")).unwrap();
+            said(&place, "--no-cache push -q HOST/team/project:v1 project");
+            said(&place, "cache clear content --force");
+            said(&place, "cache clear blocks --force");
+            delete(&place, &format!("/v2/team/project/manifests/{manifest}"));
+            delete(&place, &format!("/v2/team/project/blobs/{data}"));
+        }
+        (line, wanted)
+    }) {
+        let done = place.run(line).success();
+        assert!(stdout(&done).contains(wanted), "{line}: {}", stdout(&done));
+        let gone = "what the cache remembers of the tag is gone";
+        assert_eq!(stderr(&done).contains(gone), !line.contains("--offline"), "{line}: {}", stderr(&done));
+    }
+    assert_eq!(fs::read_to_string(place.path("copy/README.md")).unwrap(), "newer 1\n");
+}
+
+#[test]
+fn what_cannot_be_cleared_is_said_to_be_still_there() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::pushed();
+    said(&place, "cat HOST/team/project:v1 README.md");
+    let contents = place.path("home/.cache/blob/content-v1/sha256");
+    let shard = fs::read_dir(&contents).unwrap().next().unwrap().unwrap().path();
+    fs::set_permissions(&shard, fs::Permissions::from_mode(0o500)).unwrap();
+    let mut command = place.command("cache clear content --force");
+    if fs::metadata(&shard).unwrap().permissions().mode() & 0o200 == 0 && is_root(&shard) {
+        // Root may do everything: somebody else asks, to whom the cache belongs then.
+        let own = std::process::Command::new("chown").args(["-R", "65534:65534"]).arg(place.root.path()).status();
+        assert!(own.unwrap().success());
+        let copy = place.path("blob");
+        assert!(std::process::Command::new("cp").arg(command.get_program()).arg(&copy).status().unwrap().success());
+        let mut other = std::process::Command::new("setpriv");
+        other.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(copy).args(command.get_args());
+        place.isolate(&mut other);
+        command = other;
+    }
+    let failed = place.assert(&mut command).code(1);
+    assert!(stderr(&failed).contains("1 files (4.0K) are still there"), "{}", stderr(&failed));
+    fs::set_permissions(&shard, fs::Permissions::from_mode(0o700)).unwrap();
+    finds(&place, "cache clear content --force", &["Cleared 4.0K (1 files)"]);
+}
+
+/// Whether modes mean nothing to who runs this.
+fn is_root(locked: &std::path::Path) -> bool {
+    let probe = locked.join("probe");
+    fs::write(&probe, "").is_ok_and(|()| fs::remove_file(probe).is_ok())
+}
+
+#[test]
+fn what_is_kept_beside_the_cache_is_no_reason_to_refuse_it() {
+    let place = Place::pushed();
+    // The trust root comes first, from a repository that does not answer.
+    let line = "pull HOST/team/project:v1 out --tuf-url http://127.0.0.1:1/ --tuf-root root.json \
+                --certificate-identity a@b.c --certificate-oidc-issuer https://issuer.example --retries 0";
+    fs::write(place.path("root.json"), r#"{"signed":{"_type":"root"}}"#).unwrap();
+    place.run(&line.split_whitespace().collect::<Vec<_>>().join(" ")).failure();
+    let read = place.run("cat HOST/team/project:v1 README.md").success();
+    assert_eq!(stderr(&read), "");
+    assert!(place.path("home/.cache/blob/blob-cache.json").exists());
+    // A large push is written down, so that it can go on where it was.
+    let noise = (0..1_200_000_u64).flat_map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    fs::write(place.path("project/large"), noise.collect::<Vec<u8>>()).unwrap();
+    said(&place, "push -q HOST/team/large:v1 project");
+    assert!(place.path("home/.cache/blob/uploads-v1").is_dir());
+    for damaged in ["blob-cache.json", "CACHEDIR.TAG", "blob-cache.json"] {
+        fs::write(place.path("home/.cache/blob").join(damaged), "x").unwrap();
+        let read = place.run("cat HOST/team/project:v1 README.md").success();
+        assert_eq!(stderr(&read), "", "{damaged}");
+    }
+}

@@ -11,7 +11,7 @@ use crate::codec::{DecodeError, Expected, StreamDecoder};
 use crate::digest::{Digest, Hasher};
 use crate::entry::{Compression, Entry};
 use crate::error::ReadError;
-use crate::source::{ByteStream, SourceError};
+use crate::source::{ByteStream, MOST_EMPTY, SourceError};
 
 /// Where the bytes come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub(super) struct Large {
     /// Whether the decoder has given all that it can without more input.
     drained: bool,
     received: u64,
+    /// Chunks without a byte, one after the other.
+    empty: u32,
     given: Option<Given>,
     pub(super) writer: Option<Box<dyn CacheWriter>>,
 }
@@ -70,6 +72,7 @@ impl Large {
             chunk: Bytes::new(),
             drained: true,
             received: 0,
+            empty: 0,
             given: None,
             writer: None,
         })
@@ -95,6 +98,14 @@ impl Large {
             match self.stored.try_next().await {
                 Ok(Some(chunk)) => {
                     self.received += chunk.len() as u64;
+                    // Of bytes beyond the end the decoder tells.
+                    self.empty = if chunk.is_empty() { self.empty + 1 } else { 0 };
+                    if self.empty > MOST_EMPTY {
+                        let (expected, got) = (self.expected.data_size, self.received);
+                        let id = self.archive.source().id().clone();
+                        self = self.failed(SourceError::Endless { id, expected, got }).await?;
+                        continue;
+                    }
                     self.chunk = chunk;
                     self.drained = false;
                 }
@@ -156,7 +167,8 @@ impl Large {
             digest: before.into_digest(),
             hasher: Hasher::new(expected.digest.algorithm()),
         });
-        Ok(Self { origin: Origin::Source, expected, stored, chunk: Bytes::new(), drained: true, received: 0, ..self })
+        let (origin, chunk) = (Origin::Source, Bytes::new());
+        Ok(Self { origin, expected, stored, chunk, drained: true, received: 0, empty: 0, ..self })
     }
 
     /// The bytes were wrong, and some of them are out: whoever reads next must not get them again.

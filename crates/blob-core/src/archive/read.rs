@@ -50,9 +50,11 @@ impl Archive {
             match stream.collect().await {
                 Err(ReadError::Decode { path, source }) if source.is_about_bytes() => {
                     // Nobody has seen the content yet, so a better one can take its place.
+                    if from_cache {
+                        return self.stream_from(self.source(), entry).await?.collect().await;
+                    }
                     match self.source().forget(entry.range()).await {
                         Some(behind) => self.stream_from(&behind, entry).await?.collect().await,
-                        None if from_cache => self.stream_from(self.source(), entry).await?.collect().await,
                         None => Err(ReadError::Decode { path, source }),
                     }
                 }
@@ -162,6 +164,9 @@ impl Archive {
             Ok(content) => content,
             Err(error) => {
                 self.cache_failed("reading it from", path, &error);
+                if error.is_about_length() {
+                    self.forget(&expected.digest, path).await;
+                }
                 return None;
             }
         };

@@ -18,7 +18,7 @@ use crate::digest::Hasher;
 use crate::entry::{Compression, Entry};
 use crate::error::ReadError;
 use crate::path;
-use crate::source::{ByteSource, ByteSourceExt as _, ByteStream, SourceError, read_again};
+use crate::source::{Awaited, ByteSource, ByteSourceExt as _, ByteStream, SourceError, read_again};
 use crate::threads::offload;
 
 /// The content of a file as it comes. After an error the stream is over.
@@ -193,7 +193,12 @@ impl Archive {
                 self.forget(&expected.digest, path).await;
                 format!("it has digest {got}")
             }
-            Err(error) => error.to_string(),
+            Err(error) => {
+                if error.is_about_length() {
+                    self.forget(&expected.digest, path).await;
+                }
+                error.to_string()
+            }
         };
         self.cache_lied(path, &problem);
         None
@@ -214,14 +219,10 @@ impl Archive {
 /// Hashes a source, chunk by chunk.
 async fn digest_of(source: &Arc<dyn ByteSource>, expected: &Expected) -> Result<crate::digest::Digest, SourceError> {
     let mut hasher = Hasher::new(expected.digest.algorithm());
-    let (id, size, mut got) = (source.id(), source.size(), 0);
-    let mut chunks = source.open(0..size).await?;
+    let mut awaited = Awaited::new(source.size());
+    let mut chunks = source.open(0..source.size()).await?;
     while let Some(chunk) = chunks.try_next().await? {
-        got += chunk.len() as u64;
-        if got > size {
-            // One that does not end would be hashed for ever.
-            return Err(SourceError::Truncated { id: id.clone(), expected: size, got });
-        }
+        awaited.came(source.id(), &chunk)?;
         if chunk.len() as u64 <= INLINE {
             hasher.update(&chunk);
         } else {

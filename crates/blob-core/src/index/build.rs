@@ -123,7 +123,7 @@ impl IndexBuilder {
         let bytes = self.write(estimate, data_size, data_digest)?;
         // The tables were moved to the bytes: give their memory back before the index makes its own.
         drop(self);
-        let limits = IndexLimits { max_bytes: limit as u64, max_entries: usize::MAX };
+        let limits = IndexLimits { max_bytes: limit as u64, max_entries: usize::MAX, max_directories: usize::MAX };
         let index = ArchiveIndex::parse(bytes, &limits)?;
         index.check_end(data_size)?;
         Ok(index)

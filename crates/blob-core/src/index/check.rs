@@ -49,7 +49,8 @@ impl ArchiveIndex {
         if bytes.len() as u64 > max_bytes {
             return Err(IndexError::TooLarge { got: bytes.len() as u64, unit: "bytes", limit: max_bytes });
         }
-        let mut check = Check { buffer: &bytes, nodes: Vec::new(), summary: Summary::default(), layouts: Vec::new() };
+        let mut check =
+            Check { buffer: &bytes, nodes: Vec::new(), summary: Summary::default(), layouts: Vec::new(), paths: 0 };
         check.head_and_tables(limits.max_entries)?;
         let files = check.nodes.iter().filter(|node| node.kind() == Kind::File).count();
         let Check { mut nodes, mut summary, .. } = check;
@@ -58,13 +59,13 @@ impl ArchiveIndex {
         let mut index = Self { by_path: ByPath::default(), dirs: Vec::new(), bytes, nodes, files, summary };
         if index.nodes.len() < PARALLEL {
             index.check_hashes()?;
-            index.dirs = index.directories()?;
+            index.dirs = index.directories(limits.max_directories)?;
             return Ok(index);
         }
         // The passes are bound by memory latency and touch different parts of the index.
         let (dirs, hashes) = std::thread::scope(|scope| {
             let hashes = scope.spawn(|| index.check_hashes());
-            let dirs = index.directories();
+            let dirs = index.directories(limits.max_directories);
             index.by_path.prepare(&index.nodes, &index.bytes);
             (dirs, hashes.join())
         });
@@ -74,7 +75,7 @@ impl ArchiveIndex {
     }
 
     /// Every directory, found in one pass: in byte order, what lies beneath a directory is contiguous.
-    fn directories(&self) -> Result<Vec<Dir>, IndexError> {
+    fn directories(&self, limit: usize) -> Result<Vec<Dir>, IndexError> {
         let mut dirs = vec![Dir { first: 0, end: self.nodes.len() as u32, length: 0, next: 0 }];
         // Open directories, innermost last.
         let mut open: Vec<usize> = Vec::new();
@@ -100,6 +101,13 @@ impl ArchiveIndex {
                 // of it, which is the node before.
                 if inside.len() == shared && search(&self.nodes[..at], &self.bytes, inside).is_some() {
                     return Err(IndexError::FileAndDirectory { path: inside.into() });
+                }
+                if dirs.len() > limit {
+                    return Err(IndexError::TooLarge {
+                        got: dirs.len() as u64,
+                        unit: "directories",
+                        limit: limit as u64,
+                    });
                 }
                 open.push(dirs.len());
                 dirs.push(Dir { first: at as u32, end: 0, length: inside.len() as u32, next: 0 });
@@ -174,6 +182,8 @@ struct Check<'a> {
     summary: Summary,
     /// Those of the entries before, at most [`LAYOUTS`].
     layouts: Vec<Layout>,
+    /// The bytes of all paths until now.
+    paths: usize,
 }
 
 impl<'a> Check<'a> {
@@ -243,7 +253,7 @@ impl<'a> Check<'a> {
 
     fn entry(&mut self, table: Table<'a>) -> Result<(), IndexError> {
         let layout = self.layout(table)?;
-        let (at, path) = Self::path(table, layout.path)?;
+        let (at, path) = self.path(table, layout.path)?;
         let fail = |problem| Err(IndexError::Entry { path: path.into(), problem });
         match table.bytes_at(layout.hash)?.map(|(_, hash)| hash.len()) {
             Some(32) => {}
@@ -271,7 +281,7 @@ impl<'a> Check<'a> {
     }
 
     fn symlink(&mut self, table: Table<'a>) -> Result<(), IndexError> {
-        let (at, path) = Self::path(table, table.offset(slot::symlink::PATH, 4)?)?;
+        let (at, path) = self.path(table, table.offset(slot::symlink::PATH, 4)?)?;
         table.check_field(slot::symlink::MTIME_NS, 8)?;
         table.check_vector(slot::symlink::TARGET, 1)?;
         let target = table.bytes(slot::symlink::TARGET).unwrap_or_default();
@@ -284,7 +294,7 @@ impl<'a> Check<'a> {
     }
 
     fn empty_dir(&mut self, table: Table<'a>) -> Result<(), IndexError> {
-        let (at, path) = Self::path(table, table.offset(slot::empty_dir::PATH, 4)?)?;
+        let (at, path) = self.path(table, table.offset(slot::empty_dir::PATH, 4)?)?;
         table.check_field(slot::empty_dir::MODE, 4)?;
         table.check_field(slot::empty_dir::MTIME_NS, 8)?;
         self.nodes.push(Slot::new(Kind::EmptyDir, table.position(), at, path.len()));
@@ -292,8 +302,14 @@ impl<'a> Check<'a> {
     }
 
     /// The path that the field at `offset` names, and where it begins.
-    fn path(table: Table<'a>, offset: usize) -> Result<(u32, &'a [u8]), IndexError> {
+    fn path(&mut self, table: Table<'a>, offset: usize) -> Result<(u32, &'a [u8]), IndexError> {
         let (at, path) = table.bytes_at(offset)?.unwrap_or_default();
+        // Entries that share a long path would have it read and compared once for each of them. Real ones have bytes of
+        // their own.
+        self.paths += path.len();
+        if self.paths > self.buffer.len() {
+            return Err(malformed("its paths overlap", table.position() as usize));
+        }
         if path.len() > MAX_PATH {
             return Err(malformed("a path is longer than 65,535 bytes", table.position() as usize));
         }

@@ -178,6 +178,58 @@ fn long_and_deep_paths_are_bounded_and_cost_linear_time() {
 }
 
 #[test]
+fn tables_that_share_a_long_path_are_refused_at_once() {
+    let mut fbb = flatbuffers::FlatBufferBuilder::new();
+    let path = fbb.create_vector("a\\".repeat(30_000).as_bytes());
+    let hash = fbb.create_vector(&[0_u8; 32]);
+    let args = wire::EntryArgs { path: Some(path), hash: Some(hash), ..Default::default() };
+    let tables = [wire::Entry::create(&mut fbb, &args), wire::Entry::create(&mut fbb, &args)];
+    let entries = fbb.create_vector(&tables.repeat(500_000));
+    let root = wire::Index::create(&mut fbb, &wire::IndexArgs { entries: Some(entries), ..Default::default() });
+    fbb.finish_minimal(root);
+    let started = std::time::Instant::now();
+    let error = ArchiveIndex::parse(fbb.finished_data().to_vec(), &IndexLimits::default()).unwrap_err();
+    assert!(matches!(error, IndexError::Malformed { what: "its paths overlap", .. }), "{error}");
+    let long = IndexError::Duplicate { path: vec![b'x'; 60_000].into() }.to_string();
+    assert!(long.ends_with("x… (60000 bytes)\" occurs twice") && long.len() < 700, "{long}");
+    // A hundred looks at the path rather than a million, which take the better part of an hour.
+    assert!(started.elapsed().as_secs() < 60);
+}
+
+#[test]
+fn directories_are_limited() {
+    let mut builder = IndexBuilder::new();
+    for path in ["a/b/c/d/e", "a/b/x/f", "y/g"] {
+        builder.file(file(path, 0, b"x"));
+    }
+    let bytes = builder.finish(1, &Digest::sha256_of(b"x")).unwrap().as_bytes().clone();
+    let parse = |max_directories| {
+        ArchiveIndex::parse(bytes.clone(), &IndexLimits { max_directories, ..IndexLimits::default() })
+    };
+    assert_eq!(parse(6).unwrap().root().directories().count(), 6);
+    assert!(matches!(parse(5), Err(IndexError::TooLarge { unit: "directories", limit: 5, .. })));
+}
+
+#[test]
+fn many_nodes_are_checked_and_found_like_few() {
+    // Enough for a second thread, and for a table that is made at once.
+    let path = |number: u32| format!("{:03}/{number:06}", number % 200);
+    let mut builder = IndexBuilder::new();
+    (0..101_000).for_each(|number| builder.file(file(&path(number), 0, b"x")));
+    let index = builder.finish(1, &Digest::sha256_of(b"x")).unwrap();
+    assert_eq!((index.len(), index.root().directories().count()), (101_000, 200));
+    for number in (0..101_000).step_by(97) {
+        assert_eq!(index.entry(path(number)).unwrap().path(), path(number).as_bytes());
+        assert!(index.entry(format!("{}x", path(number))).is_none());
+    }
+    let mut builder = IndexBuilder::new();
+    (0..21_000).for_each(|number| builder.file(file(&path(number), 0, b"x")));
+    builder.file(file("100", 0, b"x"));
+    let refused = builder.finish(1, &Digest::sha256_of(b"x")).map(drop);
+    assert!(matches!(refused, Err(IndexError::FileAndDirectory { .. })), "{refused:?}");
+}
+
+#[test]
 fn few_look_ups_and_many_find_the_same() {
     let mut builder = IndexBuilder::new();
     let paths: Vec<String> = (0..3000).map(|n| format!("d{}/{}x{n}", n % 50, "y/".repeat(n % 3))).collect();

@@ -133,6 +133,13 @@ impl ArchiveIndex {
         &self.bytes
     }
 
+    /// About how much memory it takes, in bytes: what was parsed, and what was made of that.
+    pub fn memory(&self) -> usize {
+        let derived = size_of_val(self.nodes.as_slice()) + size_of_val(self.dirs.as_slice());
+        // The table of paths takes about eight bytes for each of them.
+        self.bytes.len() + derived + 8 * self.nodes.len()
+    }
+
     /// How many files there are.
     pub fn len(&self) -> usize {
         self.files

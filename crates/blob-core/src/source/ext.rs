@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesOrdered, StreamExt as _};
 use futures_util::{TryStreamExt as _, stream};
 
-use super::{ByteSource, ByteStream, Local, SliceSource, SourceError};
+use super::{Awaited, ByteSource, ByteStream, Local, SliceSource, SourceError};
 use crate::range::coalesce;
 
 /// How a stream reads ahead.
@@ -36,7 +36,7 @@ pub trait ByteSourceExt: ByteSource {
     /// Reads `range` to memory: the caller bounds it.
     ///
     /// # Errors
-    /// The source's; [`SourceError::Truncated`] when it yields less than it promised.
+    /// The source's; [`SourceError::Truncated`] and [`SourceError::Endless`] when it yields less or more than it promised.
     async fn read(&self, range: Range<u64>) -> Result<Bytes, SourceError> {
         if let Some(Local::Bytes(bytes)) = self.local() {
             super::check_range(self.id(), &range, self.size())?;
@@ -44,16 +44,16 @@ pub trait ByteSourceExt: ByteSource {
         }
         let expected = range.end.saturating_sub(range.start);
         let mut stream = self.open(range).await?;
+        let mut awaited = Awaited::new(expected);
         let first = stream.try_next().await?.unwrap_or_default();
+        awaited.came(self.id(), &first)?;
         let bytes = if first.len() as u64 == expected {
             first
         } else {
             let mut all = BytesMut::with_capacity(expected as usize);
             all.extend_from_slice(&first);
-            // A source that does not end is one that lies: what is more than it promised is not gathered.
-            while all.len() as u64 <= expected
-                && let Some(chunk) = stream.try_next().await?
-            {
+            while let Some(chunk) = stream.try_next().await? {
+                awaited.came(self.id(), &chunk)?;
                 all.extend_from_slice(&chunk);
             }
             all.freeze()

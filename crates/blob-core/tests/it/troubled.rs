@@ -93,6 +93,8 @@ enum Break {
     Lies,
     /// Other bytes without end.
     Endless,
+    /// Chunks without bytes, without end.
+    Empty,
 }
 
 #[async_trait]
@@ -122,13 +124,16 @@ impl ByteSource for Breaking {
             let more = stream::repeat_with(|| Ok(Bytes::from_static(&[7; 4096])));
             return Ok(more.boxed());
         }
+        if let Break::Empty = self.how {
+            return Ok(stream::repeat_with(|| Ok(Bytes::new())).boxed());
+        }
         let chunks: Vec<Result<Bytes, SourceError>> = match self.how {
             Break::Open => return Err(error),
             Break::Middle(length) => Vec::into_iter(part(length)).chain([Err(error)]).collect(),
             Break::End(length) => part(length),
             Break::Other(length) => vec![Ok(vec![7; length].into()), Err(error)],
             Break::Lies => vec![Ok(vec![7; bytes.len()].into())],
-            Break::Endless => unreachable!("it was answered"),
+            Break::Endless | Break::Empty => unreachable!("it was answered"),
         };
         Ok(stream::iter(chunks).boxed())
     }
@@ -170,6 +175,7 @@ fn a_cache_that_breaks_in_the_middle_of_a_large_file_does_not_fail_the_read() {
                 Break::End(0),
                 Break::Lies,
                 Break::Endless,
+                Break::Empty,
             ] {
                 let hit = MemorySource::new(content.clone());
                 // A cache that verifies is not read through first.
@@ -192,22 +198,24 @@ fn a_hit_that_does_not_end_is_left_and_what_was_asked_for_fetched() {
     for (size, seed) in [(5000, 7), (300_000, 8), (9 << 20, 9)] {
         let content = noise(size, seed);
         let pair = Pair::new().plain("file", &content);
-        for verifies in [false, true] {
+        for (verifies, how) in
+            [(false, Break::Endless), (true, Break::Endless), (false, Break::Empty), (true, Break::Empty)]
+        {
             let options = || {
                 let hit = MemorySource::new(content.clone());
                 // From the first time on.
-                let hit = Arc::new(Breaking { content: hit, opened: AtomicU64::new(1), how: Break::Endless });
+                let hit = Arc::new(Breaking { content: hit, opened: AtomicU64::new(1), how });
                 let mut options = ReadOptions::default();
                 options.cache = Some(Arc::new(Having(hit, verifies)));
                 options
             };
             let open = || Archive::open(pair.index(), Arc::new(Far(pair.remote())), options()).unwrap();
-            assert!(block_on(open().read("file")).unwrap() == content, "{size}, verifies: {verifies}");
+            assert!(block_on(open().read("file")).unwrap() == content, "{size}, {how:?}, verifies: {verifies}");
             let place = tempfile::tempdir().unwrap();
             let dest = place.path().join("out");
             let report = block_on(open().copy_dir("", &dest, &ExtractOptions::default())).unwrap();
-            assert_eq!(report.cached, 0, "{size}, verifies: {verifies}");
-            assert!(std::fs::read(dest.join("file")).unwrap() == content, "{size}, verifies: {verifies}");
+            assert_eq!(report.cached, 0, "{size}, {how:?}, verifies: {verifies}");
+            assert!(std::fs::read(dest.join("file")).unwrap() == content, "{size}, {how:?}, verifies: {verifies}");
         }
     }
 }

@@ -289,7 +289,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Remembers in `cache` what tags point at.
+    /// Remembers in `cache` what tags point at. It is believed about manifests that were seen in the same repository, of which
+    /// the [manifest cache](Self::manifest_cache) keeps notes.
     pub fn tag_cache(mut self, cache: Arc<dyn TagCache>) -> Self {
         self.caches.tags = Some(cache);
         self
@@ -356,7 +357,7 @@ impl ClientBuilder {
         let offline = self.offline || self.transport.offline;
         let transport = self.transport.with_offline(offline);
         let mut profiles = self.profiles;
-        profiles.upload_journal = profiles.upload_journal.or_else(|| Some(self.cache_dir?.join("uploads-v1")));
+        profiles.upload_journal = profiles.upload_journal.or_else(|| Some(kept.as_ref()?.join("uploads-v1")));
         let hosts = Hosts::new(transport, credentials, self.retry, profiles, locks)?;
         let inner = Inner {
             hosts: Arc::new(hosts),

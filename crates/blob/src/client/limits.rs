@@ -37,6 +37,7 @@ impl Limits {
         let mut limits = IndexLimits::default();
         limits.max_bytes = self.max_index_bytes;
         limits.max_entries = self.max_entries;
+        limits.max_directories = limits.max_directories.max(self.max_entries / 4);
         limits
     }
 
