@@ -270,6 +270,10 @@ impl Error {
             Self::Create { source: CreateError::NotFound { .. }, .. } => ErrorKind::NotFound,
             Self::Read(source) | Self::Extract(ExtractError::Read(source)) => of_read(source),
             Self::Source { source, .. } => of_failure(source.kind()),
+            // A file or variable that makes no sense is a mistake of the configuration, whoever is asked to log in.
+            Self::Credentials(CredentialsError::Malformed { .. } | CredentialsError::Variable { .. }) => {
+                ErrorKind::Usage
+            }
             Self::Credentials(_) => ErrorKind::Authentication,
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             Self::Manifest { .. }

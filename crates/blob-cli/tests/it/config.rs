@@ -263,3 +263,32 @@ fn secrets_of_the_configuration_are_not_shown() {
         assert!(!String::from_utf8(all).unwrap().contains("canary"), "{line}");
     }
 }
+
+#[test]
+fn what_is_below_a_key_is_shown_and_policies_as_a_file_has_them() {
+    let place = Place::offline();
+    let dir = place.path("home/.config/blob");
+    fs::create_dir_all(&dir).unwrap();
+    let rule = "policies:\n  - match: team/a\n    policy:\n      signature:\n        keyless:\n          issuer: https://i.test\n          identity: a@b.c\n";
+    let user = format!("aliases:\n  a: ghcr.io/x/a\ncache:\n  refs:\n    enabled: false\n{rule}");
+    fs::write(dir.join("config.yaml"), user).unwrap();
+    fs::write(place.path(".blob.yaml"), format!("aliases:\n  b: ghcr.io/x/b\n{}", rule.replace("team/a", "team/b")))
+        .unwrap();
+    assert_eq!(stdout(&place.run("config get aliases").success()), "aliases:\n  a: ghcr.io/x/a\n  b: ghcr.io/x/b\n");
+    assert_eq!(stdout(&place.run("config get cache.refs").success()), "cache:\n  refs:\n    enabled: false\n");
+    let got = json(&place, "config get cache");
+    assert_eq!((&got["key"], &got["value"]["refs"]["enabled"]), (&"cache".into(), &false.into()));
+    assert!(got["origin"].is_null());
+    place.run("config get cahce").code(2);
+    // Rules of all files, in a form that a file could have.
+    let shown = stdout(&place.run("config show").success());
+    let policies = shown.split_once("policies:\n").unwrap().1;
+    assert!(policies.starts_with("  - match: team/a\n    policy:\n      signature:\n"), "{shown}");
+    assert!(policies.contains("  - match: team/b\n"), "{shown}");
+    let matches = json(&place, "config show");
+    assert_eq!(matches["policies"].as_array().unwrap().len(), 2, "{matches}");
+    let origins = stdout(&place.run("config show --origin").success());
+    assert!(origins.contains("\npolicies:\n  # user ") && origins.contains("\n  # project "), "{origins}");
+    let path = json(&place, "config path --project");
+    assert!(path["path"].as_str().unwrap().starts_with('/'), "{path}");
+}

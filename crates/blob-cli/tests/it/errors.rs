@@ -111,6 +111,25 @@ fn credentials_come_from_the_environment() {
     assert!(!log.contains("correct horse") && !log.contains("YW5uOmNvcnJlY3QgaG9yc2U="), "{log}");
 }
 
+/// Anybody gets a token that lets them read: who may not write with it has no login, rather than a wrong one.
+#[test]
+fn who_has_no_login_is_not_told_that_it_is_wrong() {
+    let runtime = Runtime::new().unwrap();
+    let auth = Auth::bearer("open").user("ann", "correct horse").anonymous_pull();
+    let server = Server::builder(Arc::new(MemoryRegistry::new())).auth(auth);
+    let (server, place) = (runtime.block_on(server.bind("127.0.0.1:0")).unwrap(), Place::offline());
+    let push = format!("push {}/a/b:v1 project", server.local_addr());
+    let text = stderr(&place.run(&push).code(4));
+    assert!(text.contains("are known: log in") && !text.contains("or are wrong"), "{text}");
+    let known = place.assert(place.command(&push).env("BLOB_USERNAME", "ann").env("BLOB_PASSWORD", "nonsense")).code(4);
+    assert!(!stderr(&known).contains("are known: log in"), "{}", stderr(&known));
+    // A file that is malformed is a mistake of the configuration.
+    fs::create_dir(place.path("home/.docker")).unwrap();
+    fs::write(place.path("home/.docker/config.json"), "{").unwrap();
+    let text = stderr(&place.run(&push).code(2));
+    assert!(text.contains("is malformed"), "{text}");
+}
+
 #[test]
 fn a_password_is_read_from_standard_input() {
     let runtime = Runtime::new().unwrap();

@@ -114,3 +114,83 @@ fn inspect_says_that_there_may_be_more_who_signed() {
     let text = stdout(&run(&place, "inspect --referrers --key k.pub --insecure-ignore-tlog oci:layout:v1").success());
     assert!(text.contains("There may be others who signed: "), "{text}");
 }
+
+/// A bundle that this program makes can be verified by it, and by a name that is an expression.
+#[test]
+fn bundles_in_files_are_verified_as_those_in_registries_are() {
+    let place = place();
+    run(&place, "sign --key k.key --message --no-upload --output-bundle b.json oci:layout:v1").success();
+    let listed: Value = serde_json::from_slice(&fs::read(place.path("layout/index.json")).unwrap()).unwrap();
+    let digest = listed["manifests"][0]["digest"].as_str().unwrap();
+    let said = stderr(&run(&place, &format!("verify-bundle --bundle b.json --key k.pub {digest}")).code(6));
+    assert!(said.contains("no transparency log entry") && said.contains("--insecure-ignore-tlog"), "{said}");
+    let accepted = format!("verify-bundle --bundle b.json --key k.pub --insecure-ignore-tlog {digest}");
+    let verified = stdout(&run(&place, &accepted).success());
+    assert!(verified.starts_with(&format!("Verified {digest}\n  Signed by: the key ")), "{verified}");
+    let other = format!("sha256:{}", "0".repeat(64));
+    run(&place, &accepted.replace(digest, &other)).code(6);
+    run(&place, "generate-key-pair other").success();
+    run(&place, &accepted.replace("k.pub", "other.pub")).code(6);
+    for (flags, reason) in [
+        ("--insecure-ignore-tlog", "--key"),
+        ("--certificate-identity-regexp a", "--certificate-oidc-issuer"),
+        ("--certificate-oidc-issuer-regexp i --key k.pub", "--certificate-identity"),
+        ("--certificate-identity-regexp [ --certificate-oidc-issuer https://i", "is not usable"),
+        (
+            "--certificate-identity a --certificate-identity-regexp a --certificate-oidc-issuer https://i",
+            "cannot be used",
+        ),
+    ] {
+        let said = stderr(&run(&place, &format!("verify-bundle --bundle b.json {flags} {digest}")).code(2));
+        assert!(said.contains(reason), "{flags}: {said}");
+    }
+    let said = stderr(&run(&place, "verify-bundle --bundle b.json --key k.pub sha256:abc").code(3));
+    assert!(said.contains("64 hexadecimal digits"), "{said}");
+}
+
+/// One signature has one digest, wherever it is named, and a key that cannot be used is named with its file.
+#[test]
+fn a_signature_is_named_alike_by_whoever_names_it() {
+    let place = place();
+    let signed = stdout(&run(&place, "sign --key k.key oci:layout:v1").success());
+    let digest = signed.lines().find_map(|line| line.strip_prefix("Signature: ")).unwrap();
+    let by_key = "--key k.pub --insecure-ignore-tlog";
+    for line in [
+        format!("verify {by_key} oci:layout:v1"),
+        format!("inspect --referrers {by_key} oci:layout:v1"),
+        "referrers -o json oci:layout:v1".into(),
+        "sign --dry-run --key k.key oci:layout:v1".into(),
+    ] {
+        let said = stdout(&run(&place, &line).success());
+        assert!(said.contains(digest), "{line}: {said}");
+    }
+    run(&place, "generate-key-pair other").success();
+    let refused = stderr(&run(&place, "ls --key other.pub --insecure-ignore-tlog oci:layout:v1").code(6));
+    assert!(refused.contains(digest), "{refused}");
+    for (line, password, reason) in [
+        ("sign --key k.pub oci:layout:v1", "secret", "the private key k.pub cannot be used: no private key was found"),
+        ("sign --key k.key oci:layout:v1", "wrong", "the private key k.key cannot be used: the password does not open"),
+    ] {
+        let said = stderr(&place.assert(place.command(line).env("BLOB_KEY_PASSWORD", password)).code(2));
+        assert!(said.contains(reason), "{said}");
+    }
+    let said =
+        stderr(&place.assert(place.command("sign --key k.key oci:layout:v1").env_remove("BLOB_KEY_PASSWORD")).code(2));
+    assert!(
+        said.contains("k.key cannot be used: the private key is encrypted") && said.contains("BLOB_KEY_PASSWORD"),
+        "{said}"
+    );
+    let said = stderr(&run(&place, "pull --require-signed oci:layout:v1 out").code(6));
+    assert!(said.contains("hint: name the signer with --repo"), "{said}");
+}
+
+/// What a tag names, and is not there, is no reason to propose the tag.
+#[test]
+fn a_tag_that_leads_nowhere_is_not_proposed() {
+    let place = place();
+    let listed: Value = serde_json::from_slice(&fs::read(place.path("layout/index.json")).unwrap()).unwrap();
+    let digest = listed["manifests"][0]["digest"].as_str().unwrap().replace(':', "/");
+    fs::remove_file(place.path(format!("layout/blobs/{digest}"))).unwrap();
+    let said = stderr(&run(&place, "ls oci:layout:v1").code(3));
+    assert!(said.contains("the tag is there, and what it names is not") && !said.contains("did you mean"), "{said}");
+}
