@@ -67,6 +67,15 @@ impl Aliases {
         fitting.max_by_key(|(length, _)| *length).map(|(_, found)| found)
     }
 
+    /// The alias that is most like the host of a reference, if that could be a name: it has neither dot nor port.
+    pub(crate) fn similar_to_host(&self, reference: &str) -> Option<&str> {
+        let host = reference.split_once('/')?.0;
+        if is_host(host) || host.contains(':') {
+            return None;
+        }
+        near::nearest(host, self.all.keys().map(String::as_str))
+    }
+
     /// The alias that is most like what was typed.
     pub(crate) fn similar(&self, typed: &str) -> Option<&str> {
         near::nearest(split(typed).0, self.all.keys().map(String::as_str))
@@ -142,8 +151,9 @@ pub(crate) fn check(name: &str, target: &str) -> Result<(), String> {
         "oci-archive:" => return Err(format!("{target:?} names no file, as in oci-archive:FILE")),
         _ => {}
     }
-    let usable =
-        bare.parse::<Location>().is_ok() || (!bare.contains('/') && format!("{bare}/x").parse::<Location>().is_ok());
+    // A word alone would be a host that only a local network could know, or another alias, which are not looked up twice.
+    let is_host = !bare.contains('/') && (is_host(bare) || bare.contains(':'));
+    let usable = bare.parse::<Location>().is_ok() || (is_host && format!("{bare}/x").parse::<Location>().is_ok());
     if usable { Ok(()) } else { Err(format!("{target:?} is neither a repository nor what references begin with")) }
 }
 
@@ -252,7 +262,7 @@ mod tests {
         {
             assert_eq!(check("x", target), Ok(()), "{target}");
         }
-        for target in ["", "/", "https://ghcr.io/a", "ghcr.io/A", "a b", "ghcr.io/a:b:c", "oci:"] {
+        for target in ["", "/", "x", "foo", "https://ghcr.io/a", "ghcr.io/A", "a b", "ghcr.io/a:b:c", "oci:"] {
             assert!(check("x", target).is_err(), "{target}");
         }
     }
@@ -261,5 +271,9 @@ mod tests {
     fn slips_are_recognised() {
         assert_eq!(aliases().similar("stabel:v1"), Some("stable"));
         assert_eq!(aliases().similar("nothing-like-it"), None);
+        assert_eq!(aliases().similar_to_host("prodd/project:v1"), Some("prod"));
+        for reference in ["prod.io/project:v1", "prodd:5000/project:v1", "nothing/like:it"] {
+            assert_eq!(aliases().similar_to_host(reference), None, "{reference}");
+        }
     }
 }

@@ -11,6 +11,9 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+mod alone;
+mod help;
+mod meant;
 mod refusal;
 mod variables;
 
@@ -18,6 +21,7 @@ use crate::cache_flags::CacheFlags;
 use crate::cmd;
 use crate::config::value::{Duration, truth};
 use crate::error::Failure;
+use crate::schemas;
 use crate::ui::style::{self, Style};
 use crate::ui::template::Template;
 
@@ -31,15 +35,19 @@ Examples:
   blob serve --listen 127.0.0.1:5000 --root ./registry  be the registry
 
 References:
-  HOST[:PORT]/REPOSITORY:TAG, HOST[:PORT]/REPOSITORY@sha256:…, oci:DIR:TAG for an OCI image layout on disk, or
-  oci-archive:FILE:TAG for one in a tar file.
-  Registries on this machine are spoken to over plain HTTP; others need --plain-http for that.
+  HOST[:PORT]/REPOSITORY:TAG
+  HOST[:PORT]/REPOSITORY@sha256:…
+  oci:DIR:TAG                      an OCI image layout on disk
+  oci-archive:FILE:TAG             one in a tar file
+
+Registries on this machine are spoken to over plain HTTP; others need --plain-http for that.
 
 Exit codes:
-  0 done   1 failed   2 wrong usage   3 not found   4 authentication   5 network   6 verification
-  7 content does not match its hash   8 done in part   130 interrupted   143 terminated
+  0 done              1 failed            2 wrong usage       3 not found
+  4 authentication    5 network           6 verification      7 wrong hash
+  8 done in part      130 interrupted     143 terminated
 
-Every option has a variable: BLOB_OUTPUT is --output, and BLOB_PULL_OVERWRITE is --overwrite of `blob pull`. Options that
+Every option has a variable: BLOB_OUTPUT is --output, and BLOB_PULL_OVERWRITE is --overwrite of `blob pull`. Options that \
 may be repeated have a value on each line of theirs.";
 
 /// Store directories as archives in OCI registries, and read single files of them without fetching the rest.
@@ -94,6 +102,36 @@ pub(crate) enum Command {
     Man(cmd::man::ManArgs),
     Schema(cmd::schema::SchemaArgs),
     Version(cmd::version::VersionArgs),
+}
+
+impl Command {
+    /// Whether no cache can stand in for the registry.
+    pub(crate) fn asks_the_registry(&self) -> bool {
+        matches!(
+            self,
+            Self::Push(_)
+                | Self::Tag(_)
+                | Self::Tags(_)
+                | Self::Copy(_)
+                | Self::Rm(_)
+                | Self::Referrers(_)
+                | Self::Check(_)
+                | Self::Sign(_)
+                | Self::Attest(_)
+                | Self::Login(_)
+        )
+    }
+
+    /// Whether what it writes to standard output is no document, so that templates have nothing to act on.
+    fn writes_content(&self) -> bool {
+        match self {
+            Self::Cat(_) | Self::Completion(_) => true,
+            #[cfg(feature = "tui")]
+            Self::Open(_) => true,
+            Self::Export(args) => args.is_to_output(),
+            _ => false,
+        }
+    }
 }
 
 /// How results are written.
@@ -178,12 +216,23 @@ pub(crate) const MAX_JOBS: usize = 256;
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// The user's configuration file [default: $XDG_CONFIG_HOME/blob/config.yaml, else ~/.config/blob/config.yaml].
-    #[arg(long, global = true, env = "BLOB_CONFIG", value_name = "FILE", hide_env_values = true)]
+    #[arg(
+        long,
+        hide_short_help = true,
+        global = true,
+        env = "BLOB_CONFIG",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
     pub(crate) config: Option<PathBuf>,
 
     /// How results are written.
     #[arg(short, long, global = true, env = "BLOB_OUTPUT", value_name = "FORMAT", default_value = "text")]
     pub(crate) output: Format,
+
+    /// The words of the command, with hyphens between them.
+    #[arg(skip)]
+    pub(crate) words: String,
 
     /// Write results by a template as of docker and oras, such as '{{.digest}}', over what -o json has.
     #[arg(long, global = true, env = "BLOB_FORMAT", value_name = "TEMPLATE")]
@@ -196,6 +245,7 @@ pub(crate) struct Global {
     /// How the log of -v and --trace-file is written: text or json.
     #[arg(
         long,
+        hide_short_help = true,
         global = true,
         env = "BLOB_LOG_FORMAT",
         value_name = "FORMAT",
@@ -205,7 +255,14 @@ pub(crate) struct Global {
     pub(crate) log_format: LogFormat,
 
     /// Write a log of every request to this file, whatever -v says.
-    #[arg(long, global = true, env = "BLOB_TRACE_FILE", value_name = "FILE", hide_env_values = true)]
+    #[arg(
+        long,
+        hide_short_help = true,
+        global = true,
+        env = "BLOB_TRACE_FILE",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
     pub(crate) trace_file: Option<PathBuf>,
 
     /// Leave out what is said besides data; push prints the digest reference alone.
@@ -215,6 +272,7 @@ pub(crate) struct Global {
     /// When to use colour. NO_COLOR and CLICOLOR_FORCE are heeded.
     #[arg(
         long,
+        hide_short_help = true,
         global = true,
         env = "BLOB_COLOR",
         value_name = "WHEN",
@@ -224,12 +282,13 @@ pub(crate) struct Global {
     pub(crate) color: When,
 
     /// Use no colour: --color never.
-    #[arg(long, global = true, env = "BLOB_NO_COLOR", value_parser = truth)]
+    #[arg(long, hide_short_help = true, global = true, env = "BLOB_NO_COLOR", value_parser = truth)]
     pub(crate) no_color: bool,
 
     /// When to show progress on standard error [possible values: auto, always, never, json].
     #[arg(
         long,
+        hide_short_help = true,
         global = true,
         env = "BLOB_PROGRESS",
         value_name = "WHEN",
@@ -239,65 +298,93 @@ pub(crate) struct Global {
     pub(crate) progress: ProgressMode,
 
     /// Speak plain HTTP to every registry: whoever is on the way can read and change what is sent.
-    #[arg(long, global = true, env = "BLOB_PLAIN_HTTP", value_parser = truth)]
+    #[arg(long, hide_short_help = true, global = true, env = "BLOB_PLAIN_HTTP", value_parser = truth)]
     pub(crate) plain_http: bool,
 
     /// Trust the certificate authorities in this PEM file too, and speak HTTPS to registries on this machine as well.
-    #[arg(long, global = true, env = "BLOB_CA_FILE", hide_env_values = true, value_name = "FILE")]
+    #[arg(
+        long,
+        hide_short_help = true,
+        global = true,
+        env = "BLOB_CA_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     pub(crate) ca_file: Option<PathBuf>,
 
     /// Give up when no byte has moved for this long: seconds, or 90s, 5m [default: 30].
-    #[arg(long, global = true, env = "BLOB_TIMEOUT", value_name = "TIME", value_parser = timeout)]
+    #[arg(long, hide_short_help = true, global = true, env = "BLOB_TIMEOUT", value_name = "TIME", value_parser = timeout)]
     pub(crate) timeout: Option<Duration>,
 
     /// Try failed requests again this many times in a row [default: 5].
-    #[arg(long, global = true, env = "BLOB_RETRIES", value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    #[arg(long, hide_short_help = true, global = true, env = "BLOB_RETRIES", value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub(crate) retries: Option<u32>,
 
     /// How much is done at a time: threads that compress, decode and write, and requests; for tags of `copy --all-tags`,
     /// too [default: a thread for each core, 4 requests].
-    #[arg(short, long, global = true, env = "BLOB_JOBS", value_name = "N", value_parser = jobs)]
+    #[arg(short, long, hide_short_help = true, global = true, env = "BLOB_JOBS", value_name = "N", value_parser = jobs)]
     pub(crate) jobs: Option<NonZero<usize>>,
 
     /// The user for the registry that the command names; otherwise the logins are asked. Where a command names several
     /// registries, BLOB_REGISTRY says which one it is for.
-    #[arg(long, global = true, env = "BLOB_USERNAME", value_name = "USER", hide_env_values = true)]
+    #[arg(
+        long,
+        hide_short_help = true,
+        global = true,
+        env = "BLOB_USERNAME",
+        value_name = "USER",
+        hide_env_values = true
+    )]
     pub(crate) username: Option<String>,
 
     /// Read the password from standard input; otherwise it is in BLOB_PASSWORD.
-    #[arg(long, global = true)]
+    #[arg(long, hide_short_help = true, global = true)]
     pub(crate) password_stdin: bool,
 
     /// Keep logins in this file alone, and look for them nowhere else [default: REGISTRY_AUTH_FILE, else the files of
     /// Docker, Podman and Skopeo].
-    #[arg(long, global = true, env = "BLOB_REGISTRY_CONFIG", value_name = "FILE", hide_env_values = true)]
+    #[arg(
+        long,
+        hide_short_help = true,
+        global = true,
+        env = "BLOB_REGISTRY_CONFIG",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
     pub(crate) registry_config: Option<PathBuf>,
 
     /// Keep what was fetched in this directory [default: $XDG_CACHE_HOME/blob, else ~/.cache/blob].
-    #[arg(long, global = true, env = "BLOB_CACHE_DIR", value_name = "DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        hide_short_help = true,
+        global = true,
+        env = "BLOB_CACHE_DIR",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
     pub(crate) cache_dir: Option<PathBuf>,
 
     /// Use no cache, and keep nothing.
-    #[arg(long, global = true, env = "BLOB_NO_CACHE", value_parser = truth)]
+    #[arg(long, hide_short_help = true, global = true, env = "BLOB_NO_CACHE", value_parser = truth)]
     pub(crate) no_cache: bool,
 
     #[command(flatten)]
     pub(crate) cache: CacheFlags,
 
     /// Send no request: answer from the cache, or say what is missing.
-    #[arg(long, global = true, env = "BLOB_OFFLINE", value_parser = truth)]
+    #[arg(long, hide_short_help = true, global = true, env = "BLOB_OFFLINE", value_parser = truth)]
     pub(crate) offline: bool,
 
     /// Open only archives that a policy verified.
-    #[arg(long, global = true, env = "BLOB_REQUIRE_SIGNED", value_parser = truth)]
+    #[arg(long, hide_short_help = true, global = true, env = "BLOB_REQUIRE_SIGNED", value_parser = truth)]
     pub(crate) require_signed: bool,
 
     /// The largest index that is read [default: 256M].
-    #[arg(long, global = true, env = "BLOB_MAX_INDEX_SIZE", value_name = "SIZE", value_parser = crate::ui::size::parse)]
+    #[arg(long, hide_short_help = true, global = true, env = "BLOB_MAX_INDEX_SIZE", value_name = "SIZE", value_parser = crate::ui::size::parse)]
     pub(crate) max_index_size: Option<u64>,
 
     /// The most files, links and empty directories of an archive that is opened [default: 16777216].
-    #[arg(long, global = true, env = "BLOB_MAX_ENTRIES", value_name = "N")]
+    #[arg(long, hide_short_help = true, global = true, env = "BLOB_MAX_ENTRIES", value_name = "N")]
     pub(crate) max_entries: Option<NonZero<usize>>,
 }
 
@@ -321,9 +408,24 @@ impl Global {
             return Ok(None);
         }
         let understood = Template::parse(&text);
-        let template = understood.map_err(|problem| Failure::usage(format!("--format {text:?}: {problem}")))?;
+        let wrong = |problem: String| Failure::usage(format!("--format {text:?}: {problem}"));
+        let template = understood.map_err(wrong)?;
         self.output = Format::Json;
+        let members = self.members();
+        if !members.is_empty() {
+            template.check(&members).map_err(wrong)?;
+        }
         Ok(Some(template))
+    }
+
+    /// What the documents of the command may have; nothing where that is not known.
+    pub(crate) fn members(&self) -> Vec<String> {
+        let mut members = schemas::members(&self.words).unwrap_or_default();
+        // Their plans are documents of their own.
+        if !members.is_empty() && ["pull", "cp"].contains(&self.words.as_str()) {
+            members.extend(schemas::members("plan").unwrap_or_default());
+        }
+        members
     }
 
     /// The style for standard output.
@@ -363,6 +465,21 @@ fn check_adding(command: &clap::Command, matches: &ArgMatches) -> Result<(), Fai
         Some((name, below)) => command.find_subcommand(name).map_or(Ok(()), |command| check_adding(command, below)),
         None => Ok(()),
     }
+}
+
+/// Refuses a template that was typed where there is nothing to fill it with.
+fn check_format(cli: &Cli, matches: &ArgMatches) -> Result<(), Failure> {
+    let typed = matches.value_source("format") == Some(ValueSource::CommandLine);
+    if !typed || !cli.command.writes_content() {
+        return Ok(());
+    }
+    let message = "--format is a template over JSON, and this command writes content";
+    let failure = Failure::usage(message);
+    Err(if matches!(cli.command, Command::Export(_)) {
+        failure.with_hint("what export writes is a tar stream; --file keeps it, and then there is a result to format")
+    } else {
+        failure.with_hint("leave --format out")
+    })
 }
 
 fn add_variables(command: &mut clap::Command, prefix: &str) {
@@ -410,30 +527,63 @@ fn jobs(typed: &str) -> Result<NonZero<usize>, String> {
 /// # Errors
 /// What was typed makes no sense; and whether JSON was asked for, as far as that can be told.
 pub(crate) fn parse(words: &[OsString]) -> Result<(Cli, ArgMatches), (Failure, Format)> {
+    if let Some(read) = alone::alone(words).and_then(|command| read_alone(command, words)) {
+        return Ok(read);
+    }
     // It holds a thousand options, and taking it apart takes longer than reading them. The process ends soon.
     let mut known = ManuallyDrop::new(command());
     let words = variables::spread(&known, words);
     let read = |command: &mut clap::Command| {
         let matches = command.try_get_matches_from_mut(&words)?;
-        Ok::<_, clap::Error>((Cli::from_arg_matches(&matches)?, matches))
+        Ok::<_, clap::Error>((read_matches(&matches)?, matches))
     };
     let parsed = read(&mut known).or_else(|error| match error.kind() {
         // What was typed comes before what the environment says.
         ErrorKind::ArgumentConflict => read(&mut variables::give_way(&command(), &words)),
         _ => Err(error),
     });
-    if let Ok((_, matches)) = &parsed {
-        check_adding(&known, matches).map_err(|failure| (failure, format_of(&words)))?;
+    if let Ok((cli, matches)) = &parsed {
+        let checked = check_adding(&known, matches).and_then(|()| check_format(cli, matches));
+        checked.map_err(|failure| (failure, format_of(&words)))?;
     }
     parsed.map_err(|error| {
         if matches!(
             error.kind(),
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
         ) {
+            if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+                help::show_short(&mut command(), &words);
+            } else if error.kind() != ErrorKind::DisplayVersion {
+                help::show(&mut command(), &words);
+            }
             error.exit();
         }
         (refusal::refusal(&command(), &words, &error), format_of(&words))
     })
+}
+
+/// What was typed, with the words of its command.
+fn read_matches(matches: &ArgMatches) -> Result<Cli, clap::Error> {
+    let mut cli = Cli::from_arg_matches(matches)?;
+    let mut next = matches.subcommand();
+    let mut words = Vec::new();
+    while let Some((name, below)) = next {
+        words.push(name);
+        next = below.subcommand();
+    }
+    cli.global.words = words.join("-");
+    Ok(cli)
+}
+
+/// What `words` say to a command line of one sub-command, if it understands them; else the whole finds out what is wrong.
+fn read_alone(command: clap::Command, words: &[OsString]) -> Option<(Cli, ArgMatches)> {
+    // As below: the process ends soon.
+    let mut command = ManuallyDrop::new(command);
+    let words = variables::spread(&command, words);
+    let matches = command.try_get_matches_from_mut(&words).ok()?;
+    let cli = read_matches(&matches).ok()?;
+    check_adding(&command, &matches).and_then(|()| check_format(&cli, &matches)).ok()?;
+    Some((cli, matches))
 }
 
 /// The ids of the options that were typed, rather than set in the environment or by default.
@@ -532,6 +682,26 @@ mod tests {
         assert!(refused("blob pusj a b").contains("did you mean `push`?"), "{}", refused("blob pusj a b"));
         assert!(refused("blob push --anotation a=b x y").contains("--annotation"));
         assert!(refused("blob ls x -o xml").contains("xml"));
+        for (line, expected) in [
+            ("blob ls x -o jsno", "did you mean `json`?"),
+            ("blob remove x", "hint: `blob rm` deletes tags and archives; see `blob --help`"),
+            ("blob auth login", "`blob login` keeps a login"),
+            ("blob cache info", "`blob cache status` says"),
+            ("blob login h -p x", "--password-stdin"),
+            ("blob pull --parallel 3 a b", "did you mean `--jobs`?"),
+        ] {
+            assert!(refused(line).contains(expected), "{line}: {}", refused(line));
+        }
+        // Nothing is better than something that is not alike.
+        for line in [
+            "blob diff --brief a b",
+            "blob cp --range=1 a b",
+            "blob xyzzy",
+            "blob find --type f,d x",
+            "blob ls -o tsv x",
+        ] {
+            assert!(!refused(line).contains("did you mean"), "{line}: {}", refused(line));
+        }
         assert!(refused("blob pusj a b").starts_with("error: unknown command \"pusj\" for \"blob\""));
         assert!(refused("blob ls --humann x").starts_with("error: unknown flag: --humann"));
         assert!(

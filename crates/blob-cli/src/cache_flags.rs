@@ -23,12 +23,13 @@ pub(crate) const KINDS: [(&str, Layer); 5] = [
 #[command(next_help_heading = "Global options")]
 pub(crate) struct CacheFlags {
     /// The most that the whole cache holds [default: 5G].
-    #[arg(long = "cache-max", global = true, env = "BLOB_CACHE_MAX", value_name = "SIZE", value_parser = size::parse)]
+    #[arg(long = "cache-max", hide_short_help = true, global = true, env = "BLOB_CACHE_MAX", value_name = "SIZE", value_parser = size::parse)]
     pub(crate) max: Option<u64>,
 
     /// The most that one kind of entries takes of it, as content=1G; kinds: content, blocks, refs, manifests, indexes.
     #[arg(
         long = "cache-layer-max",
+        hide_short_help = true,
         global = true,
         env = "BLOB_CACHE_LAYER_MAX",
         value_name = "KIND=SIZE",
@@ -37,11 +38,11 @@ pub(crate) struct CacheFlags {
     pub(crate) layer_max: Vec<LayerMax>,
 
     /// Do without these kinds of entries: content, blocks, refs, manifests, indexes.
-    #[arg(long = "cache-without", global = true, env = "BLOB_CACHE_WITHOUT", value_name = "KIND", value_delimiter = ',', value_parser = layer)]
+    #[arg(long = "cache-without", hide_short_help = true, global = true, env = "BLOB_CACHE_WITHOUT", value_name = "KIND", value_delimiter = ',', value_parser = layer)]
     pub(crate) without: Vec<Layer>,
 
     /// How long it is believed what a tag names, as 30s, 5m, 2h or 1d; 0 asks the registry each time [default: 5m].
-    #[arg(long = "tag-ttl", global = true, env = "BLOB_TAG_TTL", value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long = "tag-ttl", hide_short_help = true, global = true, env = "BLOB_TAG_TTL", value_name = "TIME", value_parser = duration::parse)]
     pub(crate) tag_ttl: Option<Duration>,
 }
 

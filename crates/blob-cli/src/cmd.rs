@@ -42,50 +42,56 @@ pub(crate) mod verify;
 pub(crate) mod verify_bundle;
 pub(crate) mod version;
 
+use std::pin::Pin;
+
 use crate::args::Command;
 use crate::error::Failure;
 use crate::session::Session;
 
-/// Does what was typed.
-pub(crate) async fn run(command: Command, session: &Session) -> Result<(), Failure> {
+/// A command that runs.
+type Running<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>;
+
+/// Does what was typed. Each command is behind a pointer: as parts of one they would all be there several times, once for
+/// each place that waits for them.
+pub(crate) fn run(command: Command, session: &Session) -> Running<'_> {
     match command {
-        Command::Push(args) => Box::pin(push::run(args, session)).await,
-        Command::Pull(args) => pull::run(args, session).await,
-        Command::Cat(args) => cat::run(args, session).await,
-        Command::Ls(args) => ls::run(args, session).await,
-        Command::Tree(args) => tree::run(args, session).await,
-        Command::Cp(args) => cp::run(args, session).await,
-        Command::Inspect(args) => inspect::run(args, session).await,
-        Command::Tag(args) => tag::run(args, session).await,
-        Command::Tags(args) => tags::run(args, session).await,
+        Command::Push(args) => Box::pin(push::run(args, session)),
+        Command::Pull(args) => Box::pin(pull::run(args, session)),
+        Command::Cat(args) => Box::pin(cat::run(args, session)),
+        Command::Ls(args) => Box::pin(ls::run(args, session)),
+        Command::Tree(args) => Box::pin(tree::run(args, session)),
+        Command::Cp(args) => Box::pin(cp::run(args, session)),
+        Command::Inspect(args) => Box::pin(inspect::run(args, session)),
+        Command::Tag(args) => Box::pin(tag::run(args, session)),
+        Command::Tags(args) => Box::pin(tags::run(args, session)),
         #[cfg(feature = "tui")]
-        Command::Open(args) => open::run(args, session).await,
-        Command::Copy(args) => copy::run(args, session).await,
-        Command::Rm(args) => rm::run(args, session).await,
-        Command::Referrers(args) => referrers::run(args, session).await,
-        Command::Check(args) => check::run(args, session).await,
-        Command::Diff(args) => diff::run(args, session).await,
-        Command::Export(args) => export::run(args, session).await,
-        Command::Find(args) => find::run(args, session).await,
-        Command::Du(args) => du::run(args, session).await,
-        Command::Stat(args) => stat::run(args, session).await,
-        Command::Cache(args) => cache::run(args, session).await,
-        Command::Gc(args) => gc::run(args, session).await,
-        Command::Login(args) => login::login(args, session).await,
-        Command::Logout(args) => login::logout(args, session).await,
-        Command::Serve(args) => serve::run(args, session).await,
-        Command::Sign(args) => sign::sign(args, session).await,
-        Command::Attest(args) => sign::attest(args, session).await,
-        Command::GenerateKeyPair(args) => key_pair::run(args, session).await,
-        Command::Verify(args) => verify::run(args, session).await,
-        Command::VerifyBundle(args) => verify_bundle::run(args, session).await,
-        Command::Policy(args) => policy::run(args, session).await,
-        Command::Alias(args) => alias::run(args, session).await,
-        Command::Doctor(args) => doctor::run(args, session).await,
-        Command::Config(args) => config::run(args, session).await,
-        Command::Completion(args) => completion::run(args, session).await,
-        Command::Man(args) => man::run(args, session).await,
-        Command::Schema(args) => schema::run(args, session).await,
-        Command::Version(args) => version::run(args, session).await,
+        Command::Open(args) => Box::pin(open::run(args, session)),
+        Command::Copy(args) => Box::pin(copy::run(args, session)),
+        Command::Rm(args) => Box::pin(rm::run(args, session)),
+        Command::Referrers(args) => Box::pin(referrers::run(args, session)),
+        Command::Check(args) => Box::pin(check::run(args, session)),
+        Command::Diff(args) => Box::pin(diff::run(args, session)),
+        Command::Export(args) => Box::pin(export::run(args, session)),
+        Command::Find(args) => Box::pin(find::run(args, session)),
+        Command::Du(args) => Box::pin(du::run(args, session)),
+        Command::Stat(args) => Box::pin(stat::run(args, session)),
+        Command::Cache(args) => Box::pin(cache::run(args, session)),
+        Command::Gc(args) => Box::pin(gc::run(args, session)),
+        Command::Login(args) => Box::pin(login::login(args, session)),
+        Command::Logout(args) => Box::pin(login::logout(args, session)),
+        Command::Serve(args) => Box::pin(serve::run(args, session)),
+        Command::Sign(args) => Box::pin(sign::sign(args, session)),
+        Command::Attest(args) => Box::pin(sign::attest(args, session)),
+        Command::GenerateKeyPair(args) => Box::pin(key_pair::run(args, session)),
+        Command::Verify(args) => Box::pin(verify::run(args, session)),
+        Command::VerifyBundle(args) => Box::pin(verify_bundle::run(args, session)),
+        Command::Policy(args) => Box::pin(policy::run(args, session)),
+        Command::Alias(args) => Box::pin(alias::run(args, session)),
+        Command::Doctor(args) => Box::pin(doctor::run(args, session)),
+        Command::Config(args) => Box::pin(config::run(args, session)),
+        Command::Completion(args) => Box::pin(completion::run(args, session)),
+        Command::Man(args) => Box::pin(man::run(args, session)),
+        Command::Schema(args) => Box::pin(schema::run(args, session)),
+        Command::Version(args) => Box::pin(version::run(args, session)),
     }
 }

@@ -13,9 +13,12 @@ use clap::{Arg, Command};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::CompleteEnv;
 
+use crate::alias::disk_prefix;
 use crate::args;
+use crate::cache_flags::KINDS;
 use crate::config::Config;
-use crate::config::keys::KEYS;
+use crate::config::keys::{KEYS, Kind};
+use crate::schemas::SCHEMAS;
 
 pub(crate) use script::registration;
 
@@ -69,11 +72,18 @@ fn command() -> Command {
     command
 }
 
-/// Arguments are told by what their values are called in help.
+/// Arguments are told by their command and by what their values are called in help.
 fn attach(command: &mut Command) {
+    let of = command.get_name().to_owned();
     let completer = |arg: &Arg| -> Option<fn(&OsStr) -> Vec<CompletionCandidate>> {
         match arg.get_value_names()?.first()?.as_str() {
-            "REF" | "SRC" | "DST" | "REPO" | "TAG|REF" | "REF|DIR" | "REF|HOST" => Some(references),
+            "REF" | "SRC" | "DST" | "TAG|REF" | "REF|DIR" | "REF|HOST" => Some(references),
+            "REPO" => Some(repositories),
+            "TYPE" if of == "clear" => Some(|typed| words(typed, KINDS.iter().map(|(name, _)| *name).chain(["all"]))),
+            "SHELL" => Some(|typed| words(typed, script::SHELLS)),
+            "VALUE" if of == "set" => Some(|typed| values(typed, std::env::args())),
+            "COMMAND" if of == "schema" => Some(|typed| schemas(typed, std::env::args())),
+            "COMMAND" if of == "man" => Some(|typed| pages(typed, std::env::args())),
             "REF:/PATH" => Some(sources),
             // Of the archive that stands before it on the line.
             "PATH" if arg.is_positional() => Some(paths),
@@ -122,6 +132,62 @@ fn names(typed: &OsStr) -> Vec<CompletionCandidate> {
     fitting.map(|(name, target)| CompletionCandidate::new(name).help(Some(target.to_owned().into()))).collect()
 }
 
+/// Those of `all` that begin with what was typed.
+fn words(typed: &OsStr, all: impl IntoIterator<Item = &'static str>) -> Vec<CompletionCandidate> {
+    let Some(typed) = typed.to_str() else { return Vec::new() };
+    all.into_iter().filter(|word| word.starts_with(typed)).map(CompletionCandidate::new).collect()
+}
+
+/// Repositories, as [`references`] knows them.
+fn repositories(typed: &OsStr) -> Vec<CompletionCandidate> {
+    let without_tag = |found: CompletionCandidate| {
+        let value = found.get_value().to_str()?.to_owned();
+        let name_at = value.rfind('/').map_or(0, |slash| slash + 1);
+        match value[name_at..].find(':') {
+            Some(colon) if disk_prefix(&value).is_empty() => Some(CompletionCandidate::new(&value[..name_at + colon])),
+            _ => Some(found),
+        }
+    };
+    let mut found: Vec<_> = references(typed).into_iter().filter_map(without_tag).collect();
+    found.dedup_by(|one, other| one.get_value() == other.get_value());
+    found
+}
+
+/// The words behind `command` on the line that a shell passed on, without options and without the one that is typed.
+fn behind(command: &str, line: impl Iterator<Item = String>) -> Vec<String> {
+    let mut words: Vec<String> = line.skip_while(|word| word != "--").skip(2).collect();
+    words.pop();
+    let behind = words.into_iter().skip_while(|word| word != command).skip(1);
+    behind.filter(|word| !word.starts_with('-')).collect()
+}
+
+/// Values of the key that stands before.
+fn values(typed: &OsStr, line: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
+    let Some(key) = behind("set", line).first().cloned() else { return Vec::new() };
+    let key: Vec<String> = key.replace('-', "_").split('.').map(str::to_owned).collect();
+    match KEYS.iter().find(|known| known.matches(&key)).map(|known| known.kind) {
+        Some(Kind::Word(known)) => words(typed, known.iter().copied()),
+        Some(Kind::Bool) => words(typed, ["true", "false"]),
+        _ => Vec::new(),
+    }
+}
+
+/// The next word of the name of a schema.
+fn schemas(typed: &OsStr, line: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
+    let before: String = behind("schema", line).into_iter().map(|word| word + "-").collect();
+    let names = SCHEMAS.iter().map(|(name, _)| *name).filter(|name| !name.ends_with("-line"));
+    words(typed, names.filter_map(|name| name.strip_prefix(before.as_str())))
+}
+
+/// The next word of a command.
+fn pages(typed: &OsStr, line: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
+    let main = args::command();
+    let above = behind("man", line).iter().try_fold(&main, |above, word| above.find_subcommand(word));
+    let Some((above, typed)) = above.zip(typed.to_str()) else { return Vec::new() };
+    let fitting = above.get_subcommands().filter(|below| !below.is_hide_set() && below.get_name().starts_with(typed));
+    fitting.map(|below| CompletionCandidate::new(below.get_name()).help(below.get_about().cloned())).collect()
+}
+
 fn keys(typed: &OsStr) -> Vec<CompletionCandidate> {
     let Some(typed) = typed.to_str() else { return Vec::new() };
     let fitting = KEYS.iter().filter(|key| !key.path.contains('*') && key.path.starts_with(typed));
@@ -134,7 +200,7 @@ mod tests {
 
     #[test]
     fn every_shell_has_a_script_that_asks_this_program() {
-        for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        for shell in script::SHELLS {
             let script = registration(shell, "/opt/blob").unwrap_or_else(|error| panic!("{shell}: {error}"));
             let script = String::from_utf8_lossy(&script).into_owned();
             assert!(script.contains("/opt/blob") && script.contains(VARIABLE), "{shell}: {script}");

@@ -89,6 +89,12 @@ impl Failure {
         Self { causes, hint, ..Self::new(kind, message) }
     }
 
+    /// The same, with what the system says of it.
+    pub(crate) fn because(mut self, error: &io::Error) -> Self {
+        self.causes.push(error.to_string());
+        self
+    }
+
     /// The same, of another kind.
     pub(crate) fn of_kind(self, kind: Kind) -> Self {
         Self { kind, ..self }
@@ -135,6 +141,11 @@ impl Failure {
         self.absent.as_deref()
     }
 
+    /// The place that it is about.
+    pub(crate) fn reference(&self) -> Option<&str> {
+        self.reference.as_deref()
+    }
+
     /// What may help.
     pub(crate) fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
@@ -162,6 +173,7 @@ impl Failure {
             _ => None,
         };
         let unauthorized = error.is_unauthorized();
+        let frozen = cause::is_about_a_tag_that_stays(&error);
         let mut failure = Self::from(error);
         failure.reference = Some(location.to_string());
         if let Some((missing, cause)) = missing {
@@ -171,7 +183,9 @@ impl Failure {
             let is_tag = missing == Missing::Archive && location.tag().is_some();
             failure.absent = is_tag.then(|| Box::new(location.clone()));
         }
-        if let (true, Some(reference)) = (unauthorized, location.reference()) {
+        if frozen {
+            failure.hint = Some("tags are set once in this repository: another tag is free".into());
+        } else if let (true, Some(reference)) = (unauthorized, location.reference()) {
             let host = reference.host();
             failure.hint = Some(format!("log in with `blob login {host}`, or set BLOB_USERNAME and BLOB_PASSWORD"));
         }
@@ -195,6 +209,11 @@ impl Failure {
     pub(crate) fn not_a_difference(self) -> Self {
         let kind = if self.kind == Kind::General { Kind::Trouble } else { self.kind };
         Self { kind, ..self }
+    }
+
+    /// Whether it is about what cannot be had with `--offline`.
+    pub(crate) fn is_offline(&self) -> bool {
+        self.hint.as_deref() == Some(hint::FILL_THE_CACHE)
     }
 
     /// Whether the exit code says it all.

@@ -12,6 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::args::{Global, LogFormat};
 use crate::error::Failure;
+use crate::ui::progress::Above;
 use crate::ui::style;
 
 /// Sends events to standard error: warnings unless quiet is wanted, more with each `-v`. Credentials are in none: no
@@ -29,7 +30,7 @@ pub(crate) fn init(options: &Global) -> Result<(), Failure> {
         |level: Level| Targets::new().with_default(LevelFilter::WARN).with_targets(ours.map(|name| (name, level)));
     let choice = if options.no_color { Some(false) } else { options.color.choice() };
     let colored = style::wanted(choice, |name| std::env::var(name).ok(), std::io::stderr().is_terminal());
-    let told = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(options.verbose > 1);
+    let told = tracing_subscriber::fmt::layer().with_writer(Above::default).with_target(options.verbose > 1);
     let told = match options.log_format {
         LogFormat::Text => told.with_ansi(colored).without_time().boxed(),
         LogFormat::Json => told.json().flatten_event(true).boxed(),

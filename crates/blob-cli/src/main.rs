@@ -21,6 +21,7 @@ mod trust;
 mod ui;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -40,6 +41,14 @@ const CLEAN_UP: Duration = Duration::from_secs(10);
 fn main() -> ExitCode {
     complete::answer();
     let words: Vec<OsString> = std::env::args_os().collect();
+    // Scripts ask for it at each start, and nothing else needs to be known for it.
+    if let [_, word] = words.as_slice()
+        && (word == "--version" || word == "-V")
+    {
+        // That it cannot be written cannot be told anybody.
+        let _ = writeln!(std::io::stdout(), concat!("blob ", env!("CARGO_PKG_VERSION")));
+        return ExitCode::SUCCESS;
+    }
     let (result, format) = match args::parse(&words) {
         Ok((mut cli, matches)) => {
             let config = configure(&mut cli, &matches);
@@ -68,6 +77,9 @@ fn main() -> ExitCode {
 fn configure(cli: &mut Cli, matches: &ArgMatches) -> Result<Config, Failure> {
     let config = Config::load(cli.global.config.as_deref());
     config.apply(matches, &mut cli.global);
+    if let Command::Doctor(_) = &cli.command {
+        cmd::doctor::hurry(&mut cli.global);
+    }
     let tolerant = match &cli.command {
         Command::Config(args) => args.is_tolerant(),
         Command::Version(_) | Command::Completion(_) | Command::Man(_) | Command::Doctor(_) | Command::Schema(_) => {
@@ -132,8 +144,13 @@ fn start(cli: Cli, config: Config, flags: Vec<String>) -> Result<(), Failure> {
 
 /// Runs a command; a tag that is not there may be like one that is.
 async fn run(command: Command, session: &Session) -> Result<(), Failure> {
+    let asks = session.options.offline && command.asks_the_registry();
     match cmd::run(command, session).await {
-        Err(failure) => Err(session.with_near_tag(failure).await),
+        Err(failure) if asks && failure.is_offline() => {
+            let hint = "this asks the registry itself, whatever is cached: leave --offline out";
+            Err(failure.without_hint().with_hint(hint))
+        }
+        Err(failure) => Err(session.with_near(failure).await),
         done => done,
     }
 }

@@ -14,15 +14,18 @@ use crate::alias::{Aliases, Wanted};
 use crate::args::{Caching, Global};
 use crate::cache_place::CachePlace;
 use crate::config::Config;
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::trust::{Rules, TrustArgs, WantedArgs, off_thread, policy_set};
 use crate::ui::near::nearest;
 use crate::ui::output;
 use crate::ui::progress::Meter;
 use crate::ui::record;
 use crate::ui::style::Style;
-use crate::ui::template::Template;
+use crate::ui::template::{self, Template};
 use crate::ui::traffic::Traffic;
+
+/// Tags of a repository that are named where another one was asked for; more of them are listed by a command.
+const NAMED_TAGS: usize = 6;
 
 /// A command that runs.
 pub(crate) struct Session {
@@ -49,7 +52,7 @@ impl Session {
         } else {
             std::env::var("BLOB_PASSWORD").ok()
         };
-        let silent = options.quiet || options.output.is_json() || options.verbose > 0;
+        let silent = options.quiet || options.output.is_json();
         let meter = Meter::start(options.progress, silent);
         Ok(Self {
             style: options.style(),
@@ -70,7 +73,15 @@ impl Session {
 
     /// The repository that `typed` means: `host/repo`, `oci:DIR`, or an alias.
     pub(crate) fn repository(&self, typed: &str) -> Result<Location, Failure> {
-        self.place(typed, Wanted::Repository)
+        let found = self.place(typed, Wanted::Repository);
+        // A host is no reference in any reading, and a tag is not what is missing.
+        found.map_err(|failure| match failure.hint() {
+            None if !typed.contains('/') => {
+                let expected = "expected HOST/REPOSITORY, such as localhost:5000/team/assets";
+                Failure::usage(format!("{typed:?} names no repository: {expected}"))
+            }
+            _ => failure,
+        })
     }
 
     fn place(&self, typed: &str, wanted: Wanted) -> Result<Location, Failure> {
@@ -209,7 +220,7 @@ impl Session {
     }
 
     /// What all clients have in common: everything but credentials and caches.
-    pub(crate) fn builder(&self) -> Result<ClientBuilder, Failure> {
+    pub(crate) fn builder(&self) -> ClientBuilder {
         let options = &self.options;
         let mut limits = Limits::default();
         limits.max_index_bytes = options.max_index_size.unwrap_or(limits.max_index_bytes);
@@ -237,19 +248,19 @@ impl Session {
             builder = builder.require_verified();
         }
         if options.offline {
-            if options.no_cache {
-                return Err(Failure::usage("--offline and --no-cache leave nothing to answer from"));
-            }
             builder = builder.offline();
         }
-        Ok(builder)
+        builder
     }
 
     /// As [`builder`](Self::builder), with the credentials and the cache for `locations`, if any is in a registry.
     fn builder_for(&self, locations: &[&Location]) -> Result<ClientBuilder, Failure> {
-        let mut builder = self.builder()?;
+        let mut builder = self.builder();
         let hosts: Vec<&str> = locations.iter().filter_map(|location| Some(location.reference()?.host())).collect();
         if !hosts.is_empty() {
+            if self.options.offline && self.options.no_cache {
+                return Err(Failure::usage("--offline and --no-cache leave nothing to answer from"));
+            }
             builder = self.credentials(builder, &hosts)?;
         }
         // What is read from this machine needs no cache.
@@ -321,14 +332,33 @@ impl Session {
         }
     }
 
-    /// `failure` with the tag that was probably meant, if it is about one that is not there. Costs a request.
-    pub(crate) async fn with_near_tag(&self, failure: Failure) -> Failure {
+    /// `failure` with what was probably meant: an alias in the place of a host that nobody knows, or a tag of the repository,
+    /// which costs a request.
+    pub(crate) async fn with_near(&self, failure: Failure) -> Failure {
+        let unknown = failure.reference().filter(|_| failure.kind == Kind::Network);
+        if let Some(alias) = unknown.and_then(|reference| self.aliases.similar_to_host(reference)) {
+            let hint = format!("did you mean the alias `{alias}`?");
+            return failure.without_hint().with_hint(hint);
+        }
+        self.with_near_tag(failure).await
+    }
+
+    async fn with_near_tag(&self, failure: Failure) -> Failure {
         let Some((location, tag)) = failure.absent().and_then(|location| Some((location.clone(), location.tag()?)))
         else {
             return failure;
         };
         let Ok(client) = self.client(&[&location]).await else { return failure };
-        let Ok(listed) = client.tags(&location, &PageRequest::first()).await else { return failure };
+        let listed = match client.tags(&location, &PageRequest::first()).await {
+            Ok(listed) => listed,
+            Err(error) if error.is_not_found() => {
+                let Some(reference) = location.reference() else { return failure };
+                let (host, repository) = (reference.host(), reference.repository());
+                let hint = format!("{host} has no repository {repository}, or does not show it without a log-in");
+                return failure.without_hint().with_hint(hint);
+            }
+            Err(_) => return failure,
+        };
         if listed.items.contains(&tag) {
             let hint = "the tag is there, and what it names is not: push it again, or copy it from where it is whole";
             return failure.without_hint().with_hint(hint);
@@ -337,6 +367,11 @@ impl Session {
         let all = failure.hint().map_or_else(String::new, |hint| format!(" {hint}"));
         match near {
             Some(near) => failure.without_hint().with_hint(format!("did you mean the tag {near}?{all}")),
+            None if (1..=NAMED_TAGS).contains(&listed.items.len()) => {
+                let tags: Vec<&str> = listed.items.iter().map(Tag::as_str).collect();
+                let there = if tags.len() == 1 { "there is only the tag" } else { "there are only the tags" };
+                failure.without_hint().with_hint(format!("{there} {}", tags.join(", ")))
+            }
             None => failure,
         }
     }
@@ -384,7 +419,10 @@ impl Session {
         self.meter.clear();
         let document = self.template.as_ref().map(|template| (template, serde_json::from_slice(data.as_ref())));
         match document {
-            Some((template, Ok(document))) => {
+            Some((template, Ok(mut document))) => {
+                if let serde_json::Value::Object(members) = &mut document {
+                    template::filled(members, &self.options.members());
+                }
                 let filled = template.render(&document);
                 let filled = filled.map_err(|problem| Failure::usage(format!("--format: {problem}")))?;
                 output::print(filled).await
@@ -400,11 +438,35 @@ impl Session {
         content: &T,
         text: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
-        if self.options.quiet && !self.options.output.is_json() {
+        if self.is_terse() {
             self.meter.clear();
             return Ok(());
         }
+        self.answer(content, text).await
+    }
+
+    /// Writes what a command was asked for, which quiet leaves alone: `content` for programs, `text` for people.
+    pub(crate) async fn answer<T: serde::Serialize>(
+        &self,
+        content: &T,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
         self.print(record::render(self.options.output, content, text)).await
+    }
+
+    /// Writes what a command did, as [`report`](Self::report), or what it would do, which was asked for.
+    pub(crate) async fn outcome<T: serde::Serialize>(
+        &self,
+        is_plan: bool,
+        content: &T,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if is_plan { self.answer(content, text).await } else { self.report(content, text).await }
+    }
+
+    /// Whether a command says no more than a digest or a path.
+    pub(crate) fn is_terse(&self) -> bool {
+        self.options.quiet && !self.options.output.is_json()
     }
 
     /// Says in the log what the client has moved, and what its caches gave.

@@ -5,6 +5,7 @@ pub(crate) mod duration;
 pub(crate) mod escape;
 pub(crate) mod json;
 pub(crate) mod mode;
+mod narrate;
 pub(crate) mod near;
 pub(crate) mod output;
 pub(crate) mod progress;

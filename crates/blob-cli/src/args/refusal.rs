@@ -6,6 +6,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use super::meant;
 use crate::error::{Failure, Kind};
 
 /// A sub-command that was typed, as far as it can be told.
@@ -38,7 +39,7 @@ pub(super) fn refusal(command: &Command, words: &[OsString], error: &clap::Error
     let text = first.split_whitespace().collect::<Vec<_>>().join(" ");
     let leaf = leaf(command, words);
     let message = message(command, leaf.as_ref(), error, &text);
-    let mut hint: Vec<String> = similar(error).into_iter().collect();
+    let mut hint: Vec<String> = meant::meant(command, leaf.as_ref(), words, error).into_iter().collect();
     hint.extend(leaf.as_ref().and_then(|leaf| glued(&leaf.command, words)));
     hint.push(match leaf {
         Some(mut leaf) if leaf.command.get_name() != command.get_name() => usage(&mut leaf.command),
@@ -122,16 +123,6 @@ fn glued(command: &Command, words: &[OsString]) -> Option<String> {
         command.get_arguments().find(|arg| joined(arg).is_some())?;
         Some(format!("write {option}={value}"))
     })
-}
-
-/// What was probably meant.
-fn similar(error: &clap::Error) -> Option<String> {
-    let kinds = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
-    match kinds.into_iter().find_map(|kind| error.get(kind))? {
-        ContextValue::String(one) => Some(format!("did you mean `{one}`?")),
-        ContextValue::Strings(several) => Some(format!("did you mean `{}`?", several.join("` or `"))),
-        _ => None,
-    }
 }
 
 /// `accepts 2 arg(s), received 0`: how many operands the sub-command takes and how many were typed, and `more` that were

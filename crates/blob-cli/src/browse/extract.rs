@@ -77,8 +77,11 @@ async fn is_directory(copy: &Copy) -> bool {
 
 fn told(report: &ExtractReport, dest: &str) -> String {
     let kept = if report.kept > 0 { format!(", {} equal already", report.kept) } else { String::new() };
-    let links = if report.symlinks > 0 { format!(" and {}", count(report.symlinks, "link")) } else { String::new() };
-    format!("copied {} ({}){links} to {dest}{kept}", count(report.files, "file"), human(report.bytes))
+    let files = (report.files > 0 || report.symlinks == 0)
+        .then(|| format!("{} ({})", count(report.files, "file"), human(report.bytes)));
+    let links = (report.symlinks > 0).then(|| count(report.symlinks, "link"));
+    let copied: Vec<String> = files.into_iter().chain(links).collect();
+    format!("copied {} to {dest}{kept}", copied.join(" and "))
 }
 
 fn refused(error: &ExtractError) -> String {

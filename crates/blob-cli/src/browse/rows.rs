@@ -36,10 +36,6 @@ impl Row {
         self.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
     }
 
-    pub(super) fn is_dir(&self) -> bool {
-        matches!(self.what, What::Directory { .. })
-    }
-
     fn new(parent: &[u8], depth: u16, entry: &DirEntry<'_>) -> Self {
         let path = if parent.is_empty() { entry.name.to_vec() } else { [parent, b"/", entry.name].concat() };
         let (what, size) = match entry.node {

@@ -304,7 +304,8 @@ impl Browser {
             return;
         }
         let default = match self.row() {
-            Some(row) if self.marked.is_empty() && !row.is_dir() && !matches!(row.what, What::More(_)) => {
+            // A link keeps its path, as directories do: it may lead to what is copied with it.
+            Some(row) if self.marked.is_empty() && matches!(row.what, What::File { .. }) => {
                 format!("./{}", String::from_utf8_lossy(row.name()))
             }
             Some(_) => "./".into(),

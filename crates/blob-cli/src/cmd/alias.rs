@@ -22,8 +22,14 @@ Examples:
   blob alias add prod ghcr.io/org/production        prod/web:v1 is ghcr.io/org/production/web:v1
   blob alias rm assets
 
-A name without tag or digest means the tag of the alias, else `latest`. Names as a whole come before names that a
+A name without tag or digest means the tag of the alias, else `latest`. Names as a whole come before names that a \
 reference begins with; of those, the longest counts. Aliases are kept in the configuration: see `blob config path`.";
+
+const ADD_EXAMPLES: &str = "\
+Examples:
+  blob alias add assets ghcr.io/org/team/assets
+  blob alias add stable ghcr.io/org/team/assets:stable    the tag is part of it
+  blob alias add prod ghcr.io/org                         what references begin with";
 
 /// Give repositories short names.
 #[derive(Args, Debug)]
@@ -36,7 +42,7 @@ pub(crate) struct AliasArgs {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Make a name, or let it mean something else.
-    #[command(visible_alias = "set")]
+    #[command(visible_alias = "set", after_help = ADD_EXAMPLES)]
     Add {
         /// The name: letters, digits, dots, hyphens, underscores and slashes.
         #[arg(value_name = "NAME")]
@@ -49,7 +55,7 @@ enum Action {
         dry_run: bool,
     },
     /// Forget a name.
-    #[command(visible_alias = "remove", alias = "unset")]
+    #[command(visible_alias = "remove", alias = "unset", after_help = "Examples:\n  blob alias rm assets")]
     Rm {
         /// The name.
         #[arg(value_name = "NAME")]
@@ -59,7 +65,7 @@ enum Action {
         dry_run: bool,
     },
     /// List all names.
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = "Examples:\n  blob alias list\n  blob alias list -o json")]
     List,
 }
 
@@ -102,7 +108,7 @@ async fn add(name: &str, target: &str, dry_run: bool, session: &Session) -> Resu
         (false, true) => ("created", "Would create"),
     };
     let changed = Changed { action, name, target: Some(target), dry_run };
-    session.report(&changed, || format!("{verb} alias \"{name}\" -> {target}\n")).await
+    session.outcome(dry_run, &changed, || format!("{verb} alias \"{name}\" -> {target}\n")).await
 }
 
 /// Edits a file, or finds out what that would do.
@@ -117,7 +123,7 @@ async fn remove(name: &str, dry_run: bool, session: &Session) -> Result<(), Fail
     }
     let changed = Changed { action: "removed", name, target: None, dry_run };
     let verb = if dry_run { "Would remove" } else { "Removed" };
-    session.report(&changed, || format!("{verb} alias \"{name}\"\n")).await
+    session.outcome(dry_run, &changed, || format!("{verb} alias \"{name}\"\n")).await
 }
 
 /// There is no such name, at least not where it could be removed.

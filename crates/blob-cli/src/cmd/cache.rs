@@ -39,8 +39,10 @@ pub(crate) struct CacheArgs {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Say how full the cache is.
+    #[command(after_help = "Examples:\n  blob cache status\n  blob cache status -o json")]
     Status,
     /// Empty the cache, or one kind of entries.
+    #[command(after_help = "Examples:\n  blob cache clear\n  blob cache clear refs --force    without a question")]
     Clear {
         /// content, blocks, refs, manifests, indexes or all.
         #[arg(value_name = "TYPE", default_value = "all", hide_default_value = true)]
@@ -53,10 +55,15 @@ enum Action {
         dry_run: bool,
     },
     /// Say where the cache is.
+    #[command(
+        after_help = "Examples:\n  blob cache path\n  du -sh \"$(blob cache path -q)\"    -q prints the directory alone"
+    )]
     Path,
     /// Read and check everything, and drop what is damaged.
+    #[command(after_help = "Examples:\n  blob cache verify")]
     Verify,
     /// Drop what was unused for longest.
+    #[command(after_help = "Examples:\n  blob cache prune --max 1G\n  blob cache prune --dry-run")]
     Prune {
         /// How much may stay [default: --cache-max].
         #[arg(long, value_name = "SIZE", value_parser = crate::ui::size::parse)]
@@ -190,7 +197,7 @@ async fn status(cache: &CacheDir, session: &Session) -> Result<(), Failure> {
         let most = human(status.max_size);
         text + &format!("\nTotal: {} ({} files)\n  Most: {most}\n", status.total_size_human, status.total_files)
     };
-    session.report(&status, text).await
+    session.answer(&status, text).await
 }
 
 /// Where the cache is.
@@ -217,7 +224,10 @@ async fn path(dir: &std::path::Path, session: &Session) -> Result<(), Failure> {
         }
         text
     };
-    session.report(&paths, text).await
+    if session.is_terse() {
+        return session.print(format!("{}\n", paths.root)).await;
+    }
+    session.answer(&paths, text).await
 }
 
 /// How the cache is emptied.
@@ -257,7 +267,7 @@ async fn clear(cache: &CacheDir, kind: &str, how: How, session: &Session) -> Res
         return Err(Failure::usage("--force required when using --output json"));
     }
     let (mut size, mut files) = held(cache, &chosen, session).await?;
-    if !unasked && !session.options.quiet && !confirmed(kind, size, files, session).await? {
+    if !unasked && !confirmed(kind, size, files, session).await? {
         output::complain("Canceled.\n");
         return Ok(());
     }
@@ -294,7 +304,7 @@ async fn clear(cache: &CacheDir, kind: &str, how: How, session: &Session) -> Res
         let verb = if how.dry_run { "Would clear" } else { "Cleared" };
         format!("{verb} {} ({files} files)\n  - {names}\n", cleared.total_size_human)
     };
-    session.report(&cleared, text).await
+    session.outcome(how.dry_run, &cleared, text).await
 }
 
 /// Bytes and files of the kinds that were chosen.
@@ -366,7 +376,7 @@ async fn prune(cache: &CacheDir, max: Option<u64>, dry_run: bool, session: &Sess
     };
     if dry_run {
         let text = || format!("Would free at least {}\n  Now: {}\n", pruned.freed_human, pruned.total_size_human);
-        return session.report(&pruned, text).await;
+        return session.answer(&pruned, text).await;
     }
     let left = || format!("{} ({})", pruned.total_size_human, count(pruned.total_files, "file"));
     session.report(&pruned, || format!("Freed {}\n  Left: {}\n", pruned.freed_human, left())).await

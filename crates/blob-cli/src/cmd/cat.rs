@@ -1,13 +1,14 @@
 //! `blob cat`.
 
 use blob::Archive;
+use blob::core::index::FollowError;
 use blob::core::{Node, ReadError, path};
 use clap::Args;
 use futures_util::TryStreamExt as _;
 
 use super::missing;
 use crate::args::Caching;
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::session::Session;
 use crate::trust::TrustArgs;
 use crate::ui::output::Output;
@@ -17,7 +18,7 @@ Examples:
   blob cat localhost:5000/team/assets:v1 config/app.yaml
   blob cat --stats oci:./layout:v1 logs/a.txt logs/b.txt > both.txt
 
-Files of up to 8 MiB are verified before their first byte is written. Larger ones are verified as they are written: on
+Files of up to 8 MiB are verified before their first byte is written. Larger ones are verified as they are written: on \
 exit code 7, do not use what was written.";
 
 /// Write files of an archive to standard output; only their bytes are fetched.
@@ -71,7 +72,11 @@ fn check(archive: &Archive, typed: &str) -> Result<Vec<u8>, Failure> {
     let found = match archive.index().follow(&normal) {
         Ok(found) => found.path(),
         Err(error) if matches!(archive.index().lookup(&normal), Some(Node::Symlink(_))) => {
-            return Err(Failure::usage(format!("cannot follow the symbolic link {typed}: {error}")));
+            let message = format!("cannot follow the symbolic link {typed}: {error}");
+            return Err(match error {
+                FollowError::NotFound => Failure::not_found(message),
+                _ => Failure::new(Kind::General, message),
+            });
         }
         Err(_) => &normal,
     };
@@ -82,9 +87,7 @@ fn check(archive: &Archive, typed: &str) -> Result<Vec<u8>, Failure> {
             let hint = format!("`blob ls {} {typed}` lists it", archive.location());
             Err(Failure::usage(format!("cannot cat directory: {typed}")).with_hint(hint))
         }
-        Err(error @ (ReadError::InvalidPath(_) | ReadError::NotAFile { .. })) => {
-            Err(Failure::usage(format!("invalid path: {typed}: {error}")))
-        }
+        Err(error @ (ReadError::InvalidPath(_) | ReadError::NotAFile { .. })) => Err(Failure::usage(error.to_string())),
         Err(error) => Err(error.into()),
     }
 }

@@ -31,7 +31,7 @@ Examples:
   blob check --read-data=5% localhost:5000/team/assets:v1      a random part of the files
   blob check localhost:5000/team/assets:v1 ./assets            whether a directory holds what the archive does
 
-Nothing is taken from the cache, and nothing is kept. The exit code is 7 if anything is damaged, and 1 if the directory
+Nothing is taken from the cache, and nothing is kept. The exit code is 7 if anything is damaged, and 1 if the directory \
 differs.";
 
 /// Check that an archive is whole, or that a directory is what the archive says.
@@ -125,6 +125,9 @@ struct Compared {
 
 pub(crate) async fn run(args: CheckArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
+    if let Some(dir) = args.dir.as_ref().filter(|dir| !dir.is_dir()) {
+        return Err(Failure::not_found(format!("there is no directory {}", dir.display())));
+    }
     let client = session.reading(&[&location], &args.trust).await?;
     // Opening checks the manifest against its digest, and the index against the manifest.
     let archive = session.open(&client, &location, Caching { skip_cache: true }).await?;

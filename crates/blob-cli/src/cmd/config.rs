@@ -25,8 +25,14 @@ Examples:
   blob config unset output
   blob config edit                      in $EDITOR; what is wrong is not saved
 
-Flags come before BLOB_* variables, those before the project's file (.blob.yaml or blob.yaml, here or above), that
+Flags come before BLOB_* variables, those before the project's file (.blob.yaml or blob.yaml, here or above), that \
 before the user's, and that before /etc/blob/config.yaml.";
+
+const SET_EXAMPLES: &str = "\
+Examples:
+  blob config set cache.max_size 20G
+  blob config set --project output json            in the project's file
+  blob config set registries.r.example.timeout 2m  of one registry";
 
 /// Look at the configuration, and change it.
 #[derive(Args, Debug)]
@@ -39,18 +45,21 @@ pub(crate) struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Show what is configured, flags and variables included.
+    #[command(after_help = "Examples:\n  blob config show --origin    and what each value is from")]
     Show {
         /// Say where each value is from.
         #[arg(long, visible_alias = "show-origin")]
         origin: bool,
     },
     /// Print one value.
+    #[command(after_help = "Examples:\n  blob config get cache.max_size")]
     Get {
         /// The key, such as cache.max_size.
         #[arg(value_name = "KEY")]
         key: String,
     },
     /// Set one value in a file; everything else in it stays as it is.
+    #[command(after_help = SET_EXAMPLES)]
     Set {
         /// The key.
         #[arg(value_name = "KEY")]
@@ -65,6 +74,7 @@ enum Action {
         scope: Scope,
     },
     /// Take one value out of a file.
+    #[command(after_help = "Examples:\n  blob config unset cache.max_size\n  blob config unset --project output")]
     Unset {
         /// The key.
         #[arg(value_name = "KEY")]
@@ -76,16 +86,19 @@ enum Action {
         scope: Scope,
     },
     /// Open a file in an editor ($EDITOR, else $VISUAL); what is wrong is not saved.
+    #[command(after_help = "Examples:\n  blob config edit\n  EDITOR=nano blob config edit --project")]
     Edit {
         #[command(flatten)]
         scope: Scope,
     },
     /// Print where the user's file is.
+    #[command(after_help = "Examples:\n  cat \"$(blob config path)\"\n  blob config path --project")]
     Path {
         #[command(flatten)]
         scope: Scope,
     },
     /// Check all files.
+    #[command(after_help = "Examples:\n  blob config validate")]
     Validate,
     /// Print the table of keys in Markdown.
     #[command(hide = true)]
@@ -224,7 +237,7 @@ async fn set((typed, value): (&str, &str), dry_run: bool, scope: Scope, session:
     let text = || {
         format!("{verb} {} to {} in {}\n", changed.key, shown(shown_value.as_bytes()), shown(changed.file.as_bytes()))
     };
-    session.report(&changed, text).await
+    session.outcome(dry_run, &changed, text).await
 }
 
 async fn unset(typed: &str, dry_run: bool, scope: Scope, session: &Session) -> Result<(), Failure> {
@@ -236,7 +249,9 @@ async fn unset(typed: &str, dry_run: bool, scope: Scope, session: &Session) -> R
     let changed =
         Changed { action: "removed", key: keys::join(&path), value: None, file: file.display().to_string(), dry_run };
     let verb = if dry_run { "Would unset" } else { "Unset" };
-    session.report(&changed, || format!("{verb} {} in {}\n", changed.key, shown(changed.file.as_bytes()))).await
+    session
+        .outcome(dry_run, &changed, || format!("{verb} {} in {}\n", changed.key, shown(changed.file.as_bytes())))
+        .await
 }
 
 /// Where a file is.

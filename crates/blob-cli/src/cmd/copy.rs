@@ -20,12 +20,12 @@ const EXAMPLES: &str = "\
 Examples:
   blob copy localhost:5000/team/assets:v1 localhost:5000/team/mirror:v1
   blob copy ghcr.io/org/data:1.0 oci:./backup:1.0           to a directory that needs no registry
-  blob copy oci:./backup:1.0 ghcr.io/org/data:1.0 -t latest and back, under two tags
+  blob copy oci:./backup:1.0 ghcr.io/org/data:1.0 -t latest  and back, under two tags
   blob copy ghcr.io/org/data:1.0 oci-archive:data.tar:1.0   to a single file, which skopeo and podman read
   blob copy --all-tags --no-clobber ghcr.io/org/data localhost:5000/org/data
 
-Digests stay what they are, so signatures stay valid; they are copied too. Only what is missing at the destination is
-sent, and within one registry not even that: blobs are mounted. A tar file keeps what it had, and is replaced as a whole
+Digests stay what they are, so signatures stay valid; they are copied too. Only what is missing at the destination is \
+sent, and within one registry not even that: blobs are mounted. A tar file keeps what it had, and is replaced as a whole \
 when the copy is done.";
 
 /// Copy archives, or any other artifact, between registries and layouts.
@@ -156,11 +156,11 @@ pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure
         bytes: sum(|done| done.bytes),
         copies,
     };
-    if session.options.quiet && !session.options.output.is_json() {
+    if session.is_terse() && !args.dry_run {
         let digests = report.copies.iter().filter_map(|done| done.digest.clone());
         session.print(digests.map(|digest| digest + "\n").collect::<String>()).await?;
     } else {
-        session.report(&report, || text(&report)).await?;
+        session.outcome(args.dry_run, &report, || text(&report)).await?;
     }
     if failures.is_empty() {
         return Ok(());

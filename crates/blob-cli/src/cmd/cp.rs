@@ -29,7 +29,7 @@ Examples:
   blob cp --flat h/a:1:/x/one.txt h/b:2:/y/two.txt ./out        becomes ./out/one.txt, ./out/two.txt
   blob cp localhost:5000/team/assets:v1:/config - | tar -t      a tar stream
 
-A single file goes to exactly DEST, unless DEST is a directory or ends in a slash. Everything else keeps its path in the
+A single file goes to exactly DEST, unless DEST is a directory or ends in a slash. Everything else keeps its path in the \
 archive below DEST. The last `:/` of a source separates the archive from the path.";
 
 /// Copy files and directories out of archives.

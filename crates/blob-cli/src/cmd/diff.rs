@@ -18,7 +18,7 @@ use crate::session::Session;
 use crate::trust::TrustArgs;
 use crate::ui::escape::{PathText, exact};
 use crate::ui::json;
-use crate::ui::size::{count, human};
+use crate::ui::size::human;
 use crate::ui::table::{Align, Cell, Table};
 
 const EXAMPLES: &str = "\
@@ -27,8 +27,8 @@ Examples:
   blob diff --stat localhost:5000/team/assets:v1 ./assets
   blob diff --name-only -z ghcr.io/org/data:1.0 ./data | xargs -0 ls -l
 
-Each line has a letter and a path: A added, D removed, M other content, T another kind of thing, m other mode or time
-(with --metadata). No file data is fetched: archives are compared by their indexes, directories are read and hashed, without
+Each line has a letter and a path: A added, D removed, M other content, T another kind of thing, m other mode or time \
+(with --metadata). No file data is fetched: archives are compared by their indexes, directories are read and hashed, without \
 what their .blobignore files leave out.
 
 As with diff(1), the exit code is 0 if there is no difference, 1 if there is one, and 2 or more after an error.";
@@ -162,6 +162,13 @@ async fn compare(args: DiffArgs, session: &Session) -> Result<(), Failure> {
     if args.null && session.options.output.is_json() {
         return Err(Failure::usage("-z writes paths, and --output json a document"));
     }
+    for typed in [&args.from, &args.to] {
+        // What is a path, or no reference by any reading, was meant for a directory.
+        let is_path = typed.starts_with(['.', '/']) || !typed.contains('/');
+        if is_path && !local::is_directory(typed) && session.location(typed).is_err() {
+            return Err(Failure::not_found(format!("{typed} is neither a directory nor a reference")));
+        }
+    }
     let client = client(&args, session).await?;
     let from = side(&args.from, &client, &args, session).await?;
     let to = side(&args.to, &client, &args, session).await?;
@@ -210,7 +217,10 @@ async fn side(typed: &str, client: &Client, args: &DiffArgs, session: &Session) 
         let left_out = report.special.count + report.skipped_names.count;
         if left_out > 0 {
             session.meter.clear();
-            tracing::warn!("{}: {} not compared", typed, count(left_out, "special file or name"));
+            let (of, were) = if left_out == 1 { ("name", "was") } else { ("names", "were") };
+            tracing::warn!(
+                "{left_out} {of} in {typed} {were} not compared: special files, and names that are not UTF-8"
+            );
         }
         return Ok(Side { name: typed.to_owned(), index: Arc::new(index), left_out });
     }

@@ -1,13 +1,16 @@
 //! `blob doctor`.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use blob::Location;
 use clap::Args;
 use serde::Serialize;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::alias::disk_prefix;
-use crate::args::Format;
+use crate::args::{Format, Global};
+use crate::config;
 use crate::error::{Failure, Kind};
 use crate::session::Session;
 use crate::ui::escape::{exact, shown};
@@ -108,21 +111,62 @@ struct Report<'a> {
     checks: &'a [Check],
 }
 
-pub(crate) async fn run(args: DoctorArgs, session: &Session) -> Result<(), Failure> {
-    let mut checks = vec![configuration(session), cache(session)];
-    if let Some(target) = &args.target {
-        examine(target, session, &mut checks).await?;
+/// How long a connection may stand still, unless somebody said so: who asks the doctor wants to know soon.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Options for who wants to know soon, unless they were given.
+pub(crate) fn hurry(options: &mut Global) {
+    options.timeout.get_or_insert(config::value::Duration(PATIENCE));
+    options.retries.get_or_insert(1);
+}
+
+/// What was looked at so far. Whoever waits is told of each check when it is done.
+struct Checks {
+    done: Vec<Check>,
+    format: Format,
+    lines: UnboundedSender<String>,
+}
+
+impl Checks {
+    fn push(&mut self, check: Check) {
+        let line = match self.format {
+            Format::Text => Some(text(&check)),
+            Format::Jsonl => Some(json::line(&check)),
+            Format::Plain => Some(table([&check]).tabbed()),
+            // Documents and columns need all of it.
+            Format::Json | Format::Table => None,
+        };
+        // A reader who has gone away ends the command elsewhere.
+        line.map(|line| self.lines.send(line));
+        self.done.push(check);
     }
+}
+
+pub(crate) async fn run(args: DoctorArgs, session: &Session) -> Result<(), Failure> {
+    let (lines, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let printing = async {
+        while let Some(line) = told.recv().await {
+            session.print(line).await?;
+        }
+        Ok(())
+    };
+    let looking = async {
+        let mut checks = Checks { done: Vec::new(), format: session.options.output, lines };
+        checks.push(configuration(session));
+        checks.push(cache(session));
+        if let Some(target) = &args.target {
+            examine(target, session, &mut checks).await?;
+        }
+        Ok::<_, Failure>(checks.done)
+    };
+    let (checks, ()) = tokio::try_join!(looking, printing)?;
     let failed: Vec<&Check> = checks.iter().filter(|check| check.is_failed()).collect();
     let report = Report { target: args.target.as_deref(), healthy: failed.is_empty(), checks: &checks };
-    let text = match session.options.output {
-        Format::Json => json::document(&report),
-        Format::Jsonl => checks.iter().map(json::line).collect(),
-        Format::Text => text(&checks),
-        Format::Table => table(&checks).aligned(true),
-        Format::Plain => table(&checks).tabbed(),
-    };
-    session.print(text).await?;
+    match session.options.output {
+        Format::Json => session.print(json::document(&report)).await?,
+        Format::Table => session.print(table(&checks).aligned(true)).await?,
+        _ => {}
+    }
     match failed.first() {
         None => Ok(()),
         Some(first) => {
@@ -133,7 +177,7 @@ pub(crate) async fn run(args: DoctorArgs, session: &Session) -> Result<(), Failu
 }
 
 /// A place is examined with all that it can be asked, a host without repository as far as it goes.
-async fn examine(target: &str, session: &Session, checks: &mut Vec<Check>) -> Result<(), Failure> {
+async fn examine(target: &str, session: &Session, checks: &mut Checks) -> Result<(), Failure> {
     let host_alone = !target.contains('/') && disk_prefix(target).is_empty() && session.location(target).is_err();
     let location: Location = if host_alone {
         // The repository stands for none: only the host of it is looked at.
@@ -148,7 +192,11 @@ async fn examine(target: &str, session: &Session, checks: &mut Vec<Check>) -> Re
     if host_alone {
         return Ok(());
     }
-    if checks.iter().any(|check| check.is_failed() && check.kind == Kind::Network) {
+    if session.options.offline && location.reference().is_some() {
+        checks.push(Check::skipped("archive", "nothing is sent with --offline"));
+        return Ok(());
+    }
+    if checks.done.iter().any(|check| check.is_failed() && check.kind == Kind::Network) {
         checks.push(Check::skipped("archive", "the registry cannot be reached"));
         return Ok(());
     }
@@ -192,7 +240,7 @@ fn cache(session: &Session) -> Check {
     }
 }
 
-fn table(checks: &[Check]) -> Table {
+fn table<'a>(checks: impl IntoIterator<Item = &'a Check>) -> Table {
     let mut table = Table::new(vec![("CHECK", Align::Left), ("STATUS", Align::Left), ("DETAIL", Align::Left)]);
     for check in checks {
         let detail = exact(check.detail.as_bytes());
@@ -210,13 +258,10 @@ fn word(status: Status) -> &'static str {
     }
 }
 
-fn text(checks: &[Check]) -> String {
-    let mut text = String::new();
-    for check in checks {
-        let _ = writeln!(text, "{:<14} {:<8} {}", check.name, word(check.status), shown(check.detail.as_bytes()));
-        if let Some(hint) = &check.hint {
-            let _ = writeln!(text, "{:<23} hint: {}", "", shown(hint.as_bytes()));
-        }
+fn text(check: &Check) -> String {
+    let mut text = format!("{:<14} {:<8} {}\n", check.name, word(check.status), shown(check.detail.as_bytes()));
+    if let Some(hint) = &check.hint {
+        let _ = writeln!(text, "{:<23} hint: {}", "", shown(hint.as_bytes()));
     }
     text
 }

@@ -24,7 +24,7 @@ Examples:
   blob du -hs --stored localhost:5000/team/assets:v1 images docs
   blob du -d 1 -o json oci:./layout:v1
 
-No file data is fetched. Stored sizes are what the files take up in the registry: content that several files have
+No file data is fetched. Stored sizes are what the files take up in the registry: content that several files have \
 counts once, where it comes first.";
 
 /// Add up the sizes of files in directories of an archive.

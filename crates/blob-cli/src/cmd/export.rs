@@ -31,7 +31,7 @@ Examples:
   blob export -f docs.tar --include '*.md' ghcr.io/org/data:1.0
   blob export oci:./layout:v1 | blob push localhost:5000/team/assets:v1 -
 
-The same archive gives the same bytes. Files of up to 8 MiB are verified before they are written; on exit code 7, do not
+The same archive gives the same bytes. Files of up to 8 MiB are verified before they are written; on exit code 7, do not \
 use what was written. With --file, nothing has that name until everything is verified.";
 
 /// Write an archive, or a part of it, as a tar stream.
@@ -86,6 +86,13 @@ struct Report {
     tar_size: u64,
     /// What was fetched, and what the cache saved.
     traffic: Traffic,
+}
+
+impl ExportArgs {
+    /// Whether the stream goes to standard output.
+    pub(crate) fn is_to_output(&self) -> bool {
+        self.file.as_deref().is_none_or(|file| file == Path::new("-"))
+    }
 }
 
 pub(crate) async fn run(args: ExportArgs, session: &Session) -> Result<(), Failure> {
@@ -166,7 +173,9 @@ async fn to_file(archive: &Archive, nodes: &[Node<'_>], file: &Path, session: &S
     let name = file.display().to_string();
     let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let io = |error: &std::io::Error| Failure::io(format!("writing {name}"), error);
-    let temporary = tempfile::Builder::new().prefix(".blob-export-").tempfile_in(dir).map_err(|error| io(&error))?;
+    // The name that it has until it is complete says nothing to anybody.
+    let made = tempfile::Builder::new().prefix(".blob-export-").tempfile_in(dir);
+    let temporary = made.map_err(|error| io(&std::io::Error::from(error.kind())))?;
     let open = temporary.as_file().try_clone().map_err(|error| io(&error))?;
     let out = Counted::new(tokio::fs::File::from_std(open), nodes, session);
     let exported = archive.export(nodes, out).await.map_err(|error| failed(error, &name))?;

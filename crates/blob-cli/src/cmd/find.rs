@@ -67,7 +67,7 @@ pub(crate) struct FindArgs {
     executable: bool,
 
     /// The content has this digest, or one that begins like it.
-    #[arg(long, value_name = "DIGEST")]
+    #[arg(long, value_name = "DIGEST", value_parser = beginning)]
     digest: Option<String>,
 
     /// End each path with a NUL byte, and write it as it is.
@@ -140,6 +140,13 @@ fn moment(typed: &str) -> Result<i64, String> {
     let time: Option<Timestamp> = whole.parse().ok();
     let nanoseconds = time.and_then(|time| i64::try_from(time.as_nanosecond()).ok());
     nanoseconds.ok_or_else(|| format!("{typed:?} is no time: expected 2026-01-31 or 2026-01-31T12:00:00Z"))
+}
+
+/// The beginning of a digest, with or without its algorithm.
+fn beginning(typed: &str) -> Result<String, String> {
+    let hex = typed.strip_prefix("sha256:").unwrap_or(typed);
+    let fits = hex.len() <= 64 && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    if fits { Ok(typed.to_owned()) } else { Err("expected up to 64 digits 0-9 and a-f, as in sha256:2cf24d".into()) }
 }
 
 /// What was found.

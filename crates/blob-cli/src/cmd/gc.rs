@@ -19,7 +19,7 @@ Examples:
   blob gc oci:./layout --grace 1h       from an OCI image layout
   blob gc ./registry --untagged         manifests without a tag too
 
-Deleting a manifest leaves its blobs until this removes them. It may run while the registry is served and pushed to;
+Deleting a manifest leaves its blobs until this removes them. It may run while the registry is served and pushed to; \
 what is younger than the grace period stays, since it may be part of a push that is not finished.";
 
 /// Remove what no manifest needs any more from a registry or an image layout on disk.
@@ -34,8 +34,8 @@ pub(crate) struct GcArgs {
     #[arg(long)]
     dry_run: bool,
 
-    /// Keep what is younger, as 90s, 15m, 24h or 7d.
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    /// Keep what is younger: seconds, or 90s, 5m, 24h, 7d.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = crate::ui::duration::parse)]
     grace: Duration,
 
     /// Remove manifests too that have no tag, belong to no index that is kept, and say nothing about one that is.
@@ -46,20 +46,6 @@ pub(crate) struct GcArgs {
     /// a push mends them.
     #[arg(long)]
     verify: bool,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let invalid = || format!("{text:?} is not a time such as 90s, 15m, 24h or 7d");
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| invalid())?;
-    let unit = match &text[digits.len()..] {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return Err(invalid()),
-    };
-    number.checked_mul(unit).map(Duration::from_secs).ok_or_else(invalid)
 }
 
 /// How many directories are looked at to find a repository.
@@ -143,7 +129,7 @@ pub(crate) async fn run(args: GcArgs, session: &Session) -> Result<(), Failure> 
             .map(|(digest, size)| Removed { digest: digest.to_string(), size: *size })
             .collect(),
     };
-    session.report(&collected, || text(&report, args.dry_run)).await?;
+    session.outcome(args.dry_run, &collected, || text(&report, args.dry_run)).await?;
     verdict(&dir, &report)
 }
 
@@ -226,19 +212,4 @@ fn text(report: &GcReport, dry_run: bool) -> String {
 pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
     use crate::schemas::document;
     vec![document::<Collected>("gc")]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_a_unit() {
-        for (text, seconds) in [("0s", 0), ("90s", 90), ("15m", 900), ("24h", 86_400), ("7d", 604_800)] {
-            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for bad in ["", "5", "h", "-1h", "1.5h", "1w", "99999999999999999999d", "9999999999999999999d"] {
-            assert!(duration(bad).is_err(), "{bad}");
-        }
-    }
 }

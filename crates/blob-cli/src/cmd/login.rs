@@ -19,7 +19,7 @@ Examples:
   blob login localhost:5000 -u ann --registry-config ./logins.json
   blob login registry.example -u ann --ca-file company.pem
 
-The login is kept in the file that Docker, Podman and Skopeo share: the one that REGISTRY_AUTH_FILE names, else
+The login is kept in the file that Docker, Podman and Skopeo share: the one that REGISTRY_AUTH_FILE names, else \
 config.json in DOCKER_CONFIG, else in ~/.docker. If that file names a credential helper, the helper keeps it.";
 
 /// Log in to a registry, and keep the login for other commands.
@@ -108,7 +108,7 @@ pub(crate) async fn login(args: LoginArgs, session: &Session) -> Result<(), Fail
         _ => (None, None),
     };
     let report = LoggedIn { registry: host, username: user, verified, file, helper, dry_run: args.dry_run };
-    session.report(&report, || text(&report)).await
+    session.outcome(args.dry_run, &report, || text(&report)).await
 }
 
 fn text(report: &LoggedIn) -> String {
@@ -129,7 +129,7 @@ fn text(report: &LoggedIn) -> String {
 
 /// Asks the registry to let the credential in.
 async fn check(session: &Session, host: &str, credential: &Credential) -> Result<bool, Failure> {
-    let client = session.builder()?.credential(host, credential.clone()).build()?;
+    let client = session.builder().credential(host, credential.clone()).build()?;
     match client.authenticate(host).await {
         Ok(Admission::Admitted) => Ok(true),
         Ok(_) => {
@@ -152,7 +152,7 @@ pub(crate) async fn logout(args: LogoutArgs, session: &Session) -> Result<(), Fa
     let removed = removed.map_err(|error| Failure::from(blob::Error::Credentials(error)))?;
     let report = LoggedOut { registry, removed, dry_run: args.dry_run };
     session
-        .report(&report, || {
+        .outcome(args.dry_run, &report, || {
             let LoggedOut { registry, removed, dry_run } = &report;
             let done = match (removed, dry_run) {
                 (true, false) => "logged out of",

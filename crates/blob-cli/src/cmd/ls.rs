@@ -1,7 +1,7 @@
 //! `blob ls`.
 
 use blob::core::index::Directory;
-use blob::core::{Node, path};
+use blob::core::{Digest, Node, path};
 use clap::{ArgAction, Args, ValueEnum};
 use serde::Serialize;
 
@@ -46,7 +46,7 @@ pub(crate) struct LsArgs {
     #[arg(short = 'h', long)]
     human: bool,
 
-    /// Show the digests of files, shortened; JSON has them whole.
+    /// Show the digests of files, shortened; -o plain and JSON have them whole.
     #[arg(long)]
     digest: bool,
 
@@ -166,19 +166,27 @@ fn render(args: &LsArgs, session: &Session, reference: &str, rows: &[Row<'_>]) -
     match session.options.output {
         Format::Json => document(args, reference, rows),
         Format::Jsonl => rows.iter().map(|row| json::line(&listed(args, row))).collect(),
-        Format::Text => table(args, rows, session.style, args.long, None).aligned(false),
-        Format::Table => table(args, rows, session.style, true, Some(time::short)).aligned(true),
-        Format::Plain => table(args, rows, session.style, args.long, Some(time::rfc3339)).tabbed(),
+        format @ Format::Text => table(args, rows, session.style, format).aligned(false),
+        format @ Format::Table => table(args, rows, session.style, format).aligned(true),
+        format @ Format::Plain => table(args, rows, session.style, format).tabbed(),
     }
 }
 
-/// `long` adds modes and sizes, `times` says how times are added to that.
-fn table(args: &LsArgs, rows: &[Row<'_>], style: Style, long: bool, times: Option<fn(i64) -> String>) -> Table {
+/// Columns as `format` has them: people see times only in tables with headings.
+fn table(args: &LsArgs, rows: &[Row<'_>], style: Style, format: Format) -> Table {
+    let long = args.long || format == Format::Table;
+    let times: Option<fn(i64) -> String> = match format {
+        Format::Plain => Some(time::rfc3339),
+        Format::Table => Some(time::short),
+        _ => None,
+    };
     let mut columns = Vec::new();
     if long {
         columns.extend([("MODE", Align::Left), ("SIZE", Align::Right)]);
         columns.extend(times.map(|_| ("MODIFIED", Align::Left)));
     }
+    // Programs, which are given exact times, are not served by the beginning of a digest.
+    let digest = |digest: Digest| if format == Format::Plain { digest.to_string() } else { node::short_digest(digest) };
     columns.extend(args.digest.then_some(("DIGEST", Align::Left)));
     columns.push(("NAME", Align::Left));
     let mut table = Table::new(columns);
@@ -192,9 +200,7 @@ fn table(args: &LsArgs, rows: &[Row<'_>], style: Style, long: bool, times: Optio
             ]);
             cells.extend(times.map(|shown| Cell::new(node::mtime_ns(&row.node).map_or_else(String::new, shown))));
         }
-        cells.extend(
-            args.digest.then(|| Cell::new(node::digest(&row.node).map_or_else(String::new, node::short_digest))),
-        );
+        cells.extend(args.digest.then(|| Cell::new(node::digest(&row.node).map_or_else(String::new, digest))));
         let name = node::cell(row.name, &row.node, style);
         cells.push(match node::target(&row.node) {
             Some(target) if long && times.is_none() => name.followed_by(&format!(" -> {}", exact(target.as_bytes()))),

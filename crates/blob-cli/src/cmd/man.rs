@@ -13,23 +13,29 @@ use crate::args;
 use crate::error::Failure;
 use crate::session::Session;
 use crate::ui::escape::shown;
+use crate::ui::near::nearest;
 use crate::ui::size::count;
 
 const EXAMPLES: &str = "\
 Examples:
   blob man | man -l -
-  blob man ~/.local/share/man/man1     a page for each command";
+  blob man cache clear | man -l -            the page of a command
+  blob man --dir ~/.local/share/man/man1     a page for each command";
 
-/// Write manual pages: the main one to standard output, or all to a directory.
+/// Write manual pages: one to standard output, or all to a directory.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ManArgs {
-    /// Where to write a page for each command; made if it does not exist.
-    #[arg(value_name = "DIR")]
+    /// The words of the command whose page is written, rather than the main one.
+    #[arg(value_name = "COMMAND")]
+    command: Vec<String>,
+
+    /// Write a page for each command to this directory, which is made if it does not exist.
+    #[arg(short, long, value_name = "DIR", conflicts_with = "command")]
     dir: Option<PathBuf>,
 
     /// Write the reference of all commands and options in Markdown instead.
-    #[arg(long, conflicts_with = "dir")]
+    #[arg(long, conflicts_with_all = ["command", "dir"])]
     markdown: bool,
 }
 
@@ -44,13 +50,14 @@ struct Written {
 }
 
 pub(crate) async fn run(args: ManArgs, session: &Session) -> Result<(), Failure> {
-    let mut command = args::command().disable_help_subcommand(true);
+    let mut command = whole(args::command()).disable_help_subcommand(true);
     command.build();
     let Some(dir) = args.dir else {
         if args.markdown {
             return session.print(reference::markdown(&command)).await;
         }
-        let page = page(&command, "blob").map_err(|error| Failure::io("making the manual page", &error))?;
+        let (command, name) = find(&command, &args.command)?;
+        let page = page(command, &name).map_err(|error| Failure::io("making the manual page", &error))?;
         return session.print(page).await;
     };
     let failed = |error: &std::io::Error| Failure::io(format!("writing manual pages to {}", dir.display()), error);
@@ -61,6 +68,34 @@ pub(crate) async fn run(args: ManArgs, session: &Session) -> Result<(), Failure>
     session.report(&written, text).await
 }
 
+/// `command` with everything that its short help leaves out: a page has room.
+fn whole(command: Command) -> Command {
+    let mut command = command.mut_args(|arg| arg.hide_short_help(false));
+    for below in command.get_subcommands_mut() {
+        *below = whole(std::mem::take(below));
+    }
+    command
+}
+
+/// The command of these words, and what its page is called.
+fn find<'a>(main: &'a Command, words: &[String]) -> Result<(&'a Command, String), Failure> {
+    let (mut found, mut name) = (main, "blob".to_owned());
+    for word in words {
+        let Some(below) = found.find_subcommand(word) else {
+            let failure = Failure::usage(format!("there is no command {:?}", words.join(" ")));
+            let near = nearest(word, found.get_subcommands().map(Command::get_name));
+            return Err(match near {
+                Some(near) => failure.with_hint(format!("did you mean `{near}`?")),
+                None if word.contains('/') => failure.with_hint(format!("--dir {word} writes all pages there")),
+                None => failure.with_hint("`blob --help` lists the commands"),
+            });
+        };
+        name = format!("{name}-{}", below.get_name());
+        found = below;
+    }
+    Ok((found, name))
+}
+
 /// The page of a command, which is called `name`.
 fn page(command: &Command, name: &str) -> std::io::Result<Vec<u8>> {
     let mut page = Vec::new();
@@ -68,7 +103,7 @@ fn page(command: &Command, name: &str) -> std::io::Result<Vec<u8>> {
     let man = Man::new(command.clone()).title(name).manual("blob manual").source(source);
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
-    man.render_synopsis_section(&mut page)?;
+    page.extend_from_slice(sections::synopsis(command, name).as_bytes());
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
     if command.has_subcommands() {

@@ -13,13 +13,29 @@ pub(crate) fn failure(message: &str, index: &ArchiveIndex, typed: &str) -> Failu
     let wanted = path::normalize(typed.as_bytes());
     let meant = similar(index, &wanted).or_else(|| elsewhere(index, &wanted).map(<[u8]>::to_vec));
     match meant {
-        Some(path) => failure.with_hint(format!("did you mean {}?", shown(&path))),
+        Some(path) => failure.with_hint(format!("did you mean {}?", typeable(&path))),
         None if typed.contains(['*', '?', '[']) => {
             let option = if typed.contains('/') { "include" } else { "name" };
             failure.with_hint(format!("paths are no patterns; `blob find --{option} '{typed}'` looks for what matches"))
         }
         None => failure,
     }
+}
+
+/// A path as it can be typed: as it is, or as shells take names that control terminals.
+fn typeable(path: &[u8]) -> String {
+    let is_control = |byte: &u8| byte.is_ascii_control();
+    if !path.iter().any(is_control) {
+        return shown(path);
+    }
+    let letters = path.iter().map(|byte| match byte {
+        b'\n' => "\\n".to_owned(),
+        b'\t' => "\\t".to_owned(),
+        b'\'' | b'\\' => format!("\\{}", char::from(*byte)),
+        byte if byte.is_ascii() && !is_control(byte) => char::from(*byte).to_string(),
+        byte => format!("\\x{byte:02x}"),
+    });
+    format!("$'{}'", letters.collect::<String>())
 }
 
 /// The first file of this name in another directory.
@@ -33,35 +49,39 @@ fn elsewhere<'a>(index: &'a ArchiveIndex, wanted: &[u8]) -> Option<&'a [u8]> {
         .find(|path| path.strip_suffix(wanted).is_some_and(|above| above.ends_with(b"/")))
 }
 
-/// The path with its first wrong element corrected, if one is near.
+/// The path with its wrong elements corrected, as far as each is like one that is there.
 fn similar(index: &ArchiveIndex, wanted: &[u8]) -> Option<Vec<u8>> {
-    let mut directory = index.root();
+    let (mut directory, mut corrected) = (index.root(), false);
     let mut elements = wanted.split(|byte| *byte == b'/').peekable();
     while let Some(element) = elements.next() {
-        let path = join(directory.path(), element);
+        let mut path = join(directory.path(), element);
+        if index.lookup(&path).is_none() {
+            let Some(near) = like(&directory, element) else {
+                // What was corrected before is better than nothing.
+                return corrected.then(|| directory.path().to_vec());
+            };
+            (path, corrected) = (join(directory.path(), &near), true);
+        }
         match index.lookup(&path) {
-            Some(Node::Directory(next)) => directory = next,
-            Some(_) => return None,
-            None => {
-                let rest: Vec<&[u8]> = elements.collect();
-                return corrected(index, &directory, element, &rest);
-            }
+            Some(Node::Directory(next)) if elements.peek().is_some() => directory = next,
+            // Nothing is below a file.
+            Some(_) => return corrected.then_some(path),
+            None => return None,
         }
     }
     None
 }
 
-fn corrected(
-    index: &ArchiveIndex,
-    directory: &blob::core::Directory<'_>,
-    element: &[u8],
-    rest: &[&[u8]],
-) -> Option<Vec<u8>> {
+/// The name in a directory that `element` is like, or that only ends in something else: `guide` for `guide.md`.
+fn like(directory: &blob::core::Directory<'_>, element: &[u8]) -> Option<Vec<u8>> {
     let entries = directory.entries();
-    let near = near::nearest_bytes(element, entries.iter().map(|entry| (entry.name, entry.name)))?;
-    let found = join(directory.path(), near);
-    let whole = rest.iter().fold(found.clone(), |path, element| join(&path, element));
-    Some(if index.lookup(&whole).is_some() { whole } else { found })
+    let near = near::nearest_bytes(element, entries.iter().map(|entry| (entry.name, entry.name)));
+    let longer = || {
+        let mut names = entries.iter().map(|entry| entry.name);
+        let begins = |name: &[u8]| name.get(..element.len()).is_some_and(|start| start.eq_ignore_ascii_case(element));
+        names.find(|name| !element.is_empty() && begins(name) && name[element.len()..].starts_with(b"."))
+    };
+    near.or_else(longer).map(<[u8]>::to_vec)
 }
 
 fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
@@ -76,7 +96,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_wrong_element_is_corrected() {
+    fn names_that_control_terminals_can_be_typed() {
+        assert_eq!(typeable(b"new\nline's"), r"$'new\nline\'s'");
+        assert_eq!(typeable(b"a\x1bb\xc3\xa4"), r"$'a\x1bb\xc3\xa4'");
+        assert_eq!(typeable("ä b".as_bytes()), "ä b");
+    }
+
+    #[test]
+    fn wrong_elements_are_corrected() {
         let mut builder = IndexBuilder::new();
         for path in ["config/app.yaml", "docs/guide.md", "docs/api/x"] {
             builder.empty_dir(NewDirectory { path: ArchivePath::new(path).unwrap(), mode: 0o755, mtime_ns: 0 });
@@ -86,6 +113,10 @@ mod tests {
             ("/config/app.yml", "hint: did you mean config/app.yaml?"),
             ("confg/app.yaml", "hint: did you mean config/app.yaml?"),
             ("confg/zzz", "hint: did you mean config?"),
+            ("DOCS/GUIDE.MD", "hint: did you mean docs/guide.md?"),
+            ("docs/GUIDE", "hint: did you mean docs/guide.md?"),
+            ("docs/guide", "hint: did you mean docs/guide.md?"),
+            ("dosc/gudie.md", "hint: did you mean docs/guide.md?"),
             ("Docs/guide.md", "hint: did you mean docs/guide.md?"),
             ("zzz", ""),
             ("*.yaml", "hint: paths are no patterns; `blob find --name '*.yaml'` looks for what matches"),

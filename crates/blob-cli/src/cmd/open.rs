@@ -38,6 +38,10 @@ pub(crate) async fn run(args: OpenArgs, session: &Session) -> Result<(), Failure
         let hint = "`blob tree` and `blob ls` list an archive anywhere";
         return Err(Failure::usage("open needs a terminal on standard input and output").with_hint(hint));
     }
+    if std::env::var("TERM").as_deref() == Ok("dumb") {
+        let hint = "`blob tree` and `blob ls` list an archive anywhere";
+        return Err(Failure::usage("open needs a terminal whose cursor it can move: TERM is dumb").with_hint(hint));
+    }
     let location = session.location(&args.reference)?;
     let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;

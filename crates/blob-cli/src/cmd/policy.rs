@@ -19,13 +19,14 @@ Examples:
   blob policy check release.yaml
   blob policy check --trusted-root root.json policies/*.yaml
 
-Keys, modules, documents and trust roots that a file names are read too, and rules in Rego are evaluated once over a
+Keys, modules, documents and trust roots that a file names are read too, and rules in Rego are evaluated once over a \
 manifest that nobody signed, which shows errors that only running them does.";
 
 const TEST_EXAMPLES: &str = "\
 Examples:
   blob policy test --policy release.yaml --bundle signature.json manifest.json
-  blob policy test --repo acme/app --bundle provenance.json --reference ghcr.io/acme/data:1.0 manifest.json
+  blob policy test --repo acme/app --bundle provenance.json \\
+      --reference ghcr.io/acme/data:1.0 manifest.json
 
 The manifest is the file as the registry has it, byte for byte. Nothing is fetched.";
 

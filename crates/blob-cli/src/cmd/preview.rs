@@ -10,7 +10,7 @@ use crate::error::{Failure, Kind};
 use crate::session::Session;
 use crate::ui::escape::{PathText, exact};
 use crate::ui::json;
-use crate::ui::size::human;
+use crate::ui::size::{count, human};
 use crate::ui::table::{Align, Cell, Table};
 
 /// A plan.
@@ -99,7 +99,8 @@ impl Preview {
         };
         session.print(text).await?;
         if self.refuse_count > 0 {
-            let message = format!("{} exist already and differ from the archive", self.refuse_count);
+            let differ = if self.refuse_count == 1 { "exists already and differs" } else { "exist already and differ" };
+            let message = format!("{} {differ} from the archive", count(self.refuse_count, "file"));
             return Err(Failure::new(Kind::General, message).with_hint("pass --overwrite to replace them"));
         }
         Ok(())

@@ -27,7 +27,7 @@ Examples:
   blob pull --clean oci:./layout:v1 ./deploy               replace ./deploy as a whole
   blob pull --sync --delete oci:./layout:v2 ./deploy       change only what differs, delete what is gone
 
-Files that exist already and are equal are kept. If others differ, they are listed and nothing is written, unless
+Files that exist already and are equal are kept. If others differ, they are listed and nothing is written, unless \
 --overwrite is given. Every file is verified before it gets its name.";
 
 /// Extract an archive to a directory.

@@ -1,7 +1,9 @@
 //! `blob push`.
 
 mod report;
+mod tar;
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{IsTerminal as _, Read, Write as _};
 use std::ops::ControlFlow;
@@ -26,6 +28,7 @@ use crate::session::Session;
 use crate::signing::SigningArgs;
 #[cfg(test)]
 pub(crate) use report::schemas;
+use tar::TarStream;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -166,8 +169,11 @@ fn compression(typed: &str) -> Result<Compression, String> {
     }
 }
 
-pub(crate) async fn run(args: PushArgs, session: &Session) -> Result<(), Failure> {
+pub(crate) async fn run(mut args: PushArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
+    // A tag that is named twice is set once.
+    let mut seen: HashSet<Tag> = location.tag().into_iter().collect();
+    args.tag.retain(|tag| seen.insert(tag.clone()));
     let input = Input::of(&args)?;
     let (problem, left_out) = (Arc::default(), Arc::default());
     let mut options = options((&location, &args), &input, session, (&problem, &left_out))?;
@@ -207,14 +213,15 @@ pub(crate) async fn run(args: PushArgs, session: &Session) -> Result<(), Failure
     if let Some(file) = digest_file {
         file.write(&format!("{}\n", pushed.digest())).map_err(|failure| failure.after(format!("pushed {pinned}")))?;
     }
-    if session.options.quiet && !session.options.output.is_json() {
+    // What is not pushed has no digest yet: another run makes another one.
+    if session.is_terse() && !args.dry_run {
         return session.print(format!("{pinned}\n")).await;
     }
     let left_out = left_out.load(Ordering::Relaxed);
     let mut report = report::report((&location, pinned), &pushed, &args, left_out);
     report.signer.clone_from(&would_sign);
     let signer = || would_sign.map_or_else(String::new, |signer| format!("  Would be signed by: {signer}\n"));
-    session.report(&report, || report::text(&location, &pushed, &args, left_out) + &signer()).await
+    session.outcome(args.dry_run, &report, || report::text(&location, &pushed, &args, left_out) + &signer()).await
 }
 
 /// Where the digest goes: a file that is there whole or not at all, or something else that can be written to, such as a
@@ -273,7 +280,7 @@ impl<'a> Input<'a> {
                 let failure = Failure::usage("standard input is a terminal, not a tar stream");
                 return Err(failure.with_hint("pipe one in, as in `tar -c . | blob push REF -`"));
             }
-            Ok(Self::Tar(Box::new(std::io::stdin())))
+            Ok(Self::Tar(Box::new(TarStream::new(std::io::stdin()))))
         };
         let path = args.dir.as_path();
         if path == Path::new("-") {
@@ -281,7 +288,7 @@ impl<'a> Input<'a> {
         } else if args.from_tar {
             let opened = File::open(path);
             let opened = opened.map_err(|error| Failure::io(format!("opening {}", path.display()), &error))?;
-            Ok(Self::Tar(Box::new(opened)))
+            Ok(Self::Tar(Box::new(TarStream::new(opened))))
         } else {
             check_source(path)?;
             Ok(Self::Directory(path))
@@ -311,6 +318,9 @@ fn options(
     let mut options = PushOptions::default();
     let create = &mut options.create;
     create.compression = compression_of(args.compression, session);
+    if args.level.is_some() && create.compression == Compression::None {
+        return Err(Failure::usage("--level says how hard to compress, and nothing is compressed"));
+    }
     create.level = args.level.unwrap_or(create.level);
     if !args.skip_compressed {
         create.skip_compression = SkipCompression::none();

@@ -24,7 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   blob referrers ghcr.io/org/data:1.0
   blob referrers --tree ghcr.io/org/data:1.0                what refers to signatures and attestations, too
-  blob referrers --type application/vnd.in-toto+json -o json ghcr.io/org/data:1.0
+  blob referrers --type application/vnd.in-toto+json ghcr.io/org/data:1.0
 
 They are shown as the registry lists them: nothing about them is verified. `blob verify` does that.";
 

@@ -23,7 +23,7 @@ Examples:
   blob rm --manifest localhost:5000/team/assets:old         the archive, with every tag that points at it
   blob rm --yes --referrers localhost:5000/team/assets@sha256:…   and its signatures
 
-On a terminal you are asked first; elsewhere --yes is needed. Registries give the room back when they collect their
+On a terminal you are asked first; elsewhere --yes is needed. Registries give the room back when they collect their \
 garbage.";
 
 /// Delete tags or archives.
@@ -116,6 +116,11 @@ pub(crate) async fn run(args: RmArgs, session: &Session) -> Result<(), Failure> 
         let message = "deleting needs a confirmation, and nobody can be asked here";
         return Err(Failure::usage(message).with_hint("pass --yes, or --dry-run to see what would be deleted"));
     }
+    if let Some(tag) = locations.iter().find(|location| args.referrers && !args.manifest && location.tag().is_some()) {
+        let failure =
+            Failure::usage(format!("--referrers deletes what refers to a manifest, and {tag} is a tag alone"));
+        return Err(failure.with_hint("pass --manifest to delete what the tag points at"));
+    }
     let client = session.client(&locations.iter().collect::<Vec<_>>()).await?;
     let mut steps = Vec::new();
     for location in locations {
@@ -144,7 +149,7 @@ pub(crate) async fn run(args: RmArgs, session: &Session) -> Result<(), Failure> 
         }
     }
     Session::log_traffic(&client);
-    session.report(&whole, || text(&whole)).await?;
+    session.outcome(args.dry_run, &whole, || text(&whole)).await?;
     failed.map_or(Ok(()), Err)
 }
 
@@ -236,8 +241,10 @@ async fn delete(client: &Client, step: &Step, with_referrers: bool) -> Result<()
 
 fn refused(error: Error, location: &Location) -> Failure {
     let unsupported = matches!(&error, Error::Registry { source, .. } if is_unsupported(source));
-    let tag = location.tag().is_some();
     let failure = Failure::at(error, location);
+    // Where nothing is deleted, there is no other way either.
+    let keeps = ["keeps what it has", "read-only"].iter().any(|words| failure.sentence().contains(words));
+    let tag = location.tag().is_some() && !keeps;
     match (unsupported, tag) {
         (true, true) => failure.with_hint(
             "this registry cannot delete tags alone, or nothing at all; --manifest deletes the archive with all its tags",

@@ -1,5 +1,7 @@
 //! `blob serve`.
 
+mod listen;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +24,7 @@ Examples:
     --tls-cert cert.pem --tls-key key.pem --htpasswd ./htpasswd
   blob serve --file registry.yaml                        with mirrors and rules, see docs/registry.md
 
-The htpasswd file is written with `htpasswd -B`. Files of users and certificates are read again when they change.
+The htpasswd file is written with `htpasswd -B`. Files of users and certificates are read again when they change. \
 -v logs a line for each request.";
 
 /// Larger descriptions are refused, in bytes.
@@ -32,9 +34,10 @@ const MAX_FILE: u64 = 1 << 20;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
-    /// Where to listen, ADDRESS:PORT; port 0 takes a free one [default: 127.0.0.1:5000].
+    /// Where to listen: an address or a name, a port, or both; :5000 is all addresses, port 0 takes a free one
+    /// [default: 127.0.0.1:5000].
     #[arg(long, env = "BLOB_LISTEN", value_name = "ADDR:PORT")]
-    listen: Option<SocketAddr>,
+    listen: Option<String>,
 
     /// The directory that holds the registry; made if it does not exist. In memory without it.
     #[arg(long, env = "BLOB_ROOT", value_name = "DIR")]
@@ -95,7 +98,11 @@ struct Listening {
 
 pub(crate) async fn run(args: ServeArgs, session: &Session) -> Result<(), Failure> {
     session.meter.clear();
-    let config = config(args)?;
+    let listen = match &args.listen {
+        Some(typed) => Some(listen::find(typed).await?),
+        None => None,
+    };
+    let config = config(args, listen)?;
     if config.auth.is_none() && !config.read_only && !config.listen.ip().is_loopback() {
         tracing::warn!("whoever reaches {} can read, write and delete: --htpasswd asks for passwords", config.listen);
     } else if config.auth.is_some() && config.tls.is_none() && !config.listen.ip().is_loopback() {
@@ -121,11 +128,9 @@ pub(crate) async fn run(args: ServeArgs, session: &Session) -> Result<(), Failur
 }
 
 /// What the file says, and the options over it.
-fn config(args: ServeArgs) -> Result<ServeConfig, Failure> {
+fn config(args: ServeArgs, listen: Option<SocketAddr>) -> Result<ServeConfig, Failure> {
     let mut config = args.file.as_deref().map(read).transpose()?.unwrap_or_default();
-    if let Some(listen) = args.listen {
-        config.listen = listen;
-    }
+    config.listen = listen.unwrap_or(config.listen);
     config.directory = args.root.or(config.directory);
     config.read_only |= args.read_only;
     config.immutable_tags |= args.immutable_tags;
@@ -151,10 +156,28 @@ fn read(path: &Path) -> Result<ServeConfig, Failure> {
     let text = text.map_err(|_| Failure::usage(format!("{} is not UTF-8 text", path.display())))?;
     // A file with nothing but comments describes the defaults.
     let config: Result<Option<ServeConfig>, _> = yaml_serde::from_str(&text);
-    let config = config.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    let config = config.map_err(|error| refusal(path, &text, &error))?;
     let mut config = config.unwrap_or_default();
     config.resolve_paths(path.parent().unwrap_or(Path::new("")));
     Ok(config)
+}
+
+/// What the parser found wrong, and where.
+fn refusal(path: &Path, text: &str, error: &yaml_serde::Error) -> Failure {
+    let said = error.to_string();
+    let problem = said.rsplit_once(" at line ").map_or(said.as_str(), |(problem, _)| problem);
+    // Of a key that is unknown the parser knows the name alone.
+    let key = problem.split_once("unknown field `").and_then(|(_, rest)| rest.split_once('`')).map(|(key, _)| key);
+    let at_key = || {
+        let is_key = |line: &str| {
+            line.trim_start_matches(['-', ' ']).strip_prefix(key?)?.trim_start().strip_prefix(':').map(drop)
+        };
+        let (number, line) = text.lines().enumerate().find(|(_, line)| is_key(line).is_some())?;
+        Some((number + 1, line.len() - line.trim_start_matches(['-', ' ']).len() + 1))
+    };
+    let place = at_key().or_else(|| error.location().map(|at| (at.line(), at.column())));
+    let place = place.map(|(line, column)| format!(":{line}:{column}")).unwrap_or_default();
+    Failure::usage(format!("{}{place}: {problem}", path.display())).with_hint("docs/registry.md describes the keys")
 }
 
 fn failure(error: &ServeError) -> Failure {

@@ -18,16 +18,17 @@ const SIGN_EXAMPLES: &str = "\
 Examples:
   blob sign --key release.key ghcr.io/acme/data:1.0
   blob sign --key release.key -a release=1.0 ghcr.io/acme/data@sha256:2cf24dba…
-  blob sign --key release.key --no-upload --output-bundle data.sigstore.json ghcr.io/acme/data:1.0
+  blob sign --key release.key --no-upload --output-bundle b.json h/acme/data:1.0
   blob sign --dry-run ghcr.io/acme/data:1.0
 
-What is signed is the digest that the tag points at now, as a statement like that of cosign 3. Signing again with the
+What is signed is the digest that the tag points at now, as a statement like that of cosign 3. Signing again with the \
 same key changes nothing.";
 
 const ATTEST_EXAMPLES: &str = "\
 Examples:
-  blob attest --key release.key --type spdx --predicate sbom.spdx.json ghcr.io/acme/data:1.0
-  blob attest --key release.key --type https://example.com/scan/v1 --predicate scan.json ghcr.io/acme/data:1.0
+  blob attest --key k.key --type spdx --predicate sbom.json h/acme/data:1.0
+  blob attest --key release.key --type https://example.com/scan/v1 \\
+      --predicate scan.json ghcr.io/acme/data:1.0
 
 Known names of types: slsaprovenance1, slsaprovenance02, spdx, cyclonedx, vuln, link; any other is a URI.";
 
@@ -191,7 +192,7 @@ impl PublishArgs {
             predicate_type: found.predicate_type.clone(),
             plan: Some(plan),
         };
-        session.report(&report, || plan_text(verb, &report)).await
+        session.answer(&report, || plan_text(verb, &report)).await
     }
 }
 

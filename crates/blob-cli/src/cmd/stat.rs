@@ -166,7 +166,7 @@ fn table(entries: &[Stat]) -> Table {
             stored,
             facts.mod_time.clone().unwrap_or_default(),
             facts.digest.clone().unwrap_or_default(),
-            exact(&entry.raw),
+            exact(&entry.raw) + if entry.file_count.is_some() { "/" } else { "" },
         ];
         table.row(cells.into_iter().map(Cell::new).collect());
     }

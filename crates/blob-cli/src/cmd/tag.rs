@@ -90,10 +90,7 @@ pub(crate) async fn run(args: TagArgs, session: &Session) -> Result<(), Failure>
         status: if plan.is_some() { "dry_run" } else { "success" },
         plan,
     };
-    if session.options.quiet && !session.options.output.is_json() {
-        return session.print("").await;
-    }
-    session.report(&report, || text(&report)).await
+    session.outcome(args.dry_run, &report, || text(&report)).await
 }
 
 /// Where the tags point now.

@@ -7,6 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use globset::Glob;
 use serde::Serialize;
 
+use crate::alias::disk_prefix;
 use crate::args::Format;
 use crate::error::{Failure, Kind};
 use crate::session::Session;
@@ -104,6 +105,11 @@ fn lines(tags: &[String], resolved: Option<&[Resolved]>) -> String {
 
 pub(crate) async fn run(args: TagsArgs, session: &Session) -> Result<(), Failure> {
     let location = session.repository(&args.repository)?;
+    if let Some(typed) = location.target().filter(|_| disk_prefix(&args.repository).is_empty()) {
+        let failure =
+            Failure::usage(format!("{} names {typed}, and all tags of a repository are listed", args.repository));
+        return Err(failure.with_hint("leave it out; `blob inspect` shows what a tag points at"));
+    }
     let client = session.client(&[&location]).await?;
     let mut tags = all_tags(&client, &location, &PageRequest::first()).await?;
     if let Some(glob) = &args.filter {

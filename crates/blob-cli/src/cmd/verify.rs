@@ -20,10 +20,10 @@ Examples:
   blob verify --repo acme/app --tags 'v*' ghcr.io/acme/data:1.0     signed by a workflow of the repository
   blob verify --key release.pub ghcr.io/acme/data:1.0               signed with a key, and logged
   blob verify --certificate-identity ann@example.com \\
-      --certificate-oidc-issuer https://accounts.google.com ghcr.io/acme/data:1.0
-  blob verify --policy release.yaml --explain ghcr.io/acme/data:1.0 every check, and why others did not count
+      --certificate-oidc-issuer https://accounts.google.com h/acme/data:1.0
+  blob verify --policy release.yaml --explain ghcr.io/acme/data:1.0  every check, and why others did not count
 
-Everything that is asked for must be so, and what the configuration asks for too. The tag is resolved anew, and no
+Everything that is asked for must be so, and what the configuration asks for too. The tag is resolved anew, and no \
 earlier verdict counts. Without any policy this is an error: nothing would be verified.";
 
 /// Verify signatures, provenance and rules without opening the archive.

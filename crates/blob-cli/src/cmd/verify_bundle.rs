@@ -20,9 +20,9 @@ const MAX_WHOLE: u64 = 64 << 20;
 
 const EXAMPLES: &str = "\
 Examples:
-  blob verify-bundle --bundle app.sigstore.json --certificate-identity ann@example.com \\
+  blob verify-bundle --bundle app.json --certificate-identity ann@example.com \\
       --certificate-oidc-issuer https://accounts.google.com app.tar
-  blob verify-bundle --bundle app.sigstore.json --key release.pub sha256:2cf24dba…";
+  blob verify-bundle --bundle app.json --key release.pub sha256:2cf24dba…";
 
 /// Verify a Sigstore bundle about a file or a digest, offline.
 #[derive(Args, Debug)]

@@ -8,6 +8,7 @@ use crate::session::Session;
 
 /// Print the version, and what was built.
 #[derive(Args, Clone, Copy, Debug)]
+#[command(after_help = "Examples:\n  blob version\n  blob version --short    the number alone")]
 pub(crate) struct VersionArgs {
     /// The number alone.
     #[arg(long)]

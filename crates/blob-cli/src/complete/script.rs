@@ -5,6 +5,9 @@ use clap_complete::env::{EnvCompleter, Shells};
 
 use super::VARIABLE;
 
+/// The shells that are known.
+pub(super) const SHELLS: [&str; 5] = ["bash", "zsh", "fish", "powershell", "elvish"];
+
 /// Words are put together again as they were typed; what bash takes for a word of its own is cut off the answers.
 const BASH: &str = r#"_blob_complete() {
     local line=${COMP_LINE:0:COMP_POINT} words=() word index answer

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::ui::size;
+use crate::ui::{duration, size};
 
 /// A number of bytes: `1048576`, `64K`, `1.5G`, `5 GB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,35 +33,9 @@ impl fmt::Display for Size {
 }
 
 impl Duration {
-    /// Reads what is typed; units go down from left to right in no particular order and are added.
+    /// Reads what is typed.
     pub(crate) fn read(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a time: expected seconds, or 90s, 5m, 1h30m, 2d");
-        let mut rest = text.trim();
-        if let Ok(seconds) = rest.parse::<u64>() {
-            return Ok(Self(std::time::Duration::from_secs(seconds)));
-        }
-        let mut total = std::time::Duration::ZERO;
-        if rest.is_empty() {
-            return Err(wrong());
-        }
-        while !rest.is_empty() {
-            let digits = rest.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(wrong)?;
-            let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
-            let unit_end =
-                rest[digits..].find(|letter: char| letter.is_ascii_digit()).map_or(rest.len(), |at| digits + at);
-            let millis = match &rest[digits..unit_end] {
-                "ms" => 1,
-                "s" => 1000,
-                "m" => 60_000,
-                "h" => 3_600_000,
-                "d" => 86_400_000,
-                _ => return Err(wrong()),
-            };
-            let part = number.checked_mul(millis).map(std::time::Duration::from_millis).ok_or_else(wrong)?;
-            total = total.checked_add(part).ok_or_else(wrong)?;
-            rest = &rest[unit_end..];
-        }
-        Ok(Self(total))
+        duration::parse(text).map(Self)
     }
 
     /// Whole seconds, at least one, so that a short time is not none.

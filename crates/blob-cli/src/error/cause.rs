@@ -102,6 +102,15 @@ pub(super) fn registry_cause(error: &RegistryError) -> String {
     }
 }
 
+/// Whether a registry refuses a tag because it is there and tags do not move, which no login changes.
+pub(super) fn is_about_a_tag_that_stays(error: &Error) -> bool {
+    let detail = match find::<RegistryError>(error) {
+        Some(RegistryError::Code { detail: Some(detail), .. }) => detail.to_ascii_lowercase(),
+        _ => return false,
+    };
+    ["tags do not move", "immutable", "already exists"].iter().any(|words| detail.contains(words))
+}
+
 /// The first cause of type `E`, the error itself included.
 pub(super) fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
     let mut next = Some(error);

@@ -13,6 +13,9 @@ use blob::tarball::TarError;
 
 use super::cause::find;
 
+/// What helps where a cache has not seen what is wanted.
+pub(super) const FILL_THE_CACHE: &str = "run it once without --offline to fill the cache";
+
 /// What may help against an error, where that is known.
 pub(super) fn hint_for(error: &Error) -> Option<String> {
     let hint = match error {
@@ -41,7 +44,10 @@ pub(super) fn hint_for(error: &Error) -> Option<String> {
             "verify it once without --offline to have its signatures in the cache, or copy the archive and its \
              signatures to a layout with `blob copy`"
         }
-        _ if error.is_offline() => "run it once without --offline to fill the cache",
+        _ if error.is_offline() => FILL_THE_CACHE,
+        Error::Incomplete { location, .. } => {
+            return Some(format!("`blob tags {location}` lists the tags"));
+        }
         Error::Policy { source, .. } => return crate::trust::hint(&reasons(source)).map(Into::into),
         Error::NotVerified { .. } => {
             "name the signer with --repo, --key, or --certificate-identity and its issuer, or pass --policy; leave \

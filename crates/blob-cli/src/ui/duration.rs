@@ -2,26 +2,31 @@
 
 use std::time::Duration;
 
-/// Reads `90` (seconds), `30s`, `5m`, `1h30m`, `7d`.
+/// Reads `90` (seconds), `30s`, `500ms`, `5m`, `1h30m`, `7d`.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a length of time: expected seconds, or numbers with s, m, h or d");
+    let wrong = || format!("{text:?} is not a time: expected seconds, or 90s, 5m, 1h30m, 2d");
     let mut rest = text.trim();
-    let mut total = 0_u64;
+    if let Ok(seconds) = rest.parse() {
+        return Ok(Duration::from_secs(seconds));
+    }
+    let mut total = Duration::ZERO;
     loop {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
         let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
         let unit = rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
-        let factor = match &rest[digits..digits + unit] {
-            "" | "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            "d" => 86_400,
+        let millis = match &rest[digits..digits + unit] {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
             _ => return Err(wrong()),
         };
-        total = number.checked_mul(factor).and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
+        let part = number.checked_mul(millis).map(Duration::from_millis);
+        total = part.and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
         rest = &rest[digits + unit..];
         if rest.is_empty() {
-            return Ok(Duration::from_secs(total));
+            return Ok(total);
         }
     }
 }
@@ -43,6 +48,9 @@ mod tests {
             ("", None),
             ("m", None),
             ("-5m", None),
+            ("+5m", None),
+            ("1h30", None),
+            ("m5", None),
             ("5 m", None),
             ("5w", None),
             ("1.5h", None),

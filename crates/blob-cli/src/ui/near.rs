@@ -3,15 +3,16 @@
 /// Candidates that are compared at most.
 const MAX_CANDIDATES: usize = 10_000;
 
-/// The candidate that is most like `typed`, if one is near.
+/// The candidate that is most like `typed`, if one is near: a third of its letters may differ, and no more than four. What
+/// is `typed` itself was not meant.
 pub(crate) fn nearest<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     nearest_bytes(typed.as_bytes(), candidates.into_iter().map(|candidate| (candidate.as_bytes(), candidate)))
 }
 
 /// As [`nearest`], for names that need not be text: `(name, what is returned for it)`.
 pub(crate) fn nearest_bytes<'a, T>(typed: &[u8], candidates: impl IntoIterator<Item = (&'a [u8], T)>) -> Option<T> {
-    let allowed = (typed.len() / 3).clamp(1, 4);
-    let near = candidates.into_iter().take(MAX_CANDIDATES);
+    let allowed = (typed.len() / 3).min(4);
+    let near = candidates.into_iter().take(MAX_CANDIDATES).filter(|(name, _)| *name != typed);
     let near = near.filter_map(|(name, value)| Some((distance(typed, name, allowed)?, value)));
     near.min_by_key(|(distance, _)| *distance).map(|(_, value)| value)
 }
@@ -63,5 +64,7 @@ mod tests {
     fn the_nearest_wins() {
         assert_eq!(nearest("stbale", ["latest", "stable", "v1"]), Some("stable"));
         assert_eq!(nearest("zzz", ["latest", "stable"]), None);
+        assert_eq!(nearest("v1", ["v2", "V1"]), Some("V1"));
+        assert_eq!(nearest("v1", ["v1", "v2"]), None);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The operation only stores numbers; a thread of its own draws them, so a slow terminal slows nothing down.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +33,26 @@ const LINE: Duration = Duration::from_secs(1);
 /// How many questions wait for an answer, and whether a bar is on the terminal. Whoever draws holds the lock.
 static TERMINAL: Mutex<(u32, bool)> = Mutex::new((0, false));
 
+/// Standard error above what is drawn: a line that is written takes the bar away, which is drawn anew below it.
+#[derive(Debug, Default)]
+pub(crate) struct Above(());
+
+impl io::Write for Above {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let mut terminal = TERMINAL.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stderr = io::stderr().lock();
+        if std::mem::take(&mut terminal.1) {
+            stderr.write_all(b"\r\x1b[2K")?;
+        }
+        stderr.write_all(text)?;
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 /// A question is on the terminal: nothing is drawn over it while this lives.
 pub(crate) struct Question(());
 
@@ -42,7 +62,7 @@ impl Question {
         let mut terminal = TERMINAL.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::take(&mut terminal.1) {
             // That it cannot be written cannot be told anybody.
-            let _ = std::io::stderr().write_all(b"\r\x1b[2K");
+            let _ = io::stderr().write_all(b"\r\x1b[2K");
         }
         terminal.0 += 1;
         Self(())
@@ -104,15 +124,17 @@ fn draw(numbers: &Numbers, stopped: &Receiver<()>, face: Face, pause: Duration) 
         // Standard error that cannot be written ends nothing.
         match (&bar, face) {
             (Some(bar), _) => bar.set_message(now.drawn(rate)),
-            (None, Face::Json) => drop(write!(std::io::stderr(), "{}", now.json(rate))),
-            (None, _) if now != before => drop(writeln!(std::io::stderr(), "{}", now.line())),
+            (None, Face::Json) => drop(write!(io::stderr(), "{}", now.json(rate))),
+            // That it has begun is known.
+            (None, _) if pause == RARELY && now.stage == Stage::ALL[0].1 => {}
+            (None, _) if now != before => drop(writeln!(io::stderr(), "{}", now.line())),
             (None, _) => {}
         }
         before = now;
     }
     let last = numbers.read();
     if face == Face::Json && last.stage != Stage::ALL[0].1 && last != before {
-        drop(write!(std::io::stderr(), "{}", last.json(pace.rate(&last))));
+        drop(write!(io::stderr(), "{}", last.json(pace.rate(&last))));
     }
     if let Some(bar) = bar {
         bar.finish_and_clear();
@@ -131,7 +153,7 @@ pub(crate) struct Meter {
 impl Meter {
     /// A meter that draws if that is wanted.
     pub(crate) fn start(mode: ProgressMode, silent: bool) -> Self {
-        let terminal = std::io::stderr().is_terminal() && std::env::var("TERM").as_deref() != Ok("dumb");
+        let terminal = io::stderr().is_terminal() && std::env::var("TERM").as_deref() != Ok("dumb");
         let wanted = match mode {
             ProgressMode::Auto => !silent,
             ProgressMode::Always | ProgressMode::Json => true,
@@ -183,7 +205,7 @@ impl Meter {
         let above = if std::mem::take(&mut terminal.1) { "\r\x1b[2K" } else { "" };
         let line = if self.json { now.json(rate) } else { now.asked(rate) + "\n" };
         // Standard error that cannot be written ends nothing.
-        let _ = std::io::stderr().write_all(format!("{above}{line}").as_bytes());
+        let _ = io::stderr().write_all(format!("{above}{line}").as_bytes());
     }
 
     /// Tells whoever still works for a command that was given up to stop, and waits until they have cleaned up, at most

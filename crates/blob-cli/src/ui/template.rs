@@ -3,7 +3,11 @@
 //!
 //! It is written here because it is small and what people know already; libraries speak other languages, or all of Go's.
 
+mod fields;
+
 use serde_json::Value;
+
+pub(crate) use fields::filled;
 
 /// A template that was understood.
 #[derive(Clone, Debug, PartialEq)]
@@ -260,11 +264,8 @@ fn look(operand: &Operand, whole: &Value, here: &Value) -> Result<Value, String>
                 Some(found) => found,
                 // What is left out of a document because there is none of it is nothing.
                 None if !fields.is_empty() && !members.is_empty() && std::ptr::eq(value, whole) => {
-                    let names: Vec<&str> = members.keys().map(String::as_str).collect();
-                    return Err(match super::near::nearest(field, names.iter().copied()) {
-                        Some(near) => format!("there is no field .{field}; did you mean .{near}?"),
-                        None => format!("there is no field .{field}; there are .{}", names.join(", .")),
-                    });
+                    let names: Vec<String> = members.keys().cloned().collect();
+                    return Err(fields::no_field(field, &names));
                 }
                 None => return Ok(Value::Null),
             },
@@ -277,8 +278,12 @@ fn look(operand: &Operand, whole: &Value, here: &Value) -> Result<Value, String>
 
 /// A member by its name, or by what Go's tools call it: `.Digest` is `digest`, `.FileCount` is `file_count`.
 fn find<'a>(members: &'a serde_json::Map<String, Value>, field: &str) -> Option<&'a Value> {
-    let plain = |name: &str| name.replace('_', "").to_ascii_lowercase();
     members.get(field).or_else(|| members.iter().find(|(name, _)| plain(name) == plain(field)).map(|(_, value)| value))
+}
+
+/// A name without what tools write differently.
+fn plain(name: &str) -> String {
+    name.replace('_', "").to_ascii_lowercase()
 }
 
 /// Text as it is, but nothing that could control a terminal apart from line breaks and tabs.

@@ -82,6 +82,9 @@ fn clearing_asks_unless_told_otherwise() {
     assert!(stdout(&asked).starts_with("Clear all caches? ("), "{}", stdout(&asked));
     assert_eq!(stderr(&asked), "Canceled.\n");
     assert!(!said(&place, "cache status").contains("Total: 0"));
+    // Who wants to hear less is asked all the same.
+    assert_eq!(stderr(&place.run("-q cache clear").success()), "Canceled.\n");
+    assert!(!said(&place, "cache status").contains("Total: 0"));
     let mut child = place.command("cache clear").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"y\n").unwrap();
     let output = child.wait_with_output().unwrap();
@@ -122,7 +125,7 @@ fn offline_answers_from_the_cache_or_says_what_is_missing() {
     finds(&place, "--offline ls HOST/team/project:v1", &["README.md"]);
     refused(&place, "--offline pull HOST/team/project:v1 out", 5, "offline");
     assert!(!place.path("out").exists());
-    refused(&place, "--offline tags HOST/team/project", 5, "hint: run it once without --offline");
+    refused(&place, "--offline tags HOST/team/project", 5, "hint: this asks the registry itself");
     refused(&place, "--offline --no-cache ls HOST/team/project:v1", 2, "nothing to answer from");
 }
 
@@ -240,7 +243,7 @@ fn caps_layers_and_times_can_be_chosen() {
     for wanted in ["2147483648", "3145728", "4096"] {
         assert!(told.contains(&format!("\"max_size\": {wanted}")), "{told}");
     }
-    refused(&place, "cache status --tag-ttl soon", 2, "not a length of time");
+    refused(&place, "cache status --tag-ttl soon", 2, "is not a time");
     refused(&place, "cache status --cache-layer-max files=1G", 2, "none of content, blocks, refs, manifests, indexes");
     refused(&place, "cache status --cache-without tags", 2, "none of content");
 }

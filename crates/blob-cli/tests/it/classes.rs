@@ -38,7 +38,7 @@ impl Class {
     fn expected(self) -> (i32, &'static str, &'static str) {
         match self {
             Self::Usage => (2, "usage", "usage: blob "),
-            Self::NotFound => (3, "not_found", "blob tags "),
+            Self::NotFound => (3, "not_found", "the tag"),
             Self::Authentication => (4, "authentication", "blob login "),
             Self::Network => (5, "network", "blob doctor "),
             Self::Policy => (6, "verification", "--require-signed"),

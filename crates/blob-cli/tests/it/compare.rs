@@ -328,7 +328,7 @@ Files:        2
     place.run("stat -o table oci:layout:v1 run.sh docs").success().stdout_eq(str![[r#"
 MODE        SIZE  STORED  MODIFIED              DIGEST                                                                   PATH
 -rwxr-xr-x    21      21  2023-11-14T22:13:20Z  sha256:bfdeaeb08cffb6a36438bcd12dda25417e3cdd36f1e7e482a2849d539225288b  run.sh
-drwxr-xr-x    16                                                                                                         docs
+drwxr-xr-x    16                                                                                                         docs/
 
 "#]]);
     place.run("stat oci:layout:v1 runs.sh").code(3).stdout_eq("").stderr_eq(str![[r#"

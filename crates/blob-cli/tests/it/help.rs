@@ -4,28 +4,6 @@ use snapbox::str;
 
 use crate::support::{Place, stderr, stdout};
 
-const COMMANDS: [&str; 19] = [
-    "sign",
-    "attest",
-    "generate-key-pair",
-    "verify",
-    "verify-bundle",
-    "push",
-    "pull",
-    "cat",
-    "ls",
-    "tree",
-    "cp",
-    "inspect",
-    "tag",
-    "tags",
-    "cache",
-    "gc",
-    "login",
-    "logout",
-    "serve",
-];
-
 #[test]
 fn the_overview() {
     let place = Place::offline();
@@ -75,7 +53,7 @@ Commands:
                      interrupted
   completion         Print what a shell needs to complete commands, options and aliases [alias:
                      completions]
-  man                Write manual pages: the main one to standard output, or all to a directory
+  man                Write manual pages: one to standard output, or all to a directory
   schema             Print the JSON Schema of what a command writes for programs
   version            Print the version, and what was built
   help               Print this message or the help of the given subcommand(s)
@@ -255,31 +233,54 @@ Examples:
   blob serve --listen 127.0.0.1:5000 --root ./registry  be the registry
 
 References:
-  HOST[:PORT]/REPOSITORY:TAG, HOST[:PORT]/REPOSITORY@sha256:…, oci:DIR:TAG for an OCI image layout
-  on disk, or
-  oci-archive:FILE:TAG for one in a tar file.
-  Registries on this machine are spoken to over plain HTTP; others need --plain-http for that.
+  HOST[:PORT]/REPOSITORY:TAG
+  HOST[:PORT]/REPOSITORY@sha256:…
+  oci:DIR:TAG                      an OCI image layout on disk
+  oci-archive:FILE:TAG             one in a tar file
+
+Registries on this machine are spoken to over plain HTTP; others need --plain-http for that.
 
 Exit codes:
-  0 done   1 failed   2 wrong usage   3 not found   4 authentication   5 network   6 verification
-  7 content does not match its hash   8 done in part   130 interrupted   143 terminated
+  0 done              1 failed            2 wrong usage       3 not found
+  4 authentication    5 network           6 verification      7 wrong hash
+  8 done in part      130 interrupted     143 terminated
 
 Every option has a variable: BLOB_OUTPUT is --output, and BLOB_PULL_OVERWRITE is --overwrite of
-`blob pull`. Options that
-may be repeated have a value on each line of theirs.
+`blob pull`. Options that may be repeated have a value on each line of theirs.
 
 "#]]);
 }
 
+/// The help of every command, with the words that lead to it.
+fn pages(place: &Place, columns: &str) -> Vec<(String, String)> {
+    let (mut pages, mut open) = (Vec::new(), vec![String::new()]);
+    while let Some(words) = open.pop() {
+        let mut command = place.command(format!("{words} --help").trim());
+        command.env("COLUMNS", columns);
+        let help = stdout(&place.assert(&mut command).success().stderr_eq(""));
+        let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+        let names = listed.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+        let names = names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+        open.extend(names.map(|name| format!("{words} {name}").trim().to_owned()));
+        pages.push((words, help));
+    }
+    pages
+}
+
 #[test]
-fn every_command_has_examples() {
+fn every_command_has_examples_that_fit() {
     let place = Place::offline();
-    let overview = stdout(&place.run("--help"));
-    for command in COMMANDS {
-        let help = stdout(&place.run(&format!("{command} --help")).success());
-        assert!(help.contains("Examples:\n  blob ") && help.contains("Usage: blob "), "{command}: {help}");
-        assert!(overview.contains(&format!("\n  {command} ")), "{command}");
-        assert!(help.lines().all(|line| line.chars().count() <= 120), "{command}");
+    for (columns, widest) in [("80", 80), ("200", 110)] {
+        let pages = pages(&place, columns);
+        assert!(pages.len() > 50, "{}", pages.len());
+        for (words, help) in pages {
+            let example = help.split_once("Examples:\n").is_some_and(|(_, examples)| examples.contains("blob "));
+            assert!(example || words == "policy", "{words}: {help}");
+            assert!(help.contains(format!("Usage: blob {words}").trim_end()), "{words}: {help}");
+            for line in help.lines() {
+                assert!(line.chars().count() <= widest, "{words} at {columns}: {line}");
+            }
+        }
     }
 }
 
@@ -287,7 +288,8 @@ fn every_command_has_examples() {
 fn wrong_words() {
     let place = Place::offline();
     for (line, hint) in [
-        ("pul", "hint: did you mean `push` or `pull`?; see `blob --help`\n"),
+        ("pul", "hint: did you mean `pull`?; see `blob --help`\n"),
+        ("help push pull", "hint: `blob help push` is the help of one command; see `blob --help`\n"),
         ("pull --overwite a b", "did you mean `--overwrite`?"),
         ("ls x --sort nam", "did you mean `name`?"),
     ] {

@@ -299,7 +299,7 @@ fn errors_are_documents_too() {
 
 "#]]);
     place.run("-o json ls HOST/team/project:none").code(3).stdout_eq(str![]).stderr_eq(str![[r#"
-{"schema_version":1,"error":{"code":3,"kind":"not_found","message":"archive not found: [HOST]/team/project:none","reference":"[HOST]/team/project:none","causes":["MANIFEST_UNKNOWN[..]"],"hint":"`blob tags [HOST]/team/project` lists the tags"}}
+{"schema_version":1,"error":{"code":3,"kind":"not_found","message":"archive not found: [HOST]/team/project:none","reference":"[HOST]/team/project:none","causes":["MANIFEST_UNKNOWN: no such manifest or tag"],"hint":"there is only the tag v1"}}
 
 "#]]);
     std::fs::create_dir(place.path("out")).unwrap();

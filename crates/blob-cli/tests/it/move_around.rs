@@ -197,7 +197,7 @@ fn what_cannot_be_copied_says_why() {
     }
     place.run("copy HOST/team/project:none HOST/a/b:c").code(3).stderr_eq(str![[r#"
 error: archive not found: [HOST]/team/project:none: MANIFEST_UNKNOWN: no such manifest or tag
-hint: `blob tags [HOST]/team/project` lists the tags
+hint: there is only the tag v1
 
 "#]]);
 }

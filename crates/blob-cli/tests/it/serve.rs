@@ -99,6 +99,8 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
         ("auth: {htpasswd: plain}\n", "line 1: the hash is not bcrypt"),
         ("tls: {certificate: plain, key: plain}\n", "expected certificates in PEM form"),
         ("tls: {certificate: plain}\n", "key"),
+        ("read_only: true\nlistne: 1\n", "registry.yaml:2:1: unknown field `listne`"),
+        ("read_only: maybe\n", "registry.yaml:1:12: "),
         ("prefix: UPPER\n", "prefix \"UPPER\""),
         ("gc: {every_seconds: 60}\n", "gc needs a directory"),
         ("gc: {every_seconds: 0}\n", "every_seconds"),
@@ -134,7 +136,8 @@ fn garbage_is_collected() {
     assert!(text.starts_with("Removed 3 blobs, freed "), "{text}");
     place.run("cat oci:layout:v1 README.md").success().stdout_eq("# Changed\n");
     place.run("gc absent").code(3);
-    place.run("gc layout --grace 5").code(2);
+    place.run("gc layout --grace 5").success();
+    place.run("gc layout --grace 5w").code(2);
 }
 
 /// What a disk did is found, taken out of the way and mended; a repository that cannot be read does not keep the others.

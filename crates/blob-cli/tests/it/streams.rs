@@ -102,6 +102,17 @@ fn quiet_swallows_no_data() {
         ("schema tags", 0),
         ("version", 0),
         ("doctor", 0),
+        ("cache status", 0),
+        // A plan is what was asked for.
+        ("gc --dry-run layout", 0),
+        ("tag --dry-run oci:layout:v1 again", 0),
+        ("rm --dry-run oci:layout:v1", 0),
+        ("copy --dry-run oci:layout:v1 oci:other:v1", 0),
+        ("cache prune --dry-run", 0),
+        ("cache clear --dry-run", 0),
+        ("alias add --dry-run new ghcr.io/a/b", 0),
+        ("config set --dry-run output json", 0),
+        ("push --dry-run --reproducible oci:layout:v3 project", 0),
     ] {
         let run = |options: &str| place.run(&format!("{options}{line}")).code(code).get_output().stdout.clone();
         let loud = run("");
@@ -115,8 +126,6 @@ fn quiet_swallows_no_data() {
         ("export -f out.tar oci:layout:v1", ""),
         ("check oci:layout:v1", ""),
         ("tag oci:layout:v1 again", ""),
-        ("gc --dry-run layout", ""),
-        ("cache status", ""),
         ("push --reproducible oci:layout:v1 project", "oci:layout@sha256:"),
         ("copy oci:layout:v1 oci:other", "sha256:"),
     ] {
@@ -127,6 +136,7 @@ fn quiet_swallows_no_data() {
             "{line}"
         );
     }
+    place.run("-q cache path").success().stdout_eq("[ROOT]/home/.cache/blob\n");
     // A failure is said in quiet too.
     assert!(stderr(&place.run("-q ls oci:layout:v3").code(3)).starts_with("error: "));
 }
@@ -209,6 +219,34 @@ fn lines_of_the_log_are_json_of_their_schema() {
 }
 
 #[test]
+fn verbose_output_tells_what_happens() {
+    let place = Place::served();
+    let pushed = stderr(&place.run("-v push HOST/team/project:v1 project").success());
+    let pulled = stderr(&place.run("-v --no-cache pull HOST/team/project:v1 copy").success());
+    for (said, steps) in [
+        (
+            &pushed,
+            &[
+                "scanning the files",
+                "scanned; archiving files=7",
+                "archived files=7",
+                "uploading the data",
+                "uploaded",
+                "traffic",
+            ][..],
+        ),
+        (&pulled, &["fetching what=\"manifest\"", "extracting files=", "extracted files=", "traffic"]),
+    ] {
+        let mut rest = said.as_str();
+        for step in steps {
+            let (_, behind) = rest.split_once(step).unwrap_or_else(|| panic!("{step} is not in its place: {said}"));
+            rest = behind;
+        }
+        assert!(said.lines().all(|line| line.starts_with(" INFO ")), "{said}");
+    }
+}
+
+#[test]
 fn a_terminal_shows_progress_and_is_left_clean() {
     // `script` runs a command on a pseudo-terminal.
     if require("progress on a terminal", find("script")).is_none() {
@@ -217,11 +255,19 @@ fn a_terminal_shows_progress_and_is_left_clean() {
     let place = Place::offline();
     let data: Vec<u8> = (0..8_000_000_u32).flat_map(u32::to_le_bytes).collect();
     fs::write(place.path("project/large"), data).unwrap();
-    let script = "script -qec 'stty cols 100; $BLOB push --level 19 oci:layout:v1 project' /dev/null";
-    let mut command = Command::new("bash");
-    place.isolate(&mut command);
-    let output = command.env("BLOB", BLOB).env("TERM", "xterm").args(["-c", script]).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let on_terminal = |options: &str| {
+        let script = format!("script -qec 'stty cols 100; $BLOB push {options} oci:layout:v1 project' /dev/null");
+        let mut command = Command::new("bash");
+        place.isolate(&mut command);
+        let output = command.env("BLOB", BLOB).env("TERM", "xterm").args(["-c", &script]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let text = on_terminal("--level 19");
     assert!(text.contains("archiving  ["), "{text:?}");
     assert!(text.contains("\x1b[2KPushed oci:layout:v1\r\n"), "{text:?}");
+    fs::remove_dir_all(place.path("layout")).unwrap();
+    // What is told stands above the bar.
+    let text = on_terminal("-v --color never --level 19");
+    assert!(text.contains("archiving  ["), "{text:?}");
+    assert!(text.contains("\r\x1b[2K INFO archived files=8"), "{text:?}");
 }

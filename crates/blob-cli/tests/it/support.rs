@@ -185,8 +185,13 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it on a free port.
     pub(crate) fn start(options: &[&str]) -> Self {
+        Self::at("127.0.0.1:0", options)
+    }
+
+    /// Starts it there.
+    pub(crate) fn at(listen: &str, options: &[&str]) -> Self {
         let mut command = Command::new(BLOB);
-        command.args(["serve", "--listen", "127.0.0.1:0"]).args(options);
+        command.args(["serve", "--listen", listen]).args(options);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

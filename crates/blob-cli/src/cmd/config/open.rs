@@ -1,5 +1,6 @@
 //! `blob config edit`: a copy is edited, and takes the place of the file only if it can be read.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -65,6 +66,10 @@ pub(super) async fn edit(path: &Path, project: bool, session: &Session) -> Resul
 fn run_editor(file: &Path) -> Result<(), Failure> {
     let named = ["EDITOR", "VISUAL"].into_iter().filter_map(|name| std::env::var(name).ok());
     let editor = named.into_iter().find(|editor| !editor.trim().is_empty());
+    if editor.is_none() && !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
+        let failure = Failure::usage("there is no terminal for an editor");
+        return Err(failure.with_hint("`blob config set KEY VALUE` needs none; EDITOR names one that does not, either"));
+    }
     let editor = editor.unwrap_or_else(|| if cfg!(windows) { "notepad" } else { "vi" }.to_owned());
     let mut command = if cfg!(unix) {
         // As git does, so that quotes and arguments in the variable mean what they mean in a shell.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::args::Format;
+use crate::cache_place::CachePlace;
 use crate::config::keys::{self, KEYS};
 use crate::config::place::Layer;
 use crate::config::{self, Entry, typed};
@@ -110,7 +111,7 @@ fn typed_value(path: &str, session: &Session) -> Option<Value> {
         "limits.max_entries" => options.max_entries.map(|most| most.get().into()),
         "cache.max_size" => options.cache.max.map(|size| size.to_string().into()),
         "cache.ref_ttl" => options.cache.tag_ttl.map(|time| config::value::Duration(time).to_string().into()),
-        "cache.dir" => options.cache_dir.as_ref().map(|dir| dir.display().to_string().into()),
+        "cache.dir" => CachePlace::find(options).map(|place| place.dir.display().to_string().into()),
         _ => None,
     }
 }

@@ -5,20 +5,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use blob::http::{HttpError, Response, Transport, TransportOptions, empty};
 use blob::{Admission, Location, RegistryOptions};
-use http::header::{DATE, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, DATE, WWW_AUTHENTICATE};
 
-use super::{Check, Status};
+use super::{Check, Checks, PATIENCE, Status};
 use crate::error::{Failure, Kind};
 use crate::session::Session;
-
-/// How long a connection may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How far clocks may differ before signatures and tokens suffer.
 const SKEW: Duration = Duration::from_mins(1);
 
 /// Looks at `host`, step by step; what comes after a failed step is skipped.
-pub(super) async fn examine(host: &str, session: &Session, checks: &mut Vec<Check>) {
+pub(super) async fn examine(host: &str, session: &Session, checks: &mut Checks) {
     if session.options.offline {
         return checks.push(Check::skipped("registry", "nothing is sent with --offline"));
     }
@@ -28,7 +25,11 @@ pub(super) async fn examine(host: &str, session: &Session, checks: &mut Vec<Chec
         let addresses = resolve(host, plain, checks).await?;
         connect(&addresses, checks).await?;
         let answer = ask(host, plain, &options, session, checks).await?;
-        clock(&answer, checks);
+        checks.push(clock(&answer));
+        if let Some(problem) = no_registry(host, &answer) {
+            checks.push(problem);
+            return Some(());
+        }
         checks.push(match log_in(&answer) {
             Some(told) => told,
             None => try_login(host, &answer, session).await,
@@ -54,7 +55,7 @@ fn name_and_port(host: &str, usual: u16) -> (&str, u16) {
     }
 }
 
-async fn resolve(host: &str, plain: bool, checks: &mut Vec<Check>) -> Option<Vec<SocketAddr>> {
+async fn resolve(host: &str, plain: bool, checks: &mut Checks) -> Option<Vec<SocketAddr>> {
     let (name, port) = name_and_port(host, if plain { 80 } else { 443 });
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     let found = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((bare, port))).await;
@@ -70,12 +71,12 @@ async fn resolve(host: &str, plain: bool, checks: &mut Vec<Check>) -> Option<Vec
     }
 }
 
-fn failed<T>(checks: &mut Vec<Check>, name: &'static str, problem: &str, hint: &str) -> Option<T> {
+fn failed<T>(checks: &mut Checks, name: &'static str, problem: &str, hint: &str) -> Option<T> {
     checks.push(Check::failed(name, &Failure::new(Kind::Network, problem).with_hint(hint)));
     None
 }
 
-async fn connect(addresses: &[SocketAddr], checks: &mut Vec<Check>) -> Option<()> {
+async fn connect(addresses: &[SocketAddr], checks: &mut Checks) -> Option<()> {
     let begun = Instant::now();
     let connected = tokio::time::timeout(PATIENCE, tokio::net::TcpStream::connect(addresses)).await;
     match connected.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
@@ -106,7 +107,7 @@ async fn ask(
     plain: bool,
     options: &RegistryOptions,
     session: &Session,
-    checks: &mut Vec<Check>,
+    checks: &mut Checks,
 ) -> Option<Answer> {
     let name = if plain { "http" } else { "tls" };
     let begun = Instant::now();
@@ -160,6 +161,7 @@ struct Answer {
     status: u16,
     date: Option<SystemTime>,
     challenge: Option<String>,
+    content_type: Option<String>,
 }
 
 impl Answer {
@@ -169,22 +171,37 @@ impl Answer {
             status: response.status().as_u16(),
             date: header(DATE).and_then(|date| httpdate::parse_http_date(date).ok()),
             challenge: header(WWW_AUTHENTICATE).and_then(|text| text.split_whitespace().next()).map(str::to_owned),
+            content_type: header(CONTENT_TYPE).map(str::to_ascii_lowercase),
         }
     }
 }
 
-fn clock(answer: &Answer, checks: &mut Vec<Check>) {
+fn clock(answer: &Answer) -> Check {
     let Some(date) = answer.date else {
-        return checks.push(Check::skipped("clock", "the registry does not say what time it is"));
+        return Check::skipped("clock", "the registry does not say what time it is");
     };
     let now = SystemTime::now();
     let skew = now.duration_since(date).unwrap_or_else(|earlier| earlier.duration());
     let detail = format!("{} s apart from the registry's", skew.as_secs());
-    checks.push(if skew > SKEW {
+    if skew > SKEW {
         Check::warning("clock", detail).with_hint("set the clock: signatures and tokens depend on it")
     } else {
         Check::ok("clock", detail)
-    });
+    }
+}
+
+/// A page for people, where a registry says next to nothing, is some other server's, or of what stands in between.
+fn no_registry(host: &str, answer: &Answer) -> Option<Check> {
+    let page = answer.content_type.as_deref().filter(|kind| kind.starts_with("text/html"))?;
+    if answer.status != 200 {
+        return None;
+    }
+    let problem = format!("{host} answers with a page of type {page}: who answered is no registry");
+    let failure = Failure::new(Kind::Network, problem);
+    Some(Check::failed(
+        "registry",
+        &failure.with_hint("check the name and the port; a network may want a log-in first"),
+    ))
 }
 
 /// What can be told without a login; `None` where the registry asks for one.
@@ -234,10 +251,8 @@ mod tests {
     #[test]
     fn clocks_are_compared() {
         let check = |age: u64| {
-            let mut checks = Vec::new();
             let date = SystemTime::now().checked_sub(Duration::from_secs(age));
-            clock(&Answer { status: 200, date, challenge: None }, &mut checks);
-            checks[0].status
+            clock(&Answer { status: 200, date, challenge: None, content_type: None }).status
         };
         assert_eq!((check(3), check(600)), (Status::Ok, Status::Warning));
     }

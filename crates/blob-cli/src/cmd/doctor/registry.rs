@@ -4,7 +4,7 @@ use blob::registry::{PageRequest, Registry, Repository};
 use blob::{Client, Inspection, Location, PullOptions};
 use futures_util::TryStreamExt as _;
 
-use super::Check;
+use super::{Check, Checks};
 use crate::error::Failure;
 use crate::session::Session;
 use crate::ui::size::{count, human};
@@ -12,13 +12,13 @@ use crate::ui::size::{count, human};
 /// A smaller blob travels whole in the time of one answer, so that nothing can be told from its size.
 const TELLING: u64 = 8 << 10;
 
-pub(super) async fn examine(location: &Location, session: &Session, checks: &mut Vec<Check>) {
+pub(super) async fn examine(location: &Location, session: &Session, checks: &mut Checks) {
     if let Err(failure) = look(location, session, checks).await {
         checks.push(Check::failed("archive", &failure));
     }
 }
 
-async fn look(location: &Location, session: &Session, checks: &mut Vec<Check>) -> Result<(), Failure> {
+async fn look(location: &Location, session: &Session, checks: &mut Checks) -> Result<(), Failure> {
     let client = session.client(&[location]).await?;
     // What is remembered says nothing about the registry.
     let mut options = PullOptions::default();

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use clap::Command;
+use clap::{Arg, ArgAction, Command};
 
 /// What each exit code says.
 pub(super) const EXIT_CODES: [(&str, &str); 11] = [
@@ -53,6 +53,48 @@ pub(super) fn variables(command: &Command) -> Vec<(String, String)> {
         Some((variable, format!("--{}", arg.get_long()?)))
     });
     named.collect()
+}
+
+/// How the command is typed: its own options with their values, those of all commands, operands.
+pub(super) fn synopsis(command: &Command, name: &str) -> String {
+    let main = name == "blob";
+    let mut parts = vec![format!("\\fB{}\\fR", escaped(command.get_bin_name().unwrap_or(name)))];
+    let own = command.get_arguments().filter(|arg| !main && !arg.is_global_set() && !arg.is_hide_set());
+    for arg in own.filter(|arg| !arg.is_positional() && arg.get_id() != "help") {
+        parts.push(option(arg));
+    }
+    parts.push("[\\fIGLOBAL OPTIONS\\fR]".into());
+    for arg in command.get_positionals() {
+        let more = if matches!(arg.get_action(), ArgAction::Append) { "..." } else { "" };
+        let named = format!("\\fI{}\\fR{more}", escaped(&values(arg)));
+        parts.push(if arg.is_required_set() { named } else { format!("[{named}]") });
+    }
+    if command.has_subcommands() {
+        parts.push("\\fICOMMAND\\fR [...]".into());
+    }
+    format!(".SH SYNOPSIS\n{}\n", parts.join("\n"))
+}
+
+/// `[-p|--prefix PATH]`.
+fn option(arg: &Arg) -> String {
+    let dashed = |name: String| format!("\\fB{}\\fR", escaped(&name));
+    let short = arg.get_short().map(|letter| dashed(format!("-{letter}")));
+    let long = arg.get_long().map(|name| dashed(format!("--{name}")));
+    let names = [short, long].into_iter().flatten().collect::<Vec<_>>().join("|");
+    let value = format!("\\fI{}\\fR", escaped(&values(arg)));
+    let value = match arg.get_num_args() {
+        _ if !arg.get_action().takes_values() => String::new(),
+        Some(count) if count.min_values() == 0 => format!("[={value}]"),
+        _ => format!(" {value}"),
+    };
+    let more = if matches!(arg.get_action(), ArgAction::Append) { "..." } else { "" };
+    if arg.is_required_set() { format!("{names}{value}{more}") } else { format!("[{names}{value}]{more}") }
+}
+
+/// What the values of an argument are called.
+fn values(arg: &Arg) -> String {
+    let names = arg.get_value_names().unwrap_or_default();
+    names.iter().map(clap::builder::Str::as_str).collect::<Vec<_>>().join(" ")
 }
 
 /// The sections behind those of the options.

@@ -10,6 +10,7 @@ use std::time::Instant;
 use blob::core::{Event, Progress};
 use serde::Serialize;
 
+use super::super::narrate::Narrator;
 use super::super::size::human;
 
 /// What is going on.
@@ -54,6 +55,7 @@ pub(super) struct Numbers {
     files: AtomicU64,
     files_total: AtomicU64,
     pub(super) cancelled: AtomicBool,
+    narrator: Narrator,
     /// When the stage began, for who asks how fast it goes.
     begun: Mutex<Option<Instant>>,
     /// How far the blobs of a copy are: by name the bytes that are done and those that there are.
@@ -108,6 +110,7 @@ impl Numbers {
 
 impl Progress for Numbers {
     fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
+        self.narrator.tell(event);
         match event {
             Event::Scanning { found } => self.store(Stage::Scanning, (0, 0), (*found, 0)),
             Event::Archived { files, files_total, bytes, bytes_total, .. } => {

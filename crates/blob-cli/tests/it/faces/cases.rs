@@ -408,8 +408,11 @@ pub(super) const GROUPS: &[(&str, &[Case])] = &[
     (
         "man",
         &[
-            write("man pages").redacted(&[("Wrote ", " ", "N"), ("\"pages\": ", "\n", "N")]).json("man"),
-            read("man project/README.md").fails(1),
+            write("man --dir pages").redacted(&[("Wrote ", " ", "N"), ("\"pages\": ", "\n", "N")]).json("man"),
+            write("man -d project/README.md").fails(1),
+            read("man project/README.md").fails(2),
+            read("man cahce").fails(2),
+            read("man cache clear").redacted(&[("\"blob ", "\"", "VERSION")]).only(PIPE),
         ],
     ),
     (
