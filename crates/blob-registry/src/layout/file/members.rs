@@ -201,7 +201,7 @@ impl Said {
         while let Some(blank) = records.iter().position(|byte| *byte == b' ') {
             let length = std::str::from_utf8(&records[..blank]).ok().and_then(|digits| digits.parse::<usize>().ok());
             let Some(length) = length.filter(|length| *length > blank + 1 && *length <= records.len()) else { return };
-            let record = &records[blank + 1..length - 1];
+            let Some(record) = records[blank + 1..length].strip_suffix(b"\n") else { return };
             if let Some(path) = record.strip_prefix(b"path=") {
                 self.path = Some(path.to_vec());
             } else if let Some(size) = record.strip_prefix(b"size=") {
