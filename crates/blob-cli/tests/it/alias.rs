@@ -48,7 +48,7 @@ v1.2    -> oci:./dir
     assert!(!stdout(&place.run("alias list").success()).contains("mytest"));
     for (line, code, wanted) in [
         ("alias rm nothing", 3, "error: alias \"nothing\" not found\n"),
-        ("alias add oci h/r", 2, "stands for image layouts"),
+        ("alias add oci h/r", 2, "stand for image layouts"),
         ("alias add a:b h/r", 2, "letters, digits"),
         ("alias add a https://h/r", 2, "is neither a repository nor what references begin with"),
         ("alias add ghcr.io/x h/r", 2, "looks like a repository"),
