@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use blob::core::{ReadError, SourceError};
 use blob::http::HttpError;
 use blob::policy::PolicyError;
-use blob::registry::RegistryError;
+use blob::registry::{ErrorCode, RegistryError};
 use blob::{Error, ErrorKind, Outdated};
 
 use super::{Failure, Kind, LISTED, hint};
@@ -96,6 +96,8 @@ pub(super) fn registry_cause(error: &RegistryError) -> String {
             format!("{code}: {detail}")
         }
         RegistryError::Code { detail: Some(detail), .. } => detail.clone(),
+        // Which one it is, is in what was being done.
+        RegistryError::Code { code: ErrorCode::BlobUnknown, action, .. } => format!("BLOB_UNKNOWN: {action}"),
         RegistryError::Code { code, .. } => code.to_string(),
         RegistryError::Io { .. } | RegistryError::Source { .. } => String::new(),
         other => other.to_string(),

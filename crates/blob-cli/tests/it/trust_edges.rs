@@ -1,10 +1,11 @@
 //! What could weaken a verdict without anybody noticing: names, variables, files that are for something else.
 
 use std::fs;
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{Place, stderr, stdout};
+use crate::support::{Place, eventually, signal, stderr, stdout};
 
 fn keys(place: &Place, name: &str) {
     place.assert(place.command(&format!("generate-key-pair {name}")).env("BLOB_KEY_PASSWORD", "secret")).success();
@@ -193,4 +194,28 @@ fn a_tag_that_leads_nowhere_is_not_proposed() {
     fs::remove_file(place.path(format!("layout/blobs/{digest}"))).unwrap();
     let said = stderr(&run(&place, "ls oci:layout:v1").code(3));
     assert!(said.contains("the tag is there, and what it names is not") && !said.contains("did you mean"), "{said}");
+}
+
+/// Files are read where waiting for them holds nothing up: who interrupts is heard.
+#[test]
+fn waiting_for_a_file_can_be_interrupted() {
+    let place = place();
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let mut command = place.command("-vv attest --key k.key --type spdx --predicate - oci:layout:v1");
+        command.env("BLOB_KEY_PASSWORD", "secret").stdin(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let held = child.stdin.take();
+        // It reads: nothing comes.
+        eventually("reading", || {
+            let threads = fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+            let calls = threads.flatten().map(|thread| fs::read_to_string(thread.path().join("syscall")));
+            // Number 0 is to read, and so is the descriptor.
+            calls.flatten().any(|call| call.starts_with("0 0x0 "))
+        });
+        signal(name, child.id());
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(code), "{name}");
+        drop(held);
+    }
+    assert_eq!(stdout(&run(&place, "referrers -o plain oci:layout:v1").success()), "");
 }
