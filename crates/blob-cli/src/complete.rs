@@ -212,7 +212,7 @@ mod tests {
     fn references_and_keys_are_completed() {
         command().debug_assert();
         assert_eq!(keys(OsStr::new("cache.max")).len(), 1);
-        assert_eq!(references(OsStr::new("oci:")).len(), 1);
+        assert_eq!(references(OsStr::new("oci-")).len(), 1);
         assert_eq!(references(OsStr::new("oc")).len(), 2);
     }
 }
