@@ -147,6 +147,8 @@ pub(crate) enum Format {
     Jsonl,
     /// Tab-separated values without headings.
     Plain,
+    /// Values with commas between, under headings, for spreadsheets.
+    Csv,
     /// Aligned columns with headings.
     Table,
 }

@@ -1,6 +1,7 @@
 //! `--include`, `--exclude`, `--files-from` and `.blobignore`: what of a directory or an archive is meant.
 
 use std::collections::{HashMap, HashSet};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,17 +33,58 @@ pub(crate) struct Patterns {
     /// Take only files that match, those in directories that match, and no empty directories; may be repeated.
     #[arg(long, value_name = "GLOB", value_parser = pattern)]
     pub(crate) include: Vec<Pattern>,
+
+    /// As --exclude for every line of this file; empty lines and those that begin with # count for nothing.
+    #[arg(long, value_name = "FILE", value_parser = listed)]
+    pub(crate) exclude_from: Vec<Listed>,
+
+    /// As --include for every line of this file.
+    #[arg(long, value_name = "FILE", value_parser = listed)]
+    pub(crate) include_from: Vec<Listed>,
+}
+
+/// The patterns of a file.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed(Vec<Pattern>);
+
+/// `--exclude-from` and `--include-from`.
+fn listed(file: &str) -> Result<Listed, String> {
+    let failed = |error: std::io::Error| format!("reading {file}: {error}");
+    let mut text = Vec::new();
+    let opened = std::fs::File::open(file).map_err(failed)?;
+    opened.take(MAX_IGNORE_FILE + 1).read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_IGNORE_FILE {
+        return Err(format!("{file} is over the limit of {MAX_IGNORE_FILE} bytes"));
+    }
+    let text = String::from_utf8(text).map_err(|_| format!("{file} is not UTF-8"))?;
+    let mut patterns = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        if !line.trim().is_empty() && !line.starts_with('#') {
+            let read = pattern(line.trim_end());
+            patterns.push(read.map_err(|problem| format!("{file}, line {}: {problem}", number + 1))?);
+        }
+    }
+    Ok(Listed(patterns))
 }
 
 impl Patterns {
     /// Whether everything is meant.
     pub(crate) fn is_empty(&self) -> bool {
-        self.include.is_empty() && self.exclude.is_empty()
+        !self.includes() && self.exclude.is_empty() && self.exclude_from.is_empty()
+    }
+
+    /// Whether only what matches something is meant.
+    pub(crate) fn includes(&self) -> bool {
+        !self.include.is_empty() || !self.include_from.is_empty()
     }
 
     /// The patterns, ready to be asked.
     pub(crate) fn filter(&self) -> Filter {
-        Filter { include: self.include.clone(), exclude: self.exclude.clone() }
+        let all = |typed: &[Pattern], listed: &[Listed]| {
+            typed.iter().chain(listed.iter().flat_map(|listed| &listed.0)).cloned().collect::<Vec<_>>()
+        };
+        let include = self.includes().then(|| all(&self.include, &self.include_from));
+        Filter { include, exclude: all(&self.exclude, &self.exclude_from) }
     }
 
     /// What of `directory` is meant, as paths.
@@ -58,7 +100,8 @@ impl Patterns {
 /// Compiled patterns.
 #[derive(Debug)]
 pub(crate) struct Filter {
-    include: Vec<Pattern>,
+    /// None if everything is taken; an empty file of patterns takes nothing.
+    include: Option<Vec<Pattern>>,
     exclude: Vec<Pattern>,
 }
 
@@ -66,9 +109,10 @@ impl Filter {
     /// Whether a path is taken whose directories are. Directories are entered to find what is in them.
     pub(crate) fn takes(&self, path: &[u8], is_dir: bool) -> bool {
         let any = |patterns: &[Pattern], path, is_dir| patterns.iter().any(|pattern| pattern.matches(path, is_dir));
-        let included =
-            || any(&self.include, path, false) || parents(path).any(|parent| any(&self.include, parent, true));
-        !any(&self.exclude, path, is_dir) && (is_dir || self.include.is_empty() || included())
+        let included = |include: &Vec<Pattern>| {
+            any(include, path, false) || parents(path).any(|parent| any(include, parent, true))
+        };
+        !any(&self.exclude, path, is_dir) && (is_dir || self.include.as_ref().is_none_or(included))
     }
 
     /// Whether a path is taken, and every directory above it.
@@ -78,7 +122,7 @@ impl Filter {
 
     /// Whether something of an archive is taken. An empty directory is not what patterns for files ask for.
     pub(crate) fn takes_node(&self, node: &Node<'_>) -> bool {
-        (self.include.is_empty() || !node.is_dir()) && self.takes_whole(node.path(), node.is_dir())
+        (self.include.is_none() || !node.is_dir()) && self.takes_whole(node.path(), node.is_dir())
     }
 }
 

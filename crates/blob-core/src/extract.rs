@@ -58,12 +58,15 @@ pub enum Existing {
     /// [`compare_modes`](ExtractOptions::compare_modes) is set, the modes; others are replaced, one rename each. Nothing is
     /// fetched for those that stay.
     Update,
+    /// As [`Update`](Self::Update), but what differs is replaced only if the archive has it with a later modification time;
+    /// otherwise it stays, and is counted as skipped.
+    UpdateOlder,
 }
 
 impl Existing {
     /// Whether files that differ are replaced.
     fn replaces(self) -> bool {
-        matches!(self, Self::Overwrite | Self::Update)
+        matches!(self, Self::Overwrite | Self::Update | Self::UpdateOlder)
     }
 }
 
@@ -138,8 +141,8 @@ pub struct ExtractOptions {
     /// Whether files get the permission bits of the archive, less the umask; otherwise `0o666` less the umask. Set-id
     /// bits and owners are never restored.
     pub preserve_mode: bool,
-    /// Whether a file with other permission bits than it would get is replaced where files are updated, and
-    /// `preserve_mode` is set: no by default. Without effect where the system does not tell the umask (it does on Linux).
+    /// Whether a file with other permission bits than it would get is given these where files are updated, and
+    /// `preserve_mode` is set: no by default. One that has other names is written anew, so that those keep theirs. Without effect where the system does not tell the umask (it does on Linux).
     pub compare_modes: bool,
     /// Whether files, links and empty directories get the modification time of the archive.
     pub preserve_times: bool,
@@ -235,6 +238,8 @@ pub struct ExtractReport {
     pub linked: u64,
     /// Files, links and empty directories that stood there as the archive has them.
     pub kept: u64,
+    /// Those of them that were given other permission bits.
+    pub modes: u64,
     /// Files and links that something else kept from being written.
     pub skipped: u64,
     /// The first of them, at most 100.

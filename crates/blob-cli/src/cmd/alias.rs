@@ -163,12 +163,12 @@ async fn list(session: &Session) -> Result<(), Failure> {
         Format::Json => json::document(&Names { aliases: aliases.iter().collect() }),
         Format::Jsonl => aliases.iter().map(|(name, target)| json::line(&Name { name, r#ref: target })).collect(),
         Format::Text => text(&aliases.iter().collect::<Vec<_>>()),
-        Format::Table | Format::Plain => {
+        output @ (Format::Table | Format::Plain | Format::Csv) => {
             let mut table = Table::new(vec![("NAME", Align::Left), ("REFERENCE", Align::Left)]);
             for (name, target) in aliases.iter() {
                 table.row(vec![Cell::new(exact(name.as_bytes())), Cell::new(exact(target.as_bytes()))]);
             }
-            if session.options.output == Format::Table { table.aligned(true) } else { table.tabbed() }
+            table.render(output)
         }
     };
     session.print(text).await

@@ -1,5 +1,7 @@
 //! `blob cat`.
 
+use std::ops::Range;
+
 use blob::Archive;
 use blob::core::index::FollowError;
 use blob::core::{Node, ReadError, path};
@@ -12,14 +14,17 @@ use crate::error::{Failure, Kind};
 use crate::session::Session;
 use crate::trust::TrustArgs;
 use crate::ui::output::Output;
+use crate::ui::size;
 
 const EXAMPLES: &str = "\
 Examples:
   blob cat localhost:5000/team/assets:v1 config/app.yaml
   blob cat --stats oci:./layout:v1 logs/a.txt logs/b.txt > both.txt
+  blob cat --tail 4K localhost:5000/team/assets:v1 logs/a.txt     the last 4096 bytes
 
 Files of up to 8 MiB are verified before their first byte is written. Larger ones are verified as they are written: on \
-exit code 7, do not use what was written.";
+exit code 7, do not use what was written. Whatever part of a file is wanted, all of it is read, since only a whole file \
+can be verified.";
 
 /// Write files of an archive to standard output; only their bytes are fetched.
 #[derive(Args, Debug)]
@@ -33,6 +38,9 @@ pub(crate) struct CatArgs {
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<String>,
 
+    #[command(flatten)]
+    part: PartArgs,
+
     /// Say on standard error how many requests and bytes it took.
     #[arg(long)]
     stats: bool,
@@ -42,6 +50,35 @@ pub(crate) struct CatArgs {
 
     #[command(flatten)]
     trust: TrustArgs,
+}
+
+/// What of each file is written, in bytes.
+#[derive(Args, Clone, Copy, Debug, Default)]
+struct PartArgs {
+    /// Write only the first bytes of each file, as in 512 or 64K.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, conflicts_with_all = ["tail", "offset", "count"])]
+    head: Option<u64>,
+
+    /// Write only the last bytes of each file.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse, conflicts_with_all = ["offset", "count"])]
+    tail: Option<u64>,
+
+    /// Begin behind so many bytes of each file.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    offset: Option<u64>,
+
+    /// Write at most so many bytes of each file.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    count: Option<u64>,
+}
+
+impl PartArgs {
+    /// The bytes that are meant of a file of `size` bytes.
+    fn range(self, size: u64) -> Range<u64> {
+        let start = self.offset.or(self.tail.map(|tail| size.saturating_sub(tail))).unwrap_or(0).min(size);
+        let count = self.head.or(self.count).unwrap_or(u64::MAX);
+        start..start.saturating_add(count).min(size)
+    }
 }
 
 pub(crate) async fn run(args: CatArgs, session: &Session) -> Result<(), Failure> {
@@ -56,7 +93,7 @@ pub(crate) async fn run(args: CatArgs, session: &Session) -> Result<(), Failure>
     let mut output = Output::new();
     session.meter.clear();
     for path in &paths {
-        write(&archive, path, &mut output).await?;
+        write(&archive, path, args.part, &mut output).await?;
     }
     output.finish().await?;
     Session::log_traffic(&client);
@@ -95,14 +132,43 @@ fn check(archive: &Archive, typed: &str) -> Result<Vec<u8>, Failure> {
 /// Writes one file that is there.
 pub(super) async fn write_one(archive: &Archive, path: impl AsRef<[u8]>) -> Result<(), Failure> {
     let mut output = Output::new();
-    write(archive, path, &mut output).await?;
+    write(archive, path, PartArgs::default(), &mut output).await?;
     output.finish().await
 }
 
-async fn write(archive: &Archive, path: impl AsRef<[u8]>, output: &mut Output) -> Result<(), Failure> {
+/// Writes what is meant of a file. All of it is read, since only a whole file can be verified.
+async fn write(
+    archive: &Archive,
+    path: impl AsRef<[u8]>,
+    part: PartArgs,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let size = archive.index().entry(path.as_ref()).map_or(0, |entry| entry.original_size());
+    let (wanted, mut at) = (part.range(size), 0);
     let mut chunks = archive.stream(path).await?;
     while let Some(chunk) = chunks.try_next().await? {
-        output.write(&chunk).await?;
+        let inside = |place: u64| place.clamp(at, at + chunk.len() as u64) - at;
+        let (start, end) = (inside(wanted.start) as usize, inside(wanted.end) as usize);
+        at += chunk.len() as u64;
+        if start < end {
+            output.write(&chunk[start..end]).await?;
+        }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_stay_within_the_file() {
+        let part = |head, tail, offset, count| PartArgs { head, tail, offset, count }.range(10);
+        assert_eq!(part(None, None, None, None), 0..10);
+        assert_eq!((part(Some(3), None, None, None), part(Some(30), None, None, None)), (0..3, 0..10));
+        assert_eq!((part(None, Some(3), None, None), part(None, Some(30), None, None)), (7..10, 0..10));
+        assert_eq!((part(None, None, Some(4), Some(3)), part(None, None, Some(9), Some(3))), (4..7, 9..10));
+        assert!(part(None, None, Some(11), None).is_empty() && part(None, Some(0), None, None).is_empty());
+        assert_eq!(part(None, None, Some(2), Some(u64::MAX)), 2..10);
+    }
 }

@@ -10,6 +10,7 @@ use clap::{ArgAction, Args};
 use serde::Serialize;
 
 use super::preview::Preview;
+use super::pull::Overwrite;
 use super::{cat, export, missing, pull};
 use crate::alias::disk_prefix;
 use crate::args::Caching;
@@ -56,9 +57,18 @@ pub(crate) struct CpArgs {
     #[arg(long)]
     no_preserve: bool,
 
-    /// Replace files that differ.
-    #[arg(short, long, visible_alias = "overwrite")]
-    force: bool,
+    /// Replace files that exist: all of them, those that differ, those that differ and are older than the archive's, or none,
+    /// which are skipped then.
+    #[arg(short, long, visible_alias = "overwrite", value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
+    force: Option<Overwrite>,
+
+    /// Skip files that exist: --overwrite=never.
+    #[arg(short, long, conflicts_with_all = ["force", "update"])]
+    no_clobber: bool,
+
+    /// Replace files that differ and are older than the archive's: --overwrite=if-newer.
+    #[arg(short, long, conflicts_with = "force")]
+    update: bool,
 
     /// Only say what would be done.
     #[arg(long)]
@@ -104,6 +114,9 @@ struct Report {
     symlink_count: u64,
     /// Files and links that were there already and equal.
     kept_count: u64,
+    /// Files that exist and were left alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped_count: Option<u64>,
     /// What was fetched, and what the cache saved.
     traffic: Traffic,
 }
@@ -173,6 +186,7 @@ pub(crate) async fn run(args: CpArgs, session: &Session) -> Result<(), Failure> 
         size_human: human(copied.bytes),
         symlink_count: copied.symlinks,
         kept_count: copied.kept,
+        skipped_count: (copied.skipped > 0).then_some(copied.skipped),
         traffic: Traffic::of(&client, batches.iter().map(|batch| &batch.archive)),
     };
     session.report(&report, || text(&sources, &copied, &report)).await
@@ -286,9 +300,18 @@ async fn preview(batches: &[Batch], target: Target, args: &CpArgs, session: &Ses
     Preview::new(sources.join(" "), args.dest.display().to_string(), &planned, &[]).report(session).await
 }
 
+/// What becomes of files that exist.
+fn existing(args: &CpArgs) -> Existing {
+    match args.force {
+        _ if args.no_clobber => Existing::Skip,
+        _ if args.update => Existing::UpdateOlder,
+        overwrite => pull::existing(overwrite),
+    }
+}
+
 fn options(args: &CpArgs, session: &Session) -> ExtractOptions {
     let mut options = ExtractOptions::default();
-    options.existing = if args.force { Existing::Overwrite } else { Existing::KeepEqual };
+    options.existing = existing(args);
     let preserve = args.preserve || !args.no_preserve;
     (options.preserve_mode, options.preserve_times) = (preserve, preserve);
     options.allow_external_symlinks = args.allow_external_symlinks;
@@ -312,7 +335,7 @@ async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Sessio
         return Ok(sum);
     }
     // Every archive is held against the destination before the first one is written.
-    if batches.len() > 1 && !args.force {
+    if batches.len() > 1 && options.existing == Existing::KeepEqual {
         let mut differing = Vec::new();
         for batch in batches {
             let selection = selection(batch, &args.patterns)?;
@@ -341,6 +364,9 @@ fn text(sources: &[CopySource], copied: &ExtractReport, report: &Report) -> Stri
     let _ = writeln!(text, "  → {}", shown(report.destination.as_bytes()));
     if copied.kept > 0 {
         let _ = writeln!(text, "  Kept: {} equal already", copied.kept);
+    }
+    if copied.skipped > 0 {
+        let _ = writeln!(text, "  Skipped: {}", copied.skipped);
     }
     if let Some(fetched) = report.traffic.text() {
         let _ = writeln!(text, "  Fetched: {fetched}");

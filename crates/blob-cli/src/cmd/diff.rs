@@ -338,8 +338,7 @@ fn render(args: &DiffArgs, session: &Session, report: &Report) -> Vec<u8> {
     }
     match output {
         _ if args.name_only => names.into_bytes(),
-        Format::Plain => table.tabbed().into_bytes(),
-        Format::Table => table.aligned(true).into_bytes(),
+        Format::Plain | Format::Csv | Format::Table => table.render(output).into_bytes(),
         _ => lines.into_bytes(),
     }
 }

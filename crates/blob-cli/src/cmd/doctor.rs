@@ -134,7 +134,7 @@ impl Checks {
             Format::Jsonl => Some(json::line(&check)),
             Format::Plain => Some(table([&check]).tabbed()),
             // Documents and columns need all of it.
-            Format::Json | Format::Table => None,
+            Format::Json | Format::Table | Format::Csv => None,
         };
         // A reader who has gone away ends the command elsewhere.
         line.map(|line| self.lines.send(line));
@@ -164,7 +164,7 @@ pub(crate) async fn run(args: DoctorArgs, session: &Session) -> Result<(), Failu
     let report = Report { target: args.target.as_deref(), healthy: failed.is_empty(), checks: &checks };
     match session.options.output {
         Format::Json => session.print(json::document(&report)).await?,
-        Format::Table => session.print(table(&checks).aligned(true)).await?,
+        output @ (Format::Table | Format::Csv) => session.print(table(&checks).render(output)).await?,
         _ => {}
     }
     match failed.first() {

@@ -122,7 +122,7 @@ pub(crate) async fn run(args: DuArgs, session: &Session) -> Result<(), Failure> 
         Format::Json => json::document(&Report { r#ref: location.to_string(), entries }),
         _ => {
             let table = table(&entries, &args);
-            if output == Format::Plain { table.tabbed() } else { table.aligned(output == Format::Table) }
+            table.render(output)
         }
     };
     session.print(text).await

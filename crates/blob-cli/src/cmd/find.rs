@@ -4,6 +4,7 @@ use blob::core::{Node, path};
 use clap::{Args, ValueEnum};
 use globset::{Glob, GlobBuilder, GlobMatcher};
 use jiff::Timestamp;
+use regex::bytes::Regex;
 use serde::Serialize;
 
 use super::node::{self, Facts};
@@ -22,6 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   blob find localhost:5000/team/assets:v1 --name '*.png' --size +1M
   blob find localhost:5000/team/assets:v1 images --type f --newer 2026-01-31
+  blob find ghcr.io/org/data:1.0 --regex '(^|/)v[0-9]+/' --type f,l --mode /111
   blob find -0 oci:./layout:v1 --type l | xargs -0 -n1 echo
 
 All conditions must hold. No file data is fetched.";
@@ -46,9 +48,17 @@ pub(crate) struct FindArgs {
     #[arg(long, value_name = "GLOB", value_parser = glob_any_case)]
     iname: Vec<Glob>,
 
-    /// What it is: f a file, d a directory, l a symbolic link.
-    #[arg(short, long = "type", value_name = "TYPE")]
-    kind: Option<KindArg>,
+    /// The whole path matches this regular expression somewhere; ^ and $ bind it to the ends.
+    #[arg(long, value_name = "REGEX", value_parser = regex)]
+    regex: Vec<Regex>,
+
+    /// What it is: f a file, d a directory, l a symbolic link; several with commas between.
+    #[arg(short, long = "type", value_name = "TYPE", value_delimiter = ',')]
+    kind: Vec<KindArg>,
+
+    /// The permissions in octal: 644 exactly, -444 all of these, /111 any of these.
+    #[arg(long, value_name = "MODE", value_parser = mode, allow_hyphen_values = true)]
+    mode: Option<Mode>,
 
     /// The size in bytes: +1M at least, -10K at most, 512 exactly; may be given twice.
     #[arg(short, long, value_name = "SIZE", value_parser = bound, allow_hyphen_values = true)]
@@ -118,6 +128,44 @@ impl Bound {
     }
 }
 
+/// What is asked of permission bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Exactly(u32),
+    All(u32),
+    Any(u32),
+}
+
+impl Mode {
+    fn holds(self, mode: u32) -> bool {
+        let mode = mode & 0o777;
+        match self {
+            Self::Exactly(wanted) => mode == wanted,
+            Self::All(wanted) => mode & wanted == wanted,
+            // As find(1) has it: who asks for none of them gets everything.
+            Self::Any(wanted) => wanted == 0 || mode & wanted != 0,
+        }
+    }
+}
+
+fn mode(typed: &str) -> Result<Mode, String> {
+    let octal = |digits: &str| {
+        let digits = digits.strip_prefix("0o").unwrap_or(digits);
+        let bits = u32::from_str_radix(digits, 8).ok().filter(|bits| *bits <= 0o777 && !digits.starts_with('+'));
+        bits.ok_or_else(|| format!("{typed:?} is no mode: expected octal digits, as in 644, -111 or /222"))
+    };
+    Ok(match typed.split_at_checked(1) {
+        Some(("-", bits)) => Mode::All(octal(bits)?),
+        Some(("/", bits)) => Mode::Any(octal(bits)?),
+        _ => Mode::Exactly(octal(typed)?),
+    })
+}
+
+fn regex(typed: &str) -> Result<Regex, String> {
+    // The cause of a refusal comes on several lines, the last of which says it.
+    Regex::new(typed).map_err(|error| error.to_string().lines().last().unwrap_or_default().to_owned())
+}
+
 fn glob(typed: &str) -> Result<Glob, String> {
     Glob::new(typed).map_err(|error| error.to_string())
 }
@@ -171,18 +219,23 @@ impl Conditions<'_> {
     fn hold(&self, node: &Node<'_>) -> bool {
         let args = self.args;
         let name = local::name_of(node.path());
-        let kind = args.kind.is_none_or(|wanted| {
-            wanted
-                == match node {
-                    Node::File(_) => KindArg::File,
-                    Node::Symlink(_) => KindArg::Symlink,
-                    Node::Directory(_) | Node::EmptyDir(_) => KindArg::Directory,
-                }
-        });
+        let kind = match node {
+            Node::File(_) => KindArg::File,
+            Node::Symlink(_) => KindArg::Symlink,
+            Node::Directory(_) | Node::EmptyDir(_) => KindArg::Directory,
+        };
+        let kind = args.kind.is_empty() || args.kind.contains(&kind);
+        let mode = || match node {
+            Node::File(file) => Some(file.mode()),
+            Node::EmptyDir(dir) => Some(dir.mode()),
+            Node::Symlink(_) | Node::Directory(_) => None,
+        };
         // What has no size or time of its own does not fit conditions about them.
         let sized = || matches!(node, Node::File(_)) && args.size.iter().all(|bound| bound.holds(node::size(node)));
         let time = |fits: &dyn Fn(i64) -> bool| node::mtime_ns(node).is_some_and(fits);
         kind && (self.names.is_empty() || self.names.iter().any(|glob| glob.is_match(name)))
+            && (args.regex.is_empty() || args.regex.iter().any(|regex| regex.is_match(node.path())))
+            && args.mode.is_none_or(|wanted| mode().is_some_and(|mode| wanted.holds(mode)))
             && (args.size.is_empty() || sized())
             && args.newer.is_none_or(|bound| time(&|time| time > bound))
             && args.older.is_none_or(|bound| time(&|time| time < bound))
@@ -250,7 +303,7 @@ fn render(args: &FindArgs, session: &Session, reference: String, found: &[Node<'
             table.row(vec![name]);
         }
     }
-    if output == Format::Plain { table.tabbed() } else { table.aligned(output == Format::Table) }.into_bytes()
+    table.render(output).into_bytes()
 }
 
 #[cfg(test)]
@@ -278,6 +331,24 @@ mod tests {
         }
         assert!(bound("big").is_err());
         assert!(bound("").is_err());
+    }
+
+    #[test]
+    fn modes_are_exact_all_or_any() {
+        for (typed, bits, expected) in [
+            ("644", 0o644, true),
+            ("0644", 0o645, false),
+            ("-440", 0o644, true),
+            ("-550", 0o644, false),
+            ("/111", 0o645, true),
+            ("/111", 0o644, false),
+            ("/000", 0o644, true),
+        ] {
+            assert_eq!(mode(typed).unwrap().holds(bits), expected, "{typed} {bits:o}");
+        }
+        for wrong in ["", "-", "888", "1000", "u+x", "-+1"] {
+            assert!(mode(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

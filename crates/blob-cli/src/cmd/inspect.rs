@@ -16,6 +16,7 @@ use crate::error::Failure;
 use crate::session::{Session, note_verification};
 use crate::trust::TrustArgs;
 use crate::ui::escape::shown;
+use crate::ui::output;
 use crate::ui::size::human;
 
 /// The artifact type of Sigstore bundles begins like this.
@@ -26,7 +27,8 @@ const ATTESTATION: &str = "application/vnd.in-toto+json";
 const EXAMPLES: &str = "\
 Examples:
   blob inspect localhost:5000/team/assets:v1
-  blob inspect --referrers -o json ghcr.io/org/data:1.0";
+  blob inspect --referrers -o json ghcr.io/org/data:1.0
+  blob inspect --raw ghcr.io/org/data:1.0 | sha256sum      the manifest itself";
 
 /// Describe an archive without reading its files.
 #[derive(Args, Debug)]
@@ -40,6 +42,10 @@ pub(crate) struct InspectArgs {
     /// is for a policy to say; keys are known if they are named by --key.
     #[arg(long)]
     referrers: bool,
+
+    /// Write the manifest as the registry has it, to the byte.
+    #[arg(long, conflicts_with = "referrers")]
+    raw: bool,
 
     #[command(flatten)]
     caching: Caching,
@@ -147,6 +153,10 @@ pub(crate) async fn run(args: InspectArgs, session: &Session) -> Result<(), Fail
     let inspected = client.inspect(&location, &session.pull_options(args.caching)).await;
     let inspected = inspected.map_err(|error| Failure::at(error, &location))?;
     note_verification(&location, inspected.manifest().is_verified());
+    if args.raw {
+        session.meter.clear();
+        return output::print(inspected.manifest().as_bytes()).await;
+    }
     let referrers = if args.referrers {
         Some(inspected.referrers(None).await.map_err(|error| Failure::at(error, &location))?)
     } else {

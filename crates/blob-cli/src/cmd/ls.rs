@@ -22,6 +22,7 @@ const EXAMPLES: &str = "\
 Examples:
   blob ls localhost:5000/team/assets:v1
   blob ls -lh localhost:5000/team/assets:v1 /images
+  blob ls -lS localhost:5000/team/assets:v1 images docs      two directories, the largest first
   blob ls -R0 oci:./layout:v1 | xargs -0 -n1 echo";
 
 /// List a directory of an archive.
@@ -34,9 +35,9 @@ pub(crate) struct LsArgs {
     #[arg(value_name = "REF")]
     reference: String,
 
-    /// A directory or file in the archive; the root by default.
-    #[arg(value_name = "PATH", default_value = "", hide_default_value = true)]
-    path: String,
+    /// Directories and files in the archive; the root by default. Of several, whole paths are listed.
+    #[arg(value_name = "PATH")]
+    paths: Vec<String>,
 
     /// Show modes, sizes and, with -o table, times.
     #[arg(short, long)]
@@ -57,6 +58,18 @@ pub(crate) struct LsArgs {
     /// By what to sort; sizes and times largest and newest first.
     #[arg(long, value_name = "KEY", default_value = "name")]
     sort: Sort,
+
+    /// The newest first: --sort time.
+    #[arg(short = 't', conflicts_with_all = ["sort", "by_size"])]
+    by_time: bool,
+
+    /// The largest first: --sort size.
+    #[arg(short = 'S', conflicts_with = "sort")]
+    by_size: bool,
+
+    /// List directories themselves, not what they hold.
+    #[arg(short, long, conflicts_with = "recursive")]
+    directory: bool,
 
     /// Sort the other way round.
     #[arg(short, long)]
@@ -107,15 +120,25 @@ pub(crate) async fn run(args: LsArgs, session: &Session) -> Result<(), Failure> 
     let location = session.location(&args.reference)?;
     let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
-    let typed = path::normalize(args.path.as_bytes());
-    let found = archive.index().lookup(&typed);
-    let found = found.ok_or_else(|| missing::failure("path not found in archive", archive.index(), &args.path))?;
-    let mut rows = rows(&typed, found, args.recursive);
+    let named: Vec<&str> = if args.paths.is_empty() { vec![""] } else { args.paths.iter().map(String::as_str).collect() };
+    let mut listed = Vec::new();
+    for &typed in &named {
+        let found = archive.index().lookup(path::normalize(typed.as_bytes()));
+        let found = found.ok_or_else(|| missing::failure("path not found in archive", archive.index(), typed))?;
+        listed.extend(rows(found, &args));
+    }
+    let mut rows = listed;
+    if named.len() > 1 {
+        rows.iter_mut().for_each(|row| row.name = row.path);
+        rows.sort_by(|a, b| a.path.cmp(b.path));
+        rows.dedup_by(|a, b| a.path == b.path);
+    }
     let filter = args.patterns.filter();
     rows.retain(
         |row| if args.recursive { filter.takes_node(&row.node) } else { filter.takes(row.path, row.node.is_dir()) },
     );
-    sort(&mut rows, args.sort, args.reverse);
+    let key = if args.by_time { Sort::Time } else { args.sort };
+    sort(&mut rows, if args.by_size { Sort::Size } else { key }, args.reverse);
     let listing = if args.null {
         rows.iter().flat_map(|row| [row.name, b"\0"]).collect::<Vec<_>>().concat()
     } else {
@@ -130,16 +153,22 @@ pub(crate) async fn run(args: LsArgs, session: &Session) -> Result<(), Failure> 
 }
 
 /// What is listed for `node`: what a directory holds, or a file itself.
-fn rows<'a>(typed: &'a [u8], node: Node<'a>, recursive: bool) -> Vec<Row<'a>> {
+fn rows<'a>(node: Node<'a>, args: &LsArgs) -> Vec<Row<'a>> {
+    let itself = |node: Node<'a>| Row { name: node.path(), path: node.path(), node };
     match node {
-        Node::Directory(directory) if recursive => below(directory),
+        Node::Directory(directory) if args.directory => {
+            let row = itself(Node::Directory(directory));
+            vec![if row.path.is_empty() { Row { name: b".", ..row } } else { row }]
+        }
+        Node::EmptyDir(_) if args.directory => vec![itself(node)],
+        Node::Directory(directory) if args.recursive => below(directory),
         Node::Directory(directory) => {
             let row =
                 |entry: blob::core::DirEntry<'a>| Row { name: entry.name, path: entry.node.path(), node: entry.node };
             directory.entries().into_iter().map(row).collect()
         }
         Node::EmptyDir(_) => Vec::new(),
-        Node::File(_) | Node::Symlink(_) => vec![Row { name: typed, path: node.path(), node }],
+        Node::File(_) | Node::Symlink(_) => vec![itself(node)],
     }
 }
 
@@ -166,17 +195,15 @@ fn render(args: &LsArgs, session: &Session, reference: &str, rows: &[Row<'_>]) -
     match session.options.output {
         Format::Json => document(args, reference, rows),
         Format::Jsonl => rows.iter().map(|row| json::line(&listed(args, row))).collect(),
-        format @ Format::Text => table(args, rows, session.style, format).aligned(false),
-        format @ Format::Table => table(args, rows, session.style, format).aligned(true),
-        format @ Format::Plain => table(args, rows, session.style, format).tabbed(),
+        format => table(args, rows, session.style, format).render(format),
     }
 }
 
 /// Columns as `format` has them: people see times only in tables with headings.
 fn table(args: &LsArgs, rows: &[Row<'_>], style: Style, format: Format) -> Table {
-    let long = args.long || format == Format::Table;
+    let long = args.long || matches!(format, Format::Table | Format::Csv);
     let times: Option<fn(i64) -> String> = match format {
-        Format::Plain => Some(time::rfc3339),
+        Format::Plain | Format::Csv => Some(time::rfc3339),
         Format::Table => Some(time::short),
         _ => None,
     };
@@ -186,7 +213,8 @@ fn table(args: &LsArgs, rows: &[Row<'_>], style: Style, format: Format) -> Table
         columns.extend(times.map(|_| ("MODIFIED", Align::Left)));
     }
     // Programs, which are given exact times, are not served by the beginning of a digest.
-    let digest = |digest: Digest| if format == Format::Plain { digest.to_string() } else { node::short_digest(digest) };
+    let exact_digest = matches!(format, Format::Plain | Format::Csv);
+    let digest = |digest: Digest| if exact_digest { digest.to_string() } else { node::short_digest(digest) };
     columns.extend(args.digest.then_some(("DIGEST", Align::Left)));
     columns.push(("NAME", Align::Left));
     let mut table = Table::new(columns);
@@ -257,7 +285,9 @@ struct Listed<'a> {
 }
 
 fn document(args: &LsArgs, reference: &str, rows: &[Row<'_>]) -> String {
-    let path = PathText::new(&path::normalize(args.path.as_bytes()));
+    // Several paths are listed as what lies below the root.
+    let typed = if let [path] = args.paths.as_slice() { path.as_str() } else { "" };
+    let path = PathText::new(&path::normalize(typed.as_bytes()));
     json::document(&Listing { r#ref: reference, path, entries: rows.iter().map(|row| listed(args, row)).collect() })
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Preview {
     replace_count: u64,
     /// What is there and equal.
     keep_count: u64,
+    /// What is there and equal, and would be given other permission bits.
+    mode_count: u64,
     /// What is there and would be left alone.
     skip_count: u64,
     /// What differs, so that nothing would be written.
@@ -45,7 +47,7 @@ pub(super) struct Preview {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Step {
-    /// `create`, `replace`, `keep`, `skip`, `refuse` or `delete`.
+    /// `create`, `replace`, `keep`, `mode`, `skip`, `refuse` or `delete`.
     action: &'static str,
     #[serde(flatten)]
     path: PathText,
@@ -80,6 +82,7 @@ impl Preview {
             create_count: count(Action::Create),
             replace_count: count(Action::Replace),
             keep_count: count(Action::Keep),
+            mode_count: count(Action::SetMode),
             skip_count: count(Action::Skip),
             refuse_count: count(Action::Refuse),
             delete_count: surplus.len() as u64,
@@ -94,8 +97,7 @@ impl Preview {
             Format::Json => json::document(self),
             Format::Jsonl => self.actions.iter().map(json::line).collect(),
             Format::Text => self.text(session.options.quiet),
-            Format::Plain => self.table().tabbed(),
-            Format::Table => self.table().aligned(true),
+            output @ (Format::Plain | Format::Csv | Format::Table) => self.table().render(output),
         };
         session.print(text).await?;
         if self.refuse_count > 0 {
@@ -117,6 +119,7 @@ impl Preview {
                 (self.create_count, "create"),
                 (self.replace_count, "replace"),
                 (self.delete_count, "delete"),
+                (self.mode_count, "set the mode of"),
                 (self.keep_count, "keep"),
                 (self.skip_count, "skip"),
                 (self.refuse_count, "refuse"),
@@ -146,6 +149,7 @@ fn step(planned: &Planned) -> Step {
         Action::Create => ("create", '+'),
         Action::Replace => ("replace", '~'),
         Action::Keep => ("keep", '='),
+        Action::SetMode => ("mode", '*'),
         Action::Skip => ("skip", '='),
         _ => ("refuse", '!'),
     };

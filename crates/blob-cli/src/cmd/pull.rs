@@ -46,7 +46,8 @@ pub(crate) struct PullArgs {
     #[arg(short, long, value_name = "PATH")]
     prefix: Option<String>,
 
-    /// Replace files that exist: all of them, those that differ, or none, which are skipped then.
+    /// Replace files that exist: all of them, those that differ, those that differ and are older than the archive's, or none,
+    /// which are skipped then.
     #[arg(long, visible_alias = "force", short_alias = 'f', value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
     overwrite: Option<Overwrite>,
 
@@ -143,6 +144,8 @@ pub(super) enum Overwrite {
     Always,
     /// Those that differ.
     IfChanged,
+    /// Those that differ and are older than in the archive; the others are skipped.
+    IfNewer,
     /// None: they are skipped.
     Never,
 }
@@ -170,6 +173,9 @@ struct Report {
     symlink_count: u64,
     /// Files and links that were there already and equal.
     kept_count: u64,
+    /// Those of them that were given other permission bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode_count: Option<u64>,
     /// Files whose content came from the cache.
     cached_count: u64,
     /// Files that are hard links to the cache.
@@ -247,6 +253,7 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
         total_size_human: human(extracted.bytes),
         symlink_count: extracted.symlinks,
         kept_count: extracted.kept,
+        mode_count: (extracted.modes > 0).then_some(extracted.modes),
         cached_count: extracted.cached,
         linked_count: extracted.linked,
         skipped_count: (extracted.skipped > 0).then_some(extracted.skipped),
@@ -279,13 +286,7 @@ pub(super) fn check_dest(dest: &Path) -> Result<(), Failure> {
 
 fn options(args: &PullArgs, session: &Session) -> ExtractOptions {
     let mut options = ExtractOptions::default();
-    options.existing = match args.overwrite {
-        _ if args.sync || args.update => Existing::Update,
-        Some(Overwrite::Always) => Existing::Overwrite,
-        Some(Overwrite::IfChanged) => Existing::Update,
-        Some(Overwrite::Never) => Existing::Skip,
-        None => Existing::KeepEqual,
-    };
+    options.existing = if args.sync || args.update { Existing::Update } else { existing(args.overwrite) };
     options.from_cache = match args.link_mode {
         LinkMode::Copy => FromCache::Copy,
         LinkMode::Reflink => FromCache::Reflink,
@@ -303,6 +304,17 @@ fn options(args: &PullArgs, session: &Session) -> ExtractOptions {
     options.skip_room_check = args.no_space_check;
     options.progress = Some(session.meter.watcher());
     options
+}
+
+/// What becomes of files that exist.
+pub(super) fn existing(overwrite: Option<Overwrite>) -> Existing {
+    match overwrite {
+        Some(Overwrite::Always) => Existing::Overwrite,
+        Some(Overwrite::IfChanged) => Existing::Update,
+        Some(Overwrite::IfNewer) => Existing::UpdateOlder,
+        Some(Overwrite::Never) => Existing::Skip,
+        None => Existing::KeepEqual,
+    }
 }
 
 /// As many requests at a time as `--jobs` says.
@@ -346,7 +358,8 @@ fn text(report: &Report) -> String {
         let _ = writeln!(text, "  Links: {}", report.symlink_count);
     }
     if report.kept_count > 0 {
-        let _ = writeln!(text, "  Kept: {} equal already", report.kept_count);
+        let modes = report.mode_count.map_or_else(String::new, |modes| format!(", {modes} with a new mode"));
+        let _ = writeln!(text, "  Kept: {} equal already{modes}", report.kept_count);
     }
     if report.linked_count > 0 {
         let _ = writeln!(text, "  Linked: {}, read-only", report.linked_count);
@@ -368,6 +381,7 @@ pub(super) fn add(sum: &mut ExtractReport, one: &ExtractReport) {
     sum.bytes += one.bytes;
     sum.kept += one.kept;
     sum.symlinks += one.symlinks;
+    sum.skipped += one.skipped;
 }
 
 /// `3 file(s) (1.5K)`.

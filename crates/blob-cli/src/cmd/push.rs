@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use blob::core::create::{Presence, Reproducible, SkipCompression, UnstorableNames};
+use blob::core::create::{EntryKind, Presence, Reproducible, SkipCompression, UnstorableNames};
 use blob::core::{Compression, Event, Progress};
 use blob::registry::{Repository, Tag, Target};
 use blob::{Location, PushOptions, SignWith};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use tempfile::NamedTempFile;
 
@@ -26,6 +26,7 @@ use crate::filter::{IgnoreFiles, List, Patterns, Sieve};
 use crate::plan;
 use crate::session::Session;
 use crate::signing::SigningArgs;
+use crate::ui::escape::shown;
 #[cfg(test)]
 pub(crate) use report::schemas;
 use tar::TarStream;
@@ -96,8 +97,12 @@ pub(crate) struct PushArgs {
     #[arg(long, env = "BLOB_REPRODUCIBLE", value_parser = truth)]
     reproducible: bool,
 
-    /// Leave symbolic links out.
-    #[arg(long)]
+    /// What becomes of symbolic links: they are kept as links, left out, or refused.
+    #[arg(long, value_name = "HOW", default_value = "keep")]
+    symlinks: SymlinksArg,
+
+    /// Leave symbolic links out: --symlinks skip.
+    #[arg(long, conflicts_with = "symlinks")]
     no_symlinks: bool,
 
     /// Leave empty directories out.
@@ -158,6 +163,17 @@ pub(crate) struct PushArgs {
 
     #[command(flatten)]
     signing: SigningArgs,
+}
+
+/// What becomes of symbolic links.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SymlinksArg {
+    /// They are stored as links.
+    Keep,
+    /// They are left out.
+    Skip,
+    /// The first one ends the push, before anything is sent.
+    Error,
 }
 
 /// `--compression`.
@@ -337,9 +353,9 @@ fn options(
         None => create.max_bytes,
     };
     let presence = |skip| if skip { Presence::Skip } else { Presence::Keep };
-    create.symlinks = presence(args.no_symlinks);
+    create.symlinks = presence(args.no_symlinks || args.symlinks == SymlinksArg::Skip);
     // A directory whose files do not match holds nothing, which is not what makes it wanted.
-    create.empty_dirs = presence(args.no_empty_dirs || !args.patterns.include.is_empty());
+    create.empty_dirs = presence(args.no_empty_dirs || args.patterns.includes());
     if args.skip_non_utf8 {
         create.unstorable_names = UnstorableNames::Skip;
     }
@@ -351,8 +367,17 @@ fn options(
     let mut sieve = sieve(args, input, problem)?;
     sieve.layout = layout_within(location, input);
     sieve.left_out = Arc::clone(left_out);
-    options.refuse_empty = !args.patterns.include.is_empty() || args.files_from.is_some();
-    create.filter = Some(Arc::new(move |path: &[u8], kind| sieve.takes(path, kind)));
+    options.refuse_empty = args.patterns.includes() || args.files_from.is_some();
+    let (refuse, found) = (args.symlinks == SymlinksArg::Error, Arc::clone(problem));
+    create.filter = Some(Arc::new(move |path: &[u8], kind| {
+        let taken = sieve.takes(path, kind);
+        if taken && refuse && kind == EntryKind::Symlink {
+            let message = format!("{} is a symbolic link, and --symlinks error allows none", shown(path));
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.get_or_insert_with(|| Failure::new(Kind::General, message));
+        }
+        taken
+    }));
     options.created = epoch.or(args.reproducible.then_some(Timestamp::UNIX_EPOCH));
     options.annotations = args.annotation.iter().cloned().collect();
     options.tags.clone_from(&args.tag);

@@ -90,10 +90,8 @@ pub(crate) async fn run(args: ReferrersArgs, session: &Session) -> Result<(), Fa
     let text = match output {
         Format::Jsonl => report.referrers.iter().map(json::line).collect(),
         Format::Json => json::document(&report),
-        Format::Plain => table(&report).tabbed(),
-        Format::Table => table(&report).aligned(true),
         Format::Text if args.tree => tree(&report),
-        Format::Text => table(&report).aligned(false),
+        output => table(&report).render(output),
     };
     session.print(text).await
 }

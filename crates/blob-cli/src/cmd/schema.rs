@@ -91,7 +91,7 @@ async fn list(session: &Session) -> Result<(), Failure> {
             for schema in &list.schemas {
                 table.row(vec![Cell::new(schema.name), Cell::new(&schema.title)]);
             }
-            if output == Format::Plain { table.tabbed() } else { table.aligned(output == Format::Table) }
+            table.render(output)
         }
     };
     session.print(text).await

@@ -100,8 +100,7 @@ pub(crate) async fn run(args: StatArgs, session: &Session) -> Result<(), Failure
     let text = match session.options.output {
         Format::Jsonl => entries.iter().map(json::line).collect(),
         Format::Json => json::document(&Report { r#ref: location.to_string(), entries }),
-        Format::Plain => table(&entries).tabbed(),
-        Format::Table => table(&entries).aligned(true),
+        output @ (Format::Table | Format::Plain | Format::Csv) => table(&entries).render(output),
         Format::Text => entries.iter().map(text).collect::<Vec<_>>().join("\n"),
     };
     session.print(text).await

@@ -126,7 +126,7 @@ pub(crate) async fn run(args: TagsArgs, session: &Session) -> Result<(), Failure
         json::document(&Report { repository: location.to_string(), tags, digests: resolved })
     } else {
         let table = table(&tags, resolved.as_deref());
-        if output == Format::Plain { table.tabbed() } else { table.aligned(output == Format::Table) }
+        table.render(output)
     };
     session.print(text).await
 }

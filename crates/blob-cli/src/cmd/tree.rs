@@ -13,6 +13,7 @@ use crate::trust::TrustArgs;
 use crate::ui::escape::PathText;
 use crate::ui::json;
 use crate::ui::size::count;
+use crate::ui::table::{Align, Cell, Table};
 use crate::ui::tree::{self, Counts, Shape};
 
 const EXAMPLES: &str = "\
@@ -70,6 +71,7 @@ pub(crate) async fn run(args: TreeArgs, session: &Session) -> Result<(), Failure
             format!("{lines}\n{}\n", summary(counts))
         }
         Format::Plain => tree::paths(root, shape),
+        Format::Csv => paths(&tree::paths(root, shape)).csv(),
         Format::Json | Format::Jsonl => {
             let (nested, counts) = tree::nested(root, shape);
             let whole = document(&location.to_string(), &args.path, &nested, counts);
@@ -89,6 +91,13 @@ fn summary(counts: Counts) -> String {
         let _ = write!(text, ", {}", count(counts.links, "link"));
     }
     text
+}
+
+/// A row for each path.
+fn paths(lines: &str) -> Table {
+    let mut table = Table::new(vec![("PATH", Align::Left)]);
+    lines.lines().for_each(|path| table.row(vec![Cell::new(path)]));
+    table
 }
 
 fn document(reference: &str, typed: &str, root: &str, counts: Counts) -> String {
@@ -115,6 +124,7 @@ fn empty(args: &TreeArgs, session: &Session, reference: &str) -> String {
             format!("{name}\n\n{}\n", summary(Counts::default()))
         }
         Format::Plain => String::new(),
+        Format::Csv => paths("").csv(),
         Format::Json | Format::Jsonl => {
             let (name, path) = (String::from_utf8_lossy(name), String::from_utf8_lossy(&typed));
             let (name, path) = (json::string(&name), json::string(&path));

@@ -15,7 +15,7 @@ pub(crate) fn render<T: Serialize>(format: Format, content: &T, text: impl FnOnc
         Format::Json => json::document(content),
         Format::Jsonl => json::record(content),
         Format::Table => facts(content, shown).aligned(true),
-        Format::Plain => facts(content, exact).tabbed(),
+        Format::Plain | Format::Csv => facts(content, exact).render(format),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Columns.
 
+use crate::args::Format;
+
 /// How a column is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Align {
@@ -75,6 +77,27 @@ impl Table {
         text
     }
 
+    /// As a format for programs or people has it. In text there are no headings.
+    pub(crate) fn render(&self, format: Format) -> String {
+        match format {
+            Format::Plain => self.tabbed(),
+            Format::Csv => self.csv(),
+            Format::Table => self.aligned(true),
+            Format::Text | Format::Json | Format::Jsonl => self.aligned(false),
+        }
+    }
+
+    /// Cells between commas, quoted where they must be (RFC 4180), under headings.
+    pub(crate) fn csv(&self) -> String {
+        let quoted = |text: &str| match text.contains(['"', ',', '\r', '\n']) {
+            true => format!("\"{}\"", text.replace('"', "\"\"")),
+            false => text.to_owned(),
+        };
+        let heads = self.columns.iter().map(|(name, _)| quoted(name)).collect::<Vec<_>>().join(",");
+        let rows = self.rows.iter().map(|row| row.iter().map(|cell| quoted(&cell.printed)).collect::<Vec<_>>().join(","));
+        std::iter::once(heads).chain(rows).map(|line| line + "\r\n").collect()
+    }
+
     /// Cells between tabs, without headings: for `cut` and `awk`.
     pub(crate) fn tabbed(&self) -> String {
         let lines = self.rows.iter().map(|row| {
@@ -88,6 +111,13 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commas_and_quotes_are_quoted() {
+        let mut table = Table::new(vec![("NAME", Align::Left), ("SIZE", Align::Right)]);
+        table.row(vec![Cell::new("a,b \"c\""), Cell::new("7")]);
+        assert_eq!(table.render(Format::Csv), "NAME,SIZE\r\n\"a,b \"\"c\"\"\",7\r\n");
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {

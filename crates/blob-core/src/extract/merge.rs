@@ -21,7 +21,7 @@ impl Merge<'_> {
     pub(super) fn run(&self, report: &mut ExtractReport) -> Result<Vec<Placed>, ExtractError> {
         let Self { tree, to, .. } = self;
         let (existing, modes) = (self.options.existing, self.options.compare_modes && self.options.preserve_mode);
-        let scan = Scan { tree, root: to, existing, modes, threads: self.threads };
+        let scan = Scan { tree, root: to, existing, modes, lenient: false, threads: self.threads };
         let present = scan.dirs()?;
         let things: Vec<Placed> = tree.files.iter().chain(&tree.links).chain(&tree.empty_dirs).copied().collect();
         let standing = scan.things(&things, &present, &|| false)?;
@@ -32,7 +32,15 @@ impl Merge<'_> {
         let mut occupied: Vec<Placed> = pick(&things, &standing, Standing::Skipped).collect();
         let mut kept: Vec<Placed> = pick(&things, &standing, Standing::Kept).collect();
         let (mut from, mut into) = (Handles::new(self.from, tree), Handles::new(to, tree));
-        for placed in pick(&things, &standing, Standing::Write) {
+        let modes: Vec<Placed> = pick(&things, &standing, Standing::Mode).collect();
+        for &placed in &modes {
+            scan.set_mode(into.get(placed.dir)?, placed)?;
+        }
+        report.modes += modes.len() as u64;
+        kept.extend(modes);
+        let written = things.iter().zip(&standing);
+        let written = written.filter(|(_, standing)| matches!(standing, Standing::Write | Standing::Replace));
+        for placed in written.map(|(placed, _)| *placed) {
             if self.rename(&mut from, &mut into, placed)? == Finished::Written {
                 continue;
             }

@@ -19,6 +19,8 @@ pub enum Action {
     Replace,
     /// It stands there as the archive has it, and stays.
     Keep,
+    /// It stands there as the archive has it, and is given other permission bits.
+    SetMode,
     /// Something else stands there, and stays.
     Skip,
     /// Something else stands there, so the whole extraction is refused.
@@ -57,10 +59,12 @@ impl Extraction {
         let standing = match &root {
             None => vec![Standing::Write; things.len()],
             Some(root) => {
-                // What differs is to be told from what is absent, whatever is done about it then. Files that are updated
-                // for their modes alone count as kept here only where the system does not tell the umask.
-                let existing = Existing::KeepEqual;
-                let scan = Scan { tree: &tree, root, existing, modes: false, threads: self.threads() };
+                // What is skipped since it differs is to be told from what is equal.
+                let existing = match self.options.existing {
+                    Existing::Skip => Existing::KeepEqual,
+                    existing => existing,
+                };
+                let scan = Scan { existing, lenient: true, ..self.scan(&tree, root) };
                 let present = scan.dirs()?;
                 scan.things(&things, &present, &|| self.link.is_cancelled())?
             }
@@ -87,12 +91,14 @@ impl Extraction {
     }
 
     fn action(&self, standing: Standing) -> Action {
-        match (standing, self.options.existing) {
-            (Standing::Write, _) => Action::Create,
-            (Standing::Kept, existing) if existing != Existing::Overwrite => Action::Keep,
-            (_, Existing::Skip) => Action::Skip,
-            (_, Existing::KeepEqual) => Action::Refuse,
-            (_, Existing::Overwrite | Existing::Update) => Action::Replace,
+        match standing {
+            Standing::Write => Action::Create,
+            Standing::Replace => Action::Replace,
+            Standing::Mode => Action::SetMode,
+            Standing::Kept => Action::Keep,
+            Standing::Skipped => Action::Skip,
+            Standing::Differs if self.options.existing == Existing::Skip => Action::Skip,
+            Standing::Differs => Action::Refuse,
         }
     }
 }

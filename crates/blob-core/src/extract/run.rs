@@ -175,8 +175,8 @@ impl Extraction {
             None => Destination::open(dest, beneath, self.options.clean)?,
         };
         let mut report = ExtractReport { links_left_out: tree.links_left_out, ..ExtractReport::default() };
-        let present =
-            if destination.is_hidden() { vec![true] } else { self.look(&mut tree, destination.root(), &mut report)? };
+        let (present, modes) =
+            if destination.is_hidden() { (vec![true], Vec::new()) } else { self.look(&mut tree, destination.root(), &mut report)? };
         if let Some((a, b)) = collide::folded(&tree)
             && folds_case(destination.root())?
         {
@@ -189,6 +189,7 @@ impl Extraction {
         let tree = Arc::new(tree);
         self.write(&tree, &destination, stages, &mut report)?;
         let mut occupied = self.place(&tree, destination.root(), publish, &mut report)?;
+        self.set_modes(&tree, destination.root(), &modes, &mut report)?;
         match destination.commit(self.options.fsync)? {
             Committed::Done => {}
             Committed::Filled(root) => {
@@ -220,18 +221,24 @@ impl Extraction {
         Ok(tree)
     }
 
-    /// Takes out of `tree` what stands at the destination and stays; the answer is which directories there are.
-    fn look(&self, tree: &mut Tree, root: &Root, report: &mut ExtractReport) -> Result<Vec<bool>, ExtractError> {
-        let (existing, modes) = (self.options.existing, self.options.compare_modes && self.options.preserve_mode);
-        let scan = Scan { tree, root, existing, modes, threads: self.threads() };
+    /// Takes out of `tree` what stands at the destination and stays; the answer is which directories there are, and which
+    /// files want another mode.
+    fn look(
+        &self,
+        tree: &mut Tree,
+        root: &Root,
+        report: &mut ExtractReport,
+    ) -> Result<(Vec<bool>, Vec<Placed>), ExtractError> {
+        let scan = self.scan(tree, root);
         let present = scan.dirs()?;
-        let mut differing = Vec::new();
+        let (mut differing, mut modes) = (Vec::new(), Vec::new());
         let mut sort = |things: &[Placed]| -> Result<Vec<Placed>, ExtractError> {
             let mut rest = Vec::new();
             let standing = scan.things(things, &present, &|| self.link.is_cancelled())?;
             for (&placed, standing) in things.iter().zip(standing) {
                 match standing {
-                    Standing::Write => rest.push(placed),
+                    Standing::Write | Standing::Replace => rest.push(placed),
+                    Standing::Mode => modes.push(placed),
                     Standing::Kept => report.kept += 1,
                     Standing::Skipped => report.skip(|| root.path(&tree.target(placed))),
                     Standing::Differs => differing.push(placed),
@@ -242,7 +249,30 @@ impl Extraction {
         let (files, links, empty_dirs) = (sort(&tree.files)?, sort(&tree.links)?, sort(&tree.empty_dirs)?);
         scan.refuse(&differing)?;
         (tree.files, tree.links, tree.empty_dirs) = (files, links, empty_dirs);
-        Ok(present)
+        Ok((present, modes))
+    }
+
+    /// How the destination is looked at.
+    pub(super) fn scan<'a>(&self, tree: &'a Tree, root: &'a Root) -> Scan<'a> {
+        let (existing, modes) = (self.options.existing, self.options.compare_modes && self.options.preserve_mode);
+        Scan { tree, root, existing, modes, lenient: false, threads: self.threads() }
+    }
+
+    /// Sets the modes of files that need nothing else.
+    fn set_modes(
+        &self,
+        tree: &Tree,
+        root: &Root,
+        files: &[Placed],
+        report: &mut ExtractReport,
+    ) -> Result<(), ExtractError> {
+        let (scan, mut handles) = (self.scan(tree, root), Handles::new(root, tree));
+        for &placed in files {
+            scan.set_mode(handles.get(placed.dir)?, placed)?;
+        }
+        report.kept += files.len() as u64;
+        report.modes += files.len() as u64;
+        Ok(())
     }
 
     fn publish(&self, destination: &Destination) -> Publish {
@@ -418,7 +448,7 @@ impl Extraction {
         let dest = &self.order.dest;
         let Some(root) = Destination::look(dest)? else { return Ok(Vec::new()) };
         let scan =
-            Scan { tree: &tree, root: &root, existing: Existing::KeepEqual, modes: false, threads: self.threads() };
+            Scan { existing: Existing::KeepEqual, modes: false, ..self.scan(&tree, &root) };
         let present = scan.dirs()?;
         let mut paths = Vec::new();
         for things in [&tree.files, &tree.links, &tree.empty_dirs] {

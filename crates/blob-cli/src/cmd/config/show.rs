@@ -135,8 +135,7 @@ pub(super) async fn show(origin: bool, session: &Session) -> Result<(), Failure>
         Format::Json => json::document(&document(&all, origin)),
         Format::Jsonl => all.iter().filter(|one| !one.value.is_null()).map(line).collect(),
         Format::Text => text(&all, origin),
-        Format::Table => table(&all).aligned(true),
-        Format::Plain => table(&all).tabbed(),
+        output @ (Format::Table | Format::Plain | Format::Csv) => table(&all).render(output),
     };
     session.print(text).await
 }

@@ -24,8 +24,12 @@ const STEP: usize = 128 << 10;
 /// What there is to do about one thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::extract) enum Standing {
-    /// Nothing is in the way, or what is there gets replaced.
+    /// Nothing is in the way.
     Write,
+    /// What is there gets replaced.
+    Replace,
+    /// It stands there as the archive has it, but for its permission bits.
+    Mode,
     /// It stands there as the archive has it.
     Kept,
     /// Something stands there, and stays.
@@ -41,6 +45,8 @@ pub(in crate::extract) struct Scan<'a> {
     pub(in crate::extract) existing: Existing,
     /// Whether a file with other permission bits than it would get is another file, where files are updated.
     pub(in crate::extract) modes: bool,
+    /// Whether what stands in the way of a file will be gone before it is written.
+    pub(in crate::extract) lenient: bool,
     pub(in crate::extract) threads: usize,
 }
 
@@ -117,14 +123,15 @@ impl Scan<'_> {
         }
         match (self.existing, &node) {
             (Existing::Skip, _) => Ok(Standing::Skipped),
-            (Existing::Overwrite | Existing::Update, Node::EmptyDir(_)) => {
-                Err(obstructed(&path(), "a symbolic link or a file", "a directory"))
+            (existing, node) if existing.replaces() && (node.is_dir() || kind == FileType::Directory) => {
+                match (self.lenient, node.is_dir()) {
+                    (true, _) => Ok(Standing::Replace),
+                    (false, true) => Err(obstructed(&path(), "a symbolic link or a file", "a directory")),
+                    (false, false) => Err(obstructed(&path(), "a directory", "a file or a link")),
+                }
             }
-            (Existing::Overwrite | Existing::Update, _) if kind == FileType::Directory => {
-                Err(obstructed(&path(), "a directory", "a file or a link"))
-            }
-            (Existing::Overwrite, _) => Ok(Standing::Write),
-            (Existing::KeepEqual | Existing::Update, node) => {
+            (Existing::Overwrite, _) => Ok(Standing::Replace),
+            (_, node) => {
                 let same = match node {
                     Node::File(entry) => {
                         kind == FileType::RegularFile
@@ -138,13 +145,41 @@ impl Scan<'_> {
                     }
                     Node::EmptyDir(_) | Node::Directory(_) => false,
                 };
-                Ok(match self.existing {
-                    Existing::Update if !same || self.has_other_mode(node, &stat) => Standing::Write,
-                    _ if same => Standing::Kept,
-                    _ => Standing::Differs,
-                })
+                Ok(self.judge(node, &stat, same))
             }
         }
+    }
+
+    /// What is done about something that may be the same as in the archive.
+    #[allow(clippy::unnecessary_cast, reason = "the type differs by system")]
+    fn judge(&self, node: &Node<'_>, stat: &fs::Stat, same: bool) -> Standing {
+        match self.existing {
+            Existing::Update | Existing::UpdateOlder if same && self.has_other_mode(node, stat) => {
+                // Other names of the file may be anybody's, such as those in a cache.
+                if stat.st_nlink as u64 == 1 { Standing::Mode } else { Standing::Replace }
+            }
+            _ if same => Standing::Kept,
+            Existing::UpdateOlder if !is_older(stat, node) => Standing::Skipped,
+            existing if existing.replaces() => Standing::Replace,
+            _ => Standing::Differs,
+        }
+    }
+
+    /// Gives a file that was found to differ in its permission bits those of the archive.
+    #[allow(clippy::unnecessary_cast, reason = "the type differs by system")]
+    pub(in crate::extract) fn set_mode(&self, dir: &OwnedFd, placed: Placed) -> Result<(), ExtractError> {
+        let name = self.tree.name(placed);
+        let set = || -> rustix::io::Result<()> {
+            let file = open(dir, name)?;
+            let stat = fs::fstat(&file)?;
+            let mode = self.tree.entry(placed).mode() & 0o777 & !umask().unwrap_or(0o022);
+            // What has the name by now may be something else.
+            if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink as u64 != 1 {
+                return Ok(());
+            }
+            fs::fchmod(&file, Mode::from_raw_mode(mode as rustix::fs::RawMode))
+        };
+        set().map_err(|error| io_error("setting the mode of", self.root.path(&self.tree.target(placed)), error))
     }
 
     /// Whether a file has other permission bits than it would be created with.
@@ -191,11 +226,28 @@ fn umask() -> Option<u32> {
     })
 }
 
-/// Whether the file `name` holds what `entry` describes.
-fn has_content(dir: &OwnedFd, name: &[u8], entry: Entry<'_>) -> std::io::Result<bool> {
+/// Whether what stands there was changed before the archive's was.
+#[allow(clippy::unnecessary_cast, reason = "the types differ by system")]
+fn is_older(stat: &fs::Stat, node: &Node<'_>) -> bool {
+    let there = stat.st_mtime as i128 * 1_000_000_000 + stat.st_mtime_nsec as i128;
+    let ours = match node {
+        Node::File(entry) => entry.mtime_ns(),
+        Node::Symlink(link) => link.mtime_ns(),
+        Node::EmptyDir(_) | Node::Directory(_) => return false,
+    };
+    there < i128::from(ours)
+}
+
+/// Opens a file to be looked at.
+fn open(dir: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
     // Not blocking, should something that is no file have taken the name since it was looked at.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut file = File::from(fs::openat(dir, name, flags, Mode::empty())?);
+    fs::openat(dir, name, flags, Mode::empty())
+}
+
+/// Whether the file `name` holds what `entry` describes.
+fn has_content(dir: &OwnedFd, name: &[u8], entry: Entry<'_>) -> std::io::Result<bool> {
+    let mut file = File::from(open(dir, name)?);
     let mut hasher = Hasher::new(entry.digest().algorithm());
     let (mut step, mut left) = (vec![0; STEP.min(entry.original_size() as usize + 1)], entry.original_size());
     loop {
