@@ -80,6 +80,7 @@ pub(crate) enum Command {
     Policy(cmd::policy::PolicyArgs),
     Tag(cmd::tag::TagArgs),
     Tags(cmd::tags::TagsArgs),
+    Repos(cmd::repos::ReposArgs),
     Copy(cmd::copy::CopyArgs),
     Rm(cmd::rm::RmArgs),
     Referrers(cmd::referrers::ReferrersArgs),

@@ -29,6 +29,7 @@ pub(crate) mod preview;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod referrers;
+pub(crate) mod repos;
 pub(crate) mod rm;
 pub(crate) mod schema;
 pub(crate) mod serve;
@@ -66,6 +67,7 @@ pub(crate) fn run(command: Command, session: &Session) -> Running<'_> {
         Command::Tags(args) => Box::pin(tags::run(args, session)),
         #[cfg(feature = "tui")]
         Command::Open(args) => Box::pin(open::run(args, session)),
+        Command::Repos(args) => Box::pin(repos::run(args, session)),
         Command::Copy(args) => Box::pin(copy::run(args, session)),
         Command::Rm(args) => Box::pin(rm::run(args, session)),
         Command::Referrers(args) => Box::pin(referrers::run(args, session)),

@@ -413,7 +413,7 @@ mod tests {
             ("src/", "", "src", File, false),
             ("src/a", "", "src/b", File, false),
         ] {
-            let filter = Patterns { include: typed(include), exclude: typed(exclude) }.filter();
+            let filter = Patterns { include: typed(include), exclude: typed(exclude), ..Patterns::default() }.filter();
             let takes = filter.takes(path.as_bytes(), kind == Directory);
             assert_eq!(takes, expected, "{include:?} {exclude:?} {path}");
         }
@@ -422,7 +422,7 @@ mod tests {
     #[test]
     fn in_an_archive_what_is_excluded_goes_with_all_below() {
         let filter =
-            Patterns { include: Vec::new(), exclude: vec![pattern("docs/").unwrap(), pattern("*.log").unwrap()] }
+            Patterns { exclude: vec![pattern("docs/").unwrap(), pattern("*.log").unwrap()], ..Patterns::default() }
                 .filter();
         for (path, expected) in
             [("a", true), ("docs", true), ("docs/a", false), ("x/docs/a/b", false), ("x/a.log", false)]

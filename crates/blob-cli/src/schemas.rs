@@ -73,6 +73,8 @@ pub(crate) const SCHEMAS: &[(&str, &str)] = carried![
     "push"
     "referrers"
     "referrers-line"
+    "repos"
+    "repos-line"
     "rm"
     "schema"
     "schema-line"
@@ -231,6 +233,7 @@ mod tests {
             cmd::pull::schemas(),
             cmd::push::schemas(),
             cmd::referrers::schemas(),
+            cmd::repos::schemas(),
             cmd::rm::schemas(),
             cmd::schema::schemas(),
             cmd::serve::schemas(),

@@ -96,6 +96,17 @@ impl Client {
         }
     }
 
+    /// One page of the repositories of the registry `host`, as it lists them itself; many registries do not.
+    ///
+    /// # Errors
+    /// [`Error::Registry`].
+    pub async fn repositories(&self, host: &str, page: &PageRequest) -> Result<Page<Repository>, Error> {
+        let any = format!("{host}/x").parse()?;
+        let (registry, _) = self.registry_without_mirrors(&any).await?;
+        let listed = registry.repositories(page).await;
+        listed.map_err(|source| Error::Registry { action: format!("listing the repositories of {host}"), source })
+    }
+
     /// One page of the tags of the repository that `location` is in; its own tag does not matter.
     ///
     /// # Errors

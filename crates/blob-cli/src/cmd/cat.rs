@@ -137,12 +137,7 @@ pub(super) async fn write_one(archive: &Archive, path: impl AsRef<[u8]>) -> Resu
 }
 
 /// Writes what is meant of a file. All of it is read, since only a whole file can be verified.
-async fn write(
-    archive: &Archive,
-    path: impl AsRef<[u8]>,
-    part: PartArgs,
-    output: &mut Output,
-) -> Result<(), Failure> {
+async fn write(archive: &Archive, path: impl AsRef<[u8]>, part: PartArgs, output: &mut Output) -> Result<(), Failure> {
     let size = archive.index().entry(path.as_ref()).map_or(0, |entry| entry.original_size());
     let (wanted, mut at) = (part.range(size), 0);
     let mut chunks = archive.stream(path).await?;

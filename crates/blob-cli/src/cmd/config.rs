@@ -45,7 +45,10 @@ pub(crate) struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Show what is configured, flags and variables included.
-    #[command(after_help = "Examples:\n  blob config show --origin    and what each value is from")]
+    #[command(
+        visible_alias = "list",
+        after_help = "Examples:\n  blob config show --origin    and what each value is from"
+    )]
     Show {
         /// Say where each value is from.
         #[arg(long, visible_alias = "show-origin")]

@@ -120,7 +120,8 @@ pub(crate) async fn run(args: LsArgs, session: &Session) -> Result<(), Failure> 
     let location = session.location(&args.reference)?;
     let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
-    let named: Vec<&str> = if args.paths.is_empty() { vec![""] } else { args.paths.iter().map(String::as_str).collect() };
+    let named: Vec<&str> =
+        if args.paths.is_empty() { vec![""] } else { args.paths.iter().map(String::as_str).collect() };
     let mut listed = Vec::new();
     for &typed in &named {
         let found = archive.index().lookup(path::normalize(typed.as_bytes()));

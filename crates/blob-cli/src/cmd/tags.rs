@@ -104,7 +104,11 @@ fn lines(tags: &[String], resolved: Option<&[Resolved]>) -> String {
 }
 
 pub(crate) async fn run(args: TagsArgs, session: &Session) -> Result<(), Failure> {
-    let location = session.repository(&args.repository)?;
+    let host = disk_prefix(&args.repository).is_empty() && !args.repository.contains('/');
+    let location = session.repository(&args.repository).map_err(|failure| {
+        let hint = || format!("`blob repos {}` lists the repositories of a registry", args.repository);
+        if host { failure.with_hint(hint()) } else { failure }
+    })?;
     if let Some(typed) = location.target().filter(|_| disk_prefix(&args.repository).is_empty()) {
         let failure =
             Failure::usage(format!("{} names {typed}, and all tags of a repository are listed", args.repository));

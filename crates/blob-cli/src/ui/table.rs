@@ -94,7 +94,8 @@ impl Table {
             false => text.to_owned(),
         };
         let heads = self.columns.iter().map(|(name, _)| quoted(name)).collect::<Vec<_>>().join(",");
-        let rows = self.rows.iter().map(|row| row.iter().map(|cell| quoted(&cell.printed)).collect::<Vec<_>>().join(","));
+        let rows =
+            self.rows.iter().map(|row| row.iter().map(|cell| quoted(&cell.printed)).collect::<Vec<_>>().join(","));
         std::iter::once(heads).chain(rows).map(|line| line + "\r\n").collect()
     }
 

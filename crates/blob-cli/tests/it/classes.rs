@@ -71,6 +71,7 @@ const COMMANDS: &[(&str, &[Class])] = &[
     ("policy check f", &[Usage]),
     ("tag REF x", REMOTE),
     ("tags REPO", &[Usage, Authentication, Network]),
+    ("repos SERVER", &[Usage, Authentication, Network]),
     ("copy REF oci:copied:v1", &[Usage, NotFound, Authentication, Network, Policy, Manifest, Data]),
     ("rm --yes REF", &[Usage, NotFound, Authentication, Network]),
     ("referrers REF", &[Usage, NotFound, Authentication, Network]),

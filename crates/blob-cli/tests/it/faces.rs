@@ -237,6 +237,7 @@ compared! {
     policy "policy"
     tag "tag"
     tags "tags"
+    repos "repos"
     copy "copy"
     rm "rm"
     referrers "referrers"

@@ -31,6 +31,7 @@ Commands:
   policy             Try policies out, without a registry
   tag                Point tags at an archive, or at anything else in a repository
   tags               List the tags of a repository
+  repos              List the repositories of a registry
   copy               Copy archives, or any other artifact, between registries and layouts
   rm                 Delete tags or archives
   referrers          List what refers to an archive: signatures, attestations and other artifacts
@@ -80,6 +81,7 @@ Global options:
           - json:  One JSON document; errors are JSON too, on standard error
           - jsonl: JSON on one line, lists with a line for each item; errors are JSON too
           - plain: Tab-separated values without headings
+          - csv:   Values with commas between, under headings, for spreadsheets
           - table: Aligned columns with headings
           
           [env: BLOB_OUTPUT=]

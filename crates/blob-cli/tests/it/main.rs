@@ -15,6 +15,7 @@ mod docs;
 mod doctor;
 mod errors;
 mod faces;
+mod finer;
 mod guarded;
 mod help;
 mod hints;

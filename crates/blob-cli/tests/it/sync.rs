@@ -28,10 +28,11 @@ fn a_tree_is_updated_and_only_what_differs_is_touched() {
     place.run("pull --sync --delete --dry-run oci:layout:v2 out").success().stdout_eq(str![[r#"
 ~ README.md
 ~ docs/api
+* src/main.rs
 - config/database.json
 - docs/api/
 - mine
-Would replace 2, delete 3, keep 6; 19 to write
+Would replace 2, delete 3, set the mode of 1, keep 5; 19 to write
 
 "#]]);
     place.run("pull --sync --delete --dry-run -o json --include mine oci:layout:v2 out").success().stdout_eq(str![[
@@ -44,6 +45,7 @@ Would replace 2, delete 3, keep 6; 19 to write
   "create_count": 0,
   "replace_count": 0,
   "keep_count": 0,
+  "mode_count": 0,
   "skip_count": 0,
   "refuse_count": 0,
   "delete_count": 1,
@@ -64,9 +66,9 @@ Would replace 2, delete 3, keep 6; 19 to write
     place.run("pull --sync --delete oci:layout:v2 out").success().stderr_eq("").stdout_eq(str![[r#"
 Pulled oci:layout:v2
   Destination: [ROOT]/out
-  Files: 3
+  Files: 2
   Size: 19
-  Kept: 5 equal already
+  Kept: 6 equal already, 1 with a new mode
   Deleted: 3
 
 "#]]);

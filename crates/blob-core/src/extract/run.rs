@@ -175,8 +175,11 @@ impl Extraction {
             None => Destination::open(dest, beneath, self.options.clean)?,
         };
         let mut report = ExtractReport { links_left_out: tree.links_left_out, ..ExtractReport::default() };
-        let (present, modes) =
-            if destination.is_hidden() { (vec![true], Vec::new()) } else { self.look(&mut tree, destination.root(), &mut report)? };
+        let (present, modes) = if destination.is_hidden() {
+            (vec![true], Vec::new())
+        } else {
+            self.look(&mut tree, destination.root(), &mut report)?
+        };
         if let Some((a, b)) = collide::folded(&tree)
             && folds_case(destination.root())?
         {
@@ -447,8 +450,7 @@ impl Extraction {
         let tree = self.tree()?;
         let dest = &self.order.dest;
         let Some(root) = Destination::look(dest)? else { return Ok(Vec::new()) };
-        let scan =
-            Scan { existing: Existing::KeepEqual, modes: false, ..self.scan(&tree, &root) };
+        let scan = Scan { existing: Existing::KeepEqual, modes: false, ..self.scan(&tree, &root) };
         let present = scan.dirs()?;
         let mut paths = Vec::new();
         for things in [&tree.files, &tree.links, &tree.empty_dirs] {

@@ -124,6 +124,7 @@ pub(super) const GROUPS: &[(&str, &[Case])] = &[
             write("pull oci:layout:v2 project")
                 .before(&["push -q --reproducible --no-symlinks oci:layout:v2 home"])
                 .json("pull"),
+            read("pull --overwrite=if-newer --dry-run oci:layout:v1 project").json("plan"),
             read("pull HOST/team/project:none out").served().fails(3),
             read("pull -p dosc oci:layout:v1 out").fails(3),
         ],
@@ -132,6 +133,8 @@ pub(super) const GROUPS: &[(&str, &[Case])] = &[
         "cat",
         &[
             read("cat oci:layout:v1 README.md config/app.yaml").only(PEOPLE),
+            read("cat --offset 2 --count 6 oci:layout:v1 README.md").only(PEOPLE),
+            read("cat --head 3 --tail 2 oci:layout:v1 README.md").fails(2),
             read("cat oci:layout:v1 config/app.yml").fails(3),
             read("cat oci:layout:v1 docs").fails(2),
         ],
@@ -143,6 +146,10 @@ pub(super) const GROUPS: &[(&str, &[Case])] = &[
             read("ls -lh --digest oci:layout:v1 config").json("ls"),
             read("ls -R -o table oci:layout:v1").only(PEOPLE),
             read("ls -l -o plain oci:layout:v1").only(PIPE),
+            read("ls oci:layout:v1 docs config README.md").json("ls"),
+            read("ls -lS oci:layout:v1 config").only(PEOPLE),
+            read("ls -d oci:layout:v1 docs empty").json("ls"),
+            read("ls -o csv oci:layout:v1 config").only(PIPE),
             read("ls HOST/team/project:v2").served().fails(3),
             read("ls oci:layout:v1 doc").fails(3),
         ],
@@ -163,6 +170,8 @@ pub(super) const GROUPS: &[(&str, &[Case])] = &[
             write("cp oci:layout:v1:/README.md oci:layout:v1:/docs out/").json("cp"),
             write("cp HOST/team/project:v1:/run.sh run.sh").served().json("cp"),
             read("cp --dry-run oci:layout:v1:/docs out").json("plan"),
+            write("cp -n oci:layout:v1:/README.md oci:layout:v1:/docs project").json("cp"),
+            read("cp -nu oci:layout:v1:/README.md out").fails(2),
             read("cp oci:layout:v1:/README.md -").only(PEOPLE),
             read("cp oci:layout:v1:/README.me out").fails(3),
             read("cp oci:layout:v1 out").fails(2),
@@ -178,6 +187,7 @@ pub(super) const GROUPS: &[(&str, &[Case])] = &[
                 .before(SIGNED)
                 .random()
                 .json("inspect"),
+            read("inspect --raw oci:layout:v1").only(PEOPLE),
             read("inspect oci:layout:v2").fails(3),
         ],
     ),
@@ -264,6 +274,15 @@ pub(super) const GROUPS: &[(&str, &[Case])] = &[
             read("tags HOST/team/project").served().json("tags"),
             read("tags --digests oci:layout").before(SECOND).json("tags"),
             read("tags HOST/team/nothing").served().fails(3),
+            read("tags -o csv --digests oci:layout").only(PIPE),
+        ],
+    ),
+    (
+        "repos",
+        &[
+            read("repos HOST").served().json("repos"),
+            read("repos --filter other/* HOST").served().json("repos"),
+            read("repos HOST/team").served().fails(2),
         ],
     ),
     (
@@ -325,6 +344,9 @@ pub(super) const GROUPS: &[(&str, &[Case])] = &[
         &[
             read("find oci:layout:v1 --name *.md").json("find"),
             read("find -l oci:layout:v1 config --type f").json("find"),
+            read("find oci:layout:v1 --type f,d --regex ^docs/").json("find"),
+            read("find oci:layout:v1 --mode /111").json("find"),
+            read("find oci:layout:v1 --mode 9").fails(2),
             read("find oci:layout:v1 conf").fails(3),
         ],
     ),

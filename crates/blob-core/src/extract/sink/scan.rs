@@ -177,7 +177,7 @@ impl Scan<'_> {
             if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink as u64 != 1 {
                 return Ok(());
             }
-            fs::fchmod(&file, Mode::from_raw_mode(mode as rustix::fs::RawMode))
+            fs::fchmod(&file, Mode::from_raw_mode(mode as fs::RawMode))
         };
         set().map_err(|error| io_error("setting the mode of", self.root.path(&self.tree.target(placed)), error))
     }
