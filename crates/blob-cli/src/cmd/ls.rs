@@ -130,7 +130,9 @@ pub(crate) async fn run(args: LsArgs, session: &Session) -> Result<(), Failure> 
     }
     let mut rows = listed;
     if named.len() > 1 {
-        rows.iter_mut().for_each(|row| row.name = row.path);
+        for row in &mut rows {
+            row.name = row.path;
+        }
         rows.sort_by(|a, b| a.path.cmp(b.path));
         rows.dedup_by(|a, b| a.path == b.path);
     }

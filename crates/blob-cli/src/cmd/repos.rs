@@ -92,7 +92,9 @@ pub(crate) async fn run(args: ReposArgs, session: &Session) -> Result<(), Failur
         }
         output => {
             let mut table = Table::new(vec![("REPOSITORY", Align::Left)]);
-            found.iter().for_each(|name| table.row(vec![Cell::new(name)]));
+            for name in &found {
+                table.row(vec![Cell::new(name)]);
+            }
             table.render(output)
         }
     };

@@ -96,7 +96,9 @@ fn summary(counts: Counts) -> String {
 /// A row for each path.
 fn paths(lines: &str) -> Table {
     let mut table = Table::new(vec![("PATH", Align::Left)]);
-    lines.lines().for_each(|path| table.row(vec![Cell::new(path)]));
+    for path in lines.lines() {
+        table.row(vec![Cell::new(path)]);
+    }
     table
 }
 

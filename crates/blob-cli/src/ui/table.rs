@@ -89,9 +89,9 @@ impl Table {
 
     /// Cells between commas, quoted where they must be (RFC 4180), under headings.
     pub(crate) fn csv(&self) -> String {
-        let quoted = |text: &str| match text.contains(['"', ',', '\r', '\n']) {
-            true => format!("\"{}\"", text.replace('"', "\"\"")),
-            false => text.to_owned(),
+        let quoted = |text: &str| {
+            let plain = !text.contains(['"', ',', '\r', '\n']);
+            if plain { text.to_owned() } else { format!("\"{}\"", text.replace('"', "\"\"")) }
         };
         let heads = self.columns.iter().map(|(name, _)| quoted(name)).collect::<Vec<_>>().join(",");
         let rows =
