@@ -319,6 +319,10 @@ pub(crate) struct Global {
     #[arg(long, hide_short_help = true, global = true, env = "BLOB_TIMEOUT", value_name = "TIME", value_parser = timeout)]
     pub(crate) timeout: Option<Duration>,
 
+    /// Move at most so many bytes a second, both directions together, as in 500K or 10M.
+    #[arg(long, global = true, env = "BLOB_BWLIMIT", value_name = "RATE", value_parser = rate)]
+    pub(crate) bwlimit: Option<NonZero<u64>>,
+
     /// Try failed requests again this many times in a row [default: 5].
     #[arg(long, hide_short_help = true, global = true, env = "BLOB_RETRIES", value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub(crate) retries: Option<u32>,
@@ -409,6 +413,10 @@ impl Global {
         if let Ok(format) = Format::from_str(&text, true) {
             self.output = format;
             return Ok(None);
+        }
+        if !text.contains("{{") {
+            let message = format!("--format {text:?} is neither a template, as '{{{{.digest}}}}', nor the name of a format");
+            return Err(Failure::usage(message).with_hint("the formats are text, json, jsonl, plain, table and csv"));
         }
         let understood = Template::parse(&text);
         let wrong = |problem: String| Failure::usage(format!("--format {text:?}: {problem}"));
@@ -517,6 +525,12 @@ fn timeout(typed: &str) -> Result<Duration, String> {
     let read = Duration::read(typed)?;
     let fits = !read.0.is_zero() && read.seconds() <= 86_400;
     if fits { Ok(read) } else { Err("expected between 1 second and a day".into()) }
+}
+
+/// `--bwlimit`.
+fn rate(typed: &str) -> Result<NonZero<u64>, String> {
+    let bytes = crate::ui::size::parse(typed.trim_end_matches("/s"))?;
+    NonZero::new(bytes).ok_or_else(|| "expected at least one byte a second".into())
 }
 
 /// `--jobs`.

@@ -238,6 +238,9 @@ impl Session {
         if let Some(time) = options.timeout {
             builder = builder.idle_timeout(Duration::from_secs(time.seconds()));
         }
+        if let Some(rate) = options.bwlimit {
+            builder = builder.max_bytes_per_second(rate);
+        }
         for (host, registry) in options_of(&self.config) {
             builder = builder.registry(host, registry);
         }
@@ -412,6 +415,14 @@ impl Session {
         let archive = opened.map_err(|error| Failure::at(error, location))?;
         note_verification(location, archive.manifest().is_verified());
         Ok(archive)
+    }
+
+    /// Refuses `--format` where contents are written, which no template applies to.
+    pub(crate) fn refuse_template(&self, what: &str) -> Result<(), Failure> {
+        match &self.template {
+            Some(_) => Err(Failure::usage(format!("--format is for documents, and this writes {what}"))),
+            None => Ok(()),
+        }
     }
 
     /// Writes data to standard output; the meter is cleared first.

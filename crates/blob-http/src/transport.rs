@@ -5,6 +5,7 @@ mod body;
 mod connect;
 mod expect;
 mod options;
+mod pace;
 mod tls;
 mod traffic;
 
@@ -70,7 +71,8 @@ impl Transport {
     /// # Errors
     /// [`HttpError::Options`].
     pub fn new(options: TransportOptions) -> Result<Self, HttpError> {
-        Self::counting(options, Counters::default())
+        let counters = Counters::new(options.max_bytes_per_second);
+        Self::counting(options, counters)
     }
 
     /// A transport with connections and options of its own whose [`traffic`](Self::traffic) is counted with this one's.

@@ -1,9 +1,12 @@
 //! `blob diff`.
 
+mod patch;
+
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use blob::core::ArchiveIndex;
+use blob::core::{ArchiveIndex, Node};
 use blob::core::index::{Changes, Difference, diff};
 use blob::{Client, Location};
 use clap::Args;
@@ -25,10 +28,11 @@ const EXAMPLES: &str = "\
 Examples:
   blob diff localhost:5000/team/assets:v1 localhost:5000/team/assets:v2
   blob diff --stat localhost:5000/team/assets:v1 ./assets
+  blob diff --patch localhost:5000/team/assets:v1 localhost:5000/team/assets:v2 | less
   blob diff --name-only -z ghcr.io/org/data:1.0 ./data | xargs -0 ls -l
 
 Each line has a letter and a path: A added, D removed, M other content, T another kind of thing, m other mode or time \
-(with --metadata). No file data is fetched: archives are compared by their indexes, directories are read and hashed, without \
+(with --metadata). Without --patch no file data is fetched: archives are compared by their indexes, directories are read and hashed, without \
 what their .blobignore files leave out.
 
 As with diff(1), the exit code is 0 if there is no difference, 1 if there is one, and 2 or more after an error.";
@@ -60,6 +64,10 @@ pub(crate) struct DiffArgs {
     /// Write nothing but the paths.
     #[arg(long)]
     name_only: bool,
+
+    /// Show the lines of text files that differ, with N lines around them [default: 3]. Files that differ are read.
+    #[arg(short = 'U', long, visible_alias = "unified", value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "3", conflicts_with_all = ["stat", "name_only"])]
+    patch: Option<usize>,
 
     /// End each path with a NUL byte, and write it as it is.
     #[arg(short = 'z', long, requires = "name_only")]
@@ -141,6 +149,9 @@ struct Told {
     after: Option<Facts>,
     #[serde(skip)]
     letter: char,
+    /// Bytes on each side, where it is a file there.
+    #[serde(skip)]
+    sizes: (Option<u64>, Option<u64>),
     #[serde(skip)]
     raw: Vec<u8>,
 }
@@ -151,6 +162,7 @@ struct Side {
     index: Arc<ArchiveIndex>,
     /// What is there and could not be looked at.
     left_out: u64,
+    contents: patch::Contents,
 }
 
 pub(crate) async fn run(args: DiffArgs, session: &Session) -> Result<(), Failure> {
@@ -161,6 +173,9 @@ pub(crate) async fn run(args: DiffArgs, session: &Session) -> Result<(), Failure
 async fn compare(args: DiffArgs, session: &Session) -> Result<(), Failure> {
     if args.null && session.options.output.is_json() {
         return Err(Failure::usage("-z writes paths, and --output json a document"));
+    }
+    if args.patch.is_some() && session.options.output.is_json() {
+        return Err(Failure::usage("--patch writes lines, and --output json a document"));
     }
     for typed in [&args.from, &args.to] {
         // What is a path, or no reference by any reading, was meant for a directory.
@@ -189,14 +204,19 @@ async fn compare(args: DiffArgs, session: &Session) -> Result<(), Failure> {
         }
     }
     let report = Report {
-        from: from.name,
-        to: to.name,
+        from: from.name.clone(),
+        to: to.name.clone(),
         identical: told.is_empty(),
         sums,
         not_compared: from.left_out + to.left_out,
         differences: told,
     };
-    session.print(render(&args, session, &report)).await?;
+    if let Some(context) = args.patch {
+        session.meter.clear();
+        patch::write(&report.differences, &from.contents, &to.contents, context).await?;
+    } else {
+        session.print(render(&args, session, &report)).await?;
+    }
     if report.identical { Ok(()) } else { Err(Failure::new(Kind::Different, "there are differences")) }
 }
 
@@ -222,11 +242,13 @@ async fn side(typed: &str, client: &Client, args: &DiffArgs, session: &Session) 
                 "{left_out} {of} in {typed} {were} not compared: special files, and names that are not UTF-8"
             );
         }
-        return Ok(Side { name: typed.to_owned(), index: Arc::new(index), left_out });
+        let contents = patch::Contents::Directory(PathBuf::from(typed));
+        return Ok(Side { name: typed.to_owned(), index: Arc::new(index), left_out, contents });
     }
     let location: Location = session.location(typed)?;
     let archive = session.open(client, &location, args.caching).await?;
-    Ok(Side { name: location.to_string(), index: Arc::clone(archive.index()), left_out: 0 })
+    let (name, index) = (location.to_string(), Arc::clone(archive.index()));
+    Ok(Side { name, index, left_out: 0, contents: patch::Contents::Archive(Box::new(archive)) })
 }
 
 fn is_meant(difference: &Difference<'_>, prefix: Option<&[u8]>, filter: &Filter) -> bool {
@@ -301,11 +323,16 @@ fn tell(difference: &Difference<'_>) -> Told {
         change,
         path: PathText::new(difference.path()),
         changes,
+        sizes: (before.and_then(file_size), after.and_then(file_size)),
         before: before.map(Facts::of),
         after: after.map(Facts::of),
         letter,
         raw: difference.path().to_vec(),
     }
+}
+
+fn file_size(node: &Node<'_>) -> Option<u64> {
+    if let Node::File(file) = node { Some(file.original_size()) } else { None }
 }
 
 fn names(changes: Changes) -> Vec<&'static str> {

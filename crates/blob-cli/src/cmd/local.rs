@@ -50,6 +50,12 @@ pub(super) fn is_directory(typed: &str) -> bool {
     disk_prefix(typed).is_empty() && (path || Path::new(typed).is_dir())
 }
 
+/// A path of an archive as the system has it.
+pub(super) fn os_str(path: &[u8]) -> &std::ffi::OsStr {
+    use std::os::unix::ffi::OsStrExt as _;
+    std::ffi::OsStr::from_bytes(path)
+}
+
 /// The last part of a path of an archive.
 pub(super) fn name_of(path: &[u8]) -> &std::ffi::OsStr {
     use std::os::unix::ffi::OsStrExt as _;

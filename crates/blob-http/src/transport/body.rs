@@ -110,7 +110,7 @@ impl Activity {
         if body.is_end_stream() {
             return body;
         }
-        Watched { body, progress: Arc::clone(&self.0) }.boxed_unsync()
+        Watched { body, progress: Arc::clone(&self.0), pause: None }.boxed_unsync()
     }
 
     /// A number that changes when part of the body was taken to be sent.
@@ -127,6 +127,8 @@ impl Activity {
 struct Watched {
     body: Body,
     progress: Arc<Progress>,
+    /// Until when nothing more is taken, where the rate is limited.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl http_body::Body for Watched {
@@ -134,12 +136,23 @@ impl http_body::Body for Watched {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(pause) = &mut self.pause {
+            // Who is held back does not stand still.
+            let held = pause.as_mut().poll(cx).is_pending();
+            self.progress.starved.store(held, Ordering::Relaxed);
+            if held {
+                return Poll::Pending;
+            }
+            self.pause = None;
+        }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         self.progress.starved.store(polled.is_pending(), Ordering::Relaxed);
         if let Poll::Ready(frame) = &polled {
             self.progress.frames.fetch_add(1, Ordering::Relaxed);
             let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
-            self.progress.counters.sent(data.map_or(0, Bytes::len));
+            let length = data.map_or(0, Bytes::len);
+            self.progress.counters.sent(length);
+            self.pause = self.progress.counters.pause(length);
         }
         polled
     }
@@ -169,12 +182,14 @@ pub struct ResponseBody {
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     waiting: bool,
+    /// Until when nothing more is asked for, where the rate is limited.
+    pause: Option<Pin<Box<Sleep>>>,
     counters: Counters,
 }
 
 impl ResponseBody {
     pub(super) fn new(incoming: Incoming, target: String, idle: Duration, counters: Counters) -> Self {
-        Self { incoming, target, received: 0, idle, timer: None, waiting: false, counters }
+        Self { incoming, target, received: 0, idle, timer: None, waiting: false, pause: None, counters }
     }
 
     /// How many bytes came so far.
@@ -246,6 +261,10 @@ impl http_body::Body for ResponseBody {
     type Error = HttpError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            self.pause = None;
+        }
         let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
             return self.poll_idle(cx).map(|error| Some(Err(error)));
         };
@@ -255,6 +274,7 @@ impl http_body::Body for ResponseBody {
             let length = data.len();
             self.received += length as u64;
             self.counters.received(length);
+            self.pause = self.counters.pause(length);
         }
         Poll::Ready(frame)
     }

@@ -1,6 +1,7 @@
 //! What a transport can be told.
 
 use std::fmt;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,10 @@ pub struct TransportOptions {
     pub http2: bool,
     /// Send nothing: every request fails with [`HttpError::Offline`].
     pub offline: bool,
+    /// How many bytes bodies may move in a second, both directions and all connections together, those of
+    /// [siblings](super::Transport::sibling) included: no limit by default. Short bursts are as large as what is read at a
+    /// time.
+    pub max_bytes_per_second: Option<NonZero<u64>>,
 }
 
 impl Default for TransportOptions {
@@ -62,6 +67,7 @@ impl Default for TransportOptions {
             proxy: Proxy::FromEnvironment,
             http2: true,
             offline: false,
+            max_bytes_per_second: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! How a client is put together.
 
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,6 +171,12 @@ impl ClientBuilder {
     /// Gives a connection up that is not made within this time: 10 s by default.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.transport = self.transport.with_connect_timeout(timeout);
+        self
+    }
+
+    /// Moves at most so many bytes of bodies a second, both directions and all registries together: no limit by default.
+    pub fn max_bytes_per_second(mut self, bytes: NonZero<u64>) -> Self {
+        self.transport.max_bytes_per_second = Some(bytes);
         self
     }
 
