@@ -1,9 +1,11 @@
 //! `--format`: results in a shape of one's own, by the part of Go's template language that users of docker, podman and
-//! oras type: fields, `range`, `if`, and a few functions.
+//! oras type: fields, `range`, `if`, pipes, and a few functions. No variables, and no templates within each other.
 //!
 //! It is written here because it is small and what people know already; libraries speak other languages, or all of Go's.
 
 mod fields;
+
+use std::fmt::Write as _;
 
 use serde_json::Value;
 
@@ -16,10 +18,13 @@ pub(crate) struct Template(Vec<Node>);
 #[derive(Clone, Debug, PartialEq)]
 enum Node {
     Text(String),
-    Show(Call),
-    Range(Call, Vec<Node>, Vec<Node>),
-    If(Call, Vec<Node>, Vec<Node>),
+    Show(Pipe),
+    Range(Pipe, Vec<Node>, Vec<Node>),
+    If(Pipe, Vec<Node>, Vec<Node>),
 }
+
+/// Calls, each of which gets what the one before it gave as its last operand.
+type Pipe = Vec<Call>;
 
 /// A function with its operands, or one operand alone.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,11 +43,14 @@ enum Function {
     Eq,
     Ne,
     Not,
+    Printf,
+    Upper,
+    Lower,
 }
 
 impl Function {
     /// Name, and how many operands there are.
-    const ALL: [(&'static str, Self, usize, usize); 8] = [
+    const ALL: [(&'static str, Self, usize, usize); 11] = [
         ("json", Self::Json, 1, 1),
         ("println", Self::Println, 0, 16),
         ("len", Self::Len, 1, 1),
@@ -51,6 +59,9 @@ impl Function {
         ("eq", Self::Eq, 2, 2),
         ("ne", Self::Ne, 2, 2),
         ("not", Self::Not, 1, 1),
+        ("printf", Self::Printf, 1, 16),
+        ("upper", Self::Upper, 1, 1),
+        ("lower", Self::Lower, 1, 1),
     ];
 }
 
@@ -127,16 +138,16 @@ fn nodes(rest: &mut &str, depth: usize) -> Result<(Vec<Node>, Stop), String> {
             "end" if operands.is_empty() => return Ok((found, Stop::End)),
             "else" if operands.is_empty() => return Ok((found, Stop::Else)),
             "range" | "if" => {
-                let call = call(operands)?;
+                let pipe = pipe(operands)?;
                 let (body, end) = nodes(rest, depth + 1)?;
                 let (otherwise, end) = if end == Stop::Else { nodes(rest, depth + 1)? } else { (Vec::new(), end) };
                 if end != Stop::End {
                     return Err(format!("{{{{{first}}}}} is not closed by {{{{end}}}}"));
                 }
                 let node = if first == "if" { Node::If } else { Node::Range };
-                found.push(node(call, body, otherwise));
+                found.push(node(pipe, body, otherwise));
             }
-            _ => found.push(Node::Show(call(&words)?)),
+            _ => found.push(Node::Show(pipe(&words)?)),
         }
     }
 }
@@ -162,7 +173,8 @@ fn words(action: &str) -> Result<Vec<String>, String> {
             let closed = { closed }.find(|(_, ends)| *ends).map(|(at, _)| at + 2);
             closed.ok_or_else(|| format!("{rest} has no closing quote"))?
         } else {
-            rest.find(char::is_whitespace).unwrap_or(rest.len())
+            let ends = |letter: char| letter.is_whitespace() || letter == '|';
+            rest.find(ends).unwrap_or(rest.len()).max(usize::from(rest.starts_with('|')))
         };
         words.push(rest[..end].to_owned());
         rest = rest[end..].trim_start();
@@ -170,19 +182,25 @@ fn words(action: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-fn call(words: &[String]) -> Result<Call, String> {
-    let first = words.first().ok_or("something is missing behind range or if")?;
+/// Calls with `|` between them.
+fn pipe(words: &[String]) -> Result<Pipe, String> {
+    words.split(|word| word == "|").enumerate().map(|(at, words)| call(words, at > 0)).collect()
+}
+
+fn call(words: &[String], piped: bool) -> Result<Call, String> {
+    let first = words.first().ok_or("something is missing behind range, if or |")?;
     let known = Function::ALL.into_iter().find(|(name, ..)| name == first);
     let operands = |words: &[String]| words.iter().map(|word| operand(word)).collect::<Result<Vec<_>, _>>();
     let Some((name, function, least, most)) = known else {
         return match words {
-            [one] => Ok(Call { function: None, operands: vec![operand(one)?] }),
+            [one] if !piped => Ok(Call { function: None, operands: vec![operand(one)?] }),
             _ => Err(format!("{first} is no function; known are {}", Function::ALL.map(|(name, ..)| name).join(", "))),
         };
     };
     let operands = operands(&words[1..])?;
-    if operands.len() < least || operands.len() > most {
-        return Err(format!("{name} takes {least} operands, not {}", operands.len()));
+    let given = operands.len() + usize::from(piped);
+    if given < least || given > most {
+        return Err(format!("{name} takes {least} operands, not {given}"));
     }
     Ok(Call { function: Some(function), operands })
 }
@@ -204,7 +222,7 @@ fn render(nodes: &[Node], whole: &Value, here: &Value, text: &mut String) -> Res
     for node in nodes {
         match node {
             Node::Text(written) => text.push_str(written),
-            Node::Show(call) => text.push_str(&shown(&evaluate(call, whole, here)?)),
+            Node::Show(pipe) => text.push_str(&shown(&evaluate(pipe, whole, here)?)),
             Node::If(call, body, otherwise) => {
                 let chosen = if is_true(&evaluate(call, whole, here)?) { body } else { otherwise };
                 render(chosen, whole, here, text)?;
@@ -224,8 +242,18 @@ fn render(nodes: &[Node], whole: &Value, here: &Value, text: &mut String) -> Res
     Ok(())
 }
 
-fn evaluate(call: &Call, whole: &Value, here: &Value) -> Result<Value, String> {
-    let values = call.operands.iter().map(|operand| look(operand, whole, here)).collect::<Result<Vec<_>, _>>()?;
+fn evaluate(pipe: &[Call], whole: &Value, here: &Value) -> Result<Value, String> {
+    let mut given = None;
+    for call in pipe {
+        given = Some(evaluate_one(call, given, whole, here)?);
+    }
+    Ok(given.unwrap_or_default())
+}
+
+/// What a call gives; `given` is what came through the pipe.
+fn evaluate_one(call: &Call, given: Option<Value>, whole: &Value, here: &Value) -> Result<Value, String> {
+    let own = call.operands.iter().map(|operand| look(operand, whole, here));
+    let values = own.chain(given.map(Ok)).collect::<Result<Vec<_>, _>>()?;
     let Some(function) = call.function else { return Ok(values.into_iter().next().unwrap_or_default()) };
     Ok(match (function, values.as_slice()) {
         (Function::Json, [value]) => value.to_string().into(),
@@ -247,8 +275,48 @@ fn evaluate(call: &Call, whole: &Value, here: &Value) -> Result<Value, String> {
         (Function::Eq, [left, right]) => (left == right).into(),
         (Function::Ne, [left, right]) => (left != right).into(),
         (Function::Not, [value]) => (!is_true(value)).into(),
+        (Function::Upper, [value]) => shown(value).to_uppercase().into(),
+        (Function::Lower, [value]) => shown(value).to_lowercase().into(),
+        (Function::Printf, [Value::String(format), values @ ..]) => printf(format, values)?.into(),
         _ => return Err(format!("{function:?} does not fit what it was given").to_lowercase()),
     })
+}
+
+/// The widest column that `printf` makes.
+const MAX_WIDTH: usize = 1000;
+
+/// `%s` and `%v` anything, `%d` a number, `%q` in quotes, `%%` itself; with a width as in `%8d` and `%-20s`.
+fn printf(format: &str, values: &[Value]) -> Result<String, String> {
+    let (mut text, mut rest, mut values) = (String::new(), format, values.iter());
+    while let Some((before, behind)) = rest.split_once('%') {
+        text.push_str(before);
+        let left = behind.strip_prefix('-');
+        let behind = left.unwrap_or(behind);
+        let digits = behind.len() - behind.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
+        let width = if digits == 0 { 0 } else { behind[..digits].parse().unwrap_or(usize::MAX) };
+        let verb = behind[digits..].chars().next().ok_or("printf: % ends the text")?;
+        rest = &behind[digits + verb.len_utf8()..];
+        if verb == '%' {
+            text.push('%');
+            continue;
+        }
+        let value = values.next().ok_or_else(|| format!("printf: nothing is given for %{verb}"))?;
+        let written = match (verb, value) {
+            ('s' | 'v', value) => shown(value),
+            ('d', Value::Number(number)) => number.to_string(),
+            ('d', other) => return Err(format!("printf: %d is for numbers, not {other}")),
+            ('q', value) => Value::String(shown(value)).to_string(),
+            _ => return Err(format!("printf: %{verb} is not known; known are %s, %v, %d, %q and %%")),
+        };
+        if width > MAX_WIDTH {
+            return Err(format!("printf: a width of more than {MAX_WIDTH}"));
+        }
+        let _ = if left.is_some() { write!(text, "{written:<width$}") } else { write!(text, "{written:>width$}") };
+    }
+    match values.next() {
+        Some(extra) => Err(format!("printf: {extra} is given, and nothing in the text is for it")),
+        None => Ok(text + rest),
+    }
 }
 
 fn look(operand: &Operand, whole: &Value, here: &Value) -> Result<Value, String> {
@@ -339,6 +407,9 @@ mod tests {
             ("{{range .entries}}{{.missing}}{{end}}x", "x\n"),
             ("{{.odd}}", "\\u{1b}[2J\n"),
             ("no action", "no action\n"),
+            ("{{.digest | json}}|{{.tags|len}}", "\"sha256:1\"|2\n"),
+            ("{{.digest | upper | printf \"%-10s|%q\" .file_count}}", "2         |\"SHA256:1\"\n"),
+            ("{{printf \"%s-%4d %v%%\" .digest .file_count .none}}", "sha256:1-   2 []%\n"),
         ] {
             assert_eq!(Template::parse(template).unwrap().render(&document()).unwrap(), expected, "{template}");
         }
@@ -356,6 +427,9 @@ mod tests {
             ("{{digest}}", "digest is neither a field (.name)"),
             ("{{\"open}}", "no closing quote"),
             ("{{join .tags}}", "join takes 2 operands, not 1"),
+            ("{{.tags | }}", "missing behind range, if or |"),
+            ("{{.tags | .digest}}", ".digest is no function"),
+            ("{{.tags | len .digest}}", "len takes 1 operands, not 2"),
         ] {
             let said = Template::parse(template).unwrap_err();
             assert!(said.contains(expected), "{template}: {said}");
@@ -367,6 +441,11 @@ mod tests {
             ("{{range .digest}}{{end}}", "range goes over lists"),
             ("{{index .tags 9}}", "outside of the list"),
             ("{{len .file_count}}", "len does not fit"),
+            ("{{printf \"%d\" .digest}}", "%d is for numbers"),
+            ("{{printf \"%s\"}}", "nothing is given for %s"),
+            ("{{printf \"x\" .digest}}", "nothing in the text is for it"),
+            ("{{printf \"%z\" .digest}}", "%z is not known"),
+            ("{{printf \"%99999999d\" .file_count}}", "a width of more than 1000"),
         ] {
             let said = Template::parse(template).unwrap().render(&document()).unwrap_err();
             assert!(said.contains(expected), "{template}: {said}");

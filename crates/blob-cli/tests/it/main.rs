@@ -21,6 +21,7 @@ mod help;
 mod hints;
 mod json;
 mod keyless;
+mod lines;
 mod login;
 mod move_around;
 mod names;

@@ -38,14 +38,14 @@ fn gather<'a>(nodes: &'a [Node], outside: bool, fields: &mut Vec<&'a str>) {
     for node in nodes {
         match node {
             Node::Text(_) => {}
-            Node::Show(call) => gather_call(call, outside, fields),
-            Node::If(call, body, otherwise) => {
-                gather_call(call, outside, fields);
+            Node::Show(pipe) => gather_calls(pipe, outside, fields),
+            Node::If(pipe, body, otherwise) => {
+                gather_calls(pipe, outside, fields);
                 gather(body, outside, fields);
                 gather(otherwise, outside, fields);
             }
-            Node::Range(call, body, otherwise) => {
-                gather_call(call, outside, fields);
+            Node::Range(pipe, body, otherwise) => {
+                gather_calls(pipe, outside, fields);
                 gather(body, false, fields);
                 gather(otherwise, outside, fields);
             }
@@ -53,8 +53,8 @@ fn gather<'a>(nodes: &'a [Node], outside: bool, fields: &mut Vec<&'a str>) {
     }
 }
 
-fn gather_call<'a>(call: &'a Call, outside: bool, fields: &mut Vec<&'a str>) {
-    for operand in &call.operands {
+fn gather_calls<'a>(pipe: &'a [Call], outside: bool, fields: &mut Vec<&'a str>) {
+    for operand in pipe.iter().flat_map(|call| &call.operands) {
         if let Operand::Path { whole, fields: path } = operand
             && (*whole || outside)
         {

@@ -320,6 +320,8 @@ pub(super) const GROUPS: &[(&str, &[Case])] = &[
             read("diff oci:layout:v1 project").json("diff"),
             read("diff oci:layout:v1 oci:layout:v2").before(SECOND).fails(1).silent().json("diff"),
             read("diff --stat oci:layout:v1 oci:layout:v2").before(SECOND).fails(1).silent().only(PEOPLE),
+            read("diff --patch oci:layout:v1 oci:layout:v2").before(SECOND).fails(1).silent().only(PEOPLE),
+            read("diff --patch -o json oci:layout:v1 project").fails(2).only(PIPE),
             read("diff oci:layout:v1 oci:layout:v3").fails(3),
         ],
     ),

@@ -1,0 +1,109 @@
+//! `diff --patch`: lines that differ, which `patch` takes.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use snapbox::str;
+
+use crate::support::{Place, stderr, stdout};
+
+/// `v1` and `v2`, which differ in every way that files can.
+fn two() -> Place {
+    let place = Place::offline();
+    let long: String = (1..=20).map(|number| format!("line {number}\n")).collect();
+    fs::write(place.path("project/long.txt"), &long).unwrap();
+    fs::write(place.path("project/binary"), [0, 1, 2]).unwrap();
+    fs::write(place.path("project/huge"), vec![b'a'; (1 << 20) + 1]).unwrap();
+    place.run("push -q --reproducible oci:layout:v1 project").success();
+    fs::write(place.path("project/long.txt"), long.replace("line 10\n", "line ten\nand more\n")).unwrap();
+    fs::write(place.path("project/binary"), [0, 1, 3]).unwrap();
+    fs::write(place.path("project/huge"), vec![b'b'; (1 << 20) + 1]).unwrap();
+    fs::write(place.path("project/new.txt"), "without an end").unwrap();
+    fs::remove_file(place.path("project/docs/guide.md")).unwrap();
+    fs::remove_file(place.path("project/settings")).unwrap();
+    place.run("push -q --reproducible oci:layout:v2 project").success();
+    place
+}
+
+#[test]
+fn lines_are_shown_and_what_has_none_is_named() {
+    let place = two();
+    place.run("diff -U=1 oci:layout:v1 oci:layout:v2").code(1).stdout_eq(str![[r#"
+Binary files a/binary and b/binary differ
+--- a/docs/guide.md
++++ /dev/null
+@@ -1 +0,0 @@
+-guide
+Files a/huge and b/huge differ, too large for lines (1.0M)
+--- a/long.txt
++++ b/long.txt
+@@ -9,3 +9,4 @@
+ line 9
+-line 10
++line ten
++and more
+ line 11
+--- /dev/null
++++ b/new.txt
+@@ -0,0 +1 @@
++without an end
+\\ No newline at end of file
+Only in a: settings
+
+"#]]);
+    assert_eq!(stdout(&place.run("diff --patch oci:layout:v2 project").success()), "");
+    let refused = stderr(&place.run("diff --patch --stat oci:layout:v1 oci:layout:v2").code(2));
+    assert!(refused.contains("--patch"), "{refused}");
+}
+
+#[test]
+fn a_patch_makes_one_tree_of_the_other() {
+    let place = two();
+    place.run("pull -q oci:layout:v1 out").success();
+    let patch = place.run("diff --patch --include *.txt --include *.md oci:layout:v1 project").code(1);
+    let mut command = Command::new("patch");
+    command.args(["-p1", "--silent"]).current_dir(place.path("out")).stdin(Stdio::piped());
+    let Ok(mut child) = command.spawn() else {
+        eprintln!("a_patch_makes_one_tree_of_the_other did not run: patch is not installed");
+        return;
+    };
+    child.stdin.take().unwrap().write_all(&patch.get_output().stdout).unwrap();
+    assert!(child.wait().unwrap().success());
+    for path in ["long.txt", "new.txt"] {
+        assert_eq!(fs::read(place.path("out").join(path)).unwrap(), fs::read(place.path("project").join(path)).unwrap());
+    }
+    assert!(!place.path("out/docs/guide.md").exists());
+}
+
+#[test]
+fn formats_that_are_none_are_refused() {
+    let place = Place::laid_out();
+    place.run("export --format zip oci:layout:v1").code(2).stdout_eq("").stderr_eq(str![[r#"
+error: --format "zip" is neither a template, as '{{.digest}}', nor the name of a format
+hint: the formats are text, json, jsonl, plain, table and csv
+
+"#]]);
+    let refused = stderr(&place.run("export --format {{.digest}} oci:layout:v1").code(2).stdout_eq(""));
+    assert!(refused.contains("this writes a tar stream"), "{refused}");
+    let refused = stderr(&place.run("cat --format {{.digest}} oci:layout:v1 README.md").code(2).stdout_eq(""));
+    assert!(refused.contains("the contents of files"), "{refused}");
+}
+
+#[test]
+fn a_rate_is_kept_to() {
+    let place = Place::served();
+    let content: Vec<u8> = (0..1_u32 << 17).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    fs::write(place.path("project/large"), content).unwrap();
+    let begun = std::time::Instant::now();
+    place.run("push -q -c none --bwlimit 512K HOST/a/b:v1 project").success();
+    // Half a mebibyte at this rate is a second; the last piece need not be waited for.
+    assert!(begun.elapsed() > std::time::Duration::from_millis(400), "{:?}", begun.elapsed());
+    let begun = std::time::Instant::now();
+    place.run("--no-cache pull -q --bwlimit 512K HOST/a/b:v1 out").success();
+    assert!(begun.elapsed() > std::time::Duration::from_millis(400), "{:?}", begun.elapsed());
+    assert_eq!(place.listing("out"), place.listing("project"));
+    for wrong in ["0", "fast"] {
+        place.run(&format!("--bwlimit {wrong} ls HOST/a/b:v1")).code(2);
+    }
+}
