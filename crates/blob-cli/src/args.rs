@@ -415,7 +415,8 @@ impl Global {
             return Ok(None);
         }
         if !text.contains("{{") {
-            let message = format!("--format {text:?} is neither a template, as '{{{{.digest}}}}', nor the name of a format");
+            let message =
+                format!("--format {text:?} is neither a template, as '{{{{.digest}}}}', nor the name of a format");
             return Err(Failure::usage(message).with_hint("the formats are text, json, jsonl, plain, table and csv"));
         }
         let understood = Template::parse(&text);

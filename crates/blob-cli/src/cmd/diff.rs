@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use blob::core::{ArchiveIndex, Node};
 use blob::core::index::{Changes, Difference, diff};
+use blob::core::{ArchiveIndex, Node};
 use blob::{Client, Location};
 use clap::Args;
 use serde::Serialize;

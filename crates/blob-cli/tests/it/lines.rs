@@ -71,7 +71,10 @@ fn a_patch_makes_one_tree_of_the_other() {
     child.stdin.take().unwrap().write_all(&patch.get_output().stdout).unwrap();
     assert!(child.wait().unwrap().success());
     for path in ["long.txt", "new.txt"] {
-        assert_eq!(fs::read(place.path("out").join(path)).unwrap(), fs::read(place.path("project").join(path)).unwrap());
+        assert_eq!(
+            fs::read(place.path("out").join(path)).unwrap(),
+            fs::read(place.path("project").join(path)).unwrap()
+        );
     }
     assert!(!place.path("out/docs/guide.md").exists());
 }
@@ -93,7 +96,8 @@ hint: the formats are text, json, jsonl, plain, table and csv
 #[test]
 fn a_rate_is_kept_to() {
     let place = Place::served();
-    let content: Vec<u8> = (0..1_u32 << 17).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let content: Vec<u8> =
+        (0..1_u32 << 17).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     fs::write(place.path("project/large"), content).unwrap();
     let begun = std::time::Instant::now();
     place.run("push -q -c none --bwlimit 512K HOST/a/b:v1 project").success();
