@@ -417,14 +417,6 @@ impl Session {
         Ok(archive)
     }
 
-    /// Refuses `--format` where contents are written, which no template applies to.
-    pub(crate) fn refuse_template(&self, what: &str) -> Result<(), Failure> {
-        match &self.template {
-            Some(_) => Err(Failure::usage(format!("--format is for documents, and this writes {what}"))),
-            None => Ok(()),
-        }
-    }
-
     /// Writes data to standard output; the meter is cleared first.
     pub(crate) async fn print(&self, data: impl AsRef<[u8]>) -> Result<(), Failure> {
         self.meter.clear();

@@ -82,7 +82,6 @@ impl PartArgs {
 }
 
 pub(crate) async fn run(args: CatArgs, session: &Session) -> Result<(), Failure> {
-    session.refuse_template("the contents of files")?;
     let location = session.location(&args.reference)?;
     let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;

@@ -28,7 +28,7 @@ const EXAMPLES: &str = "\
 Examples:
   blob diff localhost:5000/team/assets:v1 localhost:5000/team/assets:v2
   blob diff --stat localhost:5000/team/assets:v1 ./assets
-  blob diff --patch localhost:5000/team/assets:v1 localhost:5000/team/assets:v2 | less
+  blob diff --patch localhost:5000/team/assets:v1 ./assets  the lines of text files
   blob diff --name-only -z ghcr.io/org/data:1.0 ./data | xargs -0 ls -l
 
 Each line has a letter and a path: A added, D removed, M other content, T another kind of thing, m other mode or time \

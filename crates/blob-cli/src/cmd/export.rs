@@ -98,7 +98,6 @@ impl ExportArgs {
 pub(crate) async fn run(args: ExportArgs, session: &Session) -> Result<(), Failure> {
     let file = args.file.as_deref().filter(|file| *file != Path::new("-"));
     if file.is_none() {
-        session.refuse_template("a tar stream")?;
         refuse_terminal()?;
     }
     let location = session.location(&args.reference)?;

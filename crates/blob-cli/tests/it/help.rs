@@ -146,6 +146,11 @@ Global options:
           
           [env: BLOB_TIMEOUT=]
 
+      --bwlimit <RATE>
+          Move at most so many bytes a second, both directions together, as in 500K or 10M
+          
+          [env: BLOB_BWLIMIT=]
+
       --retries <N>
           Try failed requests again this many times in a row [default: 5]
           
