@@ -202,7 +202,7 @@ Would keep 8, refuse 1; 0 to write
 
 "#]])
         .stderr_eq(str![[r#"
-error: 1 exist already and differ from the archive
+error: 1 file exists already and differs from the archive
 hint: pass --overwrite to replace them
 
 "#]]);
@@ -261,8 +261,8 @@ fn links_are_followed_within_the_archive() {
     symlink("/etc/hostname", place.path("project/out")).unwrap();
     symlink("gone", place.path("project/dangling")).unwrap();
     place.run("push -q oci:layout:v2 project").success();
-    for link in ["out", "dangling"] {
-        let failed = place.run(&format!("cat oci:layout:v2 {link}")).code(2).stdout_eq("");
+    for (link, code) in [("out", 1), ("dangling", 3)] {
+        let failed = place.run(&format!("cat oci:layout:v2 {link}")).code(code).stdout_eq("");
         assert!(stderr(&failed).contains("cannot follow the symbolic link"), "{}", stderr(&failed));
     }
 }
