@@ -126,8 +126,11 @@ pub(crate) fn make_dirs(path: &Path, tmp: &Path) -> io::Result<()> {
     let Some(damaged) = below.into_iter().find(is_damage) else { return Err(error) };
     marker::require(root)?;
     tracing::warn!(path = %damaged.display(), "removing what stands in the place of a directory of the cache");
-    discard(damaged, tmp)?;
-    create_dirs(path)
+    match std::fs::remove_file(damaged) {
+        // Somebody else was faster.
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::IsADirectory) => Err(error),
+        _ => create_dirs(path),
+    }
 }
 
 /// Removes whatever lies at `path`; a directory is moved below `tmp` first, so that the name is free at once.

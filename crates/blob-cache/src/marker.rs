@@ -5,9 +5,12 @@ use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use crate::error::OpenError;
-use crate::files::{create_dirs, discard, open_regular, unique_name};
+use crate::files::{create_dirs, discard, make_dirs, open_regular, unique_name};
 use crate::layout::{BESIDE, Bucket, CACHEDIR_TAG, CACHEDIR_TAG_TEXT, LOCK, MARKER, TMP, USAGE, VERSION};
 use crate::usage;
+
+/// How every tag begins.
+const SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55\n";
 
 /// More than any marker has, in bytes.
 const LONGEST: u64 = 4096;
@@ -40,9 +43,10 @@ fn is_unfinished(root: &Path) -> io::Result<bool> {
         let name = entry?.file_name();
         let ours = match name.to_str() {
             Some(USAGE) => tagged || holds(&root.join(USAGE), usage::is_beginning)?,
-            Some(name) if name == MARKER || name.starts_with(MARKER) => true,
-            Some(name) if BESIDE.contains(&name) => tagged || is_kept_beside(&root.join(name))?,
-            Some(name) => tagged && is_ours(name),
+            Some(name) if name.starts_with(MARKER) => tagged || !root.join(name).is_dir(),
+            Some(name) if BESIDE.contains(&name) => tagged || is_kept_beside(root, name)?,
+            // Desktops leave files in directories that they show.
+            Some(name) => tagged && (is_ours(name) || name.starts_with('.')),
             None => false,
         };
         if !ours {
@@ -58,29 +62,42 @@ fn is_tagged(root: &Path) -> io::Result<bool> {
 
 /// Writes the tag anew if it was lost: it tells that the directory is ours when the marker is lost, too.
 fn restore_tag(root: &Path) {
-    if is_tagged(root).is_ok_and(|tagged| !tagged) {
-        let path = root.join(CACHEDIR_TAG);
-        let written = discard(&path, &root.join(TMP)).and_then(|_| std::fs::write(&path, CACHEDIR_TAG_TEXT));
+    let (path, tmp) = (root.join(CACHEDIR_TAG), root.join(TMP));
+    // Another version may say more in it.
+    if holds(&path, |text| text.starts_with(SIGNATURE)).is_ok_and(|whole| !whole) {
+        let written = make_dirs(&tmp, &tmp)
+            .and_then(|()| discard(&path, &tmp))
+            .and_then(|_| std::fs::write(&path, CACHEDIR_TAG_TEXT));
         if let Err(error) = written {
             tracing::debug!(path = %path.display(), %error, "the tag of the cache directory stays as it is");
         }
     }
 }
 
-/// Whether `path` is a directory with nothing in it but what is called by digests or parts of them, as everything is that
-/// is kept beside a cache.
-fn is_kept_beside(path: &Path) -> io::Result<bool> {
-    if !std::fs::symlink_metadata(path)?.is_dir() {
+/// Whether the directory `name` holds nothing but what is kept beside a cache under that name, and something of it where
+/// the name alone says little.
+fn is_kept_beside(root: &Path, name: &str) -> io::Result<bool> {
+    let path = root.join(name);
+    if !std::fs::symlink_metadata(&path)?.is_dir() {
         return Ok(false);
     }
-    for entry in std::fs::read_dir(path)? {
-        let name = entry?.file_name();
-        let stem = name.to_str().and_then(|name| name.split('.').next()).unwrap_or_default();
-        if stem.len() < 2 || !stem.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    let is_hex = |text: &str, digits| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_ours = |entry: &str| match (name, entry.split_once('.')) {
+        ("uploads-v1", Some((stem, "json" | "lock"))) => is_hex(stem, 64),
+        ("uploads-v1", Some((stem, rest))) => is_hex(stem, 64) && rest.rsplit('.').next() == Some("new"),
+        ("verdicts-v1", None) => is_hex(entry, 2),
+        ("tuf-v1", None) => is_hex(entry, 64),
+        ("locks", Some((stem, "lock"))) => is_hex(stem, 2),
+        _ => false,
+    };
+    let mut any = name != "locks";
+    for entry in std::fs::read_dir(&path)? {
+        if !entry?.file_name().to_str().is_some_and(is_ours) {
             return Ok(false);
         }
+        any = true;
     }
-    Ok(true)
+    Ok(any)
 }
 
 /// Whether a regular file is at `path` whose first bytes please `check`.
@@ -145,6 +162,14 @@ fn parse(text: &str) -> Option<u32> {
 
 /// Writes the files at the root. The marker comes last but one and is flushed: it is the licence to delete.
 fn create(root: &Path) -> io::Result<()> {
+    // What stands in the place of one of ours goes: all that is here was found to be ours.
+    let tmp = root.join(TMP);
+    if std::fs::symlink_metadata(&tmp).is_ok_and(|meta| !meta.is_dir()) {
+        std::fs::remove_file(&tmp)?;
+    }
+    if std::fs::symlink_metadata(root.join(USAGE)).is_ok_and(|meta| !meta.is_file()) {
+        discard(&root.join(USAGE), &tmp)?;
+    }
     // The counter starts at nothing in a new cache; a damaged or old one is put right by the next store.
     match usage::update(&root.join(USAGE), |ledger| ledger.or(Some(fresh()))) {
         // Somebody else makes the cache, or uses it already, and is slow.
@@ -282,6 +307,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         create_dirs(&dir.path().join("locks/thesis")).unwrap();
         assert!(matches!(ensure(dir.path()), Err(OpenError::Foreign { .. })));
+        for names in [&["ba.be"][..], &["face.jpg"], &["cafe"], &[], &["0a.lock", "thesis"]] {
+            let dir = tempfile::tempdir().unwrap();
+            create_dirs(&dir.path().join("locks")).unwrap();
+            for name in names {
+                std::fs::write(dir.path().join("locks").join(name), "x").unwrap();
+            }
+            assert!(matches!(ensure(dir.path()), Err(OpenError::Foreign { .. })), "{names:?}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        create_dirs(&dir.path().join("locks")).unwrap();
+        std::fs::write(dir.path().join("locks/0a.lock"), "").unwrap();
+        ensure(dir.path()).unwrap();
     }
 
     #[test]

@@ -99,6 +99,10 @@ fn again(failure: Failure, words: &[OsString]) -> Result<(), Failure> {
     tracing::warn!("what the cache remembers of the tag is gone: beginning anew");
     let (mut cli, matches) = args::parse(words).map_err(|(failure, _)| failure)?;
     let config = configure(&mut cli, &matches)?;
+    if cli.global.password_stdin {
+        // It was read, and cannot be read again.
+        return Err(failure);
+    }
     cli.global.no_cache |= !forgotten;
     start(cli, config, args::flags(&matches))
 }

@@ -5,7 +5,7 @@
 
 mod counted;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -41,8 +41,8 @@ pub(crate) struct Caches {
     tag_alarm: Alarm,
     /// Held while a tag is compared and replaced.
     tag_writes: TagWrites,
-    /// Tags whose archives were gone when they were read: what the cache says of them counts no more, until they are set.
-    outdated: Arc<std::sync::Mutex<HashSet<String>>>,
+    /// Tags that were found to name what is gone: the cache is not believed when it says that once more.
+    outdated: Arc<std::sync::Mutex<HashMap<String, Digest>>>,
     /// Who fetches what the directory lacks.
     pub(crate) turns: Option<Arc<dyn Turns>>,
     /// What they gave.
@@ -153,14 +153,13 @@ impl Caches {
     /// What `reference`'s tag pointed at a moment ago.
     pub(crate) async fn tag(&self, reference: &Reference) -> Option<Digest> {
         let (cache, key) = (self.tags.as_ref()?, tag_key(reference)?);
-        if self.outdated().contains(&key) {
-            return None;
-        }
         match cache.get(&key).await {
             // Nobody asked in the future, whatever the cache says.
             Ok(entry) => {
                 let digest = entry.filter(|entry| entry.resolved_at <= SystemTime::now())?.digest;
-                (self.tags_are_ours || self.was_there(reference, &digest).await).then_some(digest)
+                let is_gone = self.outdated().get(&key) == Some(&digest);
+                let believed = !is_gone && (self.tags_are_ours || self.was_there(reference, &digest).await);
+                believed.then_some(digest)
             }
             Err(error) => {
                 self.tag_failed("reading", &key, &error);
@@ -169,19 +168,24 @@ impl Caches {
         }
     }
 
-    fn outdated(&self) -> MutexGuard<'_, HashSet<String>> {
+    fn outdated(&self) -> MutexGuard<'_, HashMap<String, Digest>> {
         self.outdated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Believes nothing any more that is remembered of `reference`'s tag. Says whether the cache forgot it, too.
-    pub(crate) async fn disbelieve_tag(&self, reference: &Reference) -> bool {
+    /// Believes no more that `reference`'s tag names `digest`, which is gone. Says whether the cache forgot it, too.
+    pub(crate) async fn disbelieve_tag(&self, reference: &Reference, digest: &Digest) -> bool {
         let (Some(cache), Some(key)) = (&self.tags, tag_key(reference)) else { return true };
         {
             let mut outdated = self.outdated();
             if outdated.len() >= MOST_OUTDATED {
                 outdated.clear();
             }
-            outdated.insert(key.clone());
+            outdated.insert(key.clone(), *digest);
+        }
+        let _turn = self.tag_writes.turn(&key).await;
+        // It may have been set anew since.
+        if cache.get(&key).await.is_ok_and(|known| known.is_none_or(|known| known.digest != *digest)) {
+            return true;
         }
         let removed = cache.remove(&key).await;
         removed.map_err(|error| self.tag_failed("forgetting", &key, &error)).is_ok()
@@ -223,9 +227,8 @@ impl Caches {
             let note = Bytes::from(membership(reference, &entry.digest));
             store(self.manifests.as_ref(), &Digest::sha256_of(&note), &note).await;
         }
-        match cache.put(key, &entry).await {
-            Ok(()) => drop(self.outdated().remove(key)),
-            Err(error) => self.tag_failed("storing", key, &error),
+        if let Err(error) = cache.put(key, &entry).await {
+            self.tag_failed("storing", key, &error);
         }
     }
 

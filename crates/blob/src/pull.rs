@@ -136,7 +136,10 @@ impl Client {
         // What is on this machine anyway gains nothing from another copy of it.
         let remote = source.local().is_none() && !self.skips_cache(options);
         let source = match location.reference().filter(|_| fetched.by_tag_cache) {
-            Some(tag) => Arc::new(Remembered::new(source, tag.clone(), self.caches().clone())) as Arc<dyn ByteSource>,
+            Some(tag) => {
+                let named = (tag, *fetched.manifest.digest());
+                Arc::new(Remembered::new(source, named, self.caches().clone())) as Arc<dyn ByteSource>
+            }
             None => source,
         };
         let source = if remote { self.caches().wrap(source) } else { source };

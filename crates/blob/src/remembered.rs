@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use blob_core::{ByteSource, ByteStream, FailureKind, Local, SourceError, SourceId};
+use blob_core::{ByteSource, ByteStream, Digest, FailureKind, Local, SourceError, SourceId};
 use blob_registry::Reference;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
@@ -18,35 +18,38 @@ use crate::caches::Caches;
 pub(crate) struct Remembered {
     inner: Arc<dyn ByteSource>,
     reference: Reference,
+    /// The manifest that it named.
+    named: Digest,
     caches: Caches,
 }
 
 impl Remembered {
-    pub(crate) fn new(inner: Arc<dyn ByteSource>, reference: Reference, caches: Caches) -> Self {
-        Self { inner, reference, caches }
+    /// `source`, whose manifest `tag` named.
+    pub(crate) fn new(inner: Arc<dyn ByteSource>, (tag, named): (&Reference, Digest), caches: Caches) -> Self {
+        Self { inner, reference: tag.clone(), named, caches }
     }
 
     async fn open_inner(&self, range: Range<u64>) -> Result<ByteStream, SourceError> {
         let opened = match self.inner.open(range).await {
             Ok(stream) => stream,
-            Err(error) => return Err(gone(error, &self.reference, &self.caches).await),
+            Err(error) => return Err(gone(error, (&self.reference, &self.named), &self.caches).await),
         };
         // What was begun ahead tells later that there is nothing.
-        let (reference, caches) = (self.reference.clone(), self.caches.clone());
+        let (reference, named, caches) = (self.reference.clone(), self.named, self.caches.clone());
         Ok(opened
             .or_else(move |error| {
                 let (reference, caches) = (reference.clone(), caches.clone());
-                async move { Err(gone(error, &reference, &caches).await) }
+                async move { Err(gone(error, (&reference, &named), &caches).await) }
             })
             .boxed())
     }
 }
 
 /// The error that tells of it, if what failed is that nothing is there.
-async fn gone(error: SourceError, reference: &Reference, caches: &Caches) -> SourceError {
+async fn gone(error: SourceError, (reference, named): (&Reference, &Digest), caches: &Caches) -> SourceError {
     match error {
         SourceError::Backend { id, kind, source } if kind == FailureKind::NotFound => {
-            let forgotten = caches.disbelieve_tag(reference).await;
+            let forgotten = caches.disbelieve_tag(reference, named).await;
             let source = Box::new(Outdated { reference: reference.clone(), forgotten, source });
             SourceError::Backend { id, kind, source }
         }

@@ -254,24 +254,45 @@ fn what_stands_in_the_place_of_the_structure_goes() {
         }),
         ("a directory", |path| std::fs::create_dir_all(path.join("x")).unwrap()),
     ];
-    let parts =
-        ["content-v1", "content-v1/sha256", "blocks-v1", "tags-v1", "usage-v1", "lock", "blob-cache.json", "tmp"];
-    for (number, (part, (kind, make))) in
-        parts.iter().flat_map(|part| kinds.iter().map(move |kind| (part, kind))).enumerate()
+    let alone = [
+        "content-v1",
+        "content-v1/sha256",
+        "blocks-v1",
+        "tags-v1",
+        "usage-v1",
+        "lock",
+        "blob-cache.json",
+        "tmp",
+        "CACHEDIR.TAG",
+    ];
+    let pairs = [
+        ["blob-cache.json", "usage-v1"],
+        ["blob-cache.json", "tmp"],
+        ["blob-cache.json", "lock"],
+        ["CACHEDIR.TAG", "tmp"],
+        ["usage-v1", "tmp"],
+        ["content-v1", "tmp"],
+    ];
+    let parts: Vec<&[&str]> =
+        alone.iter().map(std::slice::from_ref).chain(pairs.iter().map(<[_; 2]>::as_slice)).collect();
+    for (number, (parts, (kind, make))) in
+        parts.iter().flat_map(|parts| kinds.iter().map(move |kind| (parts, kind))).enumerate()
     {
+        let what = format!("{kind} in place of {parts:?}");
         let root = place.path().join(number.to_string());
-        let what = format!("{kind} in place of {part}");
         let bytes = content(number as u64, 5000);
         let digest = Digest::sha256_of(&bytes);
         runtime.block_on(async {
             put(&open(&root, 1 << 20).contents(), &bytes).await.unwrap();
-            let path = root.join(part);
-            if path.is_dir() {
-                std::fs::remove_dir_all(&path).unwrap();
-            } else {
-                let _ = std::fs::remove_file(&path);
+            for part in *parts {
+                let path = root.join(part);
+                if path.is_dir() {
+                    std::fs::remove_dir_all(&path).unwrap();
+                } else {
+                    let _ = std::fs::remove_file(&path);
+                }
+                make(&path);
             }
-            make(&path);
             // Two programs later everything is as it was.
             for _ in 0..2 {
                 let dir = open(&root, 1 << 20);

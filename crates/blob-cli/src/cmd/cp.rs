@@ -20,6 +20,7 @@ use crate::plan::CopySource;
 use crate::session::Session;
 use crate::trust::TrustArgs;
 use crate::ui::escape::shown;
+use crate::ui::output;
 use crate::ui::size::human;
 use crate::ui::traffic::Traffic;
 
@@ -346,6 +347,10 @@ async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Sessio
         }
     }
     for (done, batch) in batches.iter().enumerate() {
+        if args.dest.exists() {
+            // File by file, and not to be taken back.
+            output::begin();
+        }
         let copied = batch.archive.extract(selection(batch, &args.patterns)?, &args.dest, &options).await;
         let copied = copied.map_err(|error| match (refused(error), done) {
             (failure, 0) => failure,

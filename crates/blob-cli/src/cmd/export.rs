@@ -20,6 +20,7 @@ use crate::filter::Patterns;
 use crate::session::Session;
 use crate::trust::TrustArgs;
 use crate::ui::escape::shown;
+use crate::ui::output;
 use crate::ui::progress::{Stage, Tally};
 use crate::ui::size::{count, human};
 use crate::ui::traffic::Traffic;
@@ -161,7 +162,7 @@ pub(super) fn nodes<'a>(archive: &'a Archive, paths: &[String], patterns: &Patte
 
 /// Writes to standard output.
 pub(super) async fn to_output(archive: &Archive, nodes: &[Node<'_>], session: &Session) -> Result<Exported, Failure> {
-    let out = Counted::new(tokio::io::stdout(), nodes, session);
+    let out = Counted::new(output::raw(), nodes, session);
     archive.export(nodes, out).await.map_err(|error| match error {
         ExportError::Write(source) => Failure::output(&source),
         other => failed(other, "standard output"),

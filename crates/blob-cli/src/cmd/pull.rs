@@ -17,6 +17,7 @@ use crate::filter::Patterns;
 use crate::session::Session;
 use crate::trust::TrustArgs;
 use crate::ui::escape::shown;
+use crate::ui::output;
 use crate::ui::size::{count, human};
 use crate::ui::traffic::Traffic;
 
@@ -239,6 +240,10 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
     let surplus = if args.clean { Vec::new() } else { surplus };
     let (obstacles, rest): (Vec<_>, Vec<_>) = surplus.into_iter().partition(|surplus| surplus.obstructs);
     let aside = sync::set_aside(&args.dest, obstacles).await?;
+    if args.dest.exists() {
+        // File by file, and not to be taken back.
+        output::begin();
+    }
     let extracted = archive.extract(selection, &args.dest, &options).await.map_err(refusal)?;
     let deleted = sync::remove(&args.dest, aside, rest).await?;
     Session::log_traffic(&client);

@@ -21,7 +21,7 @@ impl Output {
 
     /// Writes `bytes`; they may wait for [`finish`](Self::finish).
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        BEGUN.store(true, Ordering::Relaxed);
+        begin();
         self.0.write_all(bytes).await.map_err(|error| Failure::output(&error))
     }
 
@@ -31,7 +31,18 @@ impl Output {
     }
 }
 
-/// Whether anything was written to standard output: whoever reads it must not get it twice.
+/// Standard output for those who write to it themselves.
+pub(crate) fn raw() -> Stdout {
+    begin();
+    tokio::io::stdout()
+}
+
+/// Says that something is out that must not come twice: on standard output, or in a tree.
+pub(crate) fn begin() {
+    BEGUN.store(true, Ordering::Relaxed);
+}
+
+/// Whether anything was written to standard output, or is half written elsewhere: then a command cannot begin anew.
 pub(crate) fn has_begun() -> bool {
     BEGUN.load(Ordering::Relaxed)
 }

@@ -378,6 +378,23 @@ fn what_a_remembered_tag_named_may_be_gone_and_nothing_fails() {
         assert_eq!(stderr(&done).contains(gone), !line.contains("--offline"), "{line}: {}", stderr(&done));
     }
     assert_eq!(fs::read_to_string(place.path("copy/README.md")).unwrap(), "newer 1\n");
+    // What may be out already must not come twice: that is said, and the next try is right.
+    for (at, line) in ["export HOST/team/project:v1", "pull HOST/team/project:v1 copy"].into_iter().enumerate() {
+        said(&place, "ls HOST/team/project:v1");
+        let (manifest, data) = digests(&inspected());
+        fs::write(place.path("project/README.md"), format!("last {at}\n")).unwrap();
+        said(&place, "--no-cache push -q HOST/team/project:v1 project");
+        said(&place, "cache clear content --force");
+        said(&place, "cache clear blocks --force");
+        delete(&place, &format!("/v2/team/project/manifests/{manifest}"));
+        delete(&place, &format!("/v2/team/project/blobs/{data}"));
+        let wanted = if at == 0 { line.to_owned() } else { format!("{line} --overwrite") };
+        let failed = place.run(&wanted).code(3);
+        assert!(stderr(&failed).contains("so try once more"), "{line}: {}", stderr(&failed));
+        assert!(!stderr(&failed).contains("beginning anew"), "{line}: {}", stderr(&failed));
+        place.run(&wanted).success();
+    }
+    assert_eq!(fs::read_to_string(place.path("copy/README.md")).unwrap(), "last 1\n");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use blob_testkit::peers::{find, require};
 use snapbox::str;
 
 use crate::support::{Place, stderr, stdout};
@@ -11,7 +12,8 @@ use crate::support::{Place, stderr, stdout};
 /// `v1` and `v2`, which differ in every way that files can.
 fn two() -> Place {
     let place = Place::offline();
-    let long: String = (1..=20).map(|number| format!("line {number}\n")).collect();
+    let lines: Vec<String> = (1..=20).map(|number| format!("line {number}")).collect();
+    let long = lines.join("\n") + "\n";
     fs::write(place.path("project/long.txt"), &long).unwrap();
     fs::write(place.path("project/binary"), [0, 1, 2]).unwrap();
     fs::write(place.path("project/huge"), vec![b'a'; (1 << 20) + 1]).unwrap();
@@ -62,12 +64,10 @@ fn a_patch_makes_one_tree_of_the_other() {
     let place = two();
     place.run("pull -q oci:layout:v1 out").success();
     let patch = place.run("diff --patch --include *.txt --include *.md oci:layout:v1 project").code(1);
-    let mut command = Command::new("patch");
+    let Some(program) = require("patch", find("patch")) else { return };
+    let mut command = Command::new(program);
     command.args(["-p1", "--silent"]).current_dir(place.path("out")).stdin(Stdio::piped());
-    let Ok(mut child) = command.spawn() else {
-        eprintln!("a_patch_makes_one_tree_of_the_other did not run: patch is not installed");
-        return;
-    };
+    let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(&patch.get_output().stdout).unwrap();
     assert!(child.wait().unwrap().success());
     for path in ["long.txt", "new.txt"] {
