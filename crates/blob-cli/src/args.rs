@@ -715,7 +715,7 @@ mod tests {
             "blob diff --brief a b",
             "blob cp --range=1 a b",
             "blob xyzzy",
-            "blob find --type f,d x",
+            "blob find --type f,q x",
             "blob ls -o tsv x",
         ] {
             assert!(!refused(line).contains("did you mean"), "{line}: {}", refused(line));

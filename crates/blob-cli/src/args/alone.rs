@@ -30,6 +30,7 @@ const ALL: &[(&str, Augment)] = &[
     ("policy", cmd::policy::PolicyArgs::augment_args),
     ("tag", cmd::tag::TagArgs::augment_args),
     ("tags", cmd::tags::TagsArgs::augment_args),
+    ("repos", cmd::repos::ReposArgs::augment_args),
     ("copy", cmd::copy::CopyArgs::augment_args),
     ("rm", cmd::rm::RmArgs::augment_args),
     ("referrers", cmd::referrers::ReferrersArgs::augment_args),
