@@ -711,13 +711,7 @@ mod tests {
             assert!(refused(line).contains(expected), "{line}: {}", refused(line));
         }
         // Nothing is better than something that is not alike.
-        for line in [
-            "blob diff --brief a b",
-            "blob cp --range=1 a b",
-            "blob xyzzy",
-            "blob find --type f,q x",
-            "blob ls -o tsv x",
-        ] {
+        for line in ["blob diff --brief a b", "blob cp --range=1 a b", "blob xyzzy", "blob ls -o toml x"] {
             assert!(!refused(line).contains("did you mean"), "{line}: {}", refused(line));
         }
         assert!(refused("blob pusj a b").starts_with("error: unknown command \"pusj\" for \"blob\""));
