@@ -76,6 +76,11 @@ impl Config {
     pub(crate) fn load(named: Option<&Path>) -> Self {
         let mut config = Self { places: Places::find(named), ..Self::default() };
         let places = config.places.clone();
+        if let Some(why) = &places.lost {
+            // What a project asks for would be left out without a word.
+            let problem = format!("the working directory cannot be told, and with it what its project asks for: {why}");
+            config.problems.push(Failure::usage(problem).with_hint("go to a directory that is there"));
+        }
         let user = places.user.map(|(path, named)| (Layer::User, path, named));
         let files = places.system.map(|path| (Layer::System, path, false)).into_iter().chain(user);
         let nearest = places.project.clone();

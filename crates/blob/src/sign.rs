@@ -175,6 +175,11 @@ impl Client {
             Err(EvidenceError::Limit { .. }) => return Ok(None),
             Err(source) => return Err(Error::Evidence { location: place.pinned().to_string(), source }),
         };
+        if evidence.listed_at().is_some() {
+            // What was there once is no reason to leave a signature out.
+            let missing = "list of referrers as it is now";
+            return Err(Error::Offline { location: place.pinned().to_string(), missing });
+        }
         let wanted = statement.map(Statement::to_bytes);
         let same = claims.verified.iter().filter(|claim| equivalence.is_same_signer(claim)).find(|claim| {
             let said = claim.verified().statement();

@@ -138,7 +138,9 @@ impl Client {
             return admit(&known, &subject).await.map_err(refused);
         }
         let trusted: Trusted<T> = admit(&policy, &subject).await.map_err(refused)?;
-        if let (Some(key), Some(report)) = (&key, trusted.report()) {
+        // What is known from an old list alone is judged anew each time, and counts for nobody who is online.
+        let fresh = evidence.listed_at().is_none();
+        if let (Some(key), Some(report)) = (key.as_ref().filter(|_| fresh), trusted.report()) {
             self.verdicts().keep(key, report).await;
         }
         Ok(trusted)

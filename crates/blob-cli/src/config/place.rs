@@ -47,17 +47,23 @@ pub(crate) struct Places {
     pub(crate) above: Vec<PathBuf>,
     /// Project files of other users, which are not read.
     pub(crate) skipped: Vec<PathBuf>,
+    /// Why nobody knows in which project this is.
+    pub(crate) lost: Option<String>,
 }
 
 impl Places {
     /// `named` is what --config or `BLOB_CONFIG` says.
     pub(crate) fn find(named: Option<&Path>) -> Self {
         let mut skipped = Vec::new();
-        let projects = std::env::current_dir().map(|dir| projects_of(&dir, &mut skipped)).unwrap_or_default();
+        let (dir, lost) = match std::env::current_dir() {
+            Ok(dir) => (Some(dir), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let projects = dir.map(|dir| projects_of(&dir, &mut skipped)).unwrap_or_default();
         let mut projects = projects.into_iter();
         let (project, above) = (projects.next(), projects.collect());
         let user = user_file(named, |name| std::env::var_os(name), std::env::home_dir());
-        Self { system: cfg!(unix).then(|| SYSTEM.into()), user, project, above, skipped }
+        Self { system: cfg!(unix).then(|| SYSTEM.into()), user, project, above, skipped, lost }
     }
 
     /// The user's file.

@@ -279,3 +279,18 @@ fn what_every_file_asks_for_counts() {
     inside("sub/deep", &format!("cat {reference} README.md")).code(6).stdout_eq("");
     inside(".", &format!("cat {reference} README.md")).success();
 }
+
+#[test]
+fn who_does_not_know_where_he_is_does_not_know_what_is_asked_for() {
+    let place = Place::laid_out();
+    fs::create_dir(place.path("gone")).unwrap();
+    let mut command = place.command(&format!("cat oci:{}:v1 README.md", place.path("layout").display()));
+    // The shell stands in a directory that is no more.
+    let mut shell = Command::new("sh");
+    let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
+    shell.args(["-c", "cd \"$0\" && rmdir \"$0\" && exec \"$@\""]).arg(place.path("gone")).args(words);
+    place.isolate(&mut shell);
+    let refused = place.assert(&mut shell).code(2);
+    assert!(stderr(&refused).contains("the working directory cannot be told"), "{}", stderr(&refused));
+    place.assert(&mut command).success();
+}

@@ -32,11 +32,12 @@ fn two() -> Place {
 fn lines_are_shown_and_what_has_none_is_named() {
     let place = two();
     place.run("diff -U=1 oci:layout:v1 oci:layout:v2").code(1).stdout_eq(str![[r#"
-Binary files a/binary and b/binary differ
 --- a/docs/guide.md
 +++ /dev/null
 @@ -1 +0,0 @@
 -guide
+Only in a: settings
+Binary files a/binary and b/binary differ
 Files a/huge and b/huge differ, too large for lines (1.0M)
 --- a/long.txt
 +++ b/long.txt
@@ -51,7 +52,6 @@ Files a/huge and b/huge differ, too large for lines (1.0M)
 @@ -0,0 +1 @@
 +without an end
 \ No newline at end of file
-Only in a: settings
 
 "#]]);
     assert_eq!(stdout(&place.run("diff --patch oci:layout:v2 project").success()), "");
@@ -77,6 +77,37 @@ fn a_patch_makes_one_tree_of_the_other() {
         );
     }
     assert!(!place.path("out/docs/guide.md").exists());
+}
+
+#[test]
+fn what_no_patch_can_say_is_named_and_moves_nothing() {
+    let place = Place::bare();
+    for (tree, files) in [
+        ("one", &[("b", "b\n"), ("gone", ""), ("a name", "1\n"), ("quo\"te", "1\n")][..]),
+        ("two", &[("b", "b\n"), ("anew", ""), ("d", "new\n"), ("a name", "2\n"), ("quo\"te", "2\n")]),
+    ] {
+        for (path, content) in files {
+            let path = place.path(tree).join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        place.run(&format!("push -q oci:layout:{tree} {tree}")).success();
+    }
+    let patch = place.run("diff --patch oci:layout:one oci:layout:two").code(1);
+    let text = stdout(&patch);
+    for said in ["Only in b: anew (empty)\n", "Only in a: gone (empty)\n", "whose name no patch can have\n"] {
+        assert!(text.contains(said), "{text}");
+    }
+    let Some(program) = require("patch", find("patch")) else { return };
+    place.run("pull -q oci:layout:one out").success();
+    let mut command = Command::new(program);
+    command.args(["-p1", "--silent"]).current_dir(place.path("out")).stdin(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&patch.get_output().stdout).unwrap();
+    assert!(child.wait().unwrap().success(), "{text}");
+    for (path, content) in [("b", "b\n"), ("d", "new\n"), ("a name", "2\n"), ("gone", "")] {
+        assert_eq!(fs::read_to_string(place.path("out").join(path)).unwrap(), content, "{path}");
+    }
 }
 
 #[test]

@@ -56,9 +56,12 @@ impl Logs {
         let mut seen = BTreeSet::new();
         for (at, entry) in bundle.verification_material.tlog_entries.iter().enumerate() {
             let log = self.proving(entry).ok_or(BundleError::NotProven { at })?;
-            // A promise has a time of its own, which was held against that of the log. A proof has none: the key of a log
-            // that was retired, and perhaps got about, can sign one today.
-            if entry.inclusion_promise.is_none() && !log.counted_at(times) {
+            // A promise with a time was held against that of the log, and its time is among those that count. A proof has
+            // none, and neither has a promise over no time: the key of a log that was retired, and perhaps got about, can
+            // sign both today.
+            let promised_at = entry.integrated_time.filter(|_| entry.inclusion_promise.is_some());
+            let dated = promised_at.is_some_and(|at| times.contains(&at));
+            if !dated && !log.counted_at(times) {
                 return Err(BundleError::LogTime { at });
             }
             seen.insert(log.spki.as_slice());

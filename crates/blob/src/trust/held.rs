@@ -14,7 +14,7 @@ use blob_core::Digest;
 #[cfg(feature = "trust")]
 use blob_policy::BundleReferrers;
 use blob_policy::{Evidence, EvidenceError, EvidenceLimits, RegistryEvidence};
-use blob_registry::{Descriptor, Outline, Registry, Repository, media_type};
+use blob_registry::{Descriptor, MAX_MANIFEST_BYTES, Outline, Registry, Repository, media_type};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -129,7 +129,8 @@ impl Kept {
             let what = format!("{digest} has {size} bytes, of {limit}");
             return Err(EvidenceError::Limit { subject: self.subject, what });
         }
-        let found = load(self.caches.manifests.as_ref(), &digest, size).await;
+        // The size is what a stranger says: what has another one may be right for everybody else, and stays.
+        let found = load(self.caches.manifests.as_ref(), &digest, limit.max(MAX_MANIFEST_BYTES)).await;
         found.filter(|bytes| bytes.len() as u64 == size).ok_or_else(|| self.missing(digest.to_string()))
     }
 

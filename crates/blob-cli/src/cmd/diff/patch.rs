@@ -57,7 +57,9 @@ impl Contents {
 /// Writes a patch for each of `told`, with so many lines around what differs.
 pub(super) async fn write(told: &[Told], from: &Contents, to: &Contents, context: usize) -> Result<(), Failure> {
     let (mut output, terminal) = (Output::new(), std::io::stdout().is_terminal());
-    for one in told {
+    // What stands in the way of something new goes first.
+    let (gone, others): (Vec<_>, Vec<_>) = told.iter().partition(|one| one.letter == 'D');
+    for one in gone.into_iter().chain(others) {
         let text = patch(one, from, to, context).await?;
         output.write(if terminal { harmless(&text) } else { text }.as_bytes()).await?;
     }
@@ -78,6 +80,9 @@ async fn patch(told: &Told, from: &Contents, to: &Contents, context: usize) -> R
             _ => format!("{} and {} differ, and are no files\n", names.0, names.1),
         });
     }
+    if told.raw.iter().any(|byte| byte.is_ascii_control() || matches!(byte, b'"' | b'\\')) {
+        return Ok(format!("Files {} and {} differ, whose name no patch can have\n", names.0, names.1));
+    }
     if let Some(size) = before.into_iter().chain(after).find(|size| *size > LARGEST) {
         return Ok(format!("Files {} and {} differ, too large for lines ({})\n", names.0, names.1, human(size)));
     }
@@ -87,12 +92,18 @@ async fn patch(told: &Told, from: &Contents, to: &Contents, context: usize) -> R
         return Ok(format!("Binary files {} and {} differ\n", names.0, names.1));
     };
     let diff = TextDiff::configure().timeout(PATIENCE).diff_lines(old, new);
-    let header = |there: Option<u64>, name: String| if there.is_some() { name } else { "/dev/null".into() };
+    // A name with a blank ends where a tab stands.
+    let end = if path.contains(' ') { "\t" } else { "" };
+    let header = |there: Option<u64>, name: String| there.map_or_else(|| "/dev/null".into(), |_| name + end);
     let (a, b) = (header(before, names.0), header(after, names.1));
     let mut unified = diff.unified_diff();
     let text = unified.context_radius(context).header(&a, &b).to_string();
-    // Two empty files, of which only one is there, have no lines.
-    Ok(if text.is_empty() { format!("--- {a}\n+++ {b}\n") } else { text })
+    // An empty file that is new or gone has no lines, and headers without any would be taken for those of the next file.
+    Ok(match (text.is_empty(), before) {
+        (false, _) => text,
+        (true, None) => format!("Only in b: {path} (empty)\n"),
+        (true, Some(_)) => format!("Only in a: {path} (empty)\n"),
+    })
 }
 
 /// Content that has lines.

@@ -24,7 +24,9 @@ pub(super) async fn find(typed: &str) -> Result<SocketAddr, Failure> {
         Some((name, port)) => (name, port.parse().map_err(|_| wrong())?),
         None => (typed, PORT),
     };
-    if name.is_empty() || !name.chars().all(|letter| letter.is_ascii_alphanumeric() || ".-_".contains(letter)) {
+    // Digits alone are an address to some systems, and a slip of the port to people.
+    let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number || !name.chars().all(|letter| letter.is_ascii_alphanumeric() || ".-_".contains(letter)) {
         return Err(wrong());
     }
     let found = tokio::net::lookup_host((name, port)).await;
@@ -69,7 +71,7 @@ mod tests {
     #[tokio::test]
     async fn names_are_looked_up() {
         assert!(find("localhost:7").await.is_ok_and(|found| found.ip().is_loopback() && found.port() == 7));
-        for wrong in ["", "localhost:x", "http://localhost:5000", "a b:1", ":70000"] {
+        for wrong in ["", "localhost:x", "http://localhost:5000", "a b:1", ":70000", "99999"] {
             assert!(
                 find(wrong).await.is_err_and(|failure| failure.text().contains("expected ADDRESS:PORT")),
                 "{wrong}"
