@@ -395,7 +395,12 @@ impl Destination {
         manifest: &ArchiveManifest,
         options: &PushOptions,
     ) -> Result<Option<crate::sign::Signed>, Error> {
-        let Some(with) = options.sign.as_ref().filter(|_| !options.dry_run) else { return Ok(None) };
+        let Some(with) = &options.sign else { return Ok(None) };
+        if options.dry_run {
+            let checked = with.signer.check(with.options.message);
+            let location = || self.location.to_string();
+            return checked.map(|()| None).map_err(|source| Error::Sign { location: location(), source });
+        }
         self.point(client, manifest, []).await?;
         let bytes = manifest.as_bytes().clone();
         let held = blob_registry::Manifest { descriptor: Descriptor::of(media_type::IMAGE_MANIFEST, &bytes), bytes };

@@ -155,6 +155,7 @@ impl Client {
             let attached = attach(place.registry.as_ref(), place.repository, &subject, &bundle).await;
             let Attached { manifest, .. } =
                 attached.map_err(|source| Error::Attach { location: location.to_string(), source })?;
+            place.evidence(self).forget_bundles().await;
             Some(manifest)
         };
         Ok(Signed { location, subject, bundle: Some(bundle), referrer })

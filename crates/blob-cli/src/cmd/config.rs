@@ -186,14 +186,15 @@ async fn get(typed: &str, session: &Session) -> Result<(), Failure> {
         return show::below(&outer, session).await;
     }
     let (path, key) = key(typed)?;
-    let found = show::effective(session).into_iter().find(|shown| shown.path == path);
-    let Some(found) = found.filter(|found| !found.value.is_null()) else {
+    let mut found = show::effective(session);
+    found.retain(|shown| shown.path == path && !shown.value.is_null());
+    let Some((value, origin)) = show::joined(found) else {
         if key.path.contains('*') {
             return Err(Failure::not_found(format!("{typed} is not set")));
         }
         return session.print("").await;
     };
-    let got = Got { key: keys::join(&path), value: found.value, origin: Some(found.origin) };
+    let got = Got { key: keys::join(&path), value, origin };
     // One value is what scripts want, however tables look to people.
     let text = || show::text_of(&got.value) + "\n";
     let format = if session.options.output.is_json() { session.options.output } else { Format::Text };

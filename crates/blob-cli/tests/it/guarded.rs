@@ -256,6 +256,8 @@ fn what_every_file_asks_for_counts() {
     assert_eq!(unmet("."), 3, "the user, and two files of the project");
     assert_eq!(unmet("sub"), 4);
     assert_eq!(unmet("sub/deep"), 4);
+    let got = stdout(&inside("sub", "config get policies").success());
+    assert_eq!(got.matches(".pub").count(), 4, "{got}");
     for sign in &keys[..2] {
         inside(".", sign).success();
     }

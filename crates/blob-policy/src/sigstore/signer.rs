@@ -131,13 +131,13 @@ impl CertificateSigner {
 
 impl Signer {
     /// Who it is, where signers are counted: a key, or somebody with a name. A workflow is the same at whatever ref it runs,
-    /// as long as it is for the same repository.
+    /// as long as it is for the same repository; an address is that of one person, whoever vouches for it.
     pub(super) fn holder(&self) -> String {
         match self {
             Self::Key { id } => format!("key {id}"),
             Self::Certificate(signer) => {
                 let name = match &signer.san {
-                    San::Email(address) => address,
+                    San::Email(address) => return format!("address {}", address.to_lowercase()),
                     San::Uri(uri) => without_ref(uri),
                 };
                 format!("{:?} {name:?} {:?}", signer.issuer, signer.claims.source_repository_uri)

@@ -81,6 +81,23 @@ async fn a_workflow_at_two_refs_is_one_signer() {
     shelf.judge(&policy(2)).await.unwrap();
 }
 
+#[tokio::test]
+async fn an_address_is_one_person_whoever_vouches_for_it() {
+    let (instance, shelf) = (Instance::start().unwrap(), Shelf::new());
+    let people = [("https://one.test", "ann@example.com"), ("https://two.test", "Ann@Example.com")];
+    let identities = people.map(|(issuer, address)| Identity::email(address, issuer).unwrap().into());
+    let policy =
+        |threshold| SigstorePolicy::new(root(&instance), identities.to_vec()).unwrap().threshold(threshold).unwrap();
+    for (issuer, address) in people {
+        let signer = keyless(&instance, LogVersion::V1, &Person::email(issuer, address));
+        let bundle = signer.sign(&Statement::signature(shelf.descriptor.digest)).await.unwrap();
+        attach(shelf.registry.as_ref(), &shelf.repository, &shelf.descriptor, &bundle).await.unwrap();
+    }
+    shelf.judge(&policy(1)).await.unwrap();
+    let reasons = rejected(shelf.judge(&policy(2)).await);
+    assert!(reasons.contains("1 of 2 signers signed"), "{reasons}");
+}
+
 /// A trust root in which the time of every log was over, or had not begun, when something was signed.
 fn moved(instance: &Instance, member: &str, time: &str) -> TrustRoot {
     let mut root: Value = serde_json::from_str(&instance.trusted_root()).unwrap();

@@ -100,6 +100,8 @@ impl HeldEvidence {
         }
         let list = List { subject: kept.subject.to_string(), name: name.into(), referrers: referrers.to_vec() };
         let (Ok(bytes), Some(tags)) = (serde_json::to_vec(&list).map(Bytes::from), &kept.caches.tags) else { return };
+        // The list from before counts no more, whether or not this one can be kept.
+        kept.forget(name).await;
         if bytes.len() as u64 > MAX_LIST_BYTES {
             return;
         }
@@ -110,12 +112,28 @@ impl HeldEvidence {
             tracing::debug!("a list of referrers was not kept: {error}");
         }
     }
+
+    /// Forgets who may carry bundles, since there is one more: what is missing is told offline, and what is old is not.
+    #[cfg(feature = "sign")]
+    pub(crate) async fn forget_bundles(&self) {
+        if let Some(kept) = &self.kept {
+            kept.forget(BUNDLES).await;
+        }
+    }
 }
 
 impl Kept {
     /// What a list is found by in the cache for tags. It has blanks, which no reference has.
     fn key(&self, name: &str) -> String {
         format!("{name} about {}@{}", self.repository, self.subject)
+    }
+
+    async fn forget(&self, name: &str) {
+        if let Some(tags) = &self.caches.tags
+            && let Err(error) = tags.remove(&self.key(name)).await
+        {
+            tracing::debug!("a list of referrers was not forgotten: {error}");
+        }
     }
 
     fn missing(&self, missing: impl Into<String>) -> EvidenceError {

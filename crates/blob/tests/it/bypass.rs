@@ -49,7 +49,7 @@ pub(crate) struct Bench {
     pub(crate) key: Arc<LocalKey>,
     pub(crate) other: Arc<LocalKey>,
     pub(crate) dir: TempDir,
-    repository: Repository,
+    pub(crate) repository: Repository,
     /// The manifest's digest.
     pub(crate) digest: Digest,
     bytes: Bytes,

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use blob::cache::{CacheDir, CacheOptions, TagCache as _, TagEntry};
 use blob::core::{ByteSourceExt as _, Cache as _, Digest};
 use blob::policy::sign::KeyedSigner;
+use blob::registry::Registry as _;
 use blob::{Client, ClientBuilder, Error, ErrorKind, PullOptions, SignOptions, VerifyOptions};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -73,6 +74,39 @@ async fn what_was_verified_once_is_verified_offline() {
     let partly = || judging(&bench, KEY, bare.path()).without_cache(blob::Layer::Manifests);
     partly().build().unwrap().pull(&bench.location(), &PullOptions::default()).await.unwrap();
     partly().offline().build().unwrap().pull(&bench.location(), &PullOptions::default()).await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_old_list_says_counts_offline_alone() {
+    let (bench, cache) = (Bench::new().await, tempfile::tempdir().unwrap());
+    let (cache, signer) = (cache.path(), KeyedSigner::new(bench.key.clone()));
+    let signed = client().sign(&bench.location(), &signer, &SignOptions::default()).await.unwrap();
+    let lasting = || Client::builder().policies_from(bench.set(KEY)).cache_dir(cache);
+    let options = PullOptions::default();
+    judging(&bench, KEY, cache).build().unwrap().pull(&bench.location(), &options).await.unwrap();
+    // The signature is taken back; who is offline cannot know, who is online does.
+    bench.hostile.inner.delete_manifest(&bench.repository, &signed.referrer.unwrap()).await.unwrap();
+    let away = lasting().offline().build().unwrap();
+    away.pull(&bench.location(), &options).await.unwrap();
+    let error = lasting().build().unwrap().pull(&bench.location(), &options).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Verification, "{}", chain(&error));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_relies_on_no_old_list_and_leaves_none() {
+    let (bench, cache) = (Bench::new().await, tempfile::tempdir().unwrap());
+    let (cache, signer) = (cache.path(), KeyedSigner::new(bench.key.clone()));
+    client().sign(&bench.location(), &signer, &SignOptions::default()).await.unwrap();
+    let online = judging(&bench, KEY, cache).build().unwrap();
+    online.pull(&bench.location(), &PullOptions::default()).await.unwrap();
+    let away = judging(&bench, KEY, cache).offline().build().unwrap();
+    let pinned = bench.location().with_target(bench.digest.into());
+    let error = away.sign(&pinned, &signer, &SignOptions::default()).await.unwrap_err();
+    assert!(matches!(error, Error::Offline { .. }), "{}", chain(&error));
+    // There is one more now: what was listed before is no answer to who signed.
+    online.sign(&bench.location(), &KeyedSigner::new(bench.other.clone()), &SignOptions::default()).await.unwrap();
+    let error = offline(&bench, OTHER, cache).await.unwrap_err();
+    assert!(error.is_offline(), "{}", chain(&error));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,6 +205,14 @@ async fn a_list_that_lies_admits_nothing() {
     put(&about_ours(vec![gone].into()), now).await;
     let error = offline(&bench, KEY, cache.path()).await.unwrap_err();
     assert!(error.is_offline(), "{}", chain(&error));
+    // A size that a stranger made up takes nothing from the cache.
+    let made_up =
+        json!({"mediaType": list["referrers"][0]["mediaType"], "digest": bench.digest.to_string(), "size": 5});
+    put(&about_ours(vec![made_up].into()), now).await;
+    for _ in 0..2 {
+        offline(&bench, KEY, cache.path()).await.unwrap_err();
+        assert!(dir.manifests().get(&bench.digest).await.unwrap().is_some());
+    }
     // Asked in the future.
     put(&about_ours(vec![list["referrers"][0].clone()].into()), now + Duration::from_hours(1)).await;
     let error = offline(&bench, KEY, cache.path()).await.unwrap_err();

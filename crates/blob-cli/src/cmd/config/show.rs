@@ -37,6 +37,19 @@ pub(super) struct Effective {
     pub(super) origin: Origin,
 }
 
+/// The value of a key: that of the one place which sets it, or, of a list, what several add up to. That is from nowhere in
+/// particular.
+pub(super) fn joined(mut found: Vec<Effective>) -> Option<(Value, Option<Origin>)> {
+    if found.len() < 2 {
+        return found.pop().map(|one| (one.value, Some(one.origin)));
+    }
+    let items = |one: Effective| match one.value {
+        Value::Array(items) => items,
+        value => vec![value],
+    };
+    Some((found.into_iter().flat_map(items).collect(), None))
+}
+
 /// Every key with what it amounts to: flags, variables, files, defaults.
 pub(super) fn effective(session: &Session) -> Vec<Effective> {
     let entries = session.config.entries();
