@@ -85,7 +85,7 @@ async fn a_workflow_at_two_refs_is_one_signer() {
 async fn an_address_is_one_person_whoever_vouches_for_it() {
     let (instance, shelf) = (Instance::start().unwrap(), Shelf::new());
     let people = [("https://one.test", "ann@example.com"), ("https://two.test", "Ann@Example.com")];
-    let identities = people.map(|(issuer, address)| Identity::email(address, issuer).unwrap().into());
+    let identities = people.map(|(issuer, address)| Identity::email(address, issuer).unwrap());
     let policy =
         |threshold| SigstorePolicy::new(root(&instance), identities.to_vec()).unwrap().threshold(threshold).unwrap();
     for (issuer, address) in people {
