@@ -11,15 +11,6 @@ macro_rules! carried {
     };
 }
 
-/// The members that the document of a schema may have; none where it may have any, or there is no such schema.
-pub(crate) fn members(name: &str) -> Option<Vec<String>> {
-    let schema: serde_json::Value = serde_json::from_str(find(name)?).ok()?;
-    if schema.get("additionalProperties").is_some_and(|more| *more != serde_json::Value::Bool(false)) {
-        return None;
-    }
-    Some(schema.get("properties")?.as_object()?.keys().cloned().collect())
-}
-
 /// Name and text of every schema, by name. `config` is of files that people write; what ends in `-line` is for the lines of `-o jsonl`, everything else for the
 /// documents of `-o json`, `serve`, `progress` and `log` for the lines that they write.
 pub(crate) const SCHEMAS: &[(&str, &str)] = carried![

@@ -16,12 +16,13 @@ use crate::cache_place::CachePlace;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::trust::{Rules, TrustArgs, WantedArgs, off_thread, policy_set};
+use crate::ui::escape::shown;
 use crate::ui::near::nearest;
 use crate::ui::output;
 use crate::ui::progress::Meter;
 use crate::ui::record;
 use crate::ui::style::Style;
-use crate::ui::template::{self, Template};
+use crate::ui::template::Template;
 use crate::ui::traffic::Traffic;
 
 /// Tags of a repository that are named where another one was asked for; more of them are listed by a command.
@@ -422,17 +423,24 @@ impl Session {
         self.meter.clear();
         let document = self.template.as_ref().map(|template| (template, serde_json::from_slice(data.as_ref())));
         match document {
-            Some((template, Ok(mut document))) => {
-                if let serde_json::Value::Object(members) = &mut document {
-                    template::filled(members, &self.options.members());
-                }
+            Some((template, Ok(document))) => {
                 let filled = template.render(&document);
-                let filled = filled.map_err(|problem| Failure::usage(format!("--format: {problem}")))?;
-                output::print(filled).await
+                output::print(filled.map_err(|problem| self.unformatted(&document, &problem))?).await
             }
             // Questions and contents are no documents.
             _ => output::print(data).await,
         }
+    }
+
+    /// The template fits the documents of the command, and not this one: what the command does is done.
+    fn unformatted(&self, document: &serde_json::Value, problem: &str) -> Failure {
+        let command = self.options.words.replace('-', " ");
+        let about = match document.get("digest").and_then(serde_json::Value::as_str) {
+            Some(digest) => format!(" ({})", shown(digest.as_bytes())),
+            None => String::new(),
+        };
+        let message = format!("`blob {command}` did its work{about}, and --format does not fit the result: {problem}");
+        Failure::new(Kind::General, message).with_hint("-o json writes the whole result")
     }
 
     /// Writes the result of a command: `content` for programs, `text` for people, which is left out if they want quiet.

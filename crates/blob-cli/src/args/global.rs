@@ -12,7 +12,7 @@ use crate::config::value::{Duration, truth};
 use crate::error::Failure;
 use crate::schemas;
 use crate::ui::style::{self, Style};
-use crate::ui::template::Template;
+use crate::ui::template::{Sample, Template, cut};
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
@@ -294,29 +294,27 @@ impl Global {
             return Ok(None);
         }
         if !text.contains("{{") {
-            let message =
-                format!("--format {text:?} is neither a template, as '{{{{.digest}}}}', nor the name of a format");
+            let message = format!(
+                "--format {:?} is neither a template, as '{{{{.digest}}}}', nor the name of a format",
+                cut(&text)
+            );
             return Err(Failure::usage(message).with_hint("the formats are text, json, jsonl, plain, table and csv"));
         }
-        let understood = Template::parse(&text);
-        let wrong = |problem: String| Failure::usage(format!("--format {text:?}: {problem}"));
-        let template = understood.map_err(wrong)?;
+        let wrong = |problem: String| Failure::usage(format!("--format {:?}: {problem}", cut(&text)));
+        let mut template = Template::parse(&text).map_err(wrong)?;
         self.output = Format::Json;
-        let members = self.members();
-        if !members.is_empty() {
-            template.check(&members).map_err(wrong)?;
+        if let Some(sample) = self.sample() {
+            template.check(&sample).map_err(wrong)?;
         }
         Ok(Some(template))
     }
 
-    /// What the documents of the command may have; nothing where that is not known.
-    pub(crate) fn members(&self) -> Vec<String> {
-        let mut members = schemas::members(&self.words).unwrap_or_default();
+    /// A document that has all that those of the command may have; none where that is not known.
+    fn sample(&self) -> Option<Sample> {
         // Their plans are documents of their own.
-        if !members.is_empty() && ["pull", "cp"].contains(&self.words.as_str()) {
-            members.extend(schemas::members("plan").unwrap_or_default());
-        }
-        members
+        let plan = ["pull", "cp"].contains(&self.words.as_str()).then(|| schemas::find("plan"));
+        let schemas: Vec<&str> = std::iter::once(schemas::find(&self.words)?).chain(plan.flatten()).collect();
+        Sample::of(&schemas)
     }
 
     /// The style for standard output.

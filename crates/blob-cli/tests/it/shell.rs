@@ -296,6 +296,36 @@ fn templates_shape_results() {
     assert!(stdout(&format("json", "inspect oci:layout:v1").success()).starts_with("{\n"));
     assert!(stderr(&format("{{.digset}}", "inspect oci:layout:v1").code(2)).contains("did you mean .digest?"));
     assert!(stderr(&format("{{.digest", "inspect oci:layout:v1").code(2)).contains("not closed"));
+    let rows = "{{range $i, $e := .entries}}{{if lt $i 2}}{{with $e.name}}{{.}},{{end}}{{end}}{{end}}";
+    assert_eq!(stdout(&format(rows, "ls oci:layout:v1 config").success()), "app.yaml,database.json,\n");
+    let table = stdout(&format("table {{.name}}\\t{{.size}}", "ls oci:layout:v1 config").success());
+    assert!(table.starts_with("NAME           SIZE\napp.yaml       "), "{table}");
+}
+
+#[test]
+fn templates_are_tried_before_the_deed() {
+    let place = Place::laid_out();
+    let push = |template: &str| {
+        let mut command = place.command("push oci:layout:v7 project");
+        place.assert(command.args(["--format", template]))
+    };
+    for (template, expected) in [
+        ("{{printf \"%d\" .digest}}", "%d is for numbers, not a text"),
+        ("{{.digest.x}}", ".x is asked of a text"),
+        ("{{index .digest 5}}", "index does not fit"),
+        ("{{if .digest}}{{else}}{{.nope}}{{end}}", "there is no field .nope"),
+        ("{{.data.nope}}", "there is no field .nope"),
+    ] {
+        let said = stderr(&push(template).code(2).stdout_eq(""));
+        assert!(said.contains(expected), "{template}: {said}");
+        place.run("inspect oci:layout:v7").code(3);
+    }
+    let long = stderr(&push(&format!("{{{{.{}}}}}", "x".repeat(120_000))).code(2));
+    assert!(long.len() < 2000, "{} bytes", long.len());
+    // What only values show is told after the deed, which was done.
+    let said = stderr(&push("{{index .tags 7}}").code(1).stdout_eq(""));
+    let digest = stdout(&place.run("inspect --format {{.digest}} oci:layout:v7").success());
+    assert!(said.contains("`blob push` did its work") && said.contains(digest.trim_end()), "{said}");
 }
 
 #[test]
