@@ -124,6 +124,7 @@ impl Command {
             #[cfg(feature = "tui")]
             Self::Open(_) => true,
             Self::Export(args) => args.is_to_output(),
+            Self::Inspect(args) => args.is_raw(),
             _ => false,
         }
     }
@@ -145,11 +146,13 @@ fn check_format(cli: &Cli, matches: &ArgMatches) -> Result<(), Failure> {
     }
     let message = "--format is a template over JSON, and this command writes content";
     let failure = Failure::usage(message);
-    Err(if matches!(cli.command, Command::Export(_)) {
-        failure.with_hint("what export writes is a tar stream; --file keeps it, and then there is a result to format")
-    } else {
-        failure.with_hint("leave --format out")
-    })
+    Err(failure.with_hint(match cli.command {
+        Command::Export(_) => {
+            "what export writes is a tar stream; --file keeps it, and then there is a result to format"
+        }
+        Command::Inspect(_) => "--raw writes the manifest as it is: leave out one of the two",
+        _ => "leave --format out",
+    }))
 }
 
 /// Reads the command line. Help and version are written by clap, which is asked to exit then.
@@ -157,6 +160,7 @@ fn check_format(cli: &Cli, matches: &ArgMatches) -> Result<(), Failure> {
 /// # Errors
 /// What was typed makes no sense; and whether JSON was asked for, as far as that can be told.
 pub(crate) fn parse(words: &[OsString]) -> Result<(Cli, ArgMatches), (Failure, Format)> {
+    let words = &joined(words)[..];
     if let Some(read) = alone::alone(words).and_then(|command| read_alone(command, words)) {
         return Ok(read);
     }
@@ -190,6 +194,28 @@ pub(crate) fn parse(words: &[OsString]) -> Result<(Cli, ArgMatches), (Failure, F
         }
         (refusal::refusal(&command(), &words, &error), format_of(&words))
     })
+}
+
+/// `words` with `-U5` and `-U 5` of `diff` as `-U=5`: the number may be left out, and as every other program that knows the
+/// option has it, a number behind it is its own.
+fn joined(words: &[OsString]) -> Vec<OsString> {
+    let is_number = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    let mut words = words.to_vec();
+    if !words.iter().any(|word| word == "diff") {
+        return words;
+    }
+    let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
+    for at in (1..end).rev() {
+        let Some(behind) = words[at].to_str().and_then(|word| word.strip_prefix("-U")) else { continue };
+        let next = words[at + 1..end].first().and_then(|word| word.to_str());
+        if is_number(behind) {
+            words[at] = format!("-U={behind}").into();
+        } else if let Some(number) = next.filter(|word| behind.is_empty() && is_number(word)) {
+            words[at] = format!("-U={number}").into();
+            words.remove(at + 1);
+        }
+    }
+    words
 }
 
 /// What was typed, with the words of its command.
@@ -347,6 +373,23 @@ mod tests {
         for (cli, _) in [before, after] {
             assert_eq!((cli.global.output, cli.global.verbose), (Format::Json, 2));
         }
+    }
+
+    #[test]
+    fn lines_around_a_difference_are_asked_for_as_everywhere() {
+        for (line, expected) in [
+            ("blob diff -U5 a b", "blob diff -U=5 a b"),
+            ("blob diff -U 5 a b", "blob diff -U=5 a b"),
+            ("blob diff a b -U12", "blob diff a b -U=12"),
+            ("blob diff -U a b", "blob diff -U a b"),
+            ("blob diff a b -U", "blob diff a b -U"),
+            ("blob diff -U=0 5 6", "blob diff -U=0 5 6"),
+            ("blob diff a -- -U5", "blob diff a -- -U5"),
+            ("blob ls -U5 a", "blob ls -U5 a"),
+        ] {
+            assert_eq!(joined(&words(line)), words(expected), "{line}");
+        }
+        assert!(parse(&words("blob diff -U5 a b")).is_ok() && parse(&words("blob diff -U 5 a b")).is_ok());
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub(crate) struct Failure {
     /// The place that the command was about.
     reference: Option<String>,
     hint: Option<String>,
-    /// The place whose tag is not there.
+    /// The place whose tag or repository is not there.
     absent: Option<Box<Location>>,
     /// It comes of a tag that was believed for too long: another try may go well. Whether the cache forgot the tag.
     outdated: Option<bool>,
@@ -136,7 +136,7 @@ impl Failure {
         self
     }
 
-    /// The place whose tag is not there, if that is what failed: others of its repository may be like it.
+    /// The place whose tag or repository is not there, if that is what failed: others may be like it.
     pub(crate) fn absent(&self) -> Option<&Location> {
         self.absent.as_deref()
     }
@@ -172,16 +172,21 @@ impl Failure {
             }
             _ => None,
         };
+        let gone = missing.as_ref().and_then(|_| missing::of_layout(location, &error));
         let unauthorized = error.is_unauthorized();
         let frozen = cause::is_about_a_tag_that_stays(&error);
         let mut failure = Self::from(error);
         failure.reference = Some(location.to_string());
-        if let Some((missing, cause)) = missing {
+        if let Some(gone) = gone {
+            (failure.message, failure.causes) = (gone, Vec::new());
+        } else if let Some((missing, cause)) = missing {
             failure.message = format!("{}: {location}", missing.what());
-            failure.causes = vec![cause];
+            if !cause.is_empty() {
+                failure.causes = vec![cause];
+            }
             failure.hint = location.reference().map(|reference| missing.hint(reference));
-            let is_tag = missing == Missing::Archive && location.tag().is_some();
-            failure.absent = is_tag.then(|| Box::new(location.clone()));
+            let has_like = missing == Missing::Repository || missing == Missing::Archive && location.tag().is_some();
+            failure.absent = has_like.then(|| Box::new(location.clone()));
         }
         if frozen {
             failure.hint = Some("tags are set once in this repository: another tag is free".into());
@@ -199,7 +204,7 @@ impl Failure {
         let place = match (host(from), host(to)) {
             (None, Some(_)) if error.is_unauthorized() => to,
             (Some(source), Some(dest)) if error.is_unauthorized() && source != dest => return Self::from(error),
-            _ if from == to => to,
+            _ if from == to || missing::of_layout(to, &error).is_some() => to,
             _ => from,
         };
         Self::at(error, place)

@@ -1,10 +1,10 @@
 //! `--include`, `--exclude`, `--files-from` and `.blobignore`: what of a directory or an archive is meant.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Read as _;
+use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use blob::core::Node;
 use blob::core::create::EntryKind;
@@ -34,11 +34,12 @@ pub(crate) struct Patterns {
     #[arg(long, value_name = "GLOB", value_parser = pattern)]
     pub(crate) include: Vec<Pattern>,
 
-    /// As --exclude for every line of this file; empty lines and those that begin with # count for nothing.
+    /// As --exclude for every line of this file, or of standard input for -; empty lines and those that begin with # count
+    /// for nothing.
     #[arg(long, value_name = "FILE", value_parser = listed)]
     pub(crate) exclude_from: Vec<Listed>,
 
-    /// As --include for every line of this file.
+    /// As --include for every line of this file, or of standard input for -.
     #[arg(long, value_name = "FILE", value_parser = listed)]
     pub(crate) include_from: Vec<Listed>,
 }
@@ -51,8 +52,13 @@ pub(crate) struct Listed(Vec<Pattern>);
 fn listed(file: &str) -> Result<Listed, String> {
     let failed = |error: std::io::Error| format!("reading {file}: {error}");
     let mut text = Vec::new();
-    let opened = std::fs::File::open(file).map_err(failed)?;
-    opened.take(MAX_IGNORE_FILE + 1).read_to_end(&mut text).map_err(failed)?;
+    if file == "-" {
+        text.clone_from(standard_input()?);
+    } else {
+        let opened = std::fs::File::open(file).map_err(failed)?;
+        opened.take(MAX_IGNORE_FILE + 1).read_to_end(&mut text).map_err(failed)?;
+    }
+    let file = if file == "-" { "standard input" } else { file };
     if text.len() as u64 > MAX_IGNORE_FILE {
         return Err(format!("{file} is over the limit of {MAX_IGNORE_FILE} bytes"));
     }
@@ -67,6 +73,22 @@ fn listed(file: &str) -> Result<Listed, String> {
     Ok(Listed(patterns))
 }
 
+/// What comes over standard input, which can be read once, whereas words are read again where they are not understood.
+fn standard_input() -> Result<&'static Vec<u8>, String> {
+    static READ: OnceLock<Result<Vec<u8>, String>> = OnceLock::new();
+    let read = || {
+        let stdin = std::io::stdin();
+        if stdin.is_terminal() {
+            return Err("standard input is a terminal: name a file, or redirect it".into());
+        }
+        let mut text = Vec::new();
+        let read = stdin.lock().take(MAX_IGNORE_FILE + 1).read_to_end(&mut text);
+        read.map_err(|error| format!("reading standard input: {error}"))?;
+        Ok(text)
+    };
+    READ.get_or_init(read).as_ref().map_err(Clone::clone)
+}
+
 impl Patterns {
     /// Whether everything is meant.
     pub(crate) fn is_empty(&self) -> bool {
@@ -76,6 +98,15 @@ impl Patterns {
     /// Whether only what matches something is meant.
     pub(crate) fn includes(&self) -> bool {
         !self.include.is_empty() || !self.include_from.is_empty()
+    }
+
+    /// Nothing of the archive `typed` is meant.
+    pub(crate) fn nothing_of(&self, typed: &str) -> Failure {
+        let quoted = |pattern: &Pattern| format!("--include {}", pattern.typed);
+        let all: Vec<String> = self.include.iter().map(quoted).collect();
+        let named = if all.is_empty() { "the patterns".into() } else { all.join(" or ") };
+        let failure = Failure::not_found(format!("nothing of {typed} matches {named}"));
+        failure.with_hint(format!("`blob find {typed}` lists what it has"))
     }
 
     /// The patterns, ready to be asked.
@@ -289,6 +320,7 @@ impl IgnoreFiles {
 /// A pattern as people know it from ignore files, without negation.
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern {
+    typed: Box<str>,
     glob: GlobMatcher,
     /// It matches whole paths, not names at any depth.
     anchored: bool,
@@ -329,7 +361,7 @@ fn pattern(typed: &str) -> Result<Pattern, String> {
     let built = built.map_err(|error| error.kind().to_string())?;
     // `./a` says where it is as `/a` does.
     let anchored = trimmed.contains('/') || bare.len() < typed.len();
-    Ok(Pattern { glob: built.compile_matcher(), anchored, dirs_only })
+    Ok(Pattern { typed: typed.into(), glob: built.compile_matcher(), anchored, dirs_only })
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ use ui::output::complain;
 const CLEAN_UP: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
+    signals::survive_questions();
     complete::answer();
     let words: Vec<OsString> = std::env::args_os().collect();
     // Scripts ask for it at each start, and nothing else needs to be known for it.

@@ -12,7 +12,7 @@ macro_rules! carried {
 }
 
 /// Name and text of every schema, by name. `config` is of files that people write; what ends in `-line` is for the lines of `-o jsonl`, everything else for the
-/// documents of `-o json`, `serve`, `progress` and `log` for the lines that they write.
+/// documents of `-o json`, `serve`, `progress`, `stats` and `log` for the lines that they write.
 pub(crate) const SCHEMAS: &[(&str, &str)] = carried![
     "alias-add"
     "alias-list"
@@ -73,6 +73,7 @@ pub(crate) const SCHEMAS: &[(&str, &str)] = carried![
     "sign"
     "stat"
     "stat-line"
+    "stats"
     "tag"
     "tags"
     "tags-line"
@@ -133,6 +134,7 @@ mod making {
         match (name, name.strip_suffix("-line")) {
             ("error", _) => "What is written to standard error when a command with -o json or jsonl fails".into(),
             ("progress", _) => "A line of --progress=json, on standard error".into(),
+            ("stats", _) => "The line of --stats with -o json, on standard error".into(),
             ("log", _) => "A line of --log-format json, on standard error or in the file of --trace-file".into(),
             ("serve", _) => "A line of blob serve -o json".into(),
             ("plan", _) => "What blob pull and blob cp write with --dry-run -o json".into(),
@@ -238,6 +240,7 @@ mod tests {
             cmd::version::schemas(),
             crate::error::schemas(),
             crate::ui::progress::schemas(),
+            crate::ui::traffic::schemas(),
         ]
         .into_iter()
         .flatten()

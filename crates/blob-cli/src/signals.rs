@@ -11,6 +11,15 @@ pub(crate) enum Asked {
     Progress,
 }
 
+/// Has whoever asks how far a command is not end it before it [listens](Signals::listen); there is nothing to say yet.
+pub(crate) fn survive_questions() {
+    #[cfg(unix)]
+    {
+        // Where that cannot be had, the signal does what it does by itself.
+        let _ = signal_hook::flag::register(signal_hook::consts::SIGUSR1, std::sync::Arc::default());
+    }
+}
+
 /// Listens from the moment it is made, so no signal behind that ends the process unasked.
 pub(crate) struct Signals {
     #[cfg(unix)]

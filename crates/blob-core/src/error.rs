@@ -190,13 +190,17 @@ pub enum ExtractError {
         /// What the archive has: "a directory", "a file".
         wanted: &'static str,
     },
-    /// A symbolic link leads out of the destination; nothing was written.
-    #[error("the symbolic link \"{}\" leads out of the destination, to \"{}\"", Shown(path), Shown(target))]
+    /// Symbolic links lead out of the destination; nothing was written.
+    #[error("the symbolic link \"{}\" leads out of the destination, to \"{}\"{}", Shown(path), Shown(target), others(*total))]
     Escapes {
-        /// The link's path in the archive.
+        /// The first link's path in the archive.
         path: Box<[u8]>,
         /// What it points at.
         target: Box<[u8]>,
+        /// The paths of all that do, at most 1,000 of them.
+        paths: Vec<Box<[u8]>>,
+        /// How many there are.
+        total: u64,
     },
     /// Two things would land in one place; nothing was written.
     #[error("\"{}\" and \"{}\" would be written to one place", Shown(a), Shown(b))]
@@ -262,6 +266,15 @@ impl ExtractError {
     /// Whether trying again may help.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Read(error) if error.is_transient())
+    }
+}
+
+/// Of links that are not named by themselves.
+fn others(total: u64) -> String {
+    match total {
+        0 | 1 => String::new(),
+        2 => ", and so does another one".into(),
+        total => format!(", and so do {} others", total - 1),
     }
 }
 

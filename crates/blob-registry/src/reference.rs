@@ -305,6 +305,16 @@ pub enum ReferenceError {
     /// There is no `/`.
     #[error("invalid reference {0:?}: expected host/repository:tag, such as localhost:5000/assets:v1")]
     NoHost(String),
+    /// A place on disk without a path.
+    #[error("{prefix}: names no {what}, as in {form}")]
+    NoPath {
+        /// What such places begin with, without the colon.
+        prefix: String,
+        /// "directory" or "file".
+        what: &'static str,
+        /// How it is written.
+        form: String,
+    },
     /// The part before the first `/` is not a host.
     #[error("invalid registry host {0:?}: expected a name or address with an optional port")]
     Host(String),

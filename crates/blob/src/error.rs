@@ -10,7 +10,7 @@ use blob_core::{FailureKind, IndexError, ReadError, SourceError};
 use blob_http::HttpError;
 use blob_policy::{EvidenceError, PolicyError};
 use blob_registry::client::CredentialsError;
-use blob_registry::{ReferenceError, RegistryError};
+use blob_registry::{ErrorCode, ReferenceError, RegistryError};
 
 use crate::archive_manifest::ArchiveManifestError;
 use crate::tarball::TarError;
@@ -371,6 +371,10 @@ fn of_signing(error: &blob_policy::sign::SignError) -> ErrorKind {
 fn of_registry(error: &RegistryError) -> ErrorKind {
     if matches!(error, RegistryError::Options { .. }) {
         return ErrorKind::Usage;
+    }
+    // A registry that was sent other bytes than it was promised says so by its code.
+    if error.error_code() == ErrorCode::DigestInvalid {
+        return ErrorKind::HashMismatch;
     }
     of_failure(error.kind())
 }

@@ -117,7 +117,7 @@ fn on_disk(text: &str, form: &str) -> Result<(PathBuf, Option<Target>), Referenc
     if path.is_empty() {
         let (prefix, _) = form.split_once(':').unwrap_or((form, ""));
         let what = if prefix == "oci" { "directory" } else { "file" };
-        return Err(ReferenceError::NoHost(format!("{prefix}: names no {what}, as in {form}")));
+        return Err(ReferenceError::NoPath { prefix: prefix.to_owned(), what, form: form.to_owned() });
     }
     Ok((Path::new(path).to_owned(), digest.map(Target::Digest).or(tag.map(Target::Tag))))
 }

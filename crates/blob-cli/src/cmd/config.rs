@@ -153,16 +153,18 @@ fn key(typed: &str) -> Result<(Vec<String>, &'static Key), Failure> {
     if let Some(key) = keys::find(&path) {
         return Ok((path, key));
     }
-    let known = || {
-        let inner = KEYS.iter().map(|key| key.path).filter(|known| known.starts_with(&format!("{typed}.")));
+    let known = |above: &str| {
+        let inner = KEYS.iter().map(|key| key.path).filter(|known| known.starts_with(&format!("{above}.")));
         inner.collect::<Vec<_>>().join(", ")
     };
+    let beside = typed.rsplit_once('.').map_or(String::new(), |(above, _)| known(above));
     let failure = Failure::usage(format!("unknown key {typed:?}"));
     let near = crate::ui::near::nearest(&keys::join(&path), KEYS.iter().map(|key| key.path));
     let similar = near.map(str::to_owned).or_else(|| config::similar(path.last()?, ""));
-    Err(match (known(), similar) {
+    Err(match (known(typed), similar) {
         (below, _) if !below.is_empty() => failure.with_hint(format!("it holds {below}")),
         (_, Some(similar)) => failure.with_hint(format!("did you mean `{similar}`?")),
+        _ if !beside.is_empty() => failure.with_hint(format!("there are {beside}")),
         _ => failure.with_hint("`blob config show` lists the keys"),
     })
 }

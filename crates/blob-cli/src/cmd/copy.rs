@@ -254,7 +254,8 @@ fn text(report: &Report) -> String {
             continue;
         };
         let _ = writeln!(text, "{verb} {} to {}\n  Digest: {digest}", done.source, report.destination);
-        for (label, tags) in [("Tagged", &done.tags), ("Left alone", &done.kept_tags)] {
+        let (tagged, label) = if report.dry_run { ("Would tag", "Would send") } else { ("Tagged", "Sent") };
+        for (label, tags) in [(tagged, &done.tags), ("Left alone", &done.kept_tags)] {
             for tag in tags {
                 let _ = writeln!(text, "  {label}: {tag}");
             }
@@ -263,7 +264,7 @@ fn text(report: &Report) -> String {
         let sent = [count(done.manifests_copied, "manifest"), count(done.blobs_copied, "blob")].join(", ");
         let mounted = if done.blobs_mounted > 0 { format!(", {} mounted", done.blobs_mounted) } else { String::new() };
         let there = if existing > 0 { format!(", {existing} there already") } else { String::new() };
-        let _ = writeln!(text, "  Sent: {} ({sent}{mounted}{there})", human(done.bytes));
+        let _ = writeln!(text, "  {label}: {} ({sent}{mounted}{there})", human(done.bytes));
     }
     if report.copies.is_empty() {
         let _ = writeln!(text, "Nothing to copy: {} has no tags", report.source);

@@ -356,7 +356,7 @@ fn render(args: &DiffArgs, session: &Session, report: &Report) -> Vec<u8> {
     if args.stat {
         return report.sums.text().into_bytes();
     }
-    let mut table = Table::new(vec![("", Align::Left), ("PATH", Align::Left)]);
+    let mut table = Table::new(vec![("STATUS", Align::Left), ("PATH", Align::Left)]);
     let (mut names, mut lines) = (String::new(), String::new());
     for told in &report.differences {
         names += &(exact(&told.raw) + "\n");

@@ -155,6 +155,9 @@ pub(crate) async fn run(args: DoctorArgs, session: &Session) -> Result<(), Failu
         checks.push(configuration(session));
         checks.push(cache(session));
         if let Some(target) = &args.target {
+            // As `login`: what people copy from browsers.
+            let bare = target.strip_prefix("https://").or_else(|| target.strip_prefix("http://"));
+            let target = bare.map_or(&**target, |bare| bare.trim_end_matches('/'));
             examine(target, session, &mut checks).await?;
         }
         Ok::<_, Failure>(checks.done)

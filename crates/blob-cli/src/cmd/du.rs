@@ -152,8 +152,13 @@ fn sums(top: &Directory<'_>, args: &DuArgs) -> Vec<Sum> {
     let (mut seen, mut done) = (HashSet::new(), Vec::new());
     // Directories that are open, each within the one before.
     let mut open = vec![sum(top.path(), true)];
+    let all = !args.patterns.includes();
     let close = |open: &mut Vec<Sum>, done: &mut Vec<Sum>| {
         let Some(closed) = open.pop() else { return };
+        // Where only what matches is meant, a directory without any of it is not.
+        if !all && closed.file_count == 0 && !open.is_empty() {
+            return;
+        }
         if let Some(parent) = open.last_mut() {
             parent.size += closed.size;
             parent.stored_size += closed.stored_size;
@@ -183,7 +188,7 @@ fn sums(top: &Directory<'_>, args: &DuArgs) -> Vec<Sum> {
             parent.stored_size += own.stored_size;
             parent.file_count += own.file_count;
         }
-        if (args.all || node.is_dir()) && limit.is_none_or(|limit| depth_of(path) <= limit) {
+        if (args.all || all && node.is_dir()) && limit.is_none_or(|limit| depth_of(path) <= limit) {
             done.push(own);
         }
     }

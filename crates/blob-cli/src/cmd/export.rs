@@ -105,6 +105,9 @@ pub(crate) async fn run(args: ExportArgs, session: &Session) -> Result<(), Failu
     let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
     let nodes = nodes(&archive, &args.paths, &args.patterns)?;
+    if nodes.is_empty() && args.patterns.includes() {
+        return Err(args.patterns.nothing_of(&args.reference));
+    }
     if let Some(file) = file {
         let exported = to_file(&archive, &nodes, file, session).await?;
         let report = Report {

@@ -264,7 +264,11 @@ pub(crate) async fn run(args: FindArgs, session: &Session) -> Result<(), Failure
         let start = index.lookup(path::normalize(typed.as_bytes()));
         let start = start.ok_or_else(|| missing::failure("path not found in archive", index, typed))?;
         let mut nodes: Vec<Node<'_>> = match start {
-            Node::Directory(dir) => dir.nodes().chain(dir.directories().map(Node::Directory)).collect(),
+            Node::Directory(dir) => {
+                // As find(1), which has what was named too; the archive itself has no name.
+                let itself = (!dir.path().is_empty()).then_some(Node::Directory(dir));
+                dir.nodes().chain(dir.directories().map(Node::Directory)).chain(itself).collect()
+            }
             other => vec![other],
         };
         nodes.retain(|node| filter.takes_node(node) && conditions.hold(node));

@@ -143,6 +143,13 @@ struct Referrer {
     annotations: BTreeMap<String, String>,
 }
 
+impl InspectArgs {
+    /// Whether nothing but the manifest is written.
+    pub(crate) fn is_raw(&self) -> bool {
+        self.raw
+    }
+}
+
 pub(crate) async fn run(args: InspectArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
     let client = if args.referrers {

@@ -119,10 +119,10 @@ fn text(report: &LoggedIn) -> String {
         (None, None) => String::new(),
     };
     let (verb, kept) = match (report.verified, report.dry_run) {
-        (true, false) => ("logged in to", "is kept"),
-        (false, false) => ("keeping an unchecked login for", "is kept"),
-        (true, true) => ("would log in to", "would be kept"),
-        (false, true) => ("would keep an unchecked login for", "would be kept"),
+        (true, false) => ("Logged in to", "is kept"),
+        (false, false) => ("Keeping an unchecked login for", "is kept"),
+        (true, true) => ("Would log in to", "would be kept"),
+        (false, true) => ("Would keep an unchecked login for", "would be kept"),
     };
     format!("{verb} {}{user}; the login {kept} {place}\n", report.registry)
 }
@@ -155,9 +155,9 @@ pub(crate) async fn logout(args: LogoutArgs, session: &Session) -> Result<(), Fa
         .outcome(args.dry_run, &report, || {
             let LoggedOut { registry, removed, dry_run } = &report;
             let done = match (removed, dry_run) {
-                (true, false) => "logged out of",
-                (true, true) => "would log out of",
-                (false, _) => "there was no login for",
+                (true, false) => "Logged out of",
+                (true, true) => "Would log out of",
+                (false, _) => "There was no login for",
             };
             format!("{done} {registry}\n")
         })

@@ -137,9 +137,12 @@ pub(crate) async fn run(args: LsArgs, session: &Session) -> Result<(), Failure> 
         rows.dedup_by(|a, b| a.path == b.path);
     }
     let filter = args.patterns.filter();
-    rows.retain(
-        |row| if args.recursive { filter.takes_node(&row.node) } else { filter.takes(row.path, row.node.is_dir()) },
-    );
+    rows.retain(|row| match row.node {
+        // A directory is there for what of it matches.
+        Node::Directory(dir) if args.patterns.includes() => dir.nodes().any(|node| filter.takes_node(&node)),
+        node if args.recursive || args.patterns.includes() => filter.takes_node(&node),
+        node => filter.takes(row.path, node.is_dir()),
+    });
     let key = if args.by_time { Sort::Time } else { args.sort };
     sort(&mut rows, if args.by_size { Sort::Size } else { key }, args.reverse);
     let listing = if args.null {
@@ -220,6 +223,8 @@ fn table(args: &LsArgs, rows: &[Row<'_>], style: Style, format: Format) -> Table
     let digest = |digest: Digest| if exact_digest { digest.to_string() } else { node::short_digest(digest) };
     columns.extend(args.digest.then_some(("DIGEST", Align::Left)));
     columns.push(("NAME", Align::Left));
+    let apart = long && matches!(format, Format::Plain | Format::Csv);
+    columns.extend(apart.then_some(("TARGET", Align::Left)));
     let mut table = Table::new(columns);
     for row in rows {
         let mut cells = Vec::new();
@@ -232,11 +237,13 @@ fn table(args: &LsArgs, rows: &[Row<'_>], style: Style, format: Format) -> Table
             cells.extend(times.map(|shown| Cell::new(node::mtime_ns(&row.node).map_or_else(String::new, shown))));
         }
         cells.extend(args.digest.then(|| Cell::new(node::digest(&row.node).map_or_else(String::new, digest))));
-        let name = node::cell(row.name, &row.node, style);
-        cells.push(match node::target(&row.node) {
-            Some(target) if long && times.is_none() => name.followed_by(&format!(" -> {}", exact(target.as_bytes()))),
+        let (name, target) = (node::cell(row.name, &row.node, style), node::target(&row.node));
+        let target = target.map(|target| exact(target.as_bytes()));
+        cells.push(match &target {
+            Some(target) if long && !apart => name.followed_by(&format!(" -> {target}")),
             _ => name,
         });
+        cells.extend(apart.then(|| Cell::new(target.unwrap_or_default())));
         table.row(cells);
     }
     table

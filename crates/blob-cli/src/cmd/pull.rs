@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
-use blob::core::extract::{Existing, ExtractError, ExtractOptions, ExtractReport, FromCache, Selection};
+use blob::core::extract::{Existing, ExtractError, ExtractOptions, ExtractReport, FromCache, Selection, Symlinks};
 use blob::core::{Node, path};
 use clap::{ArgAction, Args, ValueEnum};
 use serde::Serialize;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::preview::Preview;
 use super::{missing, sync};
 use crate::args::Caching;
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::filter::Patterns;
 use crate::session::Session;
 use crate::trust::TrustArgs;
@@ -99,6 +99,10 @@ pub(crate) struct PullArgs {
     #[arg(long)]
     allow_external_symlinks: bool,
 
+    /// Leave symbolic links out.
+    #[arg(long, conflicts_with = "allow_external_symlinks")]
+    no_symlinks: bool,
+
     /// How files come out of the cache: copied; sharing blocks with it where the file system can; or as hard links, which
     /// can be read only.
     #[arg(long, env = "BLOB_LINK_MODE", value_name = "MODE", value_enum, default_value_t = LinkMode::Copy)]
@@ -172,6 +176,9 @@ struct Report {
     total_size_human: String,
     /// Symbolic links that were made.
     symlink_count: u64,
+    /// Symbolic links that were left out, as was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    symlinks_left_out: Option<u64>,
     /// Files and links that were there already and equal.
     kept_count: u64,
     /// Those of them that were given other permission bits.
@@ -218,6 +225,7 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
         },
         other => other,
     };
+    check_matches(&selection, &args.patterns, &args.reference, args.delete)?;
     let options = options(&args, session);
     let prefix = path::normalize(args.prefix.as_deref().unwrap_or_default().as_bytes());
     let forced = args.force_delete || args.dry_run;
@@ -229,8 +237,7 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
         Vec::new()
     };
     if args.dry_run {
-        // What stands in the way would be gone by then, and only then is the rest told.
-        let planned = archive.preview(selection, &args.dest, &options).await.map_err(refusal)?;
+        let planned = archive.preview_after(selection, &args.dest, &options, &surplus).await.map_err(refusal)?;
         Session::log_traffic(&client);
         let destination = args.dest.display().to_string();
         return Preview::new(location.to_string(), destination, &planned, &surplus).report(session).await;
@@ -257,6 +264,7 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
         total_size: extracted.bytes,
         total_size_human: human(extracted.bytes),
         symlink_count: extracted.symlinks,
+        symlinks_left_out: args.no_symlinks.then_some(extracted.links_left_out),
         kept_count: extracted.kept,
         mode_count: (extracted.modes > 0).then_some(extracted.modes),
         cached_count: extracted.cached,
@@ -271,6 +279,17 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
         session.print_stats(&client, &archive);
     }
     Ok(())
+}
+
+/// Refuses patterns that name nothing of the archive, which is a slip more often than not; what they name at the
+/// destination may be there to be deleted.
+fn check_matches(selection: &Selection, patterns: &Patterns, typed: &str, deletes: bool) -> Result<(), Failure> {
+    match selection {
+        Selection::Paths(paths) if paths.is_empty() && patterns.includes() && !deletes => {
+            Err(patterns.nothing_of(typed))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether every file will be fetched: nothing is left out, and there is nothing at the destination to keep.
@@ -303,6 +322,7 @@ fn options(args: &PullArgs, session: &Session) -> ExtractOptions {
     options.preserve_times = !args.no_preserve_times;
     options.clean = args.clean;
     options.allow_external_symlinks = args.allow_external_symlinks;
+    options.symlinks = if args.no_symlinks { Symlinks::Skip } else { options.symlinks };
     options.workers = args.workers.or(session.options.jobs);
     limit_requests(&mut options, session);
     options.fsync = args.fsync;
@@ -327,13 +347,21 @@ pub(super) fn limit_requests(options: &mut ExtractOptions, session: &Session) {
     options.read_concurrency = session.options.jobs.map_or(options.read_concurrency, NonZero::get);
 }
 
+/// What helps where links lead out of the destination.
+const OUTSIDE: &str = "--exclude leaves them out; pass --allow-external-symlinks if you trust the archive";
+
 /// What is said when an extraction is refused or fails.
 pub(super) fn refusal(error: ExtractError) -> Failure {
     if let ExtractError::Exists { paths, total } = &error {
         return exist(paths, *total);
     }
+    if let ExtractError::Escapes { paths, total: total @ 2.., .. } = &error {
+        let message = format!("{total} symbolic links lead out of the destination; nothing was written");
+        let paths: Vec<PathBuf> = paths.iter().map(|path| bytes_path(path)).collect();
+        return Failure::new(Kind::General, message).with_paths(&paths, *total).with_hint(OUTSIDE);
+    }
     let hint = match &error {
-        ExtractError::Escapes { .. } => Some("pass --allow-external-symlinks if you trust the archive"),
+        ExtractError::Escapes { .. } => Some(OUTSIDE),
         ExtractError::Obstructed { .. } => Some("move away what stands there"),
         ExtractError::Collision { .. } => Some("without --flat, paths stay whole"),
         _ => None,
@@ -347,9 +375,13 @@ pub(super) fn exist(paths: &[PathBuf], total: u64) -> Failure {
     let (what, verb) = if total == 1 { ("file", "exists") } else { ("files", "exist") };
     let message = format!("{total} {what} {verb} already and differ from the archive; nothing was written");
     let message = if total == 1 { message.replace("differ ", "differs ") } else { message };
-    Failure::new(crate::error::Kind::General, message)
-        .with_paths(paths, total)
-        .with_hint("pass --overwrite to replace them")
+    Failure::new(Kind::General, message).with_paths(paths, total).with_hint("pass --overwrite to replace them")
+}
+
+/// A path of an archive, to be listed.
+fn bytes_path(path: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt as _;
+    Path::new(std::ffi::OsStr::from_bytes(path)).to_owned()
 }
 
 fn text(report: &Report) -> String {
@@ -363,11 +395,15 @@ fn text(report: &Report) -> String {
         let _ = writeln!(text, "  Links: {}", report.symlink_count);
     }
     if report.kept_count > 0 {
-        let modes = report.mode_count.map_or_else(String::new, |modes| format!(", {modes} with a new mode"));
-        let _ = writeln!(text, "  Kept: {} equal already{modes}", report.kept_count);
+        let modes = report.mode_count.unwrap_or_default();
+        let told = if modes > 0 { format!(", and {modes} with a new mode") } else { String::new() };
+        let _ = writeln!(text, "  Kept: {} equal already{told}", report.kept_count.saturating_sub(modes));
     }
     if report.linked_count > 0 {
         let _ = writeln!(text, "  Linked: {}, read-only", report.linked_count);
+    }
+    if let Some(links @ 1..) = report.symlinks_left_out {
+        let _ = writeln!(text, "  Left out: {}", count(links, "link"));
     }
     for (label, number) in [("Skipped", report.skipped_count), ("Deleted", report.deleted_count)] {
         if let Some(number) = number {

@@ -60,6 +60,10 @@ struct Line<'a> {
 }
 
 pub(crate) async fn run(args: ReposArgs, session: &Session) -> Result<(), Failure> {
+    if args.host.starts_with("oci:") || args.host.starts_with("oci-archive:") {
+        let failure = Failure::usage(format!("{} is a layout, and only registries have repositories", args.host));
+        return Err(failure.with_hint(format!("`blob tags {}` lists the tags of a layout", args.host)));
+    }
     // The repository stands for none: only the host of it counts.
     let named = format!("{}/x", args.host).parse().ok().filter(|_| !args.host.contains('/'));
     let location: blob::Location = named.ok_or_else(|| {

@@ -242,6 +242,15 @@ async fn delete(client: &Client, step: &Step, with_referrers: bool) -> Result<()
 fn refused(error: Error, location: &Location) -> Failure {
     let unsupported = matches!(&error, Error::Registry { source, .. } if is_unsupported(source));
     let failure = Failure::at(error, location);
+    if matches!(location, Location::LayoutFile { .. }) {
+        // Perhaps that is in the error.
+        let told = failure.sentence().contains("copy it back");
+        return if told {
+            failure
+        } else {
+            failure.with_hint("copy it to a directory, change it there, and copy it back")
+        };
+    }
     // Where nothing is deleted, there is no other way either.
     let keeps = ["keeps what it has", "read-only"].iter().any(|words| failure.sentence().contains(words));
     let tag = location.tag().is_some() && !keeps;

@@ -151,7 +151,7 @@ fn config(args: ServeArgs, listen: Option<SocketAddr>) -> Result<ServeConfig, Fa
 }
 
 fn read(path: &Path) -> Result<ServeConfig, Failure> {
-    let bytes = bounded(path, MAX_FILE, "the configuration")?;
+    let bytes = bounded(path, MAX_FILE, "the configuration").map_err(|failure| failure.of_kind(Kind::Usage))?;
     let text = String::from_utf8(bytes);
     let text = text.map_err(|_| Failure::usage(format!("{} is not UTF-8 text", path.display())))?;
     // A file with nothing but comments describes the defaults.

@@ -10,6 +10,9 @@ use blob::{Error, ErrorKind, Outdated};
 
 use super::{Failure, Kind, LISTED, hint};
 
+/// How errors and hints about limits put what helps.
+const RAISE: &str = "raise the limit";
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let kind = match error.kind() {
@@ -29,12 +32,18 @@ impl From<Error> for Failure {
             Error::InvalidReference { source, .. } => source.to_string(),
             _ => error.to_string(),
         };
-        let causes = match &error {
+        let mut causes = match &error {
             Error::InvalidReference { .. } => Vec::new(),
             _ => causes_of(&error),
         };
-        let outdated = find::<Outdated>(&error).map(Outdated::is_forgotten);
-        Self { causes, outdated, hint: hint::hint_for(&error), ..Self::new(kind, message) }
+        let (outdated, hint) = (find::<Outdated>(&error).map(Outdated::is_forgotten), hint::hint_for(&error));
+        // By which option is in the hint.
+        if hint.as_ref().is_some_and(|hint| hint.starts_with(RAISE)) {
+            for cause in &mut causes {
+                cause.truncate(cause.find(&format!("; {RAISE}")).unwrap_or(cause.len()));
+            }
+        }
+        Self { causes, hint, outdated, ..Self::new(kind, message) }
     }
 }
 
@@ -70,6 +79,8 @@ fn causes_of(error: &Error) -> Vec<String> {
     let mut next = error.source();
     while let Some(cause) = next {
         let text = cause.downcast_ref::<RegistryError>().map_or_else(|| cause.to_string(), registry_cause);
+        // Layers that do the same thing call it the same.
+        let text = text.strip_prefix(&*said).and_then(|rest| rest.strip_prefix(": ")).map_or(text.clone(), Into::into);
         if !text.is_empty() && !said.contains(&text) {
             said.clone_from(&text);
             causes.push(text);
@@ -160,6 +171,7 @@ mod tests {
             (Error::Offline { location: "h/r:t".into(), missing: "index" }, 5),
             (Error::NotVerified { location: "h/r:t".into() }, 6),
             (decode(b"x"), 7),
+            (code(ErrorCode::DigestInvalid), 7),
             (code(ErrorCode::ManifestInvalid), 1),
         ] {
             let text = error.to_string();

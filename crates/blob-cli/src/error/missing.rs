@@ -1,6 +1,9 @@
 //! What a registry does not have, and where else to look for it.
 
+use std::path::Path;
+
 use blob::registry::{ErrorCode, Reference, RegistryError};
+use blob::{Error, Location};
 
 /// What a registry does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +12,28 @@ pub(super) enum Missing {
     Repository,
     /// The manifest is there, so the archive is damaged rather than absent.
     Blob,
+}
+
+/// What of a layout is not there at all, if that is what failed.
+pub(super) fn of_layout(location: &Location, error: &Error) -> Option<String> {
+    let Error::Registry { source: RegistryError::Io { .. }, .. } = error else { return None };
+    match location {
+        Location::Layout { dir, .. } if !dir.is_dir() => {
+            Some(format!("there is no directory {}, so no layout in it", dir.display()))
+        }
+        Location::Layout { dir, .. } if !dir.join("oci-layout").is_file() => {
+            Some(format!("the directory {} is no image layout: it has no file oci-layout", dir.display()))
+        }
+        Location::LayoutFile { file, .. } if !file.exists() => {
+            let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            Some(if dir.is_dir() {
+                format!("there is no file {}, so no layout in it", file.display())
+            } else {
+                format!("there is no directory {} for the file {}", dir.display(), file.display())
+            })
+        }
+        _ => None,
+    }
 }
 
 impl Missing {

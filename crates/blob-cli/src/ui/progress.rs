@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use blob::Client;
 use blob::core::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -179,6 +180,12 @@ impl Meter {
         Self { numbers, json: face == Face::Json, drawing: Mutex::new(Some((stop, thread))) }
     }
 
+    /// Counts what `client` receives, for stages whose own numbers say nothing while something is fetched.
+    pub(crate) fn watch(&self, client: &Client) {
+        let client = client.clone();
+        self.numbers.watch(Box::new(move || client.traffic().received));
+    }
+
     /// Where operations report to.
     pub(crate) fn watcher(&self) -> Arc<dyn Progress> {
         Arc::clone(&self.numbers) as Arc<dyn Progress>
@@ -271,7 +278,14 @@ mod tests {
 
     #[test]
     fn a_bar_tells_how_much_is_left() {
-        let mut now = Snapshot { stage: "archiving", bytes: 1 << 20, bytes_total: 4 << 20, files: 3, files_total: 9 };
+        let mut now = Snapshot {
+            stage: "archiving",
+            bytes: 1 << 20,
+            bytes_total: 4 << 20,
+            files: 3,
+            files_total: 9,
+            ..Snapshot::default()
+        };
         assert_eq!(now.drawn(0), "archiving  [=====>                  ] 1.0M of 4.0M, 3 of 9 files");
         assert!(now.drawn(1 << 10).ends_with(", 1.0K/s, 51m12s left"), "{}", now.drawn(1 << 10));
         now.bytes = 5 << 20;
@@ -282,8 +296,10 @@ mod tests {
     #[test]
     fn the_documentation_shows_what_is_drawn() {
         let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/screens.md"));
-        let at =
-            |stage, bytes, bytes_total, files, files_total| Snapshot { stage, bytes, bytes_total, files, files_total };
+        let at = |stage, bytes, bytes_total, files, files_total| {
+            let rest = Snapshot::default();
+            Snapshot { stage, bytes, bytes_total, files, files_total, ..rest }
+        };
         for (now, rate) in [
             (at("scanning", 0, 0, 1834, 0), 0),
             (at("archiving", 212 << 20, 512 << 20, 812, 2048), 90 << 20),
@@ -298,8 +314,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_fetched_counts_where_nothing_else_moves() {
+        let numbers = Arc::new(Numbers::default());
+        numbers.watch(Box::new(|| 3 << 20));
+        let _ = numbers.event(&Event::Fetching { what: "index" });
+        assert_eq!(numbers.read().line(), "fetching: 3.0M received");
+        let tally = Tally::begin(&numbers, Stage::Exporting, 17 << 20, 0);
+        assert_eq!(numbers.read().line(), "exporting: 0 of 17.0M, 3.0M received");
+        assert!(numbers.read().json(0).contains("\"bytes_received\":3145728"), "{}", numbers.read().json(0));
+        drop(tally);
+        let extracted = Event::Extracted { path: b"x", files: 1, files_total: 2, bytes: 1, bytes_total: 4 };
+        let _ = numbers.event(&extracted);
+        assert_eq!(numbers.read().line(), "extracting: 1 of 4, 1 of 2 files");
+    }
+
+    #[test]
     fn programs_are_told_in_json() {
-        let now = Snapshot { stage: "archiving", bytes: 1, bytes_total: 4, files: 3, files_total: 9 };
+        let rest = Snapshot::default();
+        let now = Snapshot { stage: "archiving", bytes: 1, bytes_total: 4, files: 3, files_total: 9, ..rest };
         let told: serde_json::Value = serde_json::from_str(&now.json(2)).expect("it is JSON");
         assert_eq!((&told["progress"]["bytes_total"], &told["progress"]["seconds_left"]), (&4.into(), &2.into()));
         assert!(!now.json(0).contains("seconds_left"));

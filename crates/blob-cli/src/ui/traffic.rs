@@ -21,6 +21,19 @@ pub(crate) struct Traffic {
     cached_bytes: u64,
 }
 
+/// What `--stats` says to programs.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Line {
+    /// What was moved, and what the caches gave instead.
+    stats: Traffic,
+}
+
+#[cfg(test)]
+pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
+    vec![crate::schemas::line::<Line>("stats")]
+}
+
 impl Traffic {
     /// What `client` did so far for `archives`.
     pub(crate) fn of<'a>(client: &Client, archives: impl IntoIterator<Item = &'a Archive>) -> Self {
@@ -52,6 +65,11 @@ impl Traffic {
         }
         parts.extend(self.cached());
         (!parts.is_empty()).then(|| parts.join(", "))
+    }
+
+    /// A line for programs: `{"stats":{…}}`.
+    pub(crate) fn line(self) -> String {
+        super::json::line(&Line { stats: self })
     }
 
     /// `512 from the cache`, if anything was.

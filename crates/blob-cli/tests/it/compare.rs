@@ -171,6 +171,7 @@ fn found_by_name_size_time_and_kind() {
     }
     assert_eq!(stdout(&place.run("find -0 oci:layout:v1 --type l")), "settings\0");
     place.run("find -l oci:layout:v1 config").success().stdout_eq(str![[r#"
+drwxr-xr-x   0                    config/
 -rw-r--r--  56  2023-11-14 22:13  config/app.yaml
 -rw-------  22  2023-11-14 22:13  config/database.json
 

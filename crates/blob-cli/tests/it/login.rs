@@ -39,7 +39,7 @@ fn a_login_is_checked_kept_used_and_forgotten() {
     assert!(!file.exists(), "what is refused is not kept");
 
     let right = feed(&place, &format!("login {host} -u ann --password-stdin"), &format!("{PASSWORD}\n")).success();
-    let said = format!("logged in to {host} as ann; the login is kept in {}\n", file.display());
+    let said = format!("Logged in to {host} as ann; the login is kept in {}\n", file.display());
     assert_eq!((stdout(&right), stderr(&right)), (said, String::new()));
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     place.run(&push).success();
@@ -48,7 +48,7 @@ fn a_login_is_checked_kept_used_and_forgotten() {
     let value: Value = serde_json::from_str(&stdout(&gone)).unwrap();
     assert_eq!((&value["registry"], &value["removed"]), (&host.clone().into(), &true.into()));
     place.run(&push).code(4);
-    assert_eq!(stdout(&place.run(&format!("logout {host}")).success()), format!("there was no login for {host}\n"));
+    assert_eq!(stdout(&place.run(&format!("logout {host}")).success()), format!("There was no login for {host}\n"));
 }
 
 #[test]
@@ -59,13 +59,13 @@ fn a_plan_of_a_login_keeps_nothing() {
     let file = place.path("home/.docker/config.json");
     let (login, password) = (format!("login {host} -u ann --password-stdin"), format!("{PASSWORD}\n"));
     let planned = feed(&place, &format!("{login} --dry-run"), &password).success();
-    let said = format!("would log in to {host} as ann; the login would be kept in {}\n", file.display());
+    let said = format!("Would log in to {host} as ann; the login would be kept in {}\n", file.display());
     assert_eq!(stdout(&planned), said);
     assert!(!file.exists());
     feed(&place, &format!("{login} --dry-run"), "nonsense\n").code(4);
     assert_eq!(
         stdout(&place.run(&format!("logout --dry-run {host}")).success()),
-        format!("there was no login for {host}\n")
+        format!("There was no login for {host}\n")
     );
     feed(&place, &login, &password).success();
     let kept = fs::read(&file).unwrap();
@@ -88,7 +88,7 @@ fn a_file_of_its_own_is_used_alone() {
     place.run(&format!("{own} push -q {host}/a/b:v1 project")).success();
     let kept =
         feed(&place, &format!("{own} login elsewhere.example -u bob --password-stdin --no-check"), "x").success();
-    assert!(stdout(&kept).starts_with("keeping an unchecked login for elsewhere.example as bob;"), "{}", stdout(&kept));
+    assert!(stdout(&kept).starts_with("Keeping an unchecked login for elsewhere.example as bob;"), "{}", stdout(&kept));
     place.run(&format!("{own} push -q {host}/a/b:v2 project")).success();
 }
 
@@ -110,7 +110,7 @@ fn what_cannot_be_a_login_is_wrong_usage() {
     assert!(!place.path("home/.docker").exists());
     // Who lets everyone in cannot say whether a password is right.
     let open = feed(&place, "login HOST -u ann --password-stdin", PASSWORD).success();
-    assert!(stdout(&open).starts_with("keeping an unchecked login"), "{}", stdout(&open));
+    assert!(stdout(&open).starts_with("Keeping an unchecked login"), "{}", stdout(&open));
 }
 
 #[test]

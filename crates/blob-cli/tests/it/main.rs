@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::needless_raw_string_hashes, reason = "this is how snapshots are updated")]
 
+mod absent;
 mod alias;
 mod away;
 mod cache;

@@ -145,8 +145,8 @@ fn a_dry_run_changes_nothing() {
     place.run("copy --dry-run HOST/team/project:v1 oci:backup").success().stdout_eq(str![[r#"
 Would copy [HOST]/team/project:v1 to oci:backup
   Digest: sha256:ff2dc4d10c03ae98ea37eb20a7b6f5d42587e1b3eb310875d7ce774a6776c7b9
-  Tagged: v1
-  Sent: 3.2K (1 manifest, 3 blobs)
+  Would tag: v1
+  Would send: 3.2K (1 manifest, 3 blobs)
 
 "#]]);
     assert!(!place.path("backup").exists());

@@ -82,7 +82,7 @@ fn what_cannot_be_is_refused() {
     let place = Place::offline();
     place.run("push -q oci-archive:p.tar:v1 project").success();
     for (line, code, expected) in [
-        ("ls oci-archive:none.tar:v1", 3, "archive not found: oci-archive:none.tar:v1"),
+        ("ls oci-archive:none.tar:v1", 3, "there is no file none.tar"),
         ("ls oci-archive:p.tar:v2", 3, "archive not found: oci-archive:p.tar:v2"),
         ("ls oci-archive:project/README.md:v1", 1, "it is no tar file"),
         ("tag oci-archive:p.tar:v1 v2", 1, "is written as a whole"),
@@ -94,4 +94,21 @@ fn what_cannot_be_is_refused() {
         assert!(text.contains(expected), "{line}: {text}");
         assert_eq!(failed.get_output().status.code(), Some(code), "{line}: {text}");
     }
+}
+
+#[test]
+fn damaged_content_is_a_wrong_hash_wherever_it_is_copied_to() {
+    let place = Place::served();
+    fs::write(place.path("project/large"), "the quick brown fox ".repeat(100)).unwrap();
+    place.run("push -q -c none oci-archive:p.tar:v1 project").success();
+    let mut bytes = fs::read(place.path("p.tar")).unwrap();
+    let at = bytes.windows(9).position(|found| found == b"brown fox").unwrap();
+    bytes[at] ^= 1;
+    fs::write(place.path("p.tar"), bytes).unwrap();
+    for to in ["HOST/team/copied", "oci:copied", "oci-archive:copied.tar"] {
+        let failed = place.run(&format!("copy -o json oci-archive:p.tar:v1 {to}:v1")).code(7);
+        let said: serde_json::Value = serde_json::from_str(&stderr(&failed)).unwrap();
+        assert_eq!(said["error"]["kind"], "hash_mismatch", "{to}: {said}");
+    }
+    place.run("ls HOST/team/copied:v1").code(3);
 }

@@ -40,7 +40,7 @@ fn use_it(place: &Place, host: &str) {
     assert!(stderr(&foreign).contains("hint: name the certificate authority"), "{}", stderr(&foreign));
     log_in(place, &format!("--ca-file ca.pem {host}"), "wrong").code(4);
     let known = log_in(place, &format!("--ca-file ca.pem {host}"), "secret").success();
-    assert!(stdout(&known).starts_with(&format!("logged in to {host} as ann;")), "{}", stdout(&known));
+    assert!(stdout(&known).starts_with(&format!("Logged in to {host} as ann;")), "{}", stdout(&known));
     // From now on the configuration knows the authority.
     let authority = place.path("ca.pem");
     place.run(&format!("config set registries.{host}.ca_file {}", authority.display())).success();

@@ -51,6 +51,7 @@ fn whoever_asks_how_far_a_command_is_is_told_and_it_goes_on() {
     for (line, stage) in [
         ("--no-cache -q pull SLOW/a/b:v1 out", "extracting: "),
         ("--no-cache --progress never export -f out.tar SLOW/a/b:v1", "exporting: "),
+        ("--no-cache cat SLOW/a/b:v1 large", "fetching: "),
         ("--no-cache -o json check --read-data SLOW/a/b:v1", "checking: "),
         ("--no-cache --progress json -q pull SLOW/a/b:v1 out", "{\"progress\":{\"stage\":\"extracting\""),
     ] {
@@ -67,6 +68,9 @@ fn whoever_asks_how_far_a_command_is_is_told_and_it_goes_on() {
         let told = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(0), "{line}: {told}");
         assert!(told.lines().any(|told| told.starts_with(stage)), "{line}: {told}");
+        // What a command writes in large pieces it tells by what came.
+        let pieces = ["exporting: ", "fetching: "].contains(&stage);
+        assert!(!pieces || told.contains(" received"), "{line}: {told}");
         for made in ["out", "out.tar"] {
             let made = place.path(made);
             let _ = if made.is_dir() { fs::remove_dir_all(made) } else { fs::remove_file(made) };
@@ -131,6 +135,22 @@ fn whatever_moves_data_can_be_interrupted_and_leaves_nothing() {
     for repository in ["new", "copied"] {
         far.run(&format!("ls HOST/a/{repository}:v1")).code(3);
     }
+}
+
+#[test]
+fn a_command_that_has_hardly_begun_is_not_ended_by_a_question() {
+    let place = Place::laid_out();
+    let patterns = place.path("patterns");
+    assert!(std::process::Command::new("mkfifo").arg(&patterns).status().unwrap().success());
+    let mut command = place.command("ls --exclude-from patterns oci:layout:v1");
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Opened when the command reads what was typed, which is before it listens to anything.
+    let writer = fs::File::options().write(true).open(&patterns).unwrap();
+    signal("USR1", child.id());
+    drop(writer);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(0), false), "{said}");
 }
 
 #[test]

@@ -27,12 +27,12 @@ fn a_tree_is_updated_and_only_what_differs_is_touched() {
     fs::write(place.path("out/mine"), "extra").unwrap();
     place.run("pull --sync --delete --dry-run oci:layout:v2 out").success().stdout_eq(str![[r#"
 ~ README.md
-~ docs/api
++ docs/api
 * src/main.rs
 - config/database.json
 - docs/api/
 - mine
-Would replace 2, delete 3, set the mode of 1, keep 5; 19 to write
+Would create 1, replace 1, delete 3, set the mode of 1, keep 5; 19 to write
 
 "#]]);
     place.run("pull --sync --delete --dry-run -o json --include mine oci:layout:v2 out").success().stdout_eq(str![[
@@ -68,7 +68,7 @@ Pulled oci:layout:v2
   Destination: [ROOT]/out
   Files: 2
   Size: 19
-  Kept: 6 equal already, 1 with a new mode
+  Kept: 5 equal already, and 1 with a new mode
   Deleted: 3
 
 "#]]);
@@ -193,6 +193,10 @@ Pulled oci:layout:v1
 
 "#]]);
     assert_eq!(fs::read_to_string(place.path("out/README.md")).unwrap(), "mine");
+    place.run("pull --dry-run oci:layout:v1 --overwrite=never out").success().stdout_eq(str![[r#"
+Would keep 1, skip 8; 0 to write
+
+"#]]);
     place
         .run("pull --dry-run oci:layout:v1 out")
         .code(1)
@@ -223,6 +227,76 @@ Pulled oci:layout:v1
     place.run("pull -q --overwrite oci:layout:v1 out").success();
     assert_ne!(inode("run.sh"), script);
     place.run("pull --overwrite=sometimes oci:layout:v1 out").code(2);
+}
+
+#[test]
+fn a_plan_is_what_is_done_where_things_of_another_kind_stand() {
+    type Change = fn(&Place);
+    let place = Place::laid_out();
+    let again = || {
+        let _ = fs::remove_dir_all(place.path("out"));
+        place.run("pull -q oci:layout:v1 out").success();
+    };
+    // A directory in the place of a link and of a file, and a file in the place of a directory.
+    let changes: [(&str, Change); 3] = [
+        ("settings", |place| {
+            fs::remove_file(place.path("out/settings")).unwrap();
+            fs::create_dir(place.path("out/settings")).unwrap();
+            fs::write(place.path("out/settings/mine"), "").unwrap();
+        }),
+        ("run.sh", |place| {
+            fs::remove_file(place.path("out/run.sh")).unwrap();
+            fs::create_dir(place.path("out/run.sh")).unwrap();
+        }),
+        ("docs", |place| {
+            fs::remove_dir_all(place.path("out/docs")).unwrap();
+            fs::write(place.path("out/docs"), "").unwrap();
+        }),
+    ];
+    for (changed, change) in changes {
+        for options in ["--overwrite", "--overwrite=if-changed", "--overwrite=if-newer", "--sync", "--sync --delete"] {
+            again();
+            change(&place);
+            let planned = place.run(&format!("pull --dry-run {options} oci:layout:v1 out"));
+            let done = place.run(&format!("pull {options} oci:layout:v1 out"));
+            let codes = [&planned, &done].map(|ran| ran.get_output().status.code());
+            let (plan, said) = (stdout(&planned), stderr(&planned));
+            assert_eq!(codes[0], codes[1], "{changed} {options}: {plan}{said}{}", stderr(&done));
+            let root = place.path("").display().to_string();
+            assert_eq!(said, stderr(&done).replace(&root, ""), "{changed} {options}");
+            let fine = options.contains("--delete");
+            assert_eq!(codes[0], Some(i32::from(!fine)), "{changed} {options}: {said}");
+            if fine {
+                assert!(plan.contains(&format!("- {changed}")) && plan.contains("Would create "), "{changed}: {plan}");
+                assert_eq!(place.listing("out"), place.listing("project"), "{changed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn links_that_lead_out_are_all_named() {
+    let place = Place::laid_out();
+    for (link, target) in [("abs", "/etc/passwd"), ("up", "../.."), ("run", "run.sh")] {
+        symlink(target, place.path("project").join(link)).unwrap();
+    }
+    place.run("push -q oci:layout:v2 project").success();
+    let hint = "hint: --exclude leaves them out; pass --allow-external-symlinks if you trust the archive\n";
+    let expected = "error: 2 symbolic links lead out of the destination; nothing was written\n  abs\n  up\n".to_owned();
+    for line in ["pull oci:layout:v2 out", "pull --dry-run oci:layout:v2 out"] {
+        assert_eq!(stderr(&place.run(line).code(1)), expected.clone() + hint, "{line}");
+    }
+    assert!(!place.path("out").exists());
+    place.run("pull --exclude up oci:layout:v2 out").code(1).stderr_eq(
+        "error: the symbolic link \"abs\" leads out of the destination, to \"/etc/passwd\"\n".to_owned() + hint,
+    );
+    place.run("pull -q --exclude up --exclude abs oci:layout:v2 out").success();
+    assert!(place.path("out/run").is_symlink());
+    let pulled = stdout(&place.run("pull --no-symlinks oci:layout:v2 without").success());
+    assert!(pulled.contains("  Left out: 4 links\n"), "{pulled}");
+    assert!(!place.path("without/run").is_symlink() && place.path("without/run.sh").exists());
+    let told = stdout(&place.run("pull --clean --no-symlinks -o json oci:layout:v2 without").success());
+    assert!(told.contains("\"symlinks_left_out\": 4"), "{told}");
 }
 
 #[test]

@@ -245,13 +245,13 @@ drwxr-xr-x     0                    config/
 drwxr-xr-x     0                    docs/
 drwxr-xr-x     0  2023-11-14 22:13  empty/
 -rwxr-xr-x    21  2023-11-14 22:13  run.sh
-lrwxrwxrwx    15  2023-11-14 22:13  settings
+lrwxrwxrwx    15  2023-11-14 22:13  settings -> config/app.yaml
 drwxr-xr-x     0                    src/
 
 "#]]);
     place.run("ls -o plain -l HOST/team/project:v1 config").success().stdout_eq(str![[r#"
--rw-r--r--	56	2023-11-14T22:13:20Z	app.yaml
--rw-------	22	2023-11-14T22:13:20Z	database.json
+-rw-r--r--	56	2023-11-14T22:13:20Z	app.yaml	
+-rw-------	22	2023-11-14T22:13:20Z	database.json	
 
 "#]]);
     let names = place.run("ls -0 HOST/team/project:v1 config").success();

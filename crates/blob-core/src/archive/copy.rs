@@ -1,11 +1,12 @@
 //! From the archive to directories and files.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::Archive;
 use crate::error::ExtractError;
 use crate::extract::{
-    self, ExtractOptions, ExtractReport, Layout, Order, Planned, Selection, SurplusOptions, SurplusReport,
+    self, ExtractOptions, ExtractReport, Layout, Order, Planned, Selection, Surplus, SurplusOptions, SurplusReport,
 };
 use crate::path;
 
@@ -105,7 +106,26 @@ impl Archive {
         dest: impl AsRef<Path>,
         options: &ExtractOptions,
     ) -> Result<Vec<Planned>, ExtractError> {
-        extract::preview(self, order(selection, dest.as_ref(), options), options).await
+        self.preview_after(selection, dest, options, &[]).await
+    }
+
+    /// As [`preview`](Self::preview), where those of `surplus` that stand in the way are taken out of it first, as by
+    /// [`SetAside`](crate::extract::SetAside).
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancellation
+    /// As there.
+    pub async fn preview_after(
+        &self,
+        selection: Selection,
+        dest: impl AsRef<Path>,
+        options: &ExtractOptions,
+        surplus: &[Surplus],
+    ) -> Result<Vec<Planned>, ExtractError> {
+        let gone = surplus.iter().filter(|surplus| surplus.obstructs).map(|surplus| surplus.path.clone()).collect();
+        extract::preview(self, order(selection, dest.as_ref(), options), options, gone).await
     }
 
     /// As [`preview`](Self::preview), for [`copy_file`](Self::copy_file).
@@ -118,7 +138,7 @@ impl Archive {
         dest: impl AsRef<Path>,
         options: &ExtractOptions,
     ) -> Result<Vec<Planned>, ExtractError> {
-        extract::preview(self, self.file_order(path.as_ref(), dest.as_ref())?, options).await
+        extract::preview(self, self.file_order(path.as_ref(), dest.as_ref())?, options, HashSet::new()).await
     }
 
     /// What stands at `dest` and is not in `selection`: what has to go so that `dest` holds nothing else. Of a directory

@@ -6,11 +6,14 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::ExtractError;
-use super::select::{Tree, join};
+use super::select::{Placed, Tree, join};
 use crate::index::Node;
 
 /// How many links one path may lead through; Linux gives up at the same number.
 const MAX_HOPS: usize = 40;
+
+/// How many links are named at most.
+const NAMED: usize = 1000;
 
 /// Refuses links that lead out of the destination; the tree goes to `beneath` in it.
 pub(super) fn check(tree: &Tree, beneath: &[u8]) -> Result<(), ExtractError> {
@@ -23,14 +26,13 @@ pub(super) fn check(tree: &Tree, beneath: &[u8]) -> Result<(), ExtractError> {
             _ => None,
         })
         .collect();
-    for &placed in &tree.links {
-        let from = place(placed);
-        if !stays_inside(&from, &targets) {
-            let target = targets.get(&from).copied().unwrap_or_default();
-            return Err(ExtractError::Escapes { path: tree.path(placed).into(), target: target.into() });
-        }
-    }
-    Ok(())
+    let escapes = |placed: &Placed| !stays_inside(&place(*placed), &targets);
+    let escaping: Vec<Placed> = tree.links.iter().copied().filter(escapes).collect();
+    let Some(&first) = escaping.first() else { return Ok(()) };
+    let target = targets.get(&place(first)).copied().unwrap_or_default();
+    let paths = escaping.iter().take(NAMED).map(|&placed| tree.path(placed).into()).collect();
+    let total = escaping.len() as u64;
+    Err(ExtractError::Escapes { path: tree.path(first).into(), target: target.into(), paths, total })
 }
 
 /// Whether the link at `from` leads to a place below the root, through whatever other links.

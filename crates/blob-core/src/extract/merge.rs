@@ -21,7 +21,7 @@ impl Merge<'_> {
     pub(super) fn run(&self, report: &mut ExtractReport) -> Result<Vec<Placed>, ExtractError> {
         let Self { tree, to, .. } = self;
         let (existing, modes) = (self.options.existing, self.options.compare_modes && self.options.preserve_mode);
-        let scan = Scan { tree, root: to, existing, modes, lenient: false, threads: self.threads };
+        let scan = Scan { tree, root: to, existing, modes, gone: None, threads: self.threads };
         let present = scan.dirs()?;
         let things: Vec<Placed> = tree.files.iter().chain(&tree.links).chain(&tree.empty_dirs).copied().collect();
         let standing = scan.things(&things, &present, &|| false)?;

@@ -1,11 +1,12 @@
 //! What an extraction would do, found out without doing it.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::run::{Extraction, aside, path_of};
 use super::select::Placed;
 use super::sink::{Destination, Scan, Standing};
-use super::{Existing, ExtractError, ExtractOptions, Order};
+use super::{ExtractError, ExtractOptions, Order};
 use crate::archive::Archive;
 use crate::index::Node;
 
@@ -40,17 +41,18 @@ pub struct Planned {
     pub action: Action,
 }
 
-/// Looks at the destination of an order.
+/// Looks at the destination of an order, from which what stands at the paths `gone` will be taken away first.
 pub(crate) async fn preview(
     archive: &Archive,
     order: Order,
     options: &ExtractOptions,
+    gone: HashSet<Box<[u8]>>,
 ) -> Result<Vec<Planned>, ExtractError> {
-    aside(Extraction::idle(archive, order, options), Extraction::preview).await
+    aside(Extraction::idle(archive, order, options), move |job| job.preview(&gone)).await
 }
 
 impl Extraction {
-    fn preview(&self) -> Result<Vec<Planned>, ExtractError> {
+    fn preview(&self, gone: &HashSet<Box<[u8]>>) -> Result<Vec<Planned>, ExtractError> {
         let tree = self.tree()?;
         let dest = self.order.dest.join(path_of(&self.order.beneath));
         let things: Vec<Placed> = tree.files.iter().chain(&tree.links).chain(&tree.empty_dirs).copied().collect();
@@ -59,12 +61,7 @@ impl Extraction {
         let standing = match &root {
             None => vec![Standing::Write; things.len()],
             Some(root) => {
-                // What is skipped since it differs is to be told from what is equal.
-                let existing = match self.options.existing {
-                    Existing::Skip => Existing::KeepEqual,
-                    existing => existing,
-                };
-                let scan = Scan { existing, lenient: true, ..self.scan(&tree, root) };
+                let scan = Scan { gone: Some(gone), ..self.scan(&tree, root) };
                 let present = scan.dirs()?;
                 scan.things(&things, &present, &|| self.link.is_cancelled())?
             }
@@ -77,7 +74,7 @@ impl Extraction {
                     Node::File(entry) => entry.original_size(),
                     _ => 0,
                 };
-                let action = self.action(standing);
+                let action = action(standing);
                 Planned {
                     path: tree.path(placed).into(),
                     target: dest.join(path_of(&tree.target(placed))),
@@ -89,16 +86,15 @@ impl Extraction {
         planned.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(planned)
     }
+}
 
-    fn action(&self, standing: Standing) -> Action {
-        match standing {
-            Standing::Write => Action::Create,
-            Standing::Replace => Action::Replace,
-            Standing::Mode => Action::SetMode,
-            Standing::Kept => Action::Keep,
-            Standing::Skipped => Action::Skip,
-            Standing::Differs if self.options.existing == Existing::Skip => Action::Skip,
-            Standing::Differs => Action::Refuse,
-        }
+fn action(standing: Standing) -> Action {
+    match standing {
+        Standing::Write => Action::Create,
+        Standing::Replace => Action::Replace,
+        Standing::Mode => Action::SetMode,
+        Standing::Kept => Action::Keep,
+        Standing::Skipped => Action::Skip,
+        Standing::Differs => Action::Refuse,
     }
 }

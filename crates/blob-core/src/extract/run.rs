@@ -258,7 +258,7 @@ impl Extraction {
     /// How the destination is looked at.
     pub(super) fn scan<'a>(&self, tree: &'a Tree, root: &'a Root) -> Scan<'a> {
         let (existing, modes) = (self.options.existing, self.options.compare_modes && self.options.preserve_mode);
-        Scan { tree, root, existing, modes, lenient: false, threads: self.threads() }
+        Scan { tree, root, existing, modes, gone: None, threads: self.threads() }
     }
 
     /// Sets the modes of files that need nothing else.

@@ -422,7 +422,7 @@ impl Workshop<'_> {
     /// Somebody else put a file there since the destination was looked at.
     fn occupied(&self, placed: Placed, dir: &OwnedFd) -> Result<(), ExtractError> {
         let (tree, root) = (&self.prepared.tree, self.root);
-        let scan = Scan { tree, root, existing: self.options.existing, modes: false, lenient: false, threads: 1 };
+        let scan = Scan { tree, root, existing: self.options.existing, modes: false, gone: None, threads: 1 };
         if self.options.existing == Existing::KeepEqual {
             if !scan.is_same(dir, placed)? {
                 return scan.refuse(&[placed]);

@@ -435,7 +435,7 @@ fn links_that_leave_the_destination_are_refused_unless_allowed() {
         let temp = tempfile::tempdir().unwrap();
         let archive = pair.plain("file", b"content").local();
         let error = extract(&archive, &temp.path().join("out"), &ExtractOptions::default()).unwrap_err();
-        assert!(matches!(&error, ExtractError::Escapes { .. }), "{error}");
+        assert!(matches!(&error, ExtractError::Escapes { total: 1, .. }), "{error}");
         assert_eq!(tree(temp.path()).len(), 0, "nothing was written");
         let allowed = options(|o| o.allow_external_symlinks = true);
         extract(&archive, &temp.path().join("out"), &allowed).unwrap();
@@ -444,6 +444,13 @@ fn links_that_leave_the_destination_are_refused_unless_allowed() {
         let report = extract(&archive, &temp.path().join("without"), &without).unwrap();
         assert!(report.links_left_out > 0 && report.symlinks == 0);
     }
+    // All of them are named at once.
+    let pair = Pair::new().link("a", "/etc").link("b", "f").link("c", "..").plain("f", b"");
+    let temp = tempfile::tempdir().unwrap();
+    let error = extract(&pair.local(), &temp.path().join("out"), &ExtractOptions::default()).unwrap_err();
+    assert!(error.to_string().ends_with("to \"/etc\", and so does another one"), "{error}");
+    let ExtractError::Escapes { paths, total: 2, .. } = error else { panic!("{error}") };
+    assert_eq!(paths, [Box::from(*b"a"), Box::from(*b"c")]);
     // Where a subtree becomes the root, a link out of the subtree leaves.
     let pair = Pair::new().plain("f", b"").plain("d/g", b"").link("d/l", "../f");
     let temp = tempfile::tempdir().unwrap();

@@ -128,7 +128,7 @@ impl Layout {
     /// Checks that there is a layout of a version we know.
     pub(super) fn check(&self) -> Result<(), RegistryError> {
         let path = self.root.join("oci-layout");
-        let action = || format!("opening the image layout {}", self.root.display());
+        let action = || format!("opening the layout {}", self.root.display());
         let marker = read_bounded(&path, 4096).map_err(failed(action))?;
         let version = serde_json::from_slice::<serde_json::Value>(&marker).ok();
         let version = version.as_ref().and_then(|marker| marker.get("imageLayoutVersion")?.as_str());

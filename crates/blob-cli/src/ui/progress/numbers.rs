@@ -1,7 +1,7 @@
 //! The numbers of an operation, and how they are written.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +31,11 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
+    /// Whether a command reads an archive here, file by file, so that its own numbers stand still while a large one comes.
+    fn is_of_readers(self) -> bool {
+        matches!(self, Self::Fetching | Self::Exporting | Self::Checking)
+    }
+
     pub(super) const ALL: [(Self, &'static str); 10] = [
         (Self::Starting, "starting"),
         (Self::Scanning, "scanning"),
@@ -45,9 +50,12 @@ impl Stage {
     ];
 }
 
+/// How many bytes were received until now.
+type Received = Box<dyn Fn() -> u64 + Send + Sync>;
+
 /// The numbers of an operation. Several threads store, one reads; that they may be of different moments does not
 /// matter.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Numbers {
     stage: AtomicU8,
     bytes: AtomicU64,
@@ -56,13 +64,32 @@ pub(super) struct Numbers {
     files_total: AtomicU64,
     pub(super) cancelled: AtomicBool,
     narrator: Narrator,
+    /// What came over the network, for stages that do not count it.
+    received: Mutex<Option<Received>>,
     /// When the stage began, for who asks how fast it goes.
     begun: Mutex<Option<Instant>>,
     /// How far the blobs of a copy are: by name the bytes that are done and those that there are.
     copied: Mutex<HashMap<Box<str>, (u64, u64)>>,
 }
 
+impl fmt::Debug for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Numbers").field("now", &self.read()).finish_non_exhaustive()
+    }
+}
+
 impl Numbers {
+    /// Asks `received` how much came, whenever somebody looks.
+    pub(super) fn watch(&self, received: Received) {
+        *self.received.lock().unwrap_or_else(PoisonError::into_inner) = Some(received);
+    }
+
+    /// What came over the network until now.
+    fn received(&self) -> u64 {
+        let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        received.as_ref().map_or(0, |received| received())
+    }
+
     fn store(&self, stage: Stage, bytes: (u64, u64), files: (u64, u64)) {
         if self.stage.swap(stage as u8, Ordering::Relaxed) != stage as u8 {
             *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
@@ -100,6 +127,7 @@ impl Numbers {
         let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
         Snapshot {
             stage: stage.1,
+            received: if stage.0.is_of_readers() { self.received() } else { 0 },
             bytes: read(&self.bytes),
             bytes_total: read(&self.bytes_total),
             files: read(&self.files),
@@ -176,6 +204,8 @@ pub(super) struct Snapshot {
     pub(super) bytes_total: u64,
     pub(super) files: u64,
     pub(super) files_total: u64,
+    /// Bytes that came over the network since the command began, where nothing else tells how far it is.
+    pub(super) received: u64,
 }
 
 impl Snapshot {
@@ -189,6 +219,9 @@ impl Snapshot {
             (0, 0) => {}
             (files, 0) => facts.push(format!("{files} files")),
             (files, total) => facts.push(format!("{files} of {total} files")),
+        }
+        if self.received > 0 {
+            facts.push(format!("{} received", human(self.received)));
         }
         if facts.is_empty() { self.stage.to_owned() } else { format!("{}: {}", self.stage, facts.join(", ")) }
     }
@@ -205,9 +238,19 @@ impl Snapshot {
 
     /// One line for programs; `rate` is in bytes per second.
     pub(super) fn json(&self, rate: u64) -> String {
-        let &Self { stage, bytes, bytes_total, files, files_total } = self;
+        let &Self { stage, bytes, bytes_total, files, files_total, received } = self;
+        let bytes_received = (received > 0).then_some(received);
         let seconds_left = (rate > 0).then(|| bytes_total.saturating_sub(bytes).div_ceil(rate));
-        let told = Told { stage, bytes, bytes_total, files, files_total, bytes_per_second: rate, seconds_left };
+        let told = Told {
+            stage,
+            bytes,
+            bytes_total,
+            files,
+            files_total,
+            bytes_per_second: rate,
+            seconds_left,
+            bytes_received,
+        };
         super::super::json::line(&Line { progress: told })
     }
 
@@ -258,6 +301,9 @@ struct Told {
     /// Seconds that are left at this rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds_left: Option<u64>,
+    /// Bytes that came over the network since the command began, where a stage does not count them itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_received: Option<u64>,
 }
 
 #[cfg(test)]

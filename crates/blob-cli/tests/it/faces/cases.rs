@@ -427,7 +427,7 @@ pub(super) const GROUPS: &[(&str, &[Case])] = &[
         ],
     ),
     ("doctor", &[read("doctor oci:layout:v1").json("doctor"), read("doctor oci:layout:v2").fails(3).json("doctor")]),
-    ("serve", &[read("serve --file nowhere.yaml").fails(3)]),
+    ("serve", &[read("serve --file nowhere.yaml").fails(2)]),
     ("completion", &[read("completion fish").only(PIPE), read("completion csh").fails(2)]),
     (
         "man",

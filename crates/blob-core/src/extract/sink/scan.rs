@@ -1,5 +1,6 @@
 //! What stands at the destination already, looked at before anything is written.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -45,8 +46,8 @@ pub(in crate::extract) struct Scan<'a> {
     pub(in crate::extract) existing: Existing,
     /// Whether a file with other permission bits than it would get is another file, where files are updated.
     pub(in crate::extract) modes: bool,
-    /// Whether what stands in the way of a file will be gone before it is written.
-    pub(in crate::extract) lenient: bool,
+    /// Paths below the root at which something stands that will be gone before anything is written.
+    pub(in crate::extract) gone: Option<&'a HashSet<Box<[u8]>>>,
     pub(in crate::extract) threads: usize,
 }
 
@@ -56,6 +57,7 @@ impl Scan<'_> {
         let mut present = vec![true];
         for dir in &self.tree.dirs[1..] {
             let there = present[dir.parent as usize]
+                && !self.is_gone(&dir.path)
                 && match self.root.dir(&dir.path) {
                     Ok(_) => true,
                     Err(Errno::NOENT) => false,
@@ -71,6 +73,10 @@ impl Scan<'_> {
             present.push(there);
         }
         Ok(present)
+    }
+
+    fn is_gone(&self, path: &[u8]) -> bool {
+        self.gone.is_some_and(|gone| gone.contains(path))
     }
 
     /// What stands where `things` go, in their order. Files are compared by several threads.
@@ -116,6 +122,9 @@ impl Scan<'_> {
         let dir = handles.get(placed.dir)?;
         let standing = root::stat(dir.as_fd(), name).map_err(|error| io_error("looking at", path(), error))?;
         let Some(stat) = standing else { return Ok(Standing::Write) };
+        if self.gone.is_some() && self.is_gone(&self.tree.target(placed)) {
+            return Ok(Standing::Write);
+        }
         let kind = FileType::from_raw_mode(stat.st_mode);
         let node = self.tree.archive.index().at(placed.node);
         if let (Node::EmptyDir(_), FileType::Directory) = (&node, kind) {
@@ -124,11 +133,11 @@ impl Scan<'_> {
         match (self.existing, &node) {
             (Existing::Skip, _) => Ok(Standing::Skipped),
             (existing, node) if existing.replaces() && (node.is_dir() || kind == FileType::Directory) => {
-                match (self.lenient, node.is_dir()) {
-                    (true, _) => Ok(Standing::Replace),
-                    (false, true) => Err(obstructed(&path(), "a symbolic link or a file", "a directory")),
-                    (false, false) => Err(obstructed(&path(), "a directory", "a file or a link")),
-                }
+                Err(if node.is_dir() {
+                    obstructed(&path(), "a symbolic link or a file", "a directory")
+                } else {
+                    obstructed(&path(), "a directory", "a file or a link")
+                })
             }
             (Existing::Overwrite, _) => Ok(Standing::Replace),
             (_, node) => {
