@@ -9,6 +9,7 @@
 
 mod content;
 mod follower;
+mod standing;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use tokio::time::sleep;
 use super::Core;
 use super::answer::protocol;
 use super::call::{Meter, Payload, SourcePayload};
-use super::journal::{Entry, Found, Hashed, Key, Standing};
+use super::journal::Entry;
 use super::scope::Scope;
 use super::upload::{self, Begun, LEAST_CHUNK, Session, held};
 use crate::error::{ErrorCode, RegistryError};
@@ -36,9 +37,6 @@ pub(super) use follower::Follower;
 
 /// So many repositories are tried to mount from.
 const MAX_MOUNTS: usize = 4;
-
-/// Smaller blobs are not worth writing down: 8 MiB.
-const JOURNAL_FROM: u64 = 8 << 20;
 
 /// Sessions that are begun for one blob after the first.
 const MAX_RESTARTS: u32 = 4;
@@ -228,56 +226,6 @@ impl Push<'_> {
         };
         self.send_session(session).await?;
         self.at(self.size()).map(|()| PushedBlob::Uploaded)
-    }
-
-    /// The session that an earlier process left, if it is still there, and what that process hashed.
-    async fn take_up(&mut self) -> Option<(Session, Option<Hashed>)> {
-        let journal = self.core.journal.as_ref().filter(|_| self.size() >= JOURNAL_FROM)?;
-        let content = self.digest.map_or_else(|| self.source.id().to_string(), ToString::to_string);
-        let (host, repository, place) = (self.core.host.clone(), self.repository.clone(), self.place.clone());
-        let (entry, found) = journal.open(Key { host, repository, place, content, size: self.size() }).await?;
-        self.entry = Some(entry);
-        let Standing { location, offset, hash } = match found {
-            Found::Same(standing) => standing,
-            Found::Other(standing) => {
-                let session = upload::session_at(self.core, self.repository, &standing.location, standing.offset);
-                if let Some(session) = session {
-                    session.abandon(self.core);
-                }
-                return None;
-            }
-            Found::Nothing => return None,
-        };
-        let mut session = upload::session_at(self.core, self.repository, &location, offset)?;
-        match session.status(self.core, &self.action).await {
-            // What was confirmed to that process is there, even if the registry counts wrong.
-            Ok(held) if held > 1 && held <= self.size() => session.offset = held.max(offset),
-            Ok(_) if offset == 0 => {}
-            Ok(_) => {
-                session.abandon(self.core);
-                return None;
-            }
-            Err(error) => {
-                tracing::debug!(%error, "the upload that was interrupted cannot be taken up");
-                return None;
-            }
-        }
-        tracing::info!(action = self.action, offset = session.offset, "an interrupted upload is taken up");
-        Some((session, hash))
-    }
-
-    /// Writes down where the session stands.
-    async fn save(&self, session: &Session) {
-        if let Some(entry) = &self.entry {
-            entry.save(session.location(), session.offset).await;
-        }
-    }
-
-    /// Removes what was written down.
-    async fn forget(&mut self) {
-        if let Some(entry) = self.entry.take() {
-            entry.clear().await;
-        }
     }
 
     /// Opens a session by asking for a mount from wherever the registry has the blob: an answer that it has it costs no

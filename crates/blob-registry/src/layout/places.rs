@@ -1,10 +1,9 @@
 //! The registry trait over layouts, whether there is one of them or one for each repository.
 
-use std::collections::HashMap;
-use std::fs;
+mod beneath;
+
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use blob_core::source::FileSource;
@@ -13,10 +12,10 @@ use blob_core::{ByteSource, Digest};
 use super::disk::Layout;
 use super::gc::{self, GcOptions, GcReport};
 use super::lookup::Lookup as _;
-use super::memo::{Memo, Stamp};
+use super::memo::Stamp;
 use super::upload::DiskUpload;
 use super::verify::{self, Found, Verify};
-use super::{failed, offload, push};
+use super::{offload, push};
 use crate::descriptor::Descriptor;
 use crate::error::{ErrorCode, RegistryError};
 use crate::manifest::Outline;
@@ -27,11 +26,7 @@ use crate::registry::{
 };
 use crate::store;
 
-/// The directory of a repository's layout. No part of a repository name begins with an underscore.
-const LAYOUT: &str = "_layout";
-
-/// Of more repositories than this, nothing is remembered for long.
-const MAX_MEMOS: usize = 1024;
+pub(super) use beneath::{Beneath, layouts};
 
 /// Where layouts are.
 #[derive(Clone, Debug)]
@@ -42,40 +37,15 @@ pub(super) enum Places {
     Many(Beneath),
 }
 
-/// Layouts beneath a directory, with what is remembered of them.
-#[derive(Clone, Debug)]
-pub(super) struct Beneath {
-    pub(super) root: Arc<Path>,
-    memos: Arc<Mutex<HashMap<Repository, Arc<Memo>>>>,
-    sparse: bool,
-    verify: Verify,
-}
-
-impl Beneath {
-    pub(super) fn new(root: Arc<Path>) -> Self {
-        Self { root, memos: Arc::default(), sparse: false, verify: Verify::No }
-    }
-
-    fn layout(&self, repository: &Repository) -> Layout {
-        let memo = {
-            // Changes are single insertions: the map is whole even if a thread panicked.
-            let mut memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
-            if memos.len() >= MAX_MEMOS && !memos.contains_key(repository) {
-                memos.clear();
-            }
-            Arc::clone(memos.entry(repository.clone()).or_default())
-        };
-        let layout = Layout::remembered(self.root.join(repository.as_str()).join(LAYOUT), memo);
-        layout.with_sparse(self.sparse).with_verify(self.verify)
-    }
-}
-
 impl Places {
     /// The same, taking manifests without their blobs or refusing them.
     pub(super) fn with_sparse(self, sparse: bool) -> Self {
         match self {
             Self::One(layout) => Self::One(layout.with_sparse(sparse)),
-            Self::Many(beneath) => Self::Many(Beneath { sparse, ..beneath }),
+            Self::Many(mut beneath) => {
+                beneath.sparse = sparse;
+                Self::Many(beneath)
+            }
         }
     }
 
@@ -83,9 +53,9 @@ impl Places {
     pub(super) fn with_verify(self, verify: bool) -> Self {
         match self {
             Self::One(layout) => Self::One(layout.with_verify(if verify { Verify::Report } else { Verify::No })),
-            Self::Many(beneath) => {
-                let verify = if verify { Verify::SetAside } else { Verify::No };
-                Self::Many(Beneath { verify, ..beneath })
+            Self::Many(mut beneath) => {
+                beneath.verify = if verify { Verify::SetAside } else { Verify::No };
+                Self::Many(beneath)
             }
         }
     }
@@ -194,41 +164,6 @@ impl Places {
         let upload = offload(move || DiskUpload::start(layout, name)).await?;
         Ok(Box::new(upload))
     }
-}
-
-/// Every repository beneath `root` with its layout, in no order.
-pub(super) fn layouts(root: &Path) -> Result<Vec<(Repository, Layout)>, RegistryError> {
-    let mut found = Vec::new();
-    let mut open: Vec<(PathBuf, String)> = vec![(root.to_owned(), String::new())];
-    while let Some((directory, name)) = open.pop() {
-        let entries = match fs::read_dir(&directory) {
-            // Removed since its parent was read.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            other => other.map_err(failed(|| format!("listing {}", directory.display())))?,
-        };
-        for entry in entries {
-            let entry = entry.map_err(failed(|| format!("listing {}", directory.display())))?;
-            let (path, Some(file_name)) = (entry.path(), entry.file_name().to_str().map(str::to_owned)) else {
-                continue;
-            };
-            // Links are not followed: they could lead in circles.
-            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                continue;
-            }
-            if file_name == LAYOUT {
-                if let Ok(repository) = Repository::new(&name) {
-                    found.push((repository, Layout::new(path)));
-                }
-                continue;
-            }
-            let name = if name.is_empty() { file_name } else { format!("{name}/{file_name}") };
-            if Repository::new(&name).is_ok() {
-                open.push((path, name));
-            }
-        }
-    }
-    found.retain(|(_, layout)| layout.exists());
-    Ok(found)
 }
 
 /// Makes a manifest young whose presence somebody is told of: they need not push it, and name it soon. What it names stays

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use blob_core::source::FileSource;
 use blob_core::{Algorithm, ByteSource, ByteSourceExt as _, Digest, Hasher, MemorySource, Progress, SourceError};
 
-use super::{Follower, JOURNAL_FROM, Push, is_lasting};
+use super::standing::JOURNAL_FROM;
+use super::{Follower, Push, is_lasting};
 use crate::client::Core;
 use crate::client::call::Meter;
 use crate::error::{ErrorCode, RegistryError};
