@@ -117,6 +117,16 @@ impl Retries {
         self.failed = 0;
     }
 
+    /// How long the operation may still wait.
+    pub fn left(&self) -> Duration {
+        self.policy.budget.saturating_sub(self.waited)
+    }
+
+    /// Takes note of a wait that had another reason than a failure.
+    pub fn charge(&mut self, waited: Duration) {
+        self.waited = self.waited.saturating_add(waited);
+    }
+
     /// How long the operation waited so far, in all.
     pub fn waited(&self) -> Duration {
         self.waited
@@ -150,14 +160,19 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// How long to send nothing, if the server says that no request is left until then: `RateLimit-Remaining: 0` with
-/// `RateLimit-Reset` in seconds, or both in one `RateLimit` header (`"default";r=0;t=30`).
+/// `RateLimit-Reset` in seconds, or both in one `RateLimit` header (`"default";r=0;t=30`), whose longest wait counts.
 pub fn exhausted(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     let number = |text: &str| text.split(';').next().and_then(|first| first.trim().parse::<u64>().ok());
     if let Some(limit) = text("ratelimit") {
-        let part =
-            |name: &str| limit.split([';', ',']).find_map(|part| part.trim().strip_prefix(name)).and_then(number);
-        return (part("r=")? == 0).then(|| part("t="))?.map(Duration::from_secs);
+        // Several policies are apart by commas; an older form has commas between the members of one.
+        let policies: Vec<&str> = if limit.contains(';') { limit.split(',').collect() } else { vec![limit] };
+        let until = |policy: &str| {
+            let part =
+                |name: &str| policy.split([';', ',']).find_map(|part| part.trim().strip_prefix(name)).and_then(number);
+            (part("r=")? == 0).then(|| part("t="))?
+        };
+        return policies.into_iter().filter_map(until).max().map(Duration::from_secs);
     }
     let left = text("ratelimit-remaining").and_then(number)?;
     (left == 0).then(|| text("ratelimit-reset").and_then(number))?.map(Duration::from_secs)
@@ -242,6 +257,7 @@ mod tests {
             (&[("ratelimit", "limit=10, r=0, t=3")], Some(3)),
             (&[("ratelimit", "\"default\";r=5;t=30")], None),
             (&[("ratelimit", "nonsense")], None),
+            (&[("ratelimit", "\"burst\";r=3;t=1, \"hour\";r=0;t=40, \"day\";r=0;t=9")], Some(40)),
             (&[], None),
         ];
         for (pairs, expect) in cases {

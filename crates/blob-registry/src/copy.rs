@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use blob_core::{Digest, Progress};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -122,7 +122,7 @@ pub struct CopyReport {
     pub blobs_mounted: u64,
     /// Bytes of the manifests and blobs that were sent.
     pub bytes: u64,
-    /// Referrers that the source lists and does not have; they were left out.
+    /// Referrers that are listed and not there any more, or are about something else; they were left out.
     pub referrers_missing: u64,
 }
 
@@ -224,7 +224,7 @@ impl Run<'_> {
     /// Pushes manifests level by level, and the tags when they are all there.
     async fn manifests(&mut self, plan: &Plan) -> Result<(), RegistryError> {
         let (from, to, options) = (self.from, self.to, self.options);
-        let parties = Parties { from, to, options };
+        let parties = Parties { from, to, options, again: &Mutex::default() };
         let levels = plan.levels();
         // What refers to the root is pushed behind it: the root then gets its tags at the very end.
         let root_is_last = levels.last().is_some_and(|level| level.iter().all(|node| node.is(plan.root())));
@@ -268,7 +268,7 @@ impl Run<'_> {
             }
         }
         if !unset.is_empty() {
-            let parties = Parties { from: self.from, to: self.to, options: self.options };
+            let parties = Parties { from: self.from, to: self.to, options: self.options, again: &Mutex::default() };
             let sent = parties.push(plan, root, &unset).await?;
             self.sent_again(&sent);
             // The manifest itself was there.
@@ -284,6 +284,9 @@ struct Parties<'a> {
     from: &'a Place,
     to: &'a Place,
     options: &'a CopyOptions,
+    /// Manifests that were sent again with what they name, each once: a destination that keeps nothing is not served for
+    /// ever.
+    again: &'a Mutex<HashSet<Digest>>,
 }
 
 /// What the push of a manifest came to.
@@ -324,7 +327,7 @@ impl Parties<'_> {
         (refusal, again): (&RegistryError, bool),
         sent: &mut SentManifest,
     ) -> Result<(), RegistryError> {
-        let Self { from, to, options } = *self;
+        let Self { from, to, options, again: done } = *self;
         for blob in node.blobs() {
             if sent.blobs.contains(&blob.digest) {
                 continue;
@@ -337,6 +340,9 @@ impl Parties<'_> {
             }
         }
         for child in plan.children(node) {
+            if !done.lock().unwrap_or_else(PoisonError::into_inner).insert(child.digest()) {
+                continue;
+            }
             let child = Box::pin(self.push(plan, child, &[])).await?;
             sent.blobs.extend(child.blobs);
             sent.blob_bytes = sent.blob_bytes.saturating_add(child.blob_bytes);

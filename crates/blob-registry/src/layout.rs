@@ -183,6 +183,12 @@ impl LayoutStore {
         Self { places: self.places.with_verify(verify) }
     }
 
+    /// The same, but damaged blobs stay where they are, and reading them is an error: for stores that are only read.
+    #[must_use]
+    pub fn with_verify_in_place(self, verify: bool) -> Self {
+        Self { places: self.places.with_verify_in_place(verify) }
+    }
+
     /// Removes what no listed manifest needs, repository by repository, as [`LayoutRegistry::collect_garbage`] does.
     ///
     /// A repository whose garbage cannot be collected is in the report, and those behind it are collected all the same.

@@ -200,7 +200,7 @@ impl Client {
 pub(crate) struct Destination {
     pub(crate) place: Place,
     /// What must be finished in the end.
-    file: Option<LayoutFile>,
+    pub(crate) file: Option<LayoutFile>,
 }
 
 impl Destination {

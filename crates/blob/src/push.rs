@@ -245,6 +245,9 @@ impl Destination {
             let layout = opened.map_err(|source| Error::Registry { action: action(), source })?;
             registry = Arc::new(layout.with_verify(true));
         }
+        if let (Some(file), true) = (&to.file, options.recheck) {
+            registry = Arc::new(file.clone().with_verify(true));
+        }
         Ok(Self { location: location.clone(), tag, registry, repository, to })
     }
 

@@ -256,7 +256,13 @@ async fn store(config: &ServeConfig) -> Result<Option<LayoutStore>, ServeError> 
     let Some(directory) = &config.directory else { return Ok(None) };
     let store = LayoutStore::open(directory).await;
     let storage = |source| ServeError::Storage { directory: directory.display().to_string(), source };
-    Ok(Some(store.map_err(storage)?.with_sparse(config.sparse).with_verify(config.verify)))
+    let store = store.map_err(storage)?.with_sparse(config.sparse);
+    // Nobody can mend what is only read: there nothing is moved.
+    Ok(Some(if config.read_only {
+        store.with_verify_in_place(config.verify)
+    } else {
+        store.with_verify(config.verify)
+    }))
 }
 
 fn remote(upstream: &UpstreamConfig) -> Result<Arc<dyn Registry>, ServeError> {

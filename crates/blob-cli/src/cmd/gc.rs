@@ -133,24 +133,27 @@ pub(crate) async fn run(args: GcArgs, session: &Session) -> Result<(), Failure> 
     verdict(&dir, &report)
 }
 
+/// What is done about damage.
+const MEND: &str = "push again what needs what is damaged, with --recheck";
+
 /// A collection that left something is no success.
 fn verdict(dir: &Path, report: &GcReport) -> Result<(), Failure> {
     if !report.uncollected.is_empty() {
-        let left = count(report.uncollected.len() as u64, "list");
+        let left = report.uncollected.len();
+        let repositories = if left == 1 { "repository" } else { "repositories" };
         let each =
             |left: &Uncollected| Failure::new(Kind::General, format!("{}: {}", left.repository, chain(&left.error)));
         let failures: Vec<Failure> = report.uncollected.iter().map(each).collect();
-        return Err(Failure::partial(
-            format!("{left} of {} could not be read, and nothing was collected there", dir.display()),
-            &failures,
-        ));
+        let text = format!("{left} {repositories} of {} could not be collected to the end", dir.display());
+        let failure = Failure::partial(text, &failures);
+        return Err(if report.damaged.is_empty() { failure } else { failure.with_hint(MEND) });
     }
     if report.damaged.is_empty() {
         return Ok(());
     }
     let damaged = count(report.damaged.len() as u64, "blob");
     let failure = Failure::new(Kind::HashMismatch, format!("{} has {damaged} of damaged content", dir.display()));
-    Err(failure.with_hint("push again what needs it, with --recheck"))
+    Err(failure.with_hint(MEND))
 }
 
 /// An error with its causes, in a line.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use blob_core::{ByteSource, Event, Progress, SourceError};
 use blob_http::redirect::{RedirectPolicy, Redirects, same_origin};
@@ -22,7 +23,7 @@ use super::auth::{Pass, Purpose, Reply};
 use super::limit::Action;
 use super::push::Follower;
 use super::scope::Scope;
-use crate::error::{Object, RegistryError};
+use crate::error::{ErrorCode, Object, RegistryError};
 use crate::reference::Repository;
 
 /// A request.
@@ -212,14 +213,26 @@ enum Failed {
     Exchange(RegistryError),
     /// The token service failed, after it was asked as often as the policy allows.
     Login(RegistryError),
+    /// The registry wants to be left alone for longer than the operation may wait.
+    Patience(RegistryError),
 }
 
 impl Failed {
     fn into_error(self) -> RegistryError {
         match self {
-            Self::Exchange(error) | Self::Login(error) => error,
+            Self::Exchange(error) | Self::Login(error) | Self::Patience(error) => error,
         }
     }
+}
+
+/// The refusal to wait any longer.
+fn impatient(call: &Call, time: Duration, retries: &Retries) -> RegistryError {
+    let detail = format!(
+        "the registry wants no requests for {} s, after {} s of waiting for this one",
+        time.as_secs().max(1),
+        retries.waited().as_secs()
+    );
+    RegistryError::detailed(call.action.clone(), ErrorCode::TooManyRequests, detail)
 }
 
 impl Core {
@@ -233,7 +246,7 @@ impl Core {
     async fn send_within(&self, call: &Call, retries: &mut Retries) -> Result<Answer, RegistryError> {
         let mut repeated = false;
         loop {
-            let result = self.limited(call).await;
+            let result = self.limited(call, retries).await;
             let wait = match &result {
                 _ if !call.repeat => None,
                 Ok(answer) if is_transient_status(answer.status.as_u16()) => {
@@ -276,17 +289,18 @@ impl Core {
         }
     }
 
-    /// One exchange, when the registry bears it.
-    async fn limited(&self, call: &Call) -> Result<Answer, Failed> {
+    /// One exchange, when the registry bears it. Waits that it asks for are in the same budget as those between attempts.
+    async fn limited(&self, call: &Call, retries: &mut Retries) -> Result<Answer, Failed> {
         let action = Action::of(&call.method, call.object);
-        let permit = match &call.payload {
-            Payload::Bytes(_) => Some(self.limit.enter(action).await),
+        let allowed = retries.left();
+        let mut patience = allowed;
+        let entered = match &call.payload {
+            Payload::Bytes(_) => self.limit.enter(action, &mut patience).await.map(Some),
             // Its body may be read from this very registry, with requests that need leave themselves.
-            Payload::Source(_) => {
-                self.limit.pause().await;
-                None
-            }
+            Payload::Source(_) => self.limit.pause(&mut patience).await.map(|()| None),
         };
+        retries.charge(allowed.saturating_sub(patience));
+        let permit = entered.map_err(|time| Failed::Patience(impatient(call, time, retries)))?;
         let result = self.exchange(call).await;
         drop(permit);
         // Storage that a redirect led to speaks for itself only.

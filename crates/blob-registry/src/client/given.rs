@@ -44,7 +44,10 @@ impl Given {
 fn is_usual(origin: &Url, repository: &Repository, location: &Url) -> bool {
     let uploads = format!("/v2/{repository}/blobs/uploads");
     let rest = location.path().strip_prefix(&uploads);
-    location.origin() == origin.origin() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    // Who decodes before looking at the path sees another one.
+    let plain = |rest: &str| !["%2f", "%5c"].iter().any(|sign| rest.to_ascii_lowercase().contains(sign));
+    let below = |rest: &str| rest.is_empty() || (rest.starts_with('/') && plain(rest));
+    location.origin() == origin.origin() && rest.is_some_and(below)
 }
 
 #[cfg(test)]
@@ -60,6 +63,8 @@ mod tests {
         for (location, expect) in [
             ("https://r.example/v2/team/app/blobs/uploads/1?_state=x", true),
             ("https://r.example/v2/team/app/blobs/uploads?nonce=x", true),
+            ("https://r.example/v2/team/app/blobs/uploads/..%2f..%2Fmanifests/v1", false),
+            ("https://r.example/v2/team/app/blobs/uploads/..%5C..%5cmanifests/v1", false),
             ("https://r.example/v2/team/app/blobs/uploads/../../manifests/v1", false),
             ("https://r.example/v2/team/app/blobs/uploads/%2e%2e/%2E%2e/manifests/v1", false),
             ("https://r.example/v2/team/other/blobs/uploads/1", false),

@@ -164,8 +164,10 @@ impl Journal {
                 continue;
             }
             let path = entry.path();
-            let held = path.extension().is_some_and(|kind| kind == "lock") && !matches!(claim(&path), Ok(Some(_)));
-            if !held {
+            let is_lock = path.extension().is_some_and(|kind| kind == "lock");
+            // A lock is held until its file is gone: nobody else has the session then.
+            let claimed = if is_lock { claim(&path).ok().flatten() } else { None };
+            if !is_lock || claimed.is_some() {
                 // Another process may have done it.
                 let _ = fs::remove_file(path);
             }

@@ -17,6 +17,9 @@ const MOST: f64 = 64.0;
 /// Refusals within this time are one event: they answer requests that went out together.
 const ONE_EVENT: Duration = Duration::from_millis(200);
 
+/// Longer waits are told: 5 s.
+const LONG: Duration = Duration::from_secs(5);
+
 /// What a request does, as registries count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
@@ -74,7 +77,10 @@ pub(super) struct Permit<'a>(&'a Limit, Action);
 impl Limit {
     /// Waits until one more request may be sent. Held from the request to the head of its answer; never while a body of
     /// ours is sent, since that may itself be read from the same registry.
-    pub(super) async fn enter(&self, action: Action) -> Permit<'_> {
+    ///
+    /// # Errors
+    /// For how much longer the registry wants to be left alone, when that is more than what is left of `patience`.
+    pub(super) async fn enter(&self, action: Action, patience: &mut Duration) -> Result<Permit<'_>, Duration> {
         loop {
             let mut left = std::pin::pin!(self.left[action as usize].notified());
             left.as_mut().enable();
@@ -84,22 +90,25 @@ impl Limit {
                 let lane = &mut state.lanes[action as usize];
                 if until.is_none() && (lane.under_way as f64) < lane.allowed.max(1.0).floor() {
                     lane.under_way += 1;
-                    return Permit(self, action);
+                    return Ok(Permit(self, action));
                 }
                 until
             };
             match until {
-                Some(until) => sleep_until(until).await,
+                Some(until) => wait(until, patience).await?,
                 None => left.await,
             }
         }
     }
 
     /// Waits as long as the registry asked to be left alone.
-    pub(super) async fn pause(&self) {
+    ///
+    /// # Errors
+    /// As [`enter`](Self::enter).
+    pub(super) async fn pause(&self, patience: &mut Duration) -> Result<(), Duration> {
         loop {
-            let Some(until) = self.lock().pause() else { return };
-            sleep_until(until).await;
+            let Some(until) = self.lock().pause() else { return Ok(()) };
+            wait(until, patience).await?;
         }
     }
 
@@ -141,6 +150,17 @@ impl Limit {
     }
 }
 
+/// Waits until then, and takes it off `patience`.
+async fn wait(until: Instant, patience: &mut Duration) -> Result<(), Duration> {
+    let time = until.saturating_duration_since(Instant::now());
+    *patience = patience.checked_sub(time).ok_or(time)?;
+    if time >= LONG {
+        tracing::warn!("the registry wants no requests for {} s", time.as_secs());
+    }
+    sleep_until(until).await;
+    Ok(())
+}
+
 impl State {
     /// Until when nothing is sent, if that is still to come.
     fn pause(&mut self) -> Option<Instant> {
@@ -159,20 +179,27 @@ impl Drop for Permit<'_> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use futures_util::FutureExt as _;
 
     use super::*;
     use Action::Read;
+
+    const ENDLESS: Duration = Duration::MAX;
 
     /// How many requests may be sent at a time.
     fn room(limit: &Limit) -> usize {
         room_for(limit, Read)
     }
 
+    async fn enter(limit: &Limit, action: Action) -> Permit<'_> {
+        limit.enter(action, &mut { ENDLESS }).await.unwrap()
+    }
+
     fn room_for(limit: &Limit, action: Action) -> usize {
         let mut permits = Vec::new();
-        while let Some(permit) = limit.enter(action).now_or_never() {
-            permits.push(permit);
+        while let Some(permit) = limit.enter(action, &mut { ENDLESS }).now_or_never() {
+            permits.push(permit.unwrap());
         }
         permits.len()
     }
@@ -181,7 +208,7 @@ mod tests {
     async fn refusals_halve_and_successes_add() {
         let limit = Limit::default();
         assert_eq!(room(&limit), 64);
-        let under_way: Vec<_> = futures_util::future::join_all((0..16).map(|_| limit.enter(Read))).await;
+        let under_way: Vec<_> = futures_util::future::join_all((0..16).map(|_| enter(&limit, Read))).await;
         limit.refused(Read);
         limit.refused(Read);
         drop(under_way);
@@ -200,14 +227,22 @@ mod tests {
     async fn who_waits_is_woken_and_a_wish_to_be_left_alone_is_heeded() {
         let limit = Limit::default();
         limit.refused(Read);
-        let first = limit.enter(Read).await;
-        let other = limit.enter(Action::Write).await;
-        let (second, ()) = tokio::join!(limit.enter(Read), async { drop((other, first)) });
+        let first = enter(&limit, Read).await;
+        let other = enter(&limit, Action::Write).await;
+        let (second, ()) = tokio::join!(enter(&limit, Read), async { drop((other, first)) });
         drop(second);
         limit.wait(Duration::from_secs(5));
         let before = Instant::now();
-        drop(limit.enter(Action::Manifest).await);
-        limit.pause().await;
+        drop(enter(&limit, Action::Manifest).await);
+        limit.pause(&mut { ENDLESS }).await.unwrap();
         assert!(before.elapsed() >= Duration::from_secs(5));
+        // Patience has an end, and is told at once.
+        let (mut patience, before) = (Duration::from_secs(7), Instant::now());
+        limit.wait(Duration::from_secs(5));
+        drop(limit.enter(Read, &mut patience).await.unwrap());
+        limit.wait(Duration::from_secs(3));
+        assert_eq!(limit.enter(Read, &mut patience).await.err(), Some(Duration::from_secs(3)));
+        assert_eq!(limit.pause(&mut patience).await, Err(Duration::from_secs(3)));
+        assert_eq!((before.elapsed(), patience), (Duration::from_secs(5), Duration::from_secs(2)));
     }
 }

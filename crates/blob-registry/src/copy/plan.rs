@@ -38,7 +38,7 @@ impl Node {
         named.filter(|blob| !media_type::is_foreign(&blob.media_type))
     }
 
-    fn digest(&self) -> Digest {
+    pub(super) fn digest(&self) -> Digest {
         self.manifest.descriptor.digest
     }
 
@@ -51,7 +51,7 @@ impl Node {
 #[derive(Debug)]
 pub(super) struct Plan {
     nodes: Vec<Node>,
-    /// Referrers that are listed and not there.
+    /// Referrers that are listed and not there, or are about something else.
     pub(super) missing_referrers: u64,
     /// Positions in `nodes`.
     by_digest: HashMap<Digest, usize>,
@@ -64,19 +64,19 @@ struct Found {
 }
 
 /// A manifest to look at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Wanted {
     digest: Digest,
     why: Why,
 }
 
 /// What a manifest is wanted for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Why {
     /// It is the artifact, or part of it.
     Part,
-    /// It is said to refer to something. Lists that clients keep may name what is gone.
-    Referrer,
+    /// It is said to refer to this. Lists that clients keep may name what is gone, or something else.
+    Referrer(Digest),
 }
 
 impl Plan {
@@ -90,7 +90,7 @@ impl Plan {
         let root = from.registry.manifest(&from.repository, target).await?;
         let (digest, mut bytes) = (root.descriptor.digest, 0);
         let mut plan = Self { nodes: Vec::new(), missing_referrers: 0, by_digest: HashMap::new() };
-        let mut seen = HashSet::from([digest]);
+        let mut seen = HashSet::from([Wanted { digest, why: Why::Part }]);
         let mut level = vec![(Wanted { digest, why: Why::Part }, Some(root))];
         for _ in 0..=options.max_depth {
             let work = stream::iter(level).map(|(wanted, known)| look_at(from, to, options, wanted, known));
@@ -101,12 +101,16 @@ impl Plan {
                     plan.missing_referrers += 1;
                     continue;
                 };
+                if plan.by_digest.contains_key(&node.digest()) {
+                    continue;
+                }
                 bytes += node.manifest.bytes.len();
                 if bytes > MAX_BYTES {
                     return Err(too_many(&digest, "bytes of manifests", MAX_BYTES));
                 }
                 for child in next {
-                    if seen.insert(child.digest) {
+                    // What is left out as a referrer may be a part of something.
+                    if !plan.by_digest.contains_key(&child.digest) && seen.insert(child) {
                         below.push((child, None));
                     }
                     if seen.len() > options.max_manifests {
@@ -204,7 +208,7 @@ async fn look_at(
         Some(manifest) => manifest,
         None => match from.registry.manifest(&from.repository, &target).await {
             Ok(manifest) => manifest,
-            Err(error) if error.is_not_found() && why == Why::Referrer => {
+            Err(error) if error.is_not_found() && matches!(why, Why::Referrer(_)) => {
                 tracing::warn!(repository = %from.repository, %digest, "a referrer is listed and not there; leaving it out");
                 return Ok(None);
             }
@@ -218,6 +222,12 @@ async fn look_at(
     };
     let outline = Outline::parse(&manifest.bytes)
         .map_err(|error| RegistryError::detailed(action(), ErrorCode::ManifestInvalid, error.to_string()))?;
+    if let Why::Referrer(subject) = why
+        && outline.subject.as_ref().is_none_or(|named| named.digest != subject)
+    {
+        tracing::warn!(repository = %from.repository, %digest, %subject, "a referrer is listed and has another subject; leaving it out");
+        return Ok(None);
+    }
     let mut found = Found { node: Node { manifest, outline, existing, listed_blobs: Vec::new() }, next: Vec::new() };
     // What the destination has is complete; but referrers of what is below it may be missing.
     if !existing || options.verify || options.referrers {
@@ -258,7 +268,7 @@ impl Found {
         let registry = Arc::clone(&from.registry);
         for _ in 0..MAX_PAGES {
             let page = registry.referrers(&from.repository, &subject, None, &request).await?;
-            let wanted = |entry: Descriptor| Wanted { digest: entry.digest, why: Why::Referrer };
+            let wanted = |entry: Descriptor| Wanted { digest: entry.digest, why: Why::Referrer(subject) };
             self.next.extend(page.items.into_iter().map(wanted));
             if self.next.len() > options.max_manifests {
                 return Err(too_many(&subject, "manifests", options.max_manifests));

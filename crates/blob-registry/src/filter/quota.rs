@@ -56,7 +56,15 @@ impl Quota {
     /// Lets no more in to `inner` than `quotas` say, by the word of `usage` about what is there: for the most part they
     /// are the same store.
     pub fn new(inner: Arc<dyn Registry>, usage: Arc<dyn Usage>, quotas: Quotas) -> Self {
-        Self { inner, ledger: Arc::new(Ledger { usage, quotas, accounts: Mutex::default() }) }
+        Self {
+            inner,
+            ledger: Arc::new(Ledger {
+                usage,
+                quotas,
+                accounts: Mutex::default(),
+                counting: tokio::sync::Mutex::default(),
+            }),
+        }
     }
 
     fn metered(&self, repository: &Repository, inner: Box<dyn Upload>) -> Box<dyn Upload> {
@@ -72,6 +80,8 @@ struct Ledger {
     usage: Arc<dyn Usage>,
     quotas: Quotas,
     accounts: Mutex<HashMap<Holder, Account>>,
+    /// Held by the one who asks the store.
+    counting: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -133,19 +143,26 @@ impl Ledger {
 
     /// Asks the store what `holder` has, if that was long ago.
     async fn recount(&self, holder: &Holder) -> Result<()> {
-        let known = self.lock().get(holder).is_some_and(|account| account.at.elapsed() < self.quotas.recount);
-        if known {
+        let known = || self.lock().get(holder).is_some_and(|account| account.at.elapsed() < self.quotas.recount);
+        if known() {
             return Ok(());
         }
-        let at = Instant::now();
+        // One at a time: it takes long where there is much to count.
+        let _turn = self.counting.lock().await;
+        if known() {
+            return Ok(());
+        }
+        let before = self.lock().get(holder).map_or(0, |account| account.since);
         let counted = self.usage.used(holder.as_ref()).await?;
+        let at = Instant::now();
         let mut accounts = self.lock();
         if accounts.len() >= MAX_KNOWN && !accounts.contains_key(holder) {
             accounts.retain(|_, account| account.under_way > 0);
         }
         let fresh = || Account { counted, at, since: 0, under_way: 0 };
         let account = accounts.entry(holder.clone()).or_insert_with(fresh);
-        (account.counted, account.at, account.since) = (counted, at, 0);
+        // What came in meanwhile may have been counted or not, and stays until the next time.
+        (account.counted, account.at, account.since) = (counted, at, account.since.saturating_sub(before));
         Ok(())
     }
 }

@@ -10,6 +10,7 @@
 //! .blob/damaged/<random> blobs that were found to be damaged
 //! ```
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ use super::lock;
 use super::lookup::Lookup;
 use super::memo::{Memo, Stamp};
 use super::refs::Index;
-use super::verify::Verify;
+use super::verify::{Found, Verify};
 use super::write::{self, Incoming};
 use crate::error::{ErrorCode, RegistryError};
 use crate::registry::MAX_MANIFEST_BYTES;
@@ -172,10 +173,18 @@ impl Layout {
 
     /// Removes what crashed writers left behind and nobody touched for `age`. Returns how many files that were.
     pub(super) fn reclaim(&self, age: Duration) -> usize {
+        self.reclaim_in(&[self.temporaries(), self.uploads()], age)
+    }
+
+    /// The same for damaged blobs that were set aside.
+    pub(super) fn reclaim_damaged(&self, age: Duration) -> usize {
+        self.reclaim_in(&[self.damaged()], age)
+    }
+
+    fn reclaim_in(&self, directories: &[PathBuf], age: Duration) -> usize {
         if self.check_own().is_err() {
             return 0;
         }
-        let directories = [self.temporaries(), self.uploads(), self.damaged()];
         directories.iter().map(|directory| write::reclaim(directory, age)).sum()
     }
 
@@ -347,8 +356,10 @@ impl Layout {
         Err(RegistryError::DigestMismatch { action: action(), expected: *digest, got })
     }
 
-    /// Bytes of all content, uploads that are not finished and damaged blobs included.
-    pub(super) fn used(&self) -> Result<u64, RegistryError> {
+    /// Bytes of all content, uploads that are not finished and damaged blobs included. Files with several names count
+    /// unless they are in `linked`, and are there afterwards.
+    pub(super) fn used(&self, linked: &mut HashSet<(u64, u64)>) -> Result<u64, RegistryError> {
+        use std::os::unix::fs::MetadataExt as _;
         let blobs = ["sha256", "sha512"].map(|algorithm| self.root.join("blobs").join(algorithm));
         let mut sum = 0_u64;
         for directory in blobs.into_iter().chain([self.uploads(), self.temporaries(), self.damaged()]) {
@@ -358,7 +369,8 @@ impl Layout {
             };
             // What goes away while it is counted takes nothing any more.
             let files = entries.flatten().filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file);
-            sum = files.fold(sum, |sum, meta| sum.saturating_add(meta.len()));
+            let new = files.filter(|meta| meta.nlink() == 1 || linked.insert((meta.dev(), meta.ino())));
+            sum = new.fold(sum, |sum, meta| sum.saturating_add(meta.len()));
         }
         Ok(sum)
     }
@@ -408,10 +420,15 @@ impl Layout {
     }
 
     /// Takes a blob over from another layout: by a hard link, or by a checked copy where that cannot be. False if the
-    /// other one does not have it.
+    /// other one does not have it, or, where blobs are verified, if it is damaged.
     pub(super) fn link(&self, digest: &Digest, from: &Self) -> Result<bool, RegistryError> {
         let action = || format!("taking blob {digest} over from {}", from.root.display());
         if from.stat(digest)?.is_none() {
+            return Ok(false);
+        }
+        // What is damaged would be damaged here too, and nobody would look again: it was told to be there.
+        let verify = self.verify() != Verify::No;
+        if verify && from.clone().with_verify(self.verify()).judge(digest)? != Found::Sound {
             return Ok(false);
         }
         from.freshen(digest);
@@ -423,7 +440,7 @@ impl Layout {
             Ok(()) => write::sync_directory(&directory).map(|()| true).map_err(failed(action)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.freshen(digest);
-                Ok(true)
+                Ok(!verify || self.judge(digest)? == Found::Sound)
             }
             Err(error) if is_absent(&error) => Ok(false),
             Err(_) => self.copy(digest, from).map(|()| true),

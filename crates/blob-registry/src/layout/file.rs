@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use blob_core::source::{FileSource, SliceSource, SourceId};
-use blob_core::{ByteSource, Digest};
+use blob_core::{ByteSource, Digest, Hasher};
 use bytes::Bytes;
 
 mod members;
@@ -65,7 +65,14 @@ use write::NewFile;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct LayoutFile(Arc<Inner>);
+pub struct LayoutFile {
+    inner: Arc<Inner>,
+    /// Whether pushes hash what is there.
+    verify: bool,
+}
+
+/// Blobs are hashed by pieces of so many bytes.
+const VERIFIED: usize = 1 << 20;
 
 #[derive(Debug)]
 struct Inner {
@@ -132,18 +139,26 @@ impl LayoutFile {
     /// [`RegistryError::Io`]; and [`RegistryError::Code`] with [`ErrorCode::TooManyRequests`] when another program changed
     /// the file since [`begin`](Self::begin), which would be lost.
     pub async fn finish(&self) -> Result<(), RegistryError> {
-        let _turn = self.0.turn.lock().await;
-        let inner = Arc::clone(&self.0);
+        let _turn = self.inner.turn.lock().await;
+        let inner = Arc::clone(&self.inner);
         offload(move || inner.finish()).await
+    }
+
+    /// A handle on the same file whose pushes hash the blobs that are there, and write those anew that are damaged.
+    #[must_use]
+    pub fn with_verify(mut self, verify: bool) -> Self {
+        self.verify = verify;
+        self
     }
 
     fn from_state(path: PathBuf, writable: bool, state: State) -> Self {
         let turn = tokio::sync::Mutex::new(());
-        Self(Arc::new(Inner { path, writable, state: Mutex::new(state), memo: Memo::default(), turn }))
+        let inner = Arc::new(Inner { path, writable, state: Mutex::new(state), memo: Memo::default(), turn });
+        Self { inner, verify: false }
     }
 
     fn unknown(&self, action: &str, target: &Target) -> RegistryError {
-        let action = format!("{action} manifest {target} of {}", self.0.path.display());
+        let action = format!("{action} manifest {target} of {}", self.inner.path.display());
         RegistryError::code(action, ErrorCode::ManifestUnknown)
     }
 }
@@ -190,6 +205,24 @@ impl Inner {
 
     fn has(&self, digest: &Digest) -> bool {
         self.state().blobs.contains_key(digest)
+    }
+
+    /// Whether a blob that is there is what its name says.
+    fn is_sound(&self, digest: &Digest) -> Result<bool, RegistryError> {
+        let action = || format!("verifying blob {digest} in {}", self.path.display());
+        let source = self.source(digest)?;
+        let Some(blob_core::Local::File { file, offset }) = source.as_ref().and_then(|source| source.local()) else {
+            return Ok(false);
+        };
+        let size = self.stat(digest)?.unwrap_or_default();
+        let (mut hasher, mut done, mut piece) = (Hasher::new(digest.algorithm()), 0, vec![0; VERIFIED]);
+        while done < size {
+            let piece = &mut piece[..(size - done).min(VERIFIED as u64) as usize];
+            file.read_exact_at(piece, offset + done).map_err(failed(action))?;
+            hasher.update(piece);
+            done += piece.len() as u64;
+        }
+        Ok(hasher.finish() == *digest)
     }
 
     /// A blob, as a part of the file that it is in.
@@ -274,20 +307,20 @@ impl Lookup for Inner {
 #[async_trait]
 impl Registry for LayoutFile {
     async fn resolve(&self, _repository: &Repository, target: &Target) -> Result<Descriptor, RegistryError> {
-        let (inner, wanted) = (Arc::clone(&self.0), target.clone());
+        let (inner, wanted) = (Arc::clone(&self.inner), target.clone());
         let found = offload(move || inner.resolve(&wanted)).await?;
         found.ok_or_else(|| self.unknown("resolving", target))
     }
 
     async fn manifest(&self, _repository: &Repository, target: &Target) -> Result<Manifest, RegistryError> {
-        let (inner, wanted) = (Arc::clone(&self.0), target.clone());
+        let (inner, wanted) = (Arc::clone(&self.inner), target.clone());
         let found = offload(move || inner.manifest(&wanted)).await?;
         found.ok_or_else(|| self.unknown("reading", target))
     }
 
     async fn stat_blob(&self, repository: &Repository, digest: &Digest) -> Result<u64, RegistryError> {
         let action = || format!("looking for blob {repository}@{digest}");
-        self.0.stat(digest)?.ok_or_else(|| RegistryError::code(action(), ErrorCode::BlobUnknown))
+        self.inner.stat(digest)?.ok_or_else(|| RegistryError::code(action(), ErrorCode::BlobUnknown))
     }
 
     async fn read_blob(
@@ -297,7 +330,7 @@ impl Registry for LayoutFile {
         range: Option<Range<u64>>,
     ) -> Result<BlobReader, RegistryError> {
         let action = format!("reading blob {repository}@{digest}");
-        let Some(source) = self.0.source(digest)? else {
+        let Some(source) = self.inner.source(digest)? else {
             return Err(RegistryError::code(action, ErrorCode::BlobUnknown));
         };
         let size = source.size();
@@ -316,20 +349,21 @@ impl Registry for LayoutFile {
         digest: &Digest,
     ) -> Result<Option<Arc<dyn ByteSource>>, RegistryError> {
         let action = || format!("reading blob {repository}@{digest}");
-        let found = self.0.source(digest)?;
+        let found = self.inner.source(digest)?;
         found.map(Some).ok_or_else(|| RegistryError::code(action(), ErrorCode::BlobUnknown))
     }
 
     async fn push_blob(&self, repository: &Repository, blob: PushBlob) -> Result<PushedBlob, RegistryError> {
         let action = format!("pushing blob {repository}@{}", blob.digest);
-        self.0.check_writable(&action)?;
-        let turn = self.0.turn.lock().await;
-        if self.0.has(&blob.digest) {
+        self.inner.check_writable(&action)?;
+        let turn = self.inner.turn.lock().await;
+        let (inner, digest, verify) = (Arc::clone(&self.inner), blob.digest, self.verify);
+        if offload(move || Ok(inner.has(&digest) && (!verify || inner.is_sound(&digest)?))).await? {
             drop(turn);
             store::report_existing(&blob, &action)?;
             return Ok(PushedBlob::Existing);
         }
-        write::append(&self.0, &blob, &action).await?;
+        write::append(&self.inner, &blob, &action).await?;
         Ok(PushedBlob::Uploaded)
     }
 
@@ -338,9 +372,9 @@ impl Registry for LayoutFile {
         repository: &Repository,
         manifest: PushManifest,
     ) -> Result<PushedManifest, RegistryError> {
-        self.0.check_writable(&format!("pushing manifest {repository}@{}", manifest.digest))?;
-        let _turn = self.0.turn.lock().await;
-        let (inner, repository) = (Arc::clone(&self.0), repository.to_string());
+        self.inner.check_writable(&format!("pushing manifest {repository}@{}", manifest.digest))?;
+        let _turn = self.inner.turn.lock().await;
+        let (inner, repository) = (Arc::clone(&self.inner), repository.to_string());
         offload(move || {
             let outline = store::check_manifest(&repository, &manifest)?;
             inner.push_manifest(&repository, &manifest, &outline)?;
@@ -350,7 +384,7 @@ impl Registry for LayoutFile {
     }
 
     async fn tags(&self, repository: &Repository, page: &PageRequest) -> Result<Page<Tag>, RegistryError> {
-        let index = self.0.index()?;
+        let index = self.inner.index()?;
         if index.is_empty() {
             return Err(RegistryError::code(format!("listing the tags of {repository}"), ErrorCode::NameUnknown));
         }
@@ -364,7 +398,7 @@ impl Registry for LayoutFile {
         artifact_type: Option<&str>,
         page: &PageRequest,
     ) -> Result<Page<Descriptor>, RegistryError> {
-        let (inner, subject, kind) = (Arc::clone(&self.0), *subject, artifact_type.map(str::to_owned));
+        let (inner, subject, kind) = (Arc::clone(&self.inner), *subject, artifact_type.map(str::to_owned));
         let found = offload(move || inner.referrers(&subject, kind.as_deref())).await?;
         Ok(store::page(found, page, |entry| entry.digest.to_string()))
     }

@@ -117,24 +117,14 @@ pub struct GcReport {
     pub young: usize,
     /// Upload sessions, temporary files and damaged blobs out of their place that were given up.
     pub leftovers: usize,
-    /// Blobs and manifests that are needed and damaged, where that was looked for.
+    /// Blobs and manifests that are needed and damaged, or cannot be read from the disk, where that was looked for.
+    /// Where the lists of what is needed cannot be read, all are looked at.
     pub damaged: Vec<Digest>,
-    /// Repositories that could not be collected to the end. What was removed of them before is not in this report.
+    /// Repositories that could not be collected to the end.
     pub uncollected: Vec<Uncollected>,
 }
 
 impl GcReport {
-    /// Adds another report to this one.
-    pub(super) fn add(&mut self, other: Self) {
-        self.removed.extend(other.removed);
-        self.freed += other.freed;
-        self.kept += other.kept;
-        self.young += other.young;
-        self.leftovers += other.leftovers;
-        self.damaged.extend(other.damaged);
-        self.uncollected.extend(other.uncollected);
-    }
-
     /// Adds a failure to it.
     pub(super) fn uncollected(&mut self, repository: Repository, error: RegistryError) {
         tracing::warn!(%repository, %error, "garbage could not be collected");
@@ -155,32 +145,32 @@ struct Named {
     subject: Option<Digest>,
 }
 
-/// Collects the garbage of one layout.
-pub(super) fn collect(layout: &Layout, options: &GcOptions) -> Result<GcReport, RegistryError> {
-    let mut report = GcReport::default();
+/// Collects the garbage of one layout, and adds to `report` what was done, also if it ends with an error.
+pub(super) fn collect(layout: &Layout, options: &GcOptions, report: &mut GcReport) -> Result<(), RegistryError> {
     if !layout.exists() {
-        return Ok(report);
+        return Ok(());
     }
     layout.check_own()?;
     let mut marker = Marker { layout, options, known: HashMap::new() };
     // Reading every manifest takes long. It is done before the lock is taken; under it only new ones are read.
-    let kept = marker.mark()?;
+    let marked = marker.mark();
+    if options.verify {
+        // What is needed may not be known, just since something is damaged: then all of it is looked at.
+        let files = files(layout)?;
+        let there = files.iter().filter(|file| marked.as_ref().map_or(true, |kept| kept.contains(&file.digest)));
+        let only_look = options.dry_run || marked.is_err();
+        let layout = if only_look { layout.clone().with_verify(Verify::Report) } else { layout.clone() };
+        scrub(&layout, there, report);
+    }
+    let kept = marked?;
     let (there, candidates): (Vec<_>, Vec<_>) =
         files(layout)?.into_iter().partition(|file| kept.contains(&file.digest));
-    report.kept = there.len();
-    if options.verify {
-        let layout = if options.dry_run { layout.clone().with_verify(Verify::Report) } else { layout.clone() };
-        for file in &there {
-            if matches!(layout.scrub(&file.digest)?, Found::Damaged(_)) {
-                report.damaged.push(file.digest);
-            }
-        }
-    }
+    report.kept += there.len();
     if options.dry_run {
         for candidate in candidates {
-            count(&candidate, options, &mut report, |_| Ok(()))?;
+            count(&candidate, options, report, |_| Ok(()))?;
         }
-        return Ok(report);
+        return Ok(());
     }
     let mut left = candidates.into_iter().peekable();
     let first = options.untagged;
@@ -201,7 +191,7 @@ pub(super) fn collect(layout: &Layout, options: &GcOptions) -> Result<GcReport, 
                     report.kept += 1;
                     continue;
                 }
-                count(&candidate, options, &mut report, |path| fs::remove_file(path))?;
+                count(&candidate, options, report, |path| fs::remove_file(path))?;
             }
             Ok(())
         })?;
@@ -213,8 +203,22 @@ pub(super) fn collect(layout: &Layout, options: &GcOptions) -> Result<GcReport, 
         // A directory that is not there needs no sync; a removal that is lost is done again the next time.
         let _ = write::sync_directory(&layout.root().join("blobs").join(algorithm.name()));
     }
-    report.leftovers = layout.reclaim(options.unfinished);
-    Ok(report)
+    report.leftovers += layout.reclaim(options.unfinished) + layout.reclaim_damaged(options.unfinished);
+    Ok(())
+}
+
+/// Hashes files, and reports which are damaged: those with other content, and those that cannot be read.
+fn scrub<'a>(layout: &Layout, files: impl Iterator<Item = &'a Candidate>, report: &mut GcReport) {
+    for file in files {
+        match layout.scrub(&file.digest) {
+            Ok(Found::Sound | Found::Absent) => {}
+            Ok(Found::Damaged(_)) => report.damaged.push(file.digest),
+            Err(error) => {
+                tracing::error!(path = %file.path.display(), %error, "a blob on disk cannot be read");
+                report.damaged.push(file.digest);
+            }
+        }
+    }
 }
 
 /// Removes a file and counts it, unless it is young or gone.
@@ -346,8 +350,8 @@ impl Marker<'_> {
             let bytes = match self.layout.document(digest) {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return Ok(None),
-                // Content of another kind may be of any size, and need not be whole to be kept.
-                Err(_) if !manifest => return Ok(None),
+                // Content of another kind may be of any size. What is damaged may have named something.
+                Err(RegistryError::TooLarge { .. }) if !manifest => return Ok(None),
                 Err(error) => return Err(error),
             };
             let outline = match Outline::parse(&bytes) {

@@ -2,6 +2,7 @@
 
 mod beneath;
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -60,6 +61,17 @@ impl Places {
         }
     }
 
+    /// The same, verifying blobs or not, and leaving those that are damaged where they are.
+    pub(super) fn with_verify_in_place(self, verify: bool) -> Self {
+        match self.with_verify(verify) {
+            Self::Many(mut beneath) if verify => {
+                beneath.verify = Verify::Report;
+                Self::Many(beneath)
+            }
+            other => other,
+        }
+    }
+
     /// The layout of `repository`.
     pub(super) fn layout(&self, repository: &Repository) -> Layout {
         match self {
@@ -106,12 +118,14 @@ impl Places {
         offload(move || match (&places, from) {
             (Self::One(layout), _) => {
                 layout.freshen(&digest);
-                Ok(layout.stat(&digest)?.is_some())
+                let there = layout.stat(&digest)?.is_some();
+                Ok(there && (layout.verify() == Verify::No || layout.judge(&digest)? == Found::Sound))
             }
             (Self::Many(_), Some(from)) => target.link(&digest, &from),
             (Self::Many(beneath), None) => {
-                for (_, layout) in layouts(&beneath.root)? {
-                    if target.link(&digest, &layout)? {
+                for (repository, layout) in layouts(&beneath.root)? {
+                    // What is known to be sound is remembered with the repository.
+                    if layout.stat(&digest)?.is_some() && target.link(&digest, &beneath.layout(&repository))? {
                         return Ok(true);
                     }
                 }
@@ -125,15 +139,17 @@ impl Places {
     pub(super) async fn collect_garbage(&self, options: &GcOptions) -> Result<GcReport, RegistryError> {
         let (places, options) = (self.clone(), options.clone());
         offload(move || match &places {
-            Self::One(layout) => gc::collect(layout, &options),
+            Self::One(layout) => {
+                let mut report = GcReport::default();
+                gc::collect(layout, &options, &mut report).map(|()| report)
+            }
             Self::Many(beneath) => {
                 let mut report = GcReport::default();
                 for (repository, layout) in layouts(&beneath.root)? {
                     // What is damaged is out of the way for pushes, whether reads look for it or not.
                     let layout = layout.with_verify(Verify::SetAside);
-                    match gc::collect(&layout, &options) {
-                        Ok(of_this) => report.add(of_this),
-                        Err(error) => report.uncollected(repository, error),
+                    if let Err(error) = gc::collect(&layout, &options, &mut report) {
+                        report.uncollected(repository, error);
                     }
                 }
                 Ok(report)
@@ -146,12 +162,13 @@ impl Places {
     pub(super) async fn used(&self, repository: Option<&Repository>) -> Result<u64, RegistryError> {
         let (places, wanted) = (self.clone(), repository.cloned());
         offload(move || match (&places, wanted) {
-            (Self::One(layout), _) => layout.used(),
-            (Self::Many(_), Some(repository)) => places.layout(&repository).used(),
+            (Self::One(layout), _) => layout.used(&mut HashSet::new()),
+            (Self::Many(_), Some(repository)) => places.layout(&repository).used(&mut HashSet::new()),
             (Self::Many(beneath), None) => {
-                let mut sum = 0_u64;
+                // A blob that several repositories have is one file.
+                let (mut sum, mut linked) = (0_u64, HashSet::new());
                 for (_, layout) in layouts(&beneath.root)? {
-                    sum = sum.saturating_add(layout.used()?);
+                    sum = sum.saturating_add(layout.used(&mut linked)?);
                 }
                 Ok(sum)
             }

@@ -41,11 +41,21 @@ struct Entry {
     is_index: bool,
 }
 
-impl Entry {
-    fn new(text: Box<RawValue>) -> Self {
+/// What is asked of an entry, as it says it.
+#[derive(Default)]
+struct Said {
+    digest: Option<Box<str>>,
+    media_type: Option<Box<str>>,
+    name: Option<Box<str>>,
+}
+
+impl Said {
+    /// Without a tree of everything else. An entry that has a member twice, or one of another kind than it should be, is
+    /// an error here.
+    fn quickly(text: &str) -> serde_json::Result<Self> {
         #[derive(serde::Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Said<'a> {
+        struct Members<'a> {
             #[serde(borrow, default)]
             digest: Option<&'a RawValue>,
             #[serde(borrow, default)]
@@ -58,15 +68,31 @@ impl Entry {
             #[serde(borrow, default, rename = "org.opencontainers.image.ref.name")]
             name: Option<&'a RawValue>,
         }
-        let (mut digest, mut name, mut is_index) = (None, None, false);
-        if let Ok(said) = serde_json::from_str::<Said<'_>>(text.get()) {
-            digest = string(said.digest);
-            let kind: Option<Box<str>> = string(said.media_type);
-            is_index = matches!(kind.as_deref(), Some(media_type::IMAGE_INDEX | media_type::DOCKER_MANIFEST_LIST));
-            let notes = said.annotations.and_then(|notes| serde_json::from_str::<Notes<'_>>(notes.get()).ok());
-            name = string(notes.and_then(|notes| notes.name));
-        }
-        Self { text, digest, name, is_index }
+        let string = |raw: Option<&RawValue>| raw.map(|raw| serde_json::from_str(raw.get())).transpose();
+        let members: Members<'_> = serde_json::from_str(text)?;
+        let notes = members.annotations.map(|notes| serde_json::from_str::<Notes<'_>>(notes.get())).transpose()?;
+        Ok(Self {
+            digest: string(members.digest)?,
+            media_type: string(members.media_type)?,
+            name: string(notes.and_then(|notes| notes.name))?,
+        })
+    }
+
+    /// As other programs read what is said twice: the last one counts.
+    fn thoroughly(text: &str) -> Self {
+        let tree: Value = serde_json::from_str(text).unwrap_or_default();
+        let string = |value: &Value| value.as_str().map(Box::from);
+        let name = string(&tree["annotations"][REF_NAME]);
+        Self { digest: string(&tree["digest"]), media_type: string(&tree["mediaType"]), name }
+    }
+}
+
+impl Entry {
+    fn new(text: Box<RawValue>) -> Self {
+        let said = Said::quickly(text.get()).unwrap_or_else(|_| Said::thoroughly(text.get()));
+        let is_index =
+            matches!(said.media_type.as_deref(), Some(media_type::IMAGE_INDEX | media_type::DOCKER_MANIFEST_LIST));
+        Self { text, digest: said.digest, name: said.name, is_index }
     }
 
     /// The entry as a tree; whatever does not parse is nothing.
@@ -92,10 +118,6 @@ impl Entry {
     fn is_tagged(&self, tag: &Tag) -> bool {
         self.name.as_deref() == Some(tag.as_str())
     }
-}
-
-fn string(raw: Option<&RawValue>) -> Option<Box<str>> {
-    serde_json::from_str(raw?.get()).ok()
 }
 
 impl From<&Value> for Entry {

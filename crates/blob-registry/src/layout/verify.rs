@@ -11,7 +11,7 @@
 //! since a collection must not take what they need for garbage; they are hashed whenever they are read.
 
 use std::fs;
-use std::io;
+use std::io::{self, Seek as _};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -70,12 +70,11 @@ impl Layout {
             other => other.map_err(failed(action))?,
         };
         let stamp = file.metadata().and_then(|meta| Stamp::from(&meta)).map_err(failed(action))?;
-        let got = hash(&mut file, digest.algorithm()).map_err(failed(action))?;
-        self.concluded(digest, stamp, got)
-    }
-
-    /// Takes note of what was found in the file of `stamp`.
-    fn concluded(&self, digest: &Digest, stamp: Stamp, got: Digest) -> Result<Found, RegistryError> {
+        let mut got = hash(&mut file, digest.algorithm()).map_err(failed(action))?;
+        if got != *digest {
+            // Memory and cables have faults, too: what may go for good is read twice.
+            got = file.rewind().and_then(|()| hash(&mut file, digest.algorithm())).map_err(failed(action))?;
+        }
         if got == *digest {
             self.memo().remember_sound(*digest, stamp);
             return Ok(Found::Sound);
@@ -98,6 +97,9 @@ impl Layout {
             let aside = self.damaged().join(token::random()?);
             let moved = || -> io::Result<bool> {
                 fs::create_dir_all(self.damaged())?;
+                if Stamp::of(&place).is_ok_and(|now| !now.same_file(&stamp)) {
+                    return Ok(false);
+                }
                 match fs::rename(&place, &aside) {
                     Err(error) if is_absent(&error) => return Ok(false),
                     other => other?,
@@ -159,15 +161,18 @@ impl Watch {
     /// The last piece, if everything was right.
     async fn conclude(self) -> Result<Bytes, SourceError> {
         let Self { layout, digest, stamp, hasher, held } = self;
-        let found = offload(move || {
-            let found = layout.concluded(&digest, stamp, hasher.finish())?;
-            Ok(found)
+        let sound = offload(move || {
+            let got = hasher.finish();
+            if got == digest {
+                layout.memo().remember_sound(digest, stamp);
+                return Ok(());
+            }
+            // Whatever its file has by now: what went out was wrong.
+            layout.scrub(&digest)?;
+            Err(damaged(digest, got))
         });
-        let id = || SourceId::from(digest);
-        match found.await.map_err(|error| error.into_source_error(id()))? {
-            Found::Damaged(got) => Err(damaged(digest, got).into_source_error(id())),
-            Found::Sound | Found::Absent => Ok(held.unwrap_or_default()),
-        }
+        sound.await.map_err(|error| error.into_source_error(SourceId::from(digest)))?;
+        Ok(held.unwrap_or_default())
     }
 }
 

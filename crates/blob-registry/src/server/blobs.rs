@@ -40,7 +40,7 @@ async fn read(
     digest: &Digest,
 ) -> Result<Response<Body>, Fault> {
     let etag = format!("\"{digest}\"");
-    let size = app.registry.stat_blob(repository, digest).await?;
+    let size = app.registry.stat_blob(repository, digest).await.map_err(answer::unreadable)?;
     if range::names_etag(headers, &header::IF_NONE_MATCH, &etag) {
         let mut response = answer::bare(StatusCode::NOT_MODIFIED);
         identify(response.headers_mut(), digest, &etag);
@@ -59,7 +59,7 @@ async fn read(
         answer::empty()
     } else {
         let range = (status == StatusCode::PARTIAL_CONTENT).then(|| part.clone());
-        let reader = app.registry.read_blob(repository, digest, range).await?;
+        let reader = app.registry.read_blob(repository, digest, range).await.map_err(answer::unreadable)?;
         if reader.size != size || reader.range != part {
             let message = format!("expected bytes {part:?} of {size}, the store gives {:?}", reader.range);
             return Err(Fault::of(ErrorCode::Unknown, message));

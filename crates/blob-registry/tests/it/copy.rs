@@ -368,3 +368,43 @@ async fn sizes_that_cannot_be_are_no_sums() {
     let push = PushManifest::new(media_type::IMAGE_MANIFEST, manifest.to_bytes());
     assert_eq!(code(from.registry.push_manifest(&from.repository, push).await), ErrorCode::ManifestInvalid);
 }
+
+/// Lists that clients keep may name anything.
+#[tokio::test]
+async fn what_is_listed_as_a_referrer_and_is_none_is_left_out() {
+    let inner = memory();
+    let graph = graph(&*inner, "a").await;
+    let stranger = put_artifact(&*inner, "a", "secret", &["secret"]).await;
+    let liar = Scripted::new(Arc::clone(&inner));
+    // The first child is a part of the index: that somebody lists it as a referrer takes nothing from that.
+    for listed in [&stranger, &graph.children[0]] {
+        liar.list_referrer(descriptor(listed));
+    }
+    let (from, to) = (place(liar, "a"), place(MemoryRegistry::new(), "b"));
+    let with_referrers = options(|options| options.referrers = true);
+    let report = copy(&from, &tag("v1").into(), &to, &with_referrers).await.unwrap();
+    assert_eq!(report.manifests_copied, 6, "{report:?}");
+    assert!(report.referrers_missing > 0, "{report:?}");
+    assert!(has(&to, &graph.children[0]).await && has(&to, &graph.referrers[1]).await);
+    assert!(!has(&to, &stranger).await);
+}
+
+/// A destination that keeps nothing is not served for ever.
+#[tokio::test]
+async fn what_was_sent_again_is_not_sent_again_and_again() {
+    let from = place(MemoryRegistry::new(), "a");
+    let mut below = put_artifact(&*from.registry, "a", "layer", &[]).await;
+    for depth in 0..9 {
+        let mut index = ImageIndex::new(vec![descriptor(&below)]);
+        index.annotations.insert("depth".into(), depth.to_string());
+        below = PushManifest::new(media_type::IMAGE_INDEX, index.to_bytes()).with_tags([tag("v1")]);
+        from.registry.push_manifest(&from.repository, below.clone()).await.unwrap();
+    }
+    let forgetful = Scripted::new(memory());
+    forgetful.keep_nothing();
+    let to = place(forgetful.clone(), "b");
+    let deep = options(|options| options.max_depth = 12);
+    let _ = copy(&from, &tag("v1").into(), &to, &deep).await;
+    let pushes = forgetful.take("push_manifest");
+    assert!(pushes <= 2 * 3 * 10, "{pushes}");
+}

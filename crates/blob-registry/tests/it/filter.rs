@@ -468,6 +468,39 @@ async fn stores_tell_what_they_hold() {
         assert_eq!(usage.used(None).await.unwrap(), manifest + 19);
         assert_eq!(usage.used(Some(&repository("none"))).await.unwrap(), 0);
     }
+    // A mount is another name of the same file: it counts for its repository, and once for all.
+    let before = layout.used(None).await.unwrap();
+    for name in ["m/1", "m/2"] {
+        let mounted = layout.mount_blob(&repository(name), &Digest::sha256_of(b"four"), None).await.unwrap();
+        assert!(matches!(mounted, Mount::Mounted));
+        assert_eq!(layout.used(Some(&repository(name))).await.unwrap(), 4);
+    }
+    assert_eq!(layout.used(None).await.unwrap(), before);
+}
+
+/// A store that takes its time to count.
+#[derive(Debug, Default)]
+struct Slow(std::sync::atomic::AtomicUsize);
+
+#[async_trait::async_trait]
+impl Usage for Slow {
+    async fn used(&self, _repository: Option<&Repository>) -> Result<u64> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+        Ok(10)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_is_counted_once_for_all_who_ask() {
+    let (slow, x) = (Arc::new(Slow::default()), repository("x"));
+    let mut quotas = Quotas::default();
+    (quotas.total, quotas.recount) = (Some(17), std::time::Duration::from_secs(5));
+    let registry = Quota::new(memory(), Arc::clone(&slow) as Arc<dyn Usage>, quotas);
+    let pushes = (0..8).map(|number| registry.push_blob(&x, blob(["0", "1", "2", "3", "4", "5", "6", "7"][number])));
+    let outcomes = futures_util::future::join_all(pushes).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 7, "{outcomes:?}");
+    assert_eq!(slow.0.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

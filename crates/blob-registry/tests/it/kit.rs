@@ -114,6 +114,8 @@ struct Script {
     not_local: bool,
     pushes_left: Option<usize>,
     claims_blobs: bool,
+    keeps_nothing: bool,
+    listed: Vec<Descriptor>,
 }
 
 impl Scripted {
@@ -135,6 +137,16 @@ impl Scripted {
     /// Says of every blob that it is there, unless it is sent without a question.
     pub(crate) fn claim_blobs(&self) {
         self.script.lock().unwrap().claims_blobs = true;
+    }
+
+    /// Takes each manifest at every third try alone, and says before that it lacks what is named.
+    pub(crate) fn keep_nothing(&self) {
+        self.script.lock().unwrap().keeps_nothing = true;
+    }
+
+    /// Lists this among all referrers.
+    pub(crate) fn list_referrer(&self, listed: Descriptor) {
+        self.script.lock().unwrap().listed.push(listed);
     }
 
     /// Lets this many more pushes of blobs and manifests through.
@@ -229,6 +241,13 @@ impl Registry for Scripted {
     }
     async fn push_manifest(&self, repository: &Repository, manifest: PushManifest) -> Result<PushedManifest> {
         self.note("push_manifest").await?;
+        let refused = {
+            let script = self.script.lock().unwrap();
+            script.keeps_nothing && !script.calls["push_manifest"].is_multiple_of(3)
+        };
+        if refused {
+            return Err(RegistryError::code("scripted push_manifest", ErrorCode::ManifestBlobUnknown));
+        }
         self.inner.push_manifest(repository, manifest).await
     }
     async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<()> {
@@ -255,7 +274,9 @@ impl Registry for Scripted {
         page: &PageRequest,
     ) -> Result<Page<Descriptor>> {
         self.note("referrers").await?;
-        self.inner.referrers(repository, subject, artifact_type, page).await
+        let mut found = self.inner.referrers(repository, subject, artifact_type, page).await?;
+        found.items.extend(self.script.lock().unwrap().listed.clone());
+        Ok(found)
     }
     async fn repositories(&self, page: &PageRequest) -> Result<Page<Repository>> {
         self.note("repositories").await?;

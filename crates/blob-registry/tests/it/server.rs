@@ -34,7 +34,7 @@ fn repository(name: &str) -> Repository {
 }
 
 /// Stores `bytes` as a blob behind the server's back.
-async fn blob(registry: &MemoryRegistry, name: &str, bytes: &'static [u8]) -> Digest {
+async fn blob(registry: &dyn Registry, name: &str, bytes: &'static [u8]) -> Digest {
     let digest = Digest::sha256_of(bytes);
     let push = PushBlob::new(digest, Arc::new(MemorySource::new(bytes)));
     registry.push_blob(&repository(name), push).await.unwrap();

@@ -182,6 +182,26 @@ async fn refusals_keep_the_registrys_words_and_its_wish_to_wait() {
 }
 
 #[tokio::test]
+async fn waits_that_a_registry_asks_for_are_in_the_budget() {
+    let good = manifest();
+    let server =
+        Script::start(move |_| reply(media_type::IMAGE_MANIFEST, good.clone()).header("RateLimit", "\"d\";r=0;t=1"))
+            .await;
+    let asking = |budget: u64| {
+        let retry = blob_http::RetryPolicy::default().with_budget(std::time::Duration::from_millis(budget));
+        blob_registry::client::RegistryClient::builder(server.addr.to_string()).retry(retry).build().unwrap()
+    };
+    let (patient, impatient) = (asking(10_000), asking(500));
+    for client in [&patient, &patient, &impatient] {
+        client.manifest(&repository(NAME), &by_tag("v1")).await.unwrap();
+    }
+    let error = impatient.manifest(&repository(NAME), &by_tag("v1")).await.unwrap_err();
+    assert_eq!(error.error_code(), ErrorCode::TooManyRequests, "{error}");
+    assert!(error.to_string().contains("wants no requests for 1 s"), "{error}");
+    assert_eq!(server.seen().len(), 3, "the last one was not sent");
+}
+
+#[tokio::test]
 async fn what_passes_is_waited_for() {
     let good = manifest();
     let calls = AtomicUsize::new(0);

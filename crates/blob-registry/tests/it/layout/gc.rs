@@ -350,3 +350,28 @@ async fn a_manifest_that_somebody_asked_for_stays_for_its_index() {
     age();
     assert!(removed(&store.collect_garbage(&collect).await.unwrap()).contains(&forlorn.digest));
 }
+
+/// Programs that merge files by hand write a member twice. What the last one says counts, as for skopeo.
+#[tokio::test]
+async fn what_an_entry_says_twice_keeps_its_manifest() {
+    for (member, other) in [
+        (r#""mediaType":"#, r#""mediaType":"a/b","#),
+        (r#""digest":"#, r#""digest":"sha256:00","#),
+        (r#""annotations":"#, r#""annotations":{"org.opencontainers.image.ref.name":"other"},"#),
+        (r#""org.opencontainers.image.ref.name":"#, r#""org.opencontainers.image.ref.name":"other","#),
+        (r#""org.opencontainers.image.ref.name":"#, r#""org.opencontainers.image.ref.name":7,"#),
+    ] {
+        let (_directory, path, layout) = layout().await;
+        let kept = push(&layout, "layer", Some("v1")).await;
+        let file = path.join("index.json");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let at = text.rfind(member).unwrap();
+        std::fs::write(&file, format!("{}{other}{}", &text[..at], &text[at..])).unwrap();
+        let tags = layout.tags(&repository(), &PageRequest::first()).await.unwrap().items;
+        assert_eq!(tags, [tag("v1")], "{other}");
+        assert_eq!(layout.resolve(&repository(), &tag("v1").into()).await.unwrap().digest, kept);
+        let report = layout.collect_garbage(&now().with_untagged(true)).await.unwrap();
+        assert_eq!((report.removed, report.kept), (vec![], 3), "{other}");
+        layout.manifest(&repository(), &Target::Digest(kept)).await.unwrap();
+    }
+}

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use blob_core::ByteSourceExt as _;
-use blob_registry::{ErrorCode, LayoutFile, PageRequest, Registry, RegistryError};
+use blob_registry::{ErrorCode, LayoutFile, PageRequest, PushedBlob, Registry, RegistryError};
 
 use super::{artifact, layout, put, repository, tag};
 
@@ -199,4 +199,33 @@ async fn skopeo_reads_it_and_is_read() {
     more.push_manifest(&repository(), third).await.unwrap();
     more.finish().await.unwrap();
     assert_eq!(tags(&theirs).await, ["back", "third"]);
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_written_anew_where_it_is_looked_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("x.tar");
+    let layout = LayoutFile::begin(&file).await.unwrap();
+    let push = artifact(&layout, "a layer that is damaged").await.with_tags([tag("v1")]);
+    layout.push_manifest(&repository(), push).await.unwrap();
+    layout.finish().await.unwrap();
+    let mut bytes = fs::read(&file).unwrap();
+    let at = bytes.windows(7).position(|window| window == b"a layer").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let content = b"a layer that is damaged";
+    let digest = blob_core::Digest::sha256_of(content);
+    let again =
+        blob_registry::PushBlob::new(digest, std::sync::Arc::new(blob_core::MemorySource::new(content.to_vec())));
+    for (verify, expected) in
+        [(false, PushedBlob::Existing), (true, PushedBlob::Uploaded), (true, PushedBlob::Existing)]
+    {
+        let layout = LayoutFile::begin(&file).await.unwrap().with_verify(verify);
+        assert_eq!(layout.push_blob(&repository(), again.clone()).await.unwrap(), expected);
+        layout.finish().await.unwrap();
+    }
+    let mended = LayoutFile::open(&file).await.unwrap().local_blob(&repository(), &digest).await.unwrap().unwrap();
+    assert_eq!(mended.read(0..mended.size()).await.unwrap(), content.as_slice());
+    let listed = Command::new("tar").arg("-tf").arg(&file).output().unwrap();
+    assert_eq!(String::from_utf8(listed.stdout).unwrap().lines().count(), 5, "the damaged one is not carried along");
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use blob_core::{Digest, MemorySource};
 use blob_registry::layout::{GcOptions, LayoutStore};
-use blob_registry::{LayoutRegistry, PushBlob, PushedBlob, Registry, RegistryError};
+use blob_registry::{LayoutRegistry, Mount, PushBlob, PushedBlob, Registry, RegistryError};
 use futures_util::TryStreamExt as _;
 
 use super::{artifact, blob_path, files, layout, put, repository};
@@ -59,8 +59,14 @@ async fn a_damaged_blob_of_a_store_is_found_set_aside_and_mended() {
         assert_eq!(read(&store, &digest, range.clone()).await.unwrap(), range.as_ref().map_or(12, |_| 2));
         assert_eq!(read(&store, &other, None).await.unwrap(), 13);
 
-        let given_up = GcOptions::default().with_unfinished(std::time::Duration::ZERO);
-        assert_eq!(store.collect_garbage(&given_up).await.unwrap().leftovers, 1);
+        // It lies there for as long as nobody collects garbage.
+        let aside = fs::read_dir(path.join(".blob/damaged")).unwrap().next().unwrap().unwrap().path();
+        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(48);
+        fs::File::options().write(true).open(&aside).unwrap().set_modified(long_ago).unwrap();
+        let again = LayoutStore::open(path.parent().unwrap().parent().unwrap().parent().unwrap()).await.unwrap();
+        assert!(again.directory(&repository()) == path && aside.exists());
+        assert_eq!(store.collect_garbage(&GcOptions::default()).await.unwrap().leftovers, 1);
+        assert!(!aside.exists());
     }
 }
 
@@ -117,11 +123,65 @@ async fn a_collection_finds_what_is_damaged() {
     assert_eq!(store.stat_blob(&repository(), &layer).await.unwrap(), 5, "a dry run takes nothing away");
     assert_eq!(store.collect_garbage(&options).await.unwrap().damaged, [layer]);
     assert!(store.stat_blob(&repository(), &layer).await.unwrap_err().is_not_found());
-    // Without the manifest, what it needs would be garbage: it stays, and ends collections.
+    // Without the manifest, what it needs would be garbage: it stays, and ends collections. What is damaged is told.
+    put(&store, b"layer").await;
     damage(&path, &push.digest);
+    damage(&path, &layer);
     let report = store.collect_garbage(&options).await.unwrap();
     assert_eq!(report.uncollected.len(), 1);
-    assert!(blob_path(&path, &push.digest).exists());
+    let mut damaged = report.damaged.clone();
+    damaged.sort_by_key(ToString::to_string);
+    let mut expected = [layer, push.digest];
+    expected.sort_by_key(ToString::to_string);
+    assert_eq!(damaged, expected);
+    assert!(blob_path(&path, &push.digest).exists() && blob_path(&path, &layer).exists());
+}
+
+/// Who cannot be read, or not be taken away, does not hide the others.
+#[tokio::test]
+async fn a_collection_goes_on_behind_a_failure() {
+    let (_directory, path, store) = store().await;
+    let push = artifact(&store, "layer").await;
+    store.push_manifest(&repository(), push.clone()).await.unwrap();
+    let (config, layer) = (Digest::sha256_of(b"{}"), Digest::sha256_of(b"layer"));
+    damage(&path, &config);
+    damage(&path, &layer);
+    fs::write(path.join(".blob/damaged"), "no directory").unwrap();
+    let report = store.collect_garbage(&GcOptions::default().with_verify(true)).await.unwrap();
+    assert_eq!((report.damaged.len(), report.uncollected.len(), report.kept), (2, 0, 3), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_damaged_blob_is_mounted_by_nobody() {
+    let (_directory, path, store) = store().await;
+    let other = blob_registry::Repository::new("other").unwrap();
+    for from in [Some(repository()), None] {
+        let digest = put(&store, b"some content").await;
+        damage(&path, &digest);
+        assert!(matches!(store.mount_blob(&other, &digest, from.as_ref()).await.unwrap(), Mount::Session(_)));
+        let mut push = push(b"some content");
+        push.mount_from = vec![repository()];
+        put(&store, b"some content").await;
+        damage(&path, &digest);
+        assert_eq!(store.push_blob(&other, push.clone()).await.unwrap(), PushedBlob::Uploaded);
+        store.delete_blob(&other, &digest).await.unwrap();
+        put(&store, b"some content").await;
+        assert_eq!(store.push_blob(&other, push).await.unwrap(), PushedBlob::Mounted);
+        store.delete_blob(&other, &digest).await.unwrap();
+    }
+}
+
+/// A store that is only read is left as it is.
+#[tokio::test]
+async fn a_damaged_blob_of_a_store_that_is_only_read_stays_where_it_is() {
+    let (_directory, path, store) = store().await;
+    let store = store.with_verify_in_place(true);
+    let digest = put(&store, b"some content").await;
+    damage(&path, &digest);
+    for _ in 0..2 {
+        assert!(read(&store, &digest, None).await.unwrap_err().is_integrity());
+        assert!(blob_path(&path, &digest).exists());
+    }
 }
 
 #[tokio::test]

@@ -76,3 +76,20 @@ async fn a_deleted_blob_is_gone() {
     assert_eq!((answer.status, answer.code().as_str()), (405, "UNSUPPORTED"));
     assert_eq!(answer.header("allow"), Some("GET, HEAD, DELETE"));
 }
+
+/// What a disk did is the server's fault, not the client's.
+#[tokio::test]
+async fn a_damaged_blob_is_an_error_of_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = blob_registry::LayoutStore::open(directory.path()).await.unwrap().with_verify_in_place(true);
+    let store = std::sync::Arc::new(store);
+    let digest = blob(&*store, "a", b"0123456789").await;
+    let file = store.directory(&"a".parse().unwrap()).join("blobs/sha256").join(digest.hex());
+    std::fs::write(file, b"0123456780").unwrap();
+    let server = blob_registry::Server::builder(store).bind("127.0.0.1:0").await.unwrap();
+    let wire = crate::wire::Wire(server.local_addr());
+    for headers in [vec![], vec![("Range", "bytes=2-4")]] {
+        let answer = wire.send("GET", &format!("/v2/a/blobs/{digest}"), &headers, b"").await;
+        assert_eq!((answer.status, answer.code().as_str()), (500, "UNKNOWN"), "{headers:?}");
+    }
+}
