@@ -27,6 +27,13 @@ pub(crate) fn run(args: &[String]) -> Outcome {
 }
 
 fn provide_peers() -> Outcome {
+    let welcome = peers::missing(&peers::WELCOME);
+    if !welcome.is_empty()
+        && let Err(reason) = peers::install(&welcome)
+    {
+        let program = welcome[0].program;
+        eprintln!("{program} could not be installed; NOT RUN: {}: {reason}", welcome[0].needed_by);
+    }
     let missing = peers::missing(&peers::FOR_TESTS);
     if missing.is_empty() {
         return Ok(());

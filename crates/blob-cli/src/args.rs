@@ -64,6 +64,8 @@ pub(crate) enum Command {
     Tree(cmd::tree::TreeArgs),
     Cp(cmd::cp::CpArgs),
     Inspect(cmd::inspect::InspectArgs),
+    #[cfg(all(feature = "fuse", target_os = "linux"))]
+    Mount(cmd::mount::MountArgs),
     #[cfg(feature = "tui")]
     Open(cmd::open::OpenArgs),
     Sign(cmd::sign::SignArgs),
@@ -115,6 +117,16 @@ impl Command {
                 | Self::Attest(_)
                 | Self::Login(_)
         )
+    }
+
+    /// Whether it goes on until somebody ends it, and then has done what it should.
+    pub(crate) fn stays(&self) -> bool {
+        match self {
+            Self::Serve(_) => true,
+            #[cfg(all(feature = "fuse", target_os = "linux"))]
+            Self::Mount(_) => true,
+            _ => false,
+        }
     }
 
     /// Whether what it writes to standard output is no document, so that templates have nothing to act on.

@@ -21,6 +21,8 @@ pub(crate) mod login;
 pub(crate) mod ls;
 pub(crate) mod man;
 mod missing;
+#[cfg(all(feature = "fuse", target_os = "linux"))]
+pub(crate) mod mount;
 mod node;
 #[cfg(feature = "tui")]
 pub(crate) mod open;
@@ -65,6 +67,8 @@ pub(crate) fn run(command: Command, session: &Session) -> Running<'_> {
         Command::Inspect(args) => Box::pin(inspect::run(args, session)),
         Command::Tag(args) => Box::pin(tag::run(args, session)),
         Command::Tags(args) => Box::pin(tags::run(args, session)),
+        #[cfg(all(feature = "fuse", target_os = "linux"))]
+        Command::Mount(args) => Box::pin(mount::run(args, session)),
         #[cfg(feature = "tui")]
         Command::Open(args) => Box::pin(open::run(args, session)),
         Command::Repos(args) => Box::pin(repos::run(args, session)),

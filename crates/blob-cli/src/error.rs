@@ -223,7 +223,8 @@ impl Failure {
 
     /// Whether the exit code says it all.
     pub(crate) fn is_silent(&self) -> bool {
-        matches!(self.kind, Kind::ClosedOutput | Kind::Different)
+        let of_command = matches!(self.kind, Kind::Command(_)) && self.message.is_empty();
+        of_command || matches!(self.kind, Kind::ClosedOutput | Kind::Different)
     }
 }
 

@@ -12,6 +12,8 @@ mod config;
 mod error;
 mod filter;
 mod log;
+#[cfg(all(feature = "fuse", target_os = "linux"))]
+mod mount;
 mod plan;
 mod schemas;
 mod session;
@@ -118,11 +120,11 @@ fn start(cli: Cli, config: Config, flags: Vec<String>) -> Result<(), Failure> {
     }
     let runtime = runtime(&cli.command).map_err(|error| Failure::io("starting the runtime", &error))?;
     let session = Session::begin(cli.global, config, flags)?;
-    let serves = matches!(cli.command, Command::Serve(_));
+    let stays = cli.command.stays();
     let result = runtime.block_on(async {
         let mut signals = Signals::listen()?;
-        // A server ends in its own way; whoever asks it how far it is does not end it.
-        if serves {
+        // These end in their own way; whoever asks them how far they are does not end them.
+        if stays {
             return cmd::run(cli.command, &session).await;
         }
         let mut command = std::pin::pin!(run(cli.command, &session));
@@ -169,6 +171,8 @@ fn runtime(command: &Command) -> std::io::Result<Runtime> {
         | Command::Copy(_)
         | Command::Export(_)
         | Command::Serve(_) => Builder::new_multi_thread(),
+        #[cfg(all(feature = "fuse", target_os = "linux"))]
+        Command::Mount(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
     };
     builder.enable_all().build()

@@ -12,7 +12,7 @@ macro_rules! carried {
 }
 
 /// Name and text of every schema, by name. `config` is of files that people write; what ends in `-line` is for the lines of `-o jsonl`, everything else for the
-/// documents of `-o json`, `serve`, `progress`, `stats` and `log` for the lines that they write.
+/// documents of `-o json`, `serve`, `mount`, `progress`, `stats` and `log` for the lines that they write.
 pub(crate) const SCHEMAS: &[(&str, &str)] = carried![
     "alias-add"
     "alias-list"
@@ -55,6 +55,7 @@ pub(crate) const SCHEMAS: &[(&str, &str)] = carried![
     "ls"
     "ls-line"
     "man"
+    "mount"
     "plan"
     "plan-line"
     "policy-check"
@@ -136,7 +137,7 @@ mod making {
             ("progress", _) => "A line of --progress=json, on standard error".into(),
             ("stats", _) => "The line of --stats with -o json, on standard error".into(),
             ("log", _) => "A line of --log-format json, on standard error or in the file of --trace-file".into(),
-            ("serve", _) => "A line of blob serve -o json".into(),
+            ("serve" | "mount", _) => format!("A line of blob {name} -o json"),
             ("plan", _) => "What blob pull and blob cp write with --dry-run -o json".into(),
             ("plan-line", _) => "A line of blob pull or blob cp with --dry-run -o jsonl".into(),
             (_, Some(command)) => format!("A line of blob {} -o jsonl", words(command)),
@@ -230,6 +231,8 @@ mod tests {
             cmd::rm::schemas(),
             cmd::schema::schemas(),
             cmd::serve::schemas(),
+            #[cfg(all(feature = "fuse", target_os = "linux"))]
+            cmd::mount::schemas(),
             cmd::sign::schemas(),
             cmd::stat::schemas(),
             cmd::tag::schemas(),

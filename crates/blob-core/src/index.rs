@@ -9,6 +9,7 @@ mod by_path;
 mod check;
 mod diff;
 mod follow;
+mod id;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -33,6 +34,7 @@ use crate::path::{Brief, PathError};
 pub use build::{IndexBuilder, NewDirectory, NewFile, NewSymlink};
 pub use diff::{Changes, Difference, diff};
 pub use follow::FollowError;
+pub use id::NodeId;
 pub use view::{DirEntry, Directory, Node};
 
 /// How large an index may be.

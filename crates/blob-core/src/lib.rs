@@ -39,6 +39,7 @@ pub use extract::{
 };
 pub use index::{
     ArchiveIndex, DirEntry, Directory, IndexBuilder, IndexError, IndexLimits, NewDirectory, NewFile, NewSymlink, Node,
+    NodeId,
 };
 pub use path::{ArchivePath, PathError};
 pub use progress::{Event, NoProgress, Progress};

@@ -20,6 +20,8 @@ const ALL: &[(&str, Augment)] = &[
     ("tree", cmd::tree::TreeArgs::augment_args),
     ("cp", cmd::cp::CpArgs::augment_args),
     ("inspect", cmd::inspect::InspectArgs::augment_args),
+    #[cfg(all(feature = "fuse", target_os = "linux"))]
+    ("mount", cmd::mount::MountArgs::augment_args),
     #[cfg(feature = "tui")]
     ("open", cmd::open::OpenArgs::augment_args),
     ("sign", cmd::sign::SignArgs::augment_args),

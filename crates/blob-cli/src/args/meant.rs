@@ -20,7 +20,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("blob", "init", "nothing needs to be prepared: `blob push` makes the repository"),
     ("blob", "discover", "`blob referrers` lists what refers to an archive"),
     ("blob", "attach", "`blob attest` attaches a statement to an archive"),
-    ("blob", "mount", "nothing can be mounted: `blob open` browses, `blob cp` copies out, `blob serve` is a registry"),
+    ("blob", "umount unmount", "`umount DIR` ends a mount, and so does Ctrl-C at its `blob mount`"),
     ("blob", "auth signin", "`blob login` keeps a login, `blob logout` forgets it"),
     ("blob", "signout", "`blob logout` forgets a login"),
     (

@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     Trouble,
     /// Whoever read our output has had enough, which is not a failure.
     ClosedOutput,
+    /// A command that was run for somebody failed, with this exit code.
+    Command(u8),
 }
 
 impl Kind {
@@ -46,11 +48,11 @@ impl Kind {
 
     /// The name for programs.
     pub(crate) fn name(self) -> &'static str {
-        self.row().1
+        if let Self::Command(_) = self { "command" } else { self.row().1 }
     }
 
     /// The exit code.
     pub(crate) fn exit_code(self) -> u8 {
-        self.row().2
+        if let Self::Command(code) = self { code } else { self.row().2 }
     }
 }

@@ -1,6 +1,6 @@
 //! Clients as the options and the configuration have them: limits, credentials, caches and policies.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,22 +29,24 @@ impl Session {
         options
     }
 
+    /// Where large temporary files are, unless the system's own place was named or there is no cache: beside the cache.
+    pub(crate) fn spool_dir(&self) -> Option<PathBuf> {
+        if self.options.no_cache || std::env::var_os("TMPDIR").is_some() {
+            return None;
+        }
+        let dir = CachePlace::find(&self.options)?.dir;
+        // As the cache makes it: for this user alone.
+        let mut builder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.recursive(true).create(&dir).ok().map(|()| dir)
+    }
+
     /// A client that pushes to `location`. Archives are assembled in `spool_dir`, else beside the cache: temporary
     /// directories may be memory, and are not expected to hold archives.
     pub(crate) fn client_for_push(&self, location: &Location, spool_dir: Option<&Path>) -> Result<Client, Failure> {
         let builder = self.builder_for(&[location])?;
-        let beside_cache = || {
-            if self.options.no_cache || std::env::var_os("TMPDIR").is_some() {
-                return None;
-            }
-            let dir = CachePlace::find(&self.options)?.dir;
-            // As the cache makes it: for this user alone.
-            let mut builder = std::fs::DirBuilder::new();
-            #[cfg(unix)]
-            std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-            builder.recursive(true).create(&dir).ok().map(|()| dir)
-        };
-        Ok(match spool_dir.map(Path::to_owned).or_else(beside_cache) {
+        Ok(match spool_dir.map(Path::to_owned).or_else(|| self.spool_dir()) {
             Some(dir) => builder.spool_dir(dir).build()?,
             None => builder.build()?,
         })

@@ -61,6 +61,8 @@ const COMMANDS: &[(&str, &[Class])] = &[
     ("tree REF", READ),
     ("cp REF:/README.md out/", FETCH),
     ("inspect REF", READ),
+    // What is damaged is in `mount`.
+    ("mount REF project/empty", READ),
     // On a terminal it is in `faces`.
     ("open REF", &[Usage]),
     ("sign --key k.key REF", REMOTE),

@@ -21,6 +21,7 @@ Commands:
   tree               Show the directories of an archive as a tree
   cp                 Copy files and directories out of archives
   inspect            Describe an archive without reading its files
+  mount              Show an archive as a read-only file system
   open               Browse an archive in the terminal
   sign               Sign an archive, or any other manifest
   attest             Attach a signed statement to an archive: provenance, a scan, a bill of

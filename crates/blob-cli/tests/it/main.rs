@@ -24,6 +24,8 @@ mod json;
 mod keyless;
 mod lines;
 mod login;
+#[cfg(all(feature = "fuse", target_os = "linux"))]
+mod mount;
 mod move_around;
 mod names;
 #[cfg(feature = "tui")]

@@ -40,8 +40,8 @@ impl<'a> Node<'a> {
 /// A directory that follows from the paths beneath it.
 #[derive(Clone, Copy)]
 pub struct Directory<'a> {
-    index: &'a ArchiveIndex,
-    at: usize,
+    pub(super) index: &'a ArchiveIndex,
+    pub(super) at: usize,
 }
 
 /// One name in a directory.
@@ -60,7 +60,7 @@ impl std::fmt::Debug for Directory<'_> {
 }
 
 impl<'a> Directory<'a> {
-    fn dir(&self) -> &'a Dir {
+    pub(super) fn dir(&self) -> &'a Dir {
         &self.index.dirs[self.at]
     }
 
@@ -301,7 +301,7 @@ impl ArchiveIndex {
         Entry { table: self.table(slot), path: slot.path(&self.bytes) }
     }
 
-    fn node(&self, slot: Slot) -> Node<'_> {
+    pub(super) fn node(&self, slot: Slot) -> Node<'_> {
         let (table, path) = (self.table(slot), slot.path(&self.bytes));
         match slot.kind() {
             Kind::File => Node::File(Entry { table, path }),

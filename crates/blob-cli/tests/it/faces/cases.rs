@@ -192,6 +192,14 @@ pub(super) const GROUPS: &[(&str, &[Case])] = &[
         ],
     ),
     (
+        "mount",
+        &[
+            read("mount oci:layout:v1 project").fails(2),
+            read("mount oci:layout:v1 nowhere").fails(2),
+            read("mount HOST/team/project:none project/empty").served().fails(3),
+        ],
+    ),
+    (
         "open",
         &[read("open oci:layout:v1").fails(2).only(PIPE), read("open oci:layout:v2").fails(3).only(&[Face::Terminal])],
     ),

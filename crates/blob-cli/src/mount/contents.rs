@@ -1,0 +1,233 @@
+//! Reading files: each is fetched once for all who want it, verified whole, and held within bounds.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use blob::Archive;
+use blob::core::archive::EntryStream;
+use blob::core::codec::SMALL;
+use blob::core::{Entry, Node, NodeId};
+use bytes::BytesMut;
+use futures_util::TryStreamExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::{Notify, OnceCell, Semaphore};
+
+use super::held::{Content, Held, Key};
+use crate::error::Failure;
+use crate::ui::escape::shown;
+
+/// What is counted when small files are on their way: 256 KiB.
+const UNIT: u64 = 256 << 10;
+/// So many large files are on their way at a time; each takes some 20 MiB of memory, however large it is.
+const LARGE_AT_A_TIME: usize = 3;
+/// Less memory than this would let files of 8 MiB push each other out while they are read.
+const LEAST_MEMORY: u64 = 64 << 20;
+
+/// What a mount may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// Bytes of contents in memory; a quarter is for those on their way.
+    pub(crate) memory: u64,
+    /// Bytes of large files on disk.
+    pub(crate) disk: u64,
+}
+
+/// Why a file cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// It could not be had, or is not what the index promises.
+    Failed,
+    /// There is no room for it on disk.
+    NoRoom,
+}
+
+/// A read that is under way, and what came of it.
+type Flight = Arc<OnceCell<Result<Content, Unreadable>>>;
+
+/// Files as they are read.
+#[derive(Debug)]
+pub(super) struct Contents {
+    archive: Archive,
+    bounds: Bounds,
+    spool_dir: PathBuf,
+    held: Mutex<Held>,
+    flying: Mutex<HashMap<Key, Flight>>,
+    /// Room for small files that are on their way, in units.
+    small: Semaphore,
+    units: u64,
+    /// Turns of large files, behind which no small one waits.
+    large: Semaphore,
+    /// Tells that room on disk may have become free.
+    freed: Notify,
+}
+
+impl Contents {
+    pub(super) fn new(archive: Archive, bounds: Bounds, spool_dir: PathBuf) -> Self {
+        let memory = bounds.memory.max(LEAST_MEMORY);
+        let units = (memory / 4 / UNIT).min(u64::from(u32::MAX) >> 4);
+        Self {
+            archive,
+            bounds: Bounds { memory: memory / 4 * 3, ..bounds },
+            spool_dir,
+            held: Mutex::default(),
+            flying: Mutex::default(),
+            small: Semaphore::new(units as usize),
+            units,
+            large: Semaphore::new(LARGE_AT_A_TIME),
+            freed: Notify::new(),
+        }
+    }
+
+    /// The content of `entry`, if it is held.
+    pub(super) fn held(&self, entry: &Entry<'_>) -> Option<Content> {
+        self.lock().find(&Key::of(entry))
+    }
+
+    /// The content of the file with the number `id`, verified. Of those who want it at the same time one reads; a
+    /// failure is shared by them and told once.
+    pub(super) async fn read(&self, id: NodeId) -> Result<Content, Unreadable> {
+        let Some(Node::File(entry)) = self.archive.index().by_id(id) else { return Err(Unreadable::Failed) };
+        let key = Key::of(&entry);
+        let flight = {
+            let mut flying = self.flying.lock().unwrap_or_else(PoisonError::into_inner);
+            // What landed is held before it is off the list.
+            if let Some(content) = self.lock().find(&key) {
+                return Ok(content);
+            }
+            Arc::clone(flying.entry(key).or_default())
+        };
+        let landed = flight.get_or_init(|| async {
+            let outcome = self.fetch(entry, key).await;
+            self.flying.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            outcome
+        });
+        landed.await.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn fetch(&self, entry: Entry<'_>, key: Key) -> Result<Content, Unreadable> {
+        let turn = if entry.original_size().max(entry.data_size()) > SMALL {
+            self.large.acquire().await
+        } else {
+            let units = (entry.original_size() + entry.data_size()).div_ceil(UNIT).clamp(1, self.units);
+            self.small.acquire_many(units as u32).await
+        };
+        // Nobody closes the semaphores.
+        let _turn = turn.map_err(|_| Unreadable::Failed)?;
+        let stream = self.archive.stream(entry.path()).await.map_err(|error| refuse(entry.path(), &error.into()))?;
+        let content = if stream.is_provisional() {
+            self.spool(entry, stream).await?
+        } else {
+            let gathered = gather(stream).await;
+            gathered.map_err(|error| refuse(entry.path(), &error.into()))?
+        };
+        self.lock().put(key, content.clone(), self.bounds.memory);
+        self.freed.notify_waiters();
+        Ok(content)
+    }
+
+    /// Writes a large file to one without a name; it is given to nobody before its end was reached and was right.
+    async fn spool(&self, entry: Entry<'_>, stream: EntryStream) -> Result<Content, Unreadable> {
+        let (path, size) = (entry.path(), entry.original_size());
+        if size > self.bounds.disk {
+            let message = format!("it has {size} bytes, and --spool-size allows {}", self.bounds.disk);
+            return Err(refuse(path, &Failure::usage(message))).map_err(|_| Unreadable::NoRoom);
+        }
+        let reserved = self.reserve(size).await;
+        let spooled = match write(&self.spool_dir, stream, size).await {
+            Ok(file) => Content::Disk(Arc::new(file), size),
+            Err(Spooling::Read(failure)) => return Err(refuse(path, &failure)),
+            Err(Spooling::Write(error)) => {
+                let message = format!("writing it to a temporary file in {}", self.spool_dir.display());
+                let failure = Failure::io(message, &error);
+                return Err(refuse(path, &failure)).map_err(|failed| no_room(&error).unwrap_or(failed));
+            }
+        };
+        reserved.keep();
+        Ok(spooled)
+    }
+
+    /// Waits for room on disk, which is free again when what this gives is dropped.
+    async fn reserve(&self, size: u64) -> Reserved<'_> {
+        loop {
+            let mut freed = std::pin::pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if self.lock().reserve(size, self.bounds.disk) {
+                return Reserved { contents: self, size };
+            }
+            freed.await;
+        }
+    }
+}
+
+/// Room on disk.
+struct Reserved<'a> {
+    contents: &'a Contents,
+    size: u64,
+}
+
+impl Reserved<'_> {
+    /// What takes the room is there.
+    fn keep(mut self) {
+        self.size = 0;
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        if self.size > 0 {
+            self.contents.lock().give_back(self.size);
+            self.contents.freed.notify_waiters();
+        }
+    }
+}
+
+/// Why a large file is not on disk.
+enum Spooling {
+    Read(Failure),
+    Write(io::Error),
+}
+
+async fn write(dir: &Path, mut stream: EntryStream, size: u64) -> Result<File, Spooling> {
+    let dir = dir.to_owned();
+    let made = tokio::task::spawn_blocking(move || tempfile::tempfile_in(dir)).await;
+    let made = made.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())).map_err(Spooling::Write)?;
+    let mut file = tokio::fs::File::from_std(made);
+    let mut left = size;
+    while let Some(chunk) = stream.try_next().await.map_err(|error| Spooling::Read(error.into()))? {
+        left = left.saturating_sub(chunk.len() as u64);
+        file.write_all(&chunk).await.map_err(Spooling::Write)?;
+    }
+    file.flush().await.map_err(Spooling::Write)?;
+    debug_assert_eq!(left, 0, "a stream that ends well has given everything");
+    Ok(file.into_std().await)
+}
+
+/// A small file, which is verified before the stream gives anything of it.
+async fn gather(mut stream: EntryStream) -> Result<Content, blob::core::ReadError> {
+    let first = stream.try_next().await?.unwrap_or_default();
+    let Some(second) = stream.try_next().await? else { return Ok(Content::Memory(first)) };
+    let mut all = BytesMut::from(&first[..]);
+    all.extend_from_slice(&second);
+    while let Some(chunk) = stream.try_next().await? {
+        all.extend_from_slice(&chunk);
+    }
+    Ok(Content::Memory(all.freeze()))
+}
+
+/// Says why a file cannot be read: whoever reads it learns only that it cannot.
+fn refuse(path: &[u8], failure: &Failure) -> Unreadable {
+    tracing::error!("cannot read {}: {}", shown(path), failure.sentence());
+    Unreadable::Failed
+}
+
+fn no_room(error: &io::Error) -> Option<Unreadable> {
+    let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    full.then_some(Unreadable::NoRoom)
+}
