@@ -17,7 +17,7 @@ pub(crate) struct Peer {
 }
 
 /// What `cargo xtask test` needs.
-pub(crate) const FOR_TESTS: [Peer; 11] = [
+pub(crate) const FOR_TESTS: [Peer; 12] = [
     Peer {
         program: "docker-registry",
         package: "docker-registry",
@@ -36,6 +36,7 @@ pub(crate) const FOR_TESTS: [Peer; 11] = [
     },
     Peer { program: "strace", package: "strace", needed_by: "tests in which system calls fail" },
     Peer { program: "script", package: "bsdutils", needed_by: "tests of the command on a terminal" },
+    Peer { program: "git", package: "git", needed_by: "the check that differences are patches" },
     Peer { program: "patch", package: "patch", needed_by: "the check that differences are patches" },
     Peer { program: "mandoc", package: "mandoc", needed_by: "the check of manual pages" },
     Peer { program: "zsh", package: "zsh", needed_by: "tests of completion" },

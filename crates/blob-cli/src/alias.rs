@@ -78,7 +78,10 @@ impl Aliases {
 
     /// The alias that is most like what was typed.
     pub(crate) fn similar(&self, typed: &str) -> Option<&str> {
-        near::nearest(split(typed).0, self.all.keys().map(String::as_str))
+        let typed = split(typed).0;
+        let shortened = |name: &&str| near::is_shortened(typed, name);
+        let all = || self.all.keys().map(String::as_str);
+        near::nearest(typed, all()).or_else(|| all().find(shortened))
     }
 }
 

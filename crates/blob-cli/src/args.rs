@@ -358,6 +358,7 @@ mod tests {
             ("blob cache info", "`blob cache status` says"),
             ("blob login h -p x", "--password-stdin"),
             ("blob pull --parallel 3 a b", "did you mean `--jobs`?"),
+            ("blob ls -h", "--help is the help"),
         ] {
             assert!(refused(line).contains(expected), "{line}: {}", refused(line));
         }

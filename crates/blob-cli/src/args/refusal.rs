@@ -41,6 +41,10 @@ pub(super) fn refusal(command: &Command, words: &[OsString], error: &clap::Error
     let message = message(command, leaf.as_ref(), error, &text);
     let mut hint: Vec<String> = meant::meant(command, leaf.as_ref(), words, error).into_iter().collect();
     hint.extend(leaf.as_ref().and_then(|leaf| glued(&leaf.command, words)));
+    // Where `-h` is an option of the command, whoever typed nothing else wanted to be helped.
+    if error.kind() == ErrorKind::MissingRequiredArgument && words.last().is_some_and(|word| word == "-h") {
+        hint.push("--help is the help, and -h stands for human sizes here".into());
+    }
     hint.push(match leaf {
         Some(mut leaf) if leaf.command.get_name() != command.get_name() => usage(&mut leaf.command),
         _ => "see `blob --help`".into(),

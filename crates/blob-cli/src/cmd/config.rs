@@ -13,6 +13,7 @@ use crate::config::{self, Config};
 use crate::error::Failure;
 use crate::session::Session;
 use crate::ui::escape::shown;
+use crate::ui::near;
 
 mod open;
 mod show;
@@ -147,6 +148,23 @@ pub(crate) async fn run(args: ConfigArgs, session: &Session) -> Result<(), Failu
     }
 }
 
+/// The key that is most like `typed`: among those in the same place where there are any, by their own names.
+fn nearest(typed: &str) -> Option<&'static str> {
+    let all = || KEYS.iter().map(|key| key.path);
+    let (above, name) = typed.rsplit_once('.').unwrap_or(("", typed));
+    let name_of = |path: &'static str| Some((path.strip_prefix(above)?.strip_prefix('.')?, path));
+    let beside: Vec<(&str, &str)> = all().filter_map(name_of).filter(|(last, _)| !last.contains('.')).collect();
+    if beside.is_empty() {
+        return near::nearest(typed, all());
+    }
+    let names = beside.iter().map(|(last, path)| (last.as_bytes(), *path));
+    near::nearest_bytes(name.as_bytes(), names).or_else(|| {
+        // The only one that begins with the same three letters.
+        let mut alike = beside.iter().filter(|(last, _)| name.get(..3).is_some_and(|begins| last.starts_with(begins)));
+        alike.next().filter(|_| alike.next().is_none()).map(|(_, path)| *path)
+    })
+}
+
 /// The key that was typed, taken apart.
 fn key(typed: &str) -> Result<(Vec<String>, &'static Key), Failure> {
     let path = keys::split(typed);
@@ -159,8 +177,7 @@ fn key(typed: &str) -> Result<(Vec<String>, &'static Key), Failure> {
     };
     let beside = typed.rsplit_once('.').map_or(String::new(), |(above, _)| known(above));
     let failure = Failure::usage(format!("unknown key {typed:?}"));
-    let near = crate::ui::near::nearest(&keys::join(&path), KEYS.iter().map(|key| key.path));
-    let similar = near.map(str::to_owned).or_else(|| config::similar(path.last()?, ""));
+    let similar = nearest(&keys::join(&path)).map(str::to_owned).or_else(|| config::similar(path.last()?, ""));
     Err(match (known(typed), similar) {
         (below, _) if !below.is_empty() => failure.with_hint(format!("it holds {below}")),
         (_, Some(similar)) => failure.with_hint(format!("did you mean `{similar}`?")),

@@ -149,11 +149,20 @@ struct Told {
     after: Option<Facts>,
     #[serde(skip)]
     letter: char,
-    /// Bytes on each side, where it is a file there.
+    /// What it is on each side, where it is a file there.
     #[serde(skip)]
-    sizes: (Option<u64>, Option<u64>),
+    files: (Option<FileOf>, Option<FileOf>),
     #[serde(skip)]
     raw: Vec<u8>,
+}
+
+/// A file of a side.
+#[derive(Clone, Copy)]
+struct FileOf {
+    /// Bytes.
+    size: u64,
+    /// Permission bits.
+    mode: u32,
 }
 
 /// One side of the comparison.
@@ -323,7 +332,7 @@ fn tell(difference: &Difference<'_>) -> Told {
         change,
         path: PathText::new(difference.path()),
         changes,
-        sizes: (before.and_then(file_size), after.and_then(file_size)),
+        files: (before.and_then(file), after.and_then(file)),
         before: before.map(Facts::of),
         after: after.map(Facts::of),
         letter,
@@ -331,8 +340,8 @@ fn tell(difference: &Difference<'_>) -> Told {
     }
 }
 
-fn file_size(node: &Node<'_>) -> Option<u64> {
-    if let Node::File(file) = node { Some(file.original_size()) } else { None }
+fn file(node: &Node<'_>) -> Option<FileOf> {
+    if let Node::File(file) = node { Some(FileOf { size: file.original_size(), mode: file.mode() }) } else { None }
 }
 
 fn names(changes: Changes) -> Vec<&'static str> {

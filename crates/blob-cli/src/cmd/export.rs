@@ -178,6 +178,9 @@ async fn to_file(archive: &Archive, nodes: &[Node<'_>], file: &Path, session: &S
     let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let io = |error: &std::io::Error| Failure::io(format!("writing {name}"), error);
     // The name that it has until it is complete says nothing to anybody.
+    if !dir.is_dir() {
+        return Err(Failure::not_found(format!("writing {name}: there is no directory {}", dir.display())));
+    }
     let made = tempfile::Builder::new().prefix(".blob-export-").tempfile_in(dir);
     let temporary = made.map_err(|error| io(&std::io::Error::from(error.kind())))?;
     let open = temporary.as_file().try_clone().map_err(|error| io(&error))?;

@@ -17,6 +17,14 @@ pub(crate) fn nearest_bytes<'a, T>(typed: &[u8], candidates: impl IntoIterator<I
     near.min_by_key(|(distance, _)| *distance).map(|(_, value)| value)
 }
 
+/// Whether `typed` is `name` without some of its letters, a third of them at most, but with its first.
+pub(crate) fn is_shortened(typed: &str, name: &str) -> bool {
+    let mut rest = name.chars();
+    let within = typed.chars().all(|letter| rest.any(|other| other == letter));
+    let begins = typed.chars().next().is_some() && typed.chars().next() == name.chars().next();
+    within && begins && typed != name && typed.len() * 3 >= name.len() * 2
+}
+
 /// How many bytes must be added, removed, replaced or swapped with their neighbour to make one name of the other, case
 /// apart; `None` for more than `allowed`.
 fn distance(left: &[u8], right: &[u8], allowed: usize) -> Option<usize> {
@@ -44,6 +52,19 @@ fn distance(left: &[u8], right: &[u8], allowed: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_without_some_letters_are_known() {
+        for (typed, name, expected) in [
+            ("aset", "assets", true),
+            ("ast", "assets", false),
+            ("ssets", "assets", false),
+            ("assets", "assets", false),
+            ("", "a", false),
+        ] {
+            assert_eq!(is_shortened(typed, name), expected, "{typed} {name}");
+        }
+    }
 
     #[test]
     fn slips_of_the_pen_are_near() {

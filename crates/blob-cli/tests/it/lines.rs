@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::{Command, Stdio};
 
 use blob_testkit::peers::{find, require};
@@ -32,6 +33,8 @@ fn two() -> Place {
 fn lines_are_shown_and_what_has_none_is_named() {
     let place = two();
     place.run("diff -U=1 oci:layout:v1 oci:layout:v2").code(1).stdout_eq(str![[r#"
+diff --git a/docs/guide.md b/docs/guide.md
+deleted file mode 100644
 --- a/docs/guide.md
 +++ /dev/null
 @@ -1 +0,0 @@
@@ -39,6 +42,7 @@ fn lines_are_shown_and_what_has_none_is_named() {
 Only in a: settings
 Binary files a/binary and b/binary differ
 Files a/huge and b/huge differ, too large for lines (1.0M)
+diff --git a/long.txt b/long.txt
 --- a/long.txt
 +++ b/long.txt
 @@ -9,3 +9,4 @@
@@ -47,6 +51,8 @@ Files a/huge and b/huge differ, too large for lines (1.0M)
 +line ten
 +and more
  line 11
+diff --git a/new.txt b/new.txt
+new file mode 100644
 --- /dev/null
 +++ b/new.txt
 @@ -0,0 +1 @@
@@ -79,23 +85,74 @@ fn a_patch_makes_one_tree_of_the_other() {
     assert!(!place.path("out/docs/guide.md").exists());
 }
 
+/// Makes `files`, each with its content and whether it can be executed, in `tree`, and pushes them.
+fn made(place: &Place, tree: &str, files: &[(&str, &str, bool)]) {
+    for (path, content, executable) in files {
+        let path = place.path(tree).join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(if *executable { 0o755 } else { 0o644 })).unwrap();
+    }
+    place.run(&format!("push -q oci:layout:{tree} {tree}")).success();
+}
+
+#[test]
+fn empty_files_odd_names_and_modes_are_patched_too() {
+    let place = Place::bare();
+    made(
+        &place,
+        "one",
+        &[
+            ("b", "b\n", false),
+            ("gone", "", false),
+            ("a name", "1\n", false),
+            ("quo\"te", "1\n", false),
+            ("script", "same\n", false),
+            ("both", "1\n", true),
+        ],
+    );
+    made(
+        &place,
+        "two",
+        &[
+            ("b", "b\n", false),
+            ("anew", "", true),
+            ("d", "new\n", false),
+            ("a name", "2\n", false),
+            ("quo\"te", "2\n", false),
+            ("tab\tesc\u{1b}[31m\\", "x\n", false),
+            ("script", "same\n", true),
+            ("both", "2\n", false),
+        ],
+    );
+    let patch = place.run("diff --patch oci:layout:one oci:layout:two").code(1);
+    let text = stdout(&patch);
+    assert!(text.contains("+++ \"b/tab\\tesc\\033[31m\\\\\"\n"), "{text}");
+    for (name, arguments) in [("patch", &["-p1", "--silent"][..]), ("git", &["apply"])] {
+        let Some(program) = require(name, find(name)) else { continue };
+        place.run("pull -q --clean --force-delete oci:layout:one out").success();
+        let mut command = Command::new(program);
+        // What is not in a repository is patched as it lies.
+        command.env("GIT_CEILING_DIRECTORIES", place.root.path());
+        command.args(arguments).current_dir(place.path("out")).stdin(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&patch.get_output().stdout).unwrap();
+        assert!(child.wait().unwrap().success(), "{name}: {text}");
+        place.run("diff oci:layout:two out --name-only").success().stdout_eq("");
+    }
+}
+
 #[test]
 fn what_no_patch_can_say_is_named_and_moves_nothing() {
     let place = Place::bare();
-    for (tree, files) in [
-        ("one", &[("b", "b\n"), ("gone", ""), ("a name", "1\n"), ("quo\"te", "1\n")][..]),
-        ("two", &[("b", "b\n"), ("anew", ""), ("d", "new\n"), ("a name", "2\n"), ("quo\"te", "2\n")]),
-    ] {
-        for (path, content) in files {
-            let path = place.path(tree).join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
-        }
-        place.run(&format!("push -q oci:layout:{tree} {tree}")).success();
-    }
+    made(&place, "one", &[("b", "b\n", false), ("link", "a file\n", false), ("z", "1\n", false)]);
+    fs::create_dir_all(place.path("two")).unwrap();
+    symlink("b", place.path("two/link")).unwrap();
+    symlink("b", place.path("two/other")).unwrap();
+    made(&place, "two", &[("b", "b\n", false), ("z", "2\n", false)]);
     let patch = place.run("diff --patch oci:layout:one oci:layout:two").code(1);
     let text = stdout(&patch);
-    for said in ["Only in b: anew (empty)\n", "Only in a: gone (empty)\n", "whose name no patch can have\n"] {
+    for said in ["Kinds of a/link and b/link differ\n", "Only in b: other\n"] {
         assert!(text.contains(said), "{text}");
     }
     let Some(program) = require("patch", find("patch")) else { return };
@@ -105,7 +162,7 @@ fn what_no_patch_can_say_is_named_and_moves_nothing() {
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(&patch.get_output().stdout).unwrap();
     assert!(child.wait().unwrap().success(), "{text}");
-    for (path, content) in [("b", "b\n"), ("d", "new\n"), ("a name", "2\n"), ("gone", "")] {
+    for (path, content) in [("b", "b\n"), ("link", "a file\n"), ("z", "2\n")] {
         assert_eq!(fs::read_to_string(place.path("out").join(path)).unwrap(), content, "{path}");
     }
 }

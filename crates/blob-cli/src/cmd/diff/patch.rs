@@ -1,5 +1,6 @@
 //! The lines that differ, as `patch(1)` reads them: `diff --patch`.
 
+use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use blob::Archive;
 use futures_util::TryStreamExt as _;
 use similar::TextDiff;
 
-use super::Told;
+use super::{FileOf, Told};
 use crate::error::Failure;
 use crate::ui::escape::{exact, shown};
 use crate::ui::output::Output;
@@ -69,22 +70,20 @@ pub(super) async fn write(told: &[Told], from: &Contents, to: &Contents, context
 async fn patch(told: &Told, from: &Contents, to: &Contents, context: usize) -> Result<String, Failure> {
     let path = exact(&told.raw);
     let names = (format!("a/{path}"), format!("b/{path}"));
-    let (before, after) = told.sizes;
-    if told.letter == 'm' {
-        return Ok(format!("Modes or times of {} and {} differ\n", names.0, names.1));
+    let (before, after) = told.files;
+    let head = head(&told.raw, before, after);
+    match (told.letter, before, after) {
+        ('m', Some(_), Some(_)) if head.contains("\nold mode ") => return Ok(head),
+        ('m', ..) => return Ok(format!("Modes or times of {} and {} differ\n", names.0, names.1)),
+        ('A', _, None) => return Ok(format!("Only in b: {path}\n")),
+        ('D', None, _) => return Ok(format!("Only in a: {path}\n")),
+        ('T', ..) => return Ok(format!("Kinds of {} and {} differ\n", names.0, names.1)),
+        (_, None, None) => return Ok(format!("{} and {} differ, and are no files\n", names.0, names.1)),
+        _ => {}
     }
-    if before.is_none() && after.is_none() {
-        return Ok(match told.letter {
-            'A' => format!("Only in b: {path}\n"),
-            'D' => format!("Only in a: {path}\n"),
-            _ => format!("{} and {} differ, and are no files\n", names.0, names.1),
-        });
-    }
-    if told.raw.iter().any(|byte| byte.is_ascii_control() || matches!(byte, b'"' | b'\\')) {
-        return Ok(format!("Files {} and {} differ, whose name no patch can have\n", names.0, names.1));
-    }
-    if let Some(size) = before.into_iter().chain(after).find(|size| *size > LARGEST) {
-        return Ok(format!("Files {} and {} differ, too large for lines ({})\n", names.0, names.1, human(size)));
+    if let Some(file) = before.into_iter().chain(after).find(|file| file.size > LARGEST) {
+        let size = human(file.size);
+        return Ok(format!("Files {} and {} differ, too large for lines ({size})\n", names.0, names.1));
     }
     let old = if before.is_some() { from.read(&told.raw).await? } else { Vec::new() };
     let new = if after.is_some() { to.read(&told.raw).await? } else { Vec::new() };
@@ -92,18 +91,64 @@ async fn patch(told: &Told, from: &Contents, to: &Contents, context: usize) -> R
         return Ok(format!("Binary files {} and {} differ\n", names.0, names.1));
     };
     let diff = TextDiff::configure().timeout(PATIENCE).diff_lines(old, new);
-    // A name with a blank ends where a tab stands.
-    let end = if path.contains(' ') { "\t" } else { "" };
-    let header = |there: Option<u64>, name: String| there.map_or_else(|| "/dev/null".into(), |_| name + end);
-    let (a, b) = (header(before, names.0), header(after, names.1));
-    let mut unified = diff.unified_diff();
-    let text = unified.context_radius(context).header(&a, &b).to_string();
-    // An empty file that is new or gone has no lines, and headers without any would be taken for those of the next file.
-    Ok(match (text.is_empty(), before) {
-        (false, _) => text,
-        (true, None) => format!("Only in b: {path} (empty)\n"),
-        (true, Some(_)) => format!("Only in a: {path} (empty)\n"),
-    })
+    let header =
+        |there: Option<FileOf>, side| there.map_or_else(|| "/dev/null".into(), |_| ended(name(side, &told.raw)));
+    let (a, b) = (header(before, "a"), header(after, "b"));
+    let lines = diff.unified_diff().context_radius(context).header(&a, &b).to_string();
+    Ok(head + &lines)
+}
+
+/// The lines above those that differ, as git writes them: they say which file is meant, and what becomes of its mode, also
+/// where no line differs, as of an empty file that is new.
+fn head(path: &[u8], before: Option<FileOf>, after: Option<FileOf>) -> String {
+    // The object that an empty file is, and none, shortened as git does.
+    const EMPTY: &str = "e69de29";
+    const NONE: &str = "0000000";
+    let mut head = format!("diff --git {} {}\n", name("a", path), name("b", path));
+    // That a file can be executed is all that is known of its mode there.
+    let mode = |file: FileOf| if file.mode & 0o111 == 0 { "100644" } else { "100755" };
+    let (made, object) = match (before, after) {
+        (None, Some(file)) => (format!("new file mode {}\n", mode(file)), (file.size == 0).then_some((NONE, EMPTY))),
+        (Some(file), None) => {
+            (format!("deleted file mode {}\n", mode(file)), (file.size == 0).then_some((EMPTY, NONE)))
+        }
+        (Some(old), Some(new)) if mode(old) != mode(new) => {
+            (format!("old mode {}\nnew mode {}\n", mode(old), mode(new)), None)
+        }
+        _ => (String::new(), None),
+    };
+    head += &made;
+    if let Some((old, new)) = object {
+        let _ = writeln!(head, "index {old}..{new}");
+    }
+    head
+}
+
+/// A path on a side, `a` or `b`, in quotes with escapes of C where it could be taken for something else.
+fn name(side: &str, path: &[u8]) -> String {
+    let plain = std::str::from_utf8(path).is_ok_and(|text| shown(path) == text && !text.contains(['"', '\\']));
+    if plain {
+        return format!("{side}/{}", String::from_utf8_lossy(path));
+    }
+    let mut quoted = format!("\"{side}/");
+    for &byte in path {
+        match byte {
+            b'"' | b'\\' => quoted.extend(['\\', char::from(byte)]),
+            b'\t' => quoted += "\\t",
+            b'\n' => quoted += "\\n",
+            b'\r' => quoted += "\\r",
+            b' '..=b'~' => quoted.push(char::from(byte)),
+            _ => {
+                let _ = write!(quoted, "\\{byte:03o}");
+            }
+        }
+    }
+    quoted + "\""
+}
+
+/// A name above lines that differ; one with a blank ends where a tab stands.
+fn ended(name: String) -> String {
+    if name.contains(' ') && !name.starts_with('"') { name + "\t" } else { name }
 }
 
 /// Content that has lines.
@@ -120,6 +165,21 @@ fn harmless(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_quoted_where_they_need_it() {
+        for (path, expected) in [
+            (&b"docs/a b.md"[..], "a/docs/a b.md"),
+            ("\u{e4}".as_bytes(), "a/\u{e4}"),
+            (b"tab\tname", r#""a/tab\tname""#),
+            (b"quo\"te\\", r#""a/quo\"te\\""#),
+            (b"esc\x1b\n", r#""a/esc\033\n""#),
+            (b"\xff", r#""a/\377""#),
+            ("\u{202e}".as_bytes(), r#""a/\342\200\256""#),
+        ] {
+            assert_eq!(name("a", path), expected);
+        }
+    }
 
     #[test]
     fn what_is_text_is_told_from_what_is_not() {
