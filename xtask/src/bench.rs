@@ -8,6 +8,7 @@ mod extract;
 mod index;
 mod lines;
 mod measure;
+mod mount;
 mod report;
 mod requests;
 mod start;
@@ -34,7 +35,7 @@ const DATA: &str = "BENCH_DATA";
 
 type Scenario = fn(&Bench) -> Result<Section, String>;
 
-const SCENARIOS: [(&str, Scenario); 15] = [
+const SCENARIOS: [(&str, Scenario); 16] = [
     ("P1", requests::cold_read),
     ("P2", requests::warm_read),
     ("P3", requests::unchanged_push),
@@ -50,6 +51,7 @@ const SCENARIOS: [(&str, Scenario); 15] = [
     ("lines", lines::lines),
     ("verify", verify::cost),
     ("start", start::run),
+    ("mount", mount::run),
 ];
 
 /// Runs the named scenarios, or all.

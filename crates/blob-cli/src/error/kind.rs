@@ -21,6 +21,7 @@ pub(crate) enum Kind {
     /// Whoever read our output has had enough, which is not a failure.
     ClosedOutput,
     /// A command that was run for somebody failed, with this exit code.
+    #[cfg_attr(not(all(feature = "fuse", target_os = "linux")), allow(dead_code, reason = "mounts alone run commands"))]
     Command(u8),
 }
 
