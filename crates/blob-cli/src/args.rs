@@ -84,6 +84,7 @@ pub(crate) enum Command {
     Check(cmd::check::CheckArgs),
     Export(cmd::export::ExportArgs),
     Find(cmd::find::FindArgs),
+    Grep(cmd::grep::GrepArgs),
     Du(cmd::du::DuArgs),
     Stat(cmd::stat::StatArgs),
     Cache(cmd::cache::CacheArgs),

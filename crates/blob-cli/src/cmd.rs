@@ -14,6 +14,7 @@ pub(crate) mod du;
 pub(crate) mod export;
 pub(crate) mod find;
 pub(crate) mod gc;
+pub(crate) mod grep;
 pub(crate) mod inspect;
 pub(crate) mod key_pair;
 mod local;
@@ -79,6 +80,7 @@ pub(crate) fn run(command: Command, session: &Session) -> Running<'_> {
         Command::Diff(args) => Box::pin(diff::run(args, session)),
         Command::Export(args) => Box::pin(export::run(args, session)),
         Command::Find(args) => Box::pin(find::run(args, session)),
+        Command::Grep(args) => Box::pin(grep::run(args, session)),
         Command::Du(args) => Box::pin(du::run(args, session)),
         Command::Stat(args) => Box::pin(stat::run(args, session)),
         Command::Cache(args) => Box::pin(cache::run(args, session)),

@@ -224,7 +224,7 @@ impl Failure {
     /// Whether the exit code says it all.
     pub(crate) fn is_silent(&self) -> bool {
         let of_command = matches!(self.kind, Kind::Command(_)) && self.message.is_empty();
-        of_command || matches!(self.kind, Kind::ClosedOutput | Kind::Different)
+        of_command || matches!(self.kind, Kind::ClosedOutput | Kind::Different | Kind::NotFoundInFiles)
     }
 }
 

@@ -34,6 +34,10 @@ pub(crate) struct Patterns {
     #[arg(long, value_name = "GLOB", value_parser = pattern)]
     pub(crate) include: Vec<Pattern>,
 
+    /// As --include, or, behind a `!`, as --exclude.
+    #[arg(short, long, value_name = "GLOB", value_parser = either)]
+    pub(crate) glob: Vec<Either>,
+
     /// As --exclude for every line of this file, or of standard input for -; empty lines and those that begin with # count
     /// for nothing.
     #[arg(long, value_name = "FILE", value_parser = listed)]
@@ -42,6 +46,20 @@ pub(crate) struct Patterns {
     /// As --include for every line of this file, or of standard input for -.
     #[arg(long, value_name = "FILE", value_parser = listed)]
     pub(crate) include_from: Vec<Listed>,
+}
+
+/// `--glob`.
+#[derive(Clone, Debug)]
+pub(crate) enum Either {
+    Include(Pattern),
+    Exclude(Pattern),
+}
+
+fn either(typed: &str) -> Result<Either, String> {
+    match typed.strip_prefix('!') {
+        Some(excluded) => pattern(excluded).map(Either::Exclude),
+        None => pattern(typed).map(Either::Include),
+    }
 }
 
 /// The patterns of a file.
@@ -92,18 +110,20 @@ fn standard_input() -> Result<&'static Vec<u8>, String> {
 impl Patterns {
     /// Whether everything is meant.
     pub(crate) fn is_empty(&self) -> bool {
-        !self.includes() && self.exclude.is_empty() && self.exclude_from.is_empty()
+        !self.includes() && self.exclude.is_empty() && self.exclude_from.is_empty() && self.glob.is_empty()
     }
 
     /// Whether only what matches something is meant.
     pub(crate) fn includes(&self) -> bool {
-        !self.include.is_empty() || !self.include_from.is_empty()
+        let by_glob = self.glob.iter().any(|glob| matches!(glob, Either::Include(_)));
+        by_glob || !self.include.is_empty() || !self.include_from.is_empty()
     }
 
     /// Nothing of the archive `typed` is meant.
     pub(crate) fn nothing_of(&self, typed: &str) -> Failure {
         let quoted = |pattern: &Pattern| format!("--include {}", pattern.typed);
-        let all: Vec<String> = self.include.iter().map(quoted).collect();
+        let globs = self.glob.iter().filter_map(|glob| if let Either::Include(it) = glob { Some(it) } else { None });
+        let all: Vec<String> = self.include.iter().chain(globs).map(quoted).collect();
         let named = if all.is_empty() { "the patterns".into() } else { all.join(" or ") };
         let failure = Failure::not_found(format!("nothing of {typed} matches {named}"));
         failure.with_hint(format!("`blob find {typed}` lists what it has"))
@@ -114,8 +134,15 @@ impl Patterns {
         let all = |typed: &[Pattern], listed: &[Listed]| {
             typed.iter().chain(listed.iter().flat_map(|listed| &listed.0)).cloned().collect::<Vec<_>>()
         };
-        let include = self.includes().then(|| all(&self.include, &self.include_from));
-        Filter { include, exclude: all(&self.exclude, &self.exclude_from) }
+        let mut include = self.includes().then(|| all(&self.include, &self.include_from));
+        let mut exclude = all(&self.exclude, &self.exclude_from);
+        for glob in &self.glob {
+            match glob {
+                Either::Include(pattern) => include.get_or_insert_default().push(pattern.clone()),
+                Either::Exclude(pattern) => exclude.push(pattern.clone()),
+            }
+        }
+        Filter { include, exclude }
     }
 
     /// What of `directory` is meant, as paths.
@@ -342,7 +369,9 @@ impl Pattern {
 /// `--include` and `--exclude`.
 fn pattern(typed: &str) -> Result<Pattern, String> {
     if typed.starts_with('!') {
-        return Err("a pattern is not negated by `!`: use the other one of --include and --exclude".into());
+        return Err(
+            "a pattern is not negated by `!` here: use the other one of --include and --exclude, or --glob".into()
+        );
     }
     let mut bare = typed;
     while let Some(rest) = bare.strip_prefix("./") {

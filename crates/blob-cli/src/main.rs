@@ -170,6 +170,7 @@ fn runtime(command: &Command) -> std::io::Result<Runtime> {
         | Command::Cp(_)
         | Command::Copy(_)
         | Command::Export(_)
+        | Command::Grep(_)
         | Command::Serve(_) => Builder::new_multi_thread(),
         #[cfg(all(feature = "fuse", target_os = "linux"))]
         Command::Mount(_) => Builder::new_multi_thread(),

@@ -48,6 +48,8 @@ pub(crate) const SCHEMAS: &[(&str, &str)] = carried![
     "find-line"
     "gc"
     "generate-key-pair"
+    "grep"
+    "grep-line"
     "inspect"
     "log"
     "login"
@@ -217,6 +219,7 @@ mod tests {
             cmd::export::schemas(),
             cmd::find::schemas(),
             cmd::gc::schemas(),
+            cmd::grep::schemas(),
             cmd::inspect::schemas(),
             cmd::key_pair::schemas(),
             cmd::login::schemas(),

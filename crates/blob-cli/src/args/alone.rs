@@ -40,6 +40,7 @@ const ALL: &[(&str, Augment)] = &[
     ("check", cmd::check::CheckArgs::augment_args),
     ("export", cmd::export::ExportArgs::augment_args),
     ("find", cmd::find::FindArgs::augment_args),
+    ("grep", cmd::grep::GrepArgs::augment_args),
     ("du", cmd::du::DuArgs::augment_args),
     ("stat", cmd::stat::StatArgs::augment_args),
     ("cache", cmd::cache::CacheArgs::augment_args),

@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Terminated,
     /// What was compared is not the same, as `diff` says by its exit code.
     Different,
+    /// What was looked for in files is in none of them, as `grep` says by its exit code.
+    NotFoundInFiles,
     /// As `General`, where the exit code 1 has another meaning.
     Trouble,
     /// Whoever read our output has had enough, which is not a failure.
@@ -27,7 +29,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Kind, name in JSON, exit code.
-    const TABLE: [(Self, &'static str, u8); 13] = [
+    const TABLE: [(Self, &'static str, u8); 14] = [
         (Self::General, "general", 1),
         (Self::Usage, "usage", 2),
         (Self::NotFound, "not_found", 3),
@@ -39,6 +41,7 @@ impl Kind {
         (Self::Interrupted, "interrupted", 130),
         (Self::Terminated, "terminated", 143),
         (Self::Different, "different", 1),
+        (Self::NotFoundInFiles, "nothing", 1),
         (Self::Trouble, "general", 2),
         (Self::ClosedOutput, "closed_output", 0),
     ];

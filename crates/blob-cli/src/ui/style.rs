@@ -21,6 +21,21 @@ impl Style {
         self.paint("36", name)
     }
 
+    /// The path of a file that something was found in.
+    pub(crate) fn path(self, name: &str) -> String {
+        self.paint("35", name)
+    }
+
+    /// The number of a line.
+    pub(crate) fn number(self, number: &str) -> String {
+        self.paint("32", number)
+    }
+
+    /// What stands around what was looked for.
+    pub(crate) fn around_match(self) -> (&'static str, &'static str) {
+        if self.colored { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") }
+    }
+
     /// The name of a file that can be run.
     pub(crate) fn executable(self, name: &str) -> String {
         self.paint("32", name)

@@ -23,7 +23,7 @@ const SHAPES: [&str; 4] =
     [SECRET, "kanarienvogel%2D7f3a", "YW5uOmthbmFyaWVudm9nZWwtN2YzYQ==", "a2FuYXJpZW52b2dlbC03ZjNh"];
 
 /// Commands that speak to a registry.
-const COMMANDS: [&str; 24] = [
+const COMMANDS: [&str; 25] = [
     "push SERVER/team/new:v1 project",
     "pull --overwrite SERVER/team/project:v1 out",
     "cat SERVER/team/project:v1 README.md",
@@ -44,6 +44,7 @@ const COMMANDS: [&str; 24] = [
     "check --read-data SERVER/team/project:v1",
     "export -f out.tar SERVER/team/project:v1",
     "find SERVER/team/project:v1",
+    "grep Sample SERVER/team/project:v1",
     "du SERVER/team/project:v1",
     "stat SERVER/team/project:v1 README.md",
     "doctor SERVER/team/project:v1",

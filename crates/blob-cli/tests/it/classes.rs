@@ -81,6 +81,7 @@ const COMMANDS: &[(&str, &[Class])] = &[
     ("check --read-data REF", FETCH),
     ("export -f out.tar REF", FETCH),
     ("find REF", READ),
+    ("grep Sample REF", FETCH),
     ("du REF", READ),
     ("stat REF README.md", READ),
     ("cache status", &[Usage]),

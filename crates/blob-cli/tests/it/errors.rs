@@ -151,7 +151,7 @@ fn credentials_come_from_the_docker_configuration() {
 }
 
 /// The largest blob of a layout: the data.
-fn data_blob(layout: &Path) -> PathBuf {
+pub(crate) fn data_blob(layout: &Path) -> PathBuf {
     let blobs = fs::read_dir(layout.join("blobs/sha256")).unwrap().map(|entry| entry.unwrap().path());
     blobs.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap()
 }

@@ -246,6 +246,7 @@ compared! {
     check "check"
     export "export"
     find "find"
+    grep "grep"
     du "du"
     stat "stat"
     cache "cache"

@@ -40,6 +40,8 @@ Commands:
   check              Check that an archive is whole, or that a directory is what the archive says
   export             Write an archive, or a part of it, as a tar stream
   find               Find files in an archive by name, size, time or kind
+  grep               Search files of an archive for lines that match a pattern; only files that are
+                     searched are fetched
   du                 Add up the sizes of files in directories of an archive
   stat               Show everything that is recorded about files of an archive
   cache              Look after what was fetched and kept

@@ -17,6 +17,7 @@ mod doctor;
 mod errors;
 mod faces;
 mod finer;
+mod grep;
 mod guarded;
 mod help;
 mod hints;

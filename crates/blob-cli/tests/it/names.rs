@@ -44,12 +44,13 @@ fn harmless(line: &str, text: &str) {
 }
 
 /// Commands that show names; `ODD` is a path with several of them.
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 26] = [
     "ls oci:odd:v1",
     "ls -lR oci:odd:v1",
     "tree oci:odd:v1",
     "find oci:odd:v1",
     "find -l oci:odd:v1",
+    "grep -c . oci:odd:v1",
     "du -a oci:odd:v1",
     "stat oci:odd:v1 ODD",
     "inspect oci:odd:v1",

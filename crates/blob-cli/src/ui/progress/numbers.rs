@@ -28,15 +28,16 @@ pub(crate) enum Stage {
     Comparing,
     Exporting,
     Checking,
+    Searching,
 }
 
 impl Stage {
     /// Whether a command reads an archive here, file by file, so that its own numbers stand still while a large one comes.
     fn is_of_readers(self) -> bool {
-        matches!(self, Self::Fetching | Self::Exporting | Self::Checking)
+        matches!(self, Self::Fetching | Self::Exporting | Self::Checking | Self::Searching)
     }
 
-    pub(super) const ALL: [(Self, &'static str); 10] = [
+    pub(super) const ALL: [(Self, &'static str); 11] = [
         (Self::Starting, "starting"),
         (Self::Scanning, "scanning"),
         (Self::Archiving, "archiving"),
@@ -47,6 +48,7 @@ impl Stage {
         (Self::Comparing, "comparing"),
         (Self::Exporting, "exporting"),
         (Self::Checking, "checking"),
+        (Self::Searching, "searching"),
     ];
 }
 
@@ -286,7 +288,7 @@ struct Line {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Told {
     /// `starting`, `scanning`, `archiving`, `uploading`, `fetching`, `extracting`, `copying`, `comparing`,
-    /// `exporting` or `checking`.
+    /// `exporting`, `checking` or `searching`.
     stage: &'static str,
     /// Bytes that are done in this stage.
     bytes: u64,

@@ -361,6 +361,19 @@ pub(super) const GROUPS: &[(&str, &[Case])] = &[
         ],
     ),
     (
+        "grep",
+        &[
+            read("grep e$ oci:layout:v1").json("grep"),
+            read("grep -i -C1 VERSION oci:layout:v1 config/app.yaml").json("grep"),
+            read("grep -l e oci:layout:v1").json("grep"),
+            read("grep -c e oci:layout:v1 config docs").json("grep"),
+            read("grep --color always --heading -n -w hello oci:layout:v1").only(PEOPLE),
+            read("grep nowhere oci:layout:v1").fails(1).silent().json("grep"),
+            read("grep ( oci:layout:v1").fails(2),
+            read("grep x oci:layout:v1 conf").fails(3),
+        ],
+    ),
+    (
         "du",
         &[
             read("du -h oci:layout:v1").json("du"),
