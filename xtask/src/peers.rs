@@ -17,7 +17,7 @@ pub(crate) struct Peer {
 }
 
 /// What `cargo xtask test` needs.
-pub(crate) const FOR_TESTS: [Peer; 12] = [
+pub(crate) const FOR_TESTS: [Peer; 14] = [
     Peer {
         program: "docker-registry",
         package: "docker-registry",
@@ -38,6 +38,8 @@ pub(crate) const FOR_TESTS: [Peer; 12] = [
     Peer { program: "script", package: "bsdutils", needed_by: "tests of the command on a terminal" },
     Peer { program: "git", package: "git", needed_by: "the check that differences are patches" },
     Peer { program: "patch", package: "patch", needed_by: "the check that differences are patches" },
+    Peer { program: "unzip", package: "unzip", needed_by: "tests that read ZIP files with a real tool" },
+    Peer { program: "python3", package: "python3", needed_by: "tests that read ZIP files with a real tool" },
     Peer { program: "mandoc", package: "mandoc", needed_by: "the check of manual pages" },
     Peer { program: "zsh", package: "zsh", needed_by: "tests of completion" },
     Peer { program: "fish", package: "fish", needed_by: "tests of completion" },

@@ -160,9 +160,10 @@ fn check_format(cli: &Cli, matches: &ArgMatches) -> Result<(), Failure> {
     let message = "--format is a template over JSON, and this command writes content";
     let failure = Failure::usage(message);
     Err(failure.with_hint(match cli.command {
-        Command::Export(_) => {
-            "what export writes is a tar stream; --file keeps it, and then there is a result to format"
+        Command::Export(_) if matches!(cli.global.format.as_deref(), Some("zip" | "tar")) => {
+            "how an archive is written is said by --archive tar or zip"
         }
+        Command::Export(_) => "what export writes is an archive; --file keeps it, and then there is a result to format",
         Command::Inspect(_) => "--raw writes the manifest as it is: leave out one of the two",
         _ => "leave --format out",
     }))

@@ -24,6 +24,7 @@ pub mod tarball;
 mod trust;
 mod verdicts;
 mod verify;
+pub mod zip;
 
 pub use archive_manifest::{
     ARTIFACT_TYPE, ArchiveManifest, ArchiveManifestError, CREATED, DATA_MEDIA_TYPE, INDEX_MEDIA_TYPE,

@@ -270,8 +270,8 @@ async fn to_output(batches: &[Batch], args: &CpArgs, session: &Session) -> Resul
     if !args.recursive {
         return Err(Failure::usage("cannot copy a directory without -r flag"));
     }
-    export::refuse_terminal()?;
-    export::to_output(archive, &nodes, session).await.map(drop)
+    export::refuse_terminal(export::Form::Tar)?;
+    export::to_output(archive, &nodes, export::Form::Tar, session).await.map(drop)
 }
 
 /// What of a batch is meant.

@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 use blob::Archive;
 use blob::core::{Node, path};
 use blob::tarball::{ExportError, Exported, exported_size};
-use clap::Args;
+use blob::zip::ZipError;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tokio::io::AsyncWrite;
 
@@ -30,12 +31,31 @@ Examples:
   blob export localhost:5000/team/assets:v1 > assets.tar
   blob export localhost:5000/team/assets:v1 images | tar -x -C ./out
   blob export -f docs.tar --include '*.md' ghcr.io/org/data:1.0
+  blob export -f assets.zip localhost:5000/team/assets:v1
   blob export oci:./layout:v1 | blob push localhost:5000/team/assets:v1 -
 
 The same archive gives the same bytes. Files of up to 8 MiB are verified before they are written; on exit code 7, do not \
 use what was written. With --file, nothing has that name until everything is verified.";
 
-/// Write an archive, or a part of it, as a tar stream.
+/// How what is exported is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Form {
+    /// A tar stream (POSIX, with PAX records).
+    Tar,
+    /// A ZIP file.
+    Zip,
+}
+
+impl Form {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tar => "a tar stream",
+            Self::Zip => "a ZIP file",
+        }
+    }
+}
+
+/// Write an archive, or a part of it, as a tar stream or a ZIP file.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ExportArgs {
@@ -50,6 +70,10 @@ pub(crate) struct ExportArgs {
     /// Write to this file instead of standard output; - is standard output.
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
+
+    /// What to write [default: zip for a --file whose name ends like that, else tar].
+    #[arg(short, long, value_name = "FORM")]
+    archive: Option<Form>,
 
     #[command(flatten)]
     patterns: Patterns,
@@ -83,8 +107,12 @@ struct Report {
     empty_dir_count: u64,
     /// Bytes of the files, uncompressed.
     total_size: u64,
-    /// Bytes of the tar stream.
-    tar_size: u64,
+    /// Bytes of the tar stream, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tar_size: Option<u64>,
+    /// Bytes of the ZIP file, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zip_size: Option<u64>,
     /// What was fetched, and what the cache saved.
     traffic: Traffic,
 }
@@ -94,12 +122,19 @@ impl ExportArgs {
     pub(crate) fn is_to_output(&self) -> bool {
         self.file.as_deref().is_none_or(|file| file == Path::new("-"))
     }
+
+    fn form(&self) -> Form {
+        let ending = self.file.as_deref().and_then(Path::extension);
+        let zip = ending.is_some_and(|ending| ending.eq_ignore_ascii_case("zip"));
+        self.archive.unwrap_or(if zip { Form::Zip } else { Form::Tar })
+    }
 }
 
 pub(crate) async fn run(args: ExportArgs, session: &Session) -> Result<(), Failure> {
     let file = args.file.as_deref().filter(|file| *file != Path::new("-"));
+    let form = args.form();
     if file.is_none() {
-        refuse_terminal()?;
+        refuse_terminal(form)?;
     }
     let location = session.location(&args.reference)?;
     let client = session.reading(&[&location], &args.trust).await?;
@@ -109,7 +144,7 @@ pub(crate) async fn run(args: ExportArgs, session: &Session) -> Result<(), Failu
         return Err(args.patterns.nothing_of(&args.reference));
     }
     if let Some(file) = file {
-        let exported = to_file(&archive, &nodes, file, session).await?;
+        let exported = to_file(&archive, &nodes, file, form, session).await?;
         let report = Report {
             r#ref: location.to_string(),
             digest: archive.manifest().digest().to_string(),
@@ -118,12 +153,13 @@ pub(crate) async fn run(args: ExportArgs, session: &Session) -> Result<(), Failu
             symlink_count: exported.symlinks,
             empty_dir_count: exported.empty_dirs,
             total_size: exported.content_bytes,
-            tar_size: exported.bytes,
+            tar_size: (form == Form::Tar).then_some(exported.bytes),
+            zip_size: (form == Form::Zip).then_some(exported.bytes),
             traffic: Traffic::of(&client, [&archive]),
         };
-        session.report(&report, || text(&report)).await?;
+        session.report(&report, || text(&report, form, exported.bytes)).await?;
     } else {
-        to_output(&archive, &nodes, session).await?;
+        to_output(&archive, &nodes, form, session).await?;
         session.meter.clear();
     }
     Session::log_traffic(&client);
@@ -133,10 +169,10 @@ pub(crate) async fn run(args: ExportArgs, session: &Session) -> Result<(), Failu
     Ok(())
 }
 
-/// Tar streams are not for people.
-pub(super) fn refuse_terminal() -> Result<(), Failure> {
+/// Neither form is for people.
+pub(super) fn refuse_terminal(form: Form) -> Result<(), Failure> {
     if std::io::stdout().is_terminal() {
-        let failure = Failure::usage("a tar stream is not written to a terminal");
+        let failure = Failure::usage(format!("{} is not written to a terminal", form.name()));
         return Err(failure.with_hint("pass --file, or redirect the output"));
     }
     Ok(())
@@ -164,16 +200,56 @@ pub(super) fn nodes<'a>(archive: &'a Archive, paths: &[String], patterns: &Patte
 }
 
 /// Writes to standard output.
-pub(super) async fn to_output(archive: &Archive, nodes: &[Node<'_>], session: &Session) -> Result<Exported, Failure> {
-    let out = Counted::new(output::raw(), nodes, session);
-    archive.export(nodes, out).await.map_err(|error| match error {
-        ExportError::Write(source) => Failure::output(&source),
-        other => failed(other, "standard output"),
+pub(super) async fn to_output(
+    archive: &Archive,
+    nodes: &[Node<'_>],
+    form: Form,
+    session: &Session,
+) -> Result<Exported, Failure> {
+    let out = Counted::new(output::raw(), nodes, form, session);
+    write(archive, nodes, form, out).await.map_err(|error| match error {
+        Broken::Write(source) => Failure::output(&source),
+        other @ Broken::Read(_) => failed(other, "standard output"),
     })
 }
 
+/// What went wrong.
+enum Broken {
+    Write(std::io::Error),
+    Read(Failure),
+}
+
+async fn write(
+    archive: &Archive,
+    nodes: &[Node<'_>],
+    form: Form,
+    out: impl AsyncWrite + Unpin + Send,
+) -> Result<Exported, Broken> {
+    match form {
+        Form::Tar => archive.export(nodes, out).await.map_err(|error| match error {
+            ExportError::Write(source) => Broken::Write(source),
+            ExportError::Read(error) => Broken::Read(error.into()),
+            other => Broken::Read(Failure::new(Kind::General, other.to_string())),
+        }),
+        Form::Zip => archive.export_zip(nodes, out).await.map_err(|error| match error {
+            ZipError::Write(source) => Broken::Write(source),
+            ZipError::Read(error) => Broken::Read(error.into()),
+            other => {
+                let failure = Failure::new(Kind::General, other.to_string());
+                Broken::Read(failure.with_hint("leave it out by --exclude, or write a tar stream"))
+            }
+        }),
+    }
+}
+
 /// Writes to a file that gets its name when it is complete.
-async fn to_file(archive: &Archive, nodes: &[Node<'_>], file: &Path, session: &Session) -> Result<Exported, Failure> {
+async fn to_file(
+    archive: &Archive,
+    nodes: &[Node<'_>],
+    file: &Path,
+    form: Form,
+    session: &Session,
+) -> Result<Exported, Failure> {
     let name = file.display().to_string();
     let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let io = |error: &std::io::Error| Failure::io(format!("writing {name}"), error);
@@ -184,8 +260,8 @@ async fn to_file(archive: &Archive, nodes: &[Node<'_>], file: &Path, session: &S
     let made = tempfile::Builder::new().prefix(".blob-export-").tempfile_in(dir);
     let temporary = made.map_err(|error| io(&std::io::Error::from(error.kind())))?;
     let open = temporary.as_file().try_clone().map_err(|error| io(&error))?;
-    let out = Counted::new(tokio::fs::File::from_std(open), nodes, session);
-    let exported = archive.export(nodes, out).await.map_err(|error| failed(error, &name))?;
+    let out = Counted::new(tokio::fs::File::from_std(open), nodes, form, session);
+    let exported = write(archive, nodes, form, out).await.map_err(|error| failed(error, &name))?;
     set_mode(temporary.as_file()).map_err(|error| io(&error))?;
     temporary.persist(file).map_err(|error| io(&error.error))?;
     Ok(exported)
@@ -198,8 +274,10 @@ struct Counted<W> {
 }
 
 impl<W> Counted<W> {
-    fn new(out: W, nodes: &[Node<'_>], session: &Session) -> Self {
-        let tally = session.meter.tally(Stage::Exporting, exported_size(nodes), 0);
+    fn new(out: W, nodes: &[Node<'_>], form: Form, session: &Session) -> Self {
+        // How large a ZIP file becomes shows at its end.
+        let total = if form == Form::Tar { exported_size(nodes) } else { 0 };
+        let tally = session.meter.tally(Stage::Exporting, total, 0);
         Self { out, tally }
     }
 }
@@ -228,22 +306,22 @@ fn set_mode(file: &std::fs::File) -> std::io::Result<()> {
     file.set_permissions(std::fs::Permissions::from_mode(0o644))
 }
 
-fn failed(error: ExportError, to: &str) -> Failure {
+fn failed(error: Broken, to: &str) -> Failure {
     match error {
-        ExportError::Read(error) => error.into(),
-        ExportError::Write(source) => Failure::io(format!("writing {to}"), &source),
-        other => Failure::new(Kind::General, other.to_string()),
+        Broken::Write(source) => Failure::io(format!("writing {to}"), &source),
+        Broken::Read(failure) => failure,
     }
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &Report, form: Form, written: u64) -> String {
     let mut text = format!("Exported {}\n  File: {}\n", report.r#ref, shown(report.file.as_bytes()));
     let _ = writeln!(
         text,
-        "  Files: {}\n  Size: {} ({} as tar)",
+        "  Files: {}\n  Size: {} ({} as {})",
         report.file_count,
         human(report.total_size),
-        human(report.tar_size)
+        human(written),
+        if form == Form::Tar { "tar" } else { "zip" }
     );
     for (number, what) in [(report.symlink_count, "link"), (report.empty_dir_count, "empty dir")] {
         if number > 0 {

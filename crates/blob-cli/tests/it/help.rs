@@ -38,7 +38,7 @@ Commands:
   referrers          List what refers to an archive: signatures, attestations and other artifacts
   diff               Compare two archives, or an archive and a directory
   check              Check that an archive is whole, or that a directory is what the archive says
-  export             Write an archive, or a part of it, as a tar stream
+  export             Write an archive, or a part of it, as a tar stream or a ZIP file
   find               Find files in an archive by name, size, time or kind
   grep               Search files of an archive for lines that match a pattern; only files that are
                      searched are fetched

@@ -24,7 +24,7 @@ fn what_contradicts_itself_is_refused() {
         ("rm --yes --referrers oci:layout:v1", "hint: pass --manifest"),
         ("tags localhost:1/team/project:v1", "names v1, and all tags of a repository are listed"),
         ("cat --format {{.x}} oci:layout:v1 README.md", "this command writes content"),
-        ("export --format zip oci:layout:v1", "what export writes is a tar stream"),
+        ("export --format zip oci:layout:v1", "is said by --archive tar or zip"),
         ("find --digest zz oci:layout:v1", "expected up to 64 digits"),
         ("alias add x foo", "neither a repository nor what references begin with"),
         ("alias add self self", "neither a repository nor what references begin with"),

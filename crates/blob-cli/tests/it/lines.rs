@@ -172,7 +172,7 @@ fn formats_that_are_none_are_refused() {
     let place = Place::laid_out();
     place.run("export --format zip oci:layout:v1").code(2).stdout_eq("").stderr_eq(str![[r#"
 error: --format is a template over JSON, and this command writes content
-hint: what export writes is a tar stream; --file keeps it, and then there is a result to format
+hint: how an archive is written is said by --archive tar or zip
 
 "#]]);
     let refused = stderr(&place.run("export --format {{.digest}} oci:layout:v1").code(2).stdout_eq(""));

@@ -58,3 +58,4 @@ mod text;
 mod trust;
 mod trust_edges;
 mod variables;
+mod zip;
