@@ -101,7 +101,10 @@ impl Retries {
         let delay = match retry_after {
             Some(asked) if asked > self.policy.max_retry_after => return None,
             // The jitter keeps many clients that were sent away together from coming back together.
-            Some(asked) => asked.saturating_add(self.draw(ceiling.min(asked / 8))),
+            Some(asked) => {
+                let room = self.left().saturating_sub(asked);
+                asked.saturating_add(self.draw(ceiling.min(asked / 8)).min(room))
+            }
             None => self.draw(ceiling),
         };
         let waited = self.waited.saturating_add(delay.max(LEAST_CHARGE));
@@ -200,6 +203,15 @@ mod tests {
             assert!(delay <= Duration::from_millis(200 << doublings), "{delay:?} at {doublings}");
         }
         assert_eq!(retries.next_delay(None), None);
+    }
+
+    #[test]
+    fn all_of_the_budget_can_be_asked_for() {
+        let budget = RetryPolicy::default().budget;
+        assert_eq!(Retries::new(RetryPolicy::default()).next_delay(Some(budget)), Some(budget));
+        let more = budget + Duration::from_secs(1);
+        let policy = RetryPolicy::default().with_max_retry_after(more);
+        assert_eq!(Retries::new(policy).next_delay(Some(more)), None);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! Copying an artifact with everything it refers to from one registry to another.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use blob_core::{Digest, Progress};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::OnceCell;
 
 use crate::descriptor::Descriptor;
 use crate::error::RegistryError;
@@ -285,8 +286,8 @@ struct Parties<'a> {
     to: &'a Place,
     options: &'a CopyOptions,
     /// Manifests that were sent again with what they name, each once: a destination that keeps nothing is not served for
-    /// ever.
-    again: &'a Mutex<HashSet<Digest>>,
+    /// ever. Whoever needs one that is on its way waits for it.
+    again: &'a Mutex<HashMap<Digest, Arc<OnceCell<()>>>>,
 }
 
 /// What the push of a manifest came to.
@@ -340,12 +341,17 @@ impl Parties<'_> {
             }
         }
         for child in plan.children(node) {
-            if !done.lock().unwrap_or_else(PoisonError::into_inner).insert(child.digest()) {
-                continue;
-            }
-            let child = Box::pin(self.push(plan, child, &[])).await?;
-            sent.blobs.extend(child.blobs);
-            sent.blob_bytes = sent.blob_bytes.saturating_add(child.blob_bytes);
+            let turn =
+                Arc::clone(done.lock().unwrap_or_else(PoisonError::into_inner).entry(child.digest()).or_default());
+            let mut of_child = SentManifest::default();
+            let told = &mut of_child;
+            turn.get_or_try_init(|| async move {
+                *told = Box::pin(self.push(plan, child, &[])).await?;
+                Ok::<_, RegistryError>(())
+            })
+            .await?;
+            sent.blobs.extend(of_child.blobs);
+            sent.blob_bytes = sent.blob_bytes.saturating_add(of_child.blob_bytes);
         }
         Ok(())
     }

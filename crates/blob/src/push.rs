@@ -10,8 +10,8 @@ use blob_core::create::{CreateOptions, CreateReport, Created};
 use blob_core::{ByteSource, Digest, Event, MemorySource, Progress, SourceId};
 use blob_policy::FromManifest as _;
 use blob_registry::{
-    Descriptor, EMPTY_JSON, ErrorCode, LayoutRegistry, Place, PushManifest, PushedBlob, Registry, Repository, Tag,
-    media_type,
+    Descriptor, EMPTY_JSON, ErrorCode, LayoutRegistry, Place, PushManifest, PushedBlob, Registry, RegistryError,
+    Repository, Tag, media_type,
 };
 use bytes::Bytes;
 use futures_util::future::try_join_all;
@@ -231,6 +231,8 @@ struct Destination {
     registry: Arc<dyn Registry>,
     repository: Repository,
     to: crate::copy::Destination,
+    /// Nothing that is there is believed to be right.
+    recheck: bool,
 }
 
 impl Destination {
@@ -248,10 +250,10 @@ impl Destination {
         if let (Some(file), true) = (&to.file, options.recheck) {
             registry = Arc::new(file.clone().with_verify(true));
         }
-        Ok(Self { location: location.clone(), tag, registry, repository, to })
+        Ok(Self { location: location.clone(), tag, registry, repository, to, recheck: options.recheck })
     }
 
-    fn failed(&self, source: blob_registry::RegistryError) -> Error {
+    fn failed(&self, source: RegistryError) -> Error {
         Error::Registry { action: self.action(), source }
     }
 
@@ -268,6 +270,9 @@ impl Destination {
             },
             // Some registries deny reading a repository that does not exist yet.
             Err(error) if error.is_not_found() || error.error_code() == ErrorCode::Denied => Ok(None),
+            // Damage is what a recheck is for. Servers tell it as an error of theirs.
+            Err(error) if self.recheck && error.is_integrity() => Ok(None),
+            Err(RegistryError::Code { status: Some(500), .. }) if self.recheck => Ok(None),
             Err(error) => Err(self.failed(error)),
         }
     }

@@ -134,7 +134,8 @@ pub(crate) async fn run(args: GcArgs, session: &Session) -> Result<(), Failure> 
 }
 
 /// What is done about damage.
-const MEND: &str = "push again what needs what is damaged, with --recheck";
+const MEND: &str =
+    "push again, with --recheck, what needs what is damaged; what the disk cannot read has to be removed first";
 
 /// A collection that left something is no success.
 fn verdict(dir: &Path, report: &GcReport) -> Result<(), Failure> {

@@ -53,6 +53,8 @@ pub(super) struct Limit {
 #[derive(Debug, Default)]
 struct State {
     lanes: [Lane; 3],
+    /// How many requests were answered so far.
+    succeeded: u64,
     not_before: Option<Instant>,
 }
 
@@ -95,7 +97,7 @@ impl Limit {
                 until
             };
             match until {
-                Some(until) => wait(until, patience).await?,
+                Some(until) => self.sit_out(until, patience).await?,
                 None => left.await,
             }
         }
@@ -108,13 +110,27 @@ impl Limit {
     pub(super) async fn pause(&self, patience: &mut Duration) -> Result<(), Duration> {
         loop {
             let Some(until) = self.lock().pause() else { return Ok(()) };
-            wait(until, patience).await?;
+            self.sit_out(until, patience).await?;
         }
+    }
+
+    /// Waits until then, and takes it off `patience` unless another request is let through meanwhile: then it goes on,
+    /// however slowly.
+    async fn sit_out(&self, until: Instant, patience: &mut Duration) -> Result<(), Duration> {
+        let time = until.saturating_duration_since(Instant::now());
+        let left = patience.checked_sub(time).ok_or(time)?;
+        let before = self.lock().succeeded;
+        sleep_until(until).await;
+        if self.lock().succeeded == before {
+            *patience = left;
+        }
+        Ok(())
     }
 
     /// A request was answered.
     pub(super) fn succeeded(&self, action: Action) {
         let mut state = self.lock();
+        state.succeeded += 1;
         let lane = &mut state.lanes[action as usize];
         if lane.allowed < MOST {
             lane.allowed = (lane.allowed + 1.0 / lane.allowed.max(1.0)).min(MOST);
@@ -140,25 +156,18 @@ impl Limit {
     pub(super) fn wait(&self, time: Duration) {
         let mut state = self.lock();
         // A time beyond the end of the clock is none.
-        if let Some(until) = Instant::now().checked_add(time) {
-            state.not_before = Some(state.not_before.map_or(until, |before| before.max(until)));
+        let Some(until) = Instant::now().checked_add(time) else { return };
+        if state.not_before.is_none_or(|before| before < until) {
+            if time >= LONG && state.pause().is_none() {
+                tracing::warn!("the registry wants no requests for {} s", time.as_secs());
+            }
+            state.not_before = Some(until);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Waits until then, and takes it off `patience`.
-async fn wait(until: Instant, patience: &mut Duration) -> Result<(), Duration> {
-    let time = until.saturating_duration_since(Instant::now());
-    *patience = patience.checked_sub(time).ok_or(time)?;
-    if time >= LONG {
-        tracing::warn!("the registry wants no requests for {} s", time.as_secs());
-    }
-    sleep_until(until).await;
-    Ok(())
 }
 
 impl State {
@@ -244,5 +253,10 @@ mod tests {
         assert_eq!(limit.enter(Read, &mut patience).await.err(), Some(Duration::from_secs(3)));
         assert_eq!(limit.pause(&mut patience).await, Err(Duration::from_secs(3)));
         assert_eq!((before.elapsed(), patience), (Duration::from_secs(5), Duration::from_secs(2)));
+        // While others are let through, nobody loses patience.
+        tokio::time::advance(Duration::from_secs(3)).await;
+        limit.wait(Duration::from_secs(2));
+        let (entered, ()) = tokio::join!(limit.enter(Read, &mut patience), async { limit.succeeded(Read) });
+        assert!(entered.is_ok() && patience == Duration::from_secs(2));
     }
 }

@@ -220,8 +220,14 @@ async fn look_at(
             Err(error) => return Err(error),
         },
     };
-    let outline = Outline::parse(&manifest.bytes)
-        .map_err(|error| RegistryError::detailed(action(), ErrorCode::ManifestInvalid, error.to_string()))?;
+    let outline = match Outline::parse(&manifest.bytes) {
+        Ok(outline) => outline,
+        Err(error) if matches!(why, Why::Referrer(_)) => {
+            tracing::warn!(repository = %from.repository, %digest, %error, "a referrer is listed and is no manifest; leaving it out");
+            return Ok(None);
+        }
+        Err(error) => return Err(RegistryError::detailed(action(), ErrorCode::ManifestInvalid, error.to_string())),
+    };
     if let Why::Referrer(subject) = why
         && outline.subject.as_ref().is_none_or(|named| named.digest != subject)
     {

@@ -26,7 +26,7 @@ use super::lock;
 use super::lookup::Lookup;
 use super::memo::{Memo, Stamp};
 use super::refs::Index;
-use super::verify::{Found, Verify};
+use super::verify::Verify;
 use super::write::{self, Incoming};
 use crate::error::{ErrorCode, RegistryError};
 use crate::registry::MAX_MANIFEST_BYTES;
@@ -428,7 +428,7 @@ impl Layout {
         }
         // What is damaged would be damaged here too, and nobody would look again: it was told to be there.
         let verify = self.verify() != Verify::No;
-        if verify && from.clone().with_verify(self.verify()).judge(digest)? != Found::Sound {
+        if verify && !from.clone().with_verify(self.verify()).is_sound(digest) {
             return Ok(false);
         }
         from.freshen(digest);
@@ -437,10 +437,15 @@ impl Layout {
         let directory = target.parent().unwrap_or(&self.root).to_owned();
         fs::create_dir_all(&directory).map_err(failed(action))?;
         match fs::hard_link(from.blob_path(digest), &target) {
-            Ok(()) => write::sync_directory(&directory).map(|()| true).map_err(failed(action)),
+            Ok(()) => {
+                if let (true, Ok(stamp)) = (verify, Stamp::of(&target)) {
+                    self.memo.remember_sound(*digest, stamp);
+                }
+                write::sync_directory(&directory).map(|()| true).map_err(failed(action))
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.freshen(digest);
-                Ok(!verify || self.judge(digest)? == Found::Sound)
+                Ok(!verify || self.is_sound(digest))
             }
             Err(error) if is_absent(&error) => Ok(false),
             Err(_) => self.copy(digest, from).map(|()| true),

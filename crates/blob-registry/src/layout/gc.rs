@@ -158,9 +158,9 @@ pub(super) fn collect(layout: &Layout, options: &GcOptions, report: &mut GcRepor
         // What is needed may not be known, just since something is damaged: then all of it is looked at.
         let files = files(layout)?;
         let there = files.iter().filter(|file| marked.as_ref().map_or(true, |kept| kept.contains(&file.digest)));
-        let only_look = options.dry_run || marked.is_err();
-        let layout = if only_look { layout.clone().with_verify(Verify::Report) } else { layout.clone() };
-        scrub(&layout, there, report);
+        let blobs = marker.known.values().flat_map(|named| &named.blobs).copied().collect();
+        let may_go = if options.dry_run { Some(HashSet::new()) } else { marked.is_err().then_some(blobs) };
+        scrub(layout, there, may_go.as_ref(), report);
     }
     let kept = marked?;
     let (there, candidates): (Vec<_>, Vec<_>) =
@@ -207,10 +207,18 @@ pub(super) fn collect(layout: &Layout, options: &GcOptions, report: &mut GcRepor
     Ok(())
 }
 
-/// Hashes files, and reports which are damaged: those with other content, and those that cannot be read.
-fn scrub<'a>(layout: &Layout, files: impl Iterator<Item = &'a Candidate>, report: &mut GcReport) {
+/// Hashes files, and reports which are damaged: those with other content, and those that cannot be read. They are taken
+/// out of their place where the layout does that; if `may_go` is given, only what is in there.
+fn scrub<'a>(
+    layout: &Layout,
+    files: impl Iterator<Item = &'a Candidate>,
+    may_go: Option<&HashSet<Digest>>,
+    report: &mut GcReport,
+) {
+    let only_look = layout.clone().with_verify(Verify::Report);
     for file in files {
-        match layout.scrub(&file.digest) {
+        let stays = may_go.is_some_and(|may_go| !may_go.contains(&file.digest));
+        match if stays { &only_look } else { layout }.scrub(&file.digest) {
             Ok(Found::Sound | Found::Absent) => {}
             Ok(Found::Damaged(_)) => report.damaged.push(file.digest),
             Err(error) => {

@@ -29,6 +29,9 @@ use crate::store;
 
 pub(super) use beneath::{Beneath, layouts};
 
+/// What a layout by itself is called in reports.
+const ALONE: &str = "layout";
+
 /// Where layouts are.
 #[derive(Clone, Debug)]
 pub(super) enum Places {
@@ -119,7 +122,7 @@ impl Places {
             (Self::One(layout), _) => {
                 layout.freshen(&digest);
                 let there = layout.stat(&digest)?.is_some();
-                Ok(there && (layout.verify() == Verify::No || layout.judge(&digest)? == Found::Sound))
+                Ok(there && (layout.verify() == Verify::No || layout.is_sound(&digest)))
             }
             (Self::Many(_), Some(from)) => target.link(&digest, &from),
             (Self::Many(beneath), None) => {
@@ -141,7 +144,14 @@ impl Places {
         offload(move || match &places {
             Self::One(layout) => {
                 let mut report = GcReport::default();
-                gc::collect(layout, &options, &mut report).map(|()| report)
+                match gc::collect(layout, &options, &mut report) {
+                    // What was found out by then is worth more than an error.
+                    Err(error) if !report.damaged.is_empty() => {
+                        report.uncollected(Repository::new(ALONE).expect("it is a good name"), error);
+                        Ok(report)
+                    }
+                    done => done.map(|()| report),
+                }
             }
             Self::Many(beneath) => {
                 let mut report = GcReport::default();

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use blob_core::Digest;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
@@ -39,6 +39,8 @@ struct Entry {
     digest: Option<Box<str>>,
     name: Option<Box<str>>,
     is_index: bool,
+    /// It says something twice, or in another way than it should, so that programs may read it in several ways.
+    is_odd: bool,
 }
 
 /// What is asked of an entry, as it says it.
@@ -50,32 +52,19 @@ struct Said {
 }
 
 impl Said {
-    /// Without a tree of everything else. An entry that has a member twice, or one of another kind than it should be, is
-    /// an error here.
+    /// Without a tree of everything else. An entry that has a member twice, one of another kind than it should be, or one
+    /// whose name is right but for its case, is an error here.
     fn quickly(text: &str) -> serde_json::Result<Self> {
-        #[derive(serde::Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Members<'a> {
-            #[serde(borrow, default)]
-            digest: Option<&'a RawValue>,
-            #[serde(borrow, default)]
-            media_type: Option<&'a RawValue>,
-            #[serde(borrow, default)]
-            annotations: Option<&'a RawValue>,
-        }
         #[derive(serde::Deserialize)]
         struct Notes<'a> {
             #[serde(borrow, default, rename = "org.opencontainers.image.ref.name")]
             name: Option<&'a RawValue>,
         }
         let string = |raw: Option<&RawValue>| raw.map(|raw| serde_json::from_str(raw.get())).transpose();
-        let members: Members<'_> = serde_json::from_str(text)?;
-        let notes = members.annotations.map(|notes| serde_json::from_str::<Notes<'_>>(notes.get())).transpose()?;
-        Ok(Self {
-            digest: string(members.digest)?,
-            media_type: string(members.media_type)?,
-            name: string(notes.and_then(|notes| notes.name))?,
-        })
+        let Members([digest, media_type, annotations]) = serde_json::from_str(text)?;
+        let notes = annotations.map(|notes| serde_json::from_str::<Option<Notes<'_>>>(notes.get())).transpose()?;
+        let name = notes.flatten().and_then(|notes| notes.name);
+        Ok(Self { digest: string(digest)?, media_type: string(media_type)?, name: string(name)? })
     }
 
     /// As other programs read what is said twice: the last one counts.
@@ -87,12 +76,78 @@ impl Said {
     }
 }
 
+/// What is looked at in an entry.
+const LOOKED_AT: [&str; 3] = ["digest", "mediaType", "annotations"];
+
+/// Those members, each at most once.
+struct Members<'a>([Option<&'a RawValue>; 3]);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an entry")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entry: A) -> Result<Members<'de>, A::Error> {
+                let mut found = [None; 3];
+                while let Some(Name(at)) = entry.next_key()? {
+                    let Some(at) = at else {
+                        entry.next_value::<IgnoredAny>()?;
+                        continue;
+                    };
+                    let value = entry.next_value::<&'de RawValue>()?;
+                    if found[at].replace(value).is_some() {
+                        return Err(A::Error::custom(format_args!("{} is there twice", LOOKED_AT[at])));
+                    }
+                }
+                Ok(Members(found))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// The name of a member: where it is among those that are looked at.
+struct Name(Option<usize>);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Name;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Name, E> {
+                // Some programs take names in any case, and a long s for an s.
+                let letters = |text: &str| text.to_uppercase();
+                let alike = |known: &str| name.len() <= 2 * known.len() && letters(known) == letters(name);
+                match LOOKED_AT.iter().position(|known| *known == name) {
+                    None if LOOKED_AT.iter().any(|known| alike(known)) => {
+                        Err(E::custom(format_args!("{name} is misspelt")))
+                    }
+                    at => Ok(Name(at)),
+                }
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
 impl Entry {
     fn new(text: Box<RawValue>) -> Self {
-        let said = Said::quickly(text.get()).unwrap_or_else(|_| Said::thoroughly(text.get()));
+        let said = Said::quickly(text.get());
+        let is_odd = said.is_err();
+        let said = said.unwrap_or_else(|_| Said::thoroughly(text.get()));
         let is_index =
             matches!(said.media_type.as_deref(), Some(media_type::IMAGE_INDEX | media_type::DOCKER_MANIFEST_LIST));
-        Self { text, digest: said.digest, name: said.name, is_index }
+        Self { text, digest: said.digest, name: said.name, is_index, is_odd }
     }
 
     /// The entry as a tree; whatever does not parse is nothing.
@@ -252,18 +307,20 @@ impl Index {
     }
 
     /// The manifests, and whether each has a name: a tag, or what other programs take for one. An entry that is no
-    /// descriptor comes as its text: whoever decides what may go must not overlook it.
+    /// descriptor, or that can be read in several ways, comes as its text: whoever decides what may go must not overlook it.
     pub(super) fn listed(&self) -> impl Iterator<Item = Result<(Descriptor, bool), String>> + '_ {
         self.entries.iter().map(|entry| {
             let named = entry.name.is_some();
-            entry.descriptor().map(|found| (found, named)).ok_or_else(|| entry.text.get().to_owned())
+            let found = entry.descriptor().filter(|_| !entry.is_odd);
+            found.map(|found| (found, named)).ok_or_else(|| entry.text.get().to_owned())
         })
     }
 
     /// Takes what has no name and is not `wanted` off the list.
     pub(super) fn keep(&mut self, wanted: impl Fn(&Digest) -> bool) {
-        self.entries
-            .retain(|entry| entry.name.is_some() || entry.descriptor().is_none_or(|entry| wanted(&entry.digest)));
+        self.entries.retain(|entry| {
+            entry.is_odd || entry.name.is_some() || entry.descriptor().is_none_or(|entry| wanted(&entry.digest))
+        });
     }
 
     /// The manifest with this digest.

@@ -62,6 +62,15 @@ impl Layout {
         if self.memo().is_sound(digest, stamp) { Ok(Found::Sound) } else { self.scrub(digest) }
     }
 
+    /// Whether a blob is there and what its name says; one that cannot be read is not.
+    pub(super) fn is_sound(&self, digest: &Digest) -> bool {
+        let found = self.judge(digest);
+        if let Err(error) = &found {
+            tracing::error!(%digest, %error, "a blob on disk cannot be read");
+        }
+        matches!(found, Ok(Found::Sound))
+    }
+
     /// Hashes a blob, whatever is known of it. Damaged ones are set aside where that is what is done.
     pub(super) fn scrub(&self, digest: &Digest) -> Result<Found, RegistryError> {
         let action = || format!("verifying blob {digest} in {}", self.root().display());
@@ -72,7 +81,8 @@ impl Layout {
         let stamp = file.metadata().and_then(|meta| Stamp::from(&meta)).map_err(failed(action))?;
         let mut got = hash(&mut file, digest.algorithm()).map_err(failed(action))?;
         if got != *digest {
-            // Memory and cables have faults, too: what may go for good is read twice.
+            // Memory has faults, too: what may go for good is looked at twice. (The system may have the file in memory; then
+            // the disk is not.)
             got = file.rewind().and_then(|()| hash(&mut file, digest.algorithm())).map_err(failed(action))?;
         }
         if got == *digest {

@@ -408,3 +408,32 @@ async fn what_was_sent_again_is_not_sent_again_and_again() {
     let pushes = forgetful.take("push_manifest");
     assert!(pushes <= 2 * 3 * 10, "{pushes}");
 }
+
+/// Two indexes need the same child, which takes its time: both wait for it.
+#[tokio::test(start_paused = true)]
+async fn a_child_that_is_sent_again_is_waited_for() {
+    let from = place(MemoryRegistry::new(), "a");
+    let child = put_artifact(&*from.registry, "a", "layer", &[]).await;
+    let mut parents = Vec::new();
+    for mark in ["one", "two"] {
+        let mut index = ImageIndex::new(vec![descriptor(&child)]);
+        index.annotations.insert("mark".into(), mark.into());
+        let push = PushManifest::new(media_type::IMAGE_INDEX, index.to_bytes());
+        from.registry.push_manifest(&from.repository, push.clone()).await.unwrap();
+        parents.push(push);
+    }
+    let root = ImageIndex::new(parents.iter().map(descriptor).collect());
+    let root = PushManifest::new(media_type::IMAGE_INDEX, root.to_bytes()).with_tags([tag("v1")]);
+    from.registry.push_manifest(&from.repository, root.clone()).await.unwrap();
+    let forgetful = Scripted::new(memory());
+    let to = place(forgetful.clone(), "b");
+    copy(&from, &tag("v1").into(), &to, &options(|options| options.concurrency = 1)).await.unwrap();
+    // It says that it has the child, and lost it; to send it takes a second.
+    for lost in [&child, &parents[0], &parents[1], &root] {
+        to.registry.delete_manifest(&to.repository, &lost.digest).await.unwrap();
+    }
+    forgetful.claim_manifest(child.digest);
+    forgetful.delay("push_manifest", std::time::Duration::from_secs(1));
+    copy(&from, &tag("v1").into(), &to, &options(|options| options.tags = vec![tag("v1")])).await.unwrap();
+    assert!(has(&to, &root).await && has(&to, &parents[1]).await);
+}

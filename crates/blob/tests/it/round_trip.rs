@@ -89,6 +89,33 @@ async fn a_registry_that_lost_a_blob_is_mended_by_a_push() {
     }
 }
 
+/// A manifest that a disk damaged is written anew where the push looks for damage, and nowhere else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_manifest_is_mended() {
+    let (root, source) = (tempfile::tempdir().unwrap(), tree(4, 3));
+    let store = LayoutStore::open(root.path().join("store")).await.unwrap();
+    let server = Server::builder(Arc::new(store)).bind("127.0.0.1:0").await.unwrap();
+    let layout = root.path().join("layout");
+    for (location, blobs) in [
+        (at(server.local_addr(), "v1"), root.path().join("store/team/project/_layout/blobs/sha256")),
+        (format!("oci:{}:v1", layout.display()).parse().unwrap(), layout.join("blobs/sha256")),
+    ] {
+        let created = "2026-01-01T00:00:00Z".parse().unwrap();
+        let mut options = PushOptions::default();
+        options.created = Some(created);
+        let pushed = client().push(&location, source.path(), &options).await.unwrap();
+        let file = blobs.join(pushed.digest().hex());
+        let mut bytes = std::fs::read(&file).unwrap();
+        *bytes.last_mut().unwrap() = b' ';
+        std::fs::write(&file, bytes).unwrap();
+        client().push(&location, source.path(), &options).await.unwrap_err();
+        options.recheck = true;
+        let mended = client().push(&location, source.path(), &options).await.unwrap();
+        assert_eq!(mended.digest(), pushed.digest());
+        compare_pulled(&client(), &location, source.path()).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn over_docker_registry() {
     let Some(peer) = require("round trip over docker-registry", DockerRegistry::start()) else { return };

@@ -351,27 +351,47 @@ async fn a_manifest_that_somebody_asked_for_stays_for_its_index() {
     assert!(removed(&store.collect_garbage(&collect).await.unwrap()).contains(&forlorn.digest));
 }
 
-/// Programs that merge files by hand write a member twice. What the last one says counts, as for skopeo.
+/// Programs that merge files by hand write a member twice, or misspell it, and others read that in their own ways: nothing
+/// is garbage then. Where the last one counts for us, it does for skopeo.
 #[tokio::test]
 async fn what_an_entry_says_twice_keeps_its_manifest() {
-    for (member, other) in [
-        (r#""mediaType":"#, r#""mediaType":"a/b","#),
-        (r#""digest":"#, r#""digest":"sha256:00","#),
-        (r#""annotations":"#, r#""annotations":{"org.opencontainers.image.ref.name":"other"},"#),
-        (r#""org.opencontainers.image.ref.name":"#, r#""org.opencontainers.image.ref.name":"other","#),
-        (r#""org.opencontainers.image.ref.name":"#, r#""org.opencontainers.image.ref.name":7,"#),
+    const NAME: &str = r#""org.opencontainers.image.ref.name":"#;
+    let deep = format!(r#""platform":{}0{},"#, r#"{"a":"#.repeat(200), "}".repeat(200));
+    for (at, other, read) in [
+        (r#""mediaType":"#, r#""mediaType":"a/b","#, true),
+        (r#""digest":"#, r#""digest":"sha256:00","#, true),
+        (r#""annotations":"#, r#""annotations":{"org.opencontainers.image.ref.name":"other"},"#, true),
+        (NAME, r#""org.opencontainers.image.ref.name":"other","#, true),
+        (NAME, r#""org.opencontainers.image.ref.name":7,"#, true),
+        ("", r#","annotations":{"x":"y"}"#, false),
+        ("", r#","annotations":{}"#, false),
+        ("", r#","Annotations":{"x":"y"}"#, true),
+        ("", r#","annotation\u017f":{"x":"y"}"#, true),
+        (r#""annotations":"#, &format!(r#"{deep}"annotations":{{"x":"y"}},"#), false),
+        (r#""annotations":"#, r#""size":1e999,"mediaType":"a/b","#, false),
+        (r#""annotations":"#, r#""note":"\ud800","annotations":{},"#, false),
     ] {
+        let (_directory, path, layout) = layout().await;
+        push(&layout, "layer", Some("v1")).await;
+        let file = path.join("index.json");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let at = if at.is_empty() { text.rfind("}]").unwrap() } else { text.rfind(at).unwrap() };
+        std::fs::write(&file, format!("{}{other}{}", &text[..at], &text[at..])).unwrap();
+        let tags = layout.tags(&repository(), &PageRequest::first()).await.unwrap().items;
+        assert_eq!(tags == [tag("v1")], read, "{other}: {tags:?}");
+        let error = layout.collect_garbage(&now().with_untagged(true)).await.unwrap_err();
+        assert!(error.to_string().contains("nothing is removed"), "{other}: {error}");
+        assert!(is_there(&layout, &Digest::sha256_of(b"layer")).await, "{other}");
+    }
+    // What is said once, or of no concern, is no matter.
+    for other in [r#""note":"\ud800","#, r#""size2":1e999,"#, r#""urls":null,"data":null,"#] {
         let (_directory, path, layout) = layout().await;
         let kept = push(&layout, "layer", Some("v1")).await;
         let file = path.join("index.json");
         let text = std::fs::read_to_string(&file).unwrap();
-        let at = text.rfind(member).unwrap();
-        std::fs::write(&file, format!("{}{other}{}", &text[..at], &text[at..])).unwrap();
-        let tags = layout.tags(&repository(), &PageRequest::first()).await.unwrap().items;
-        assert_eq!(tags, [tag("v1")], "{other}");
-        assert_eq!(layout.resolve(&repository(), &tag("v1").into()).await.unwrap().digest, kept);
+        std::fs::write(&file, text.replace(r#""annotations":"#, &format!(r#"{other}"annotations":"#))).unwrap();
         let report = layout.collect_garbage(&now().with_untagged(true)).await.unwrap();
         assert_eq!((report.removed, report.kept), (vec![], 3), "{other}");
-        layout.manifest(&repository(), &Target::Digest(kept)).await.unwrap();
+        assert_eq!(layout.resolve(&repository(), &tag("v1").into()).await.unwrap().digest, kept, "{other}");
     }
 }

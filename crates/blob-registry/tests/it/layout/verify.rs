@@ -135,6 +135,16 @@ async fn a_collection_finds_what_is_damaged() {
     expected.sort_by_key(ToString::to_string);
     assert_eq!(damaged, expected);
     assert!(blob_path(&path, &push.digest).exists() && blob_path(&path, &layer).exists());
+    // What another manifest names as its blob is no manifest, and makes room.
+    let whole = artifact(&store, "whole").await;
+    store.push_manifest(&repository(), whole).await.unwrap();
+    damage(&path, &Digest::sha256_of(b"whole"));
+    assert_eq!(store.collect_garbage(&options).await.unwrap().damaged.len(), 3);
+    assert!(!blob_path(&path, &Digest::sha256_of(b"whole")).exists());
+    assert!(blob_path(&path, &push.digest).exists() && blob_path(&path, &layer).exists());
+    // A layout by itself is told of in the same way.
+    let report = LayoutRegistry::open(&path).await.unwrap().collect_garbage(&options).await.unwrap();
+    assert_eq!((report.damaged.len(), report.uncollected.len()), (2, 1), "{report:?}");
 }
 
 /// Who cannot be read, or not be taken away, does not hide the others.
