@@ -140,9 +140,6 @@ pub(crate) async fn run(args: ExportArgs, session: &Session) -> Result<(), Failu
     let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
     let nodes = nodes(&archive, &args.paths, &args.patterns)?;
-    if nodes.is_empty() && args.patterns.includes() {
-        return Err(args.patterns.nothing_of(&args.reference));
-    }
     if let Some(file) = file {
         let exported = to_file(&archive, &nodes, file, form, session).await?;
         let report = Report {
@@ -178,7 +175,7 @@ pub(super) fn refuse_terminal(form: Form) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is meant, sorted by path.
+/// What is meant, sorted by path. That --include names nothing is an error: it is a slip more often than not.
 pub(super) fn nodes<'a>(archive: &'a Archive, paths: &[String], patterns: &Patterns) -> Result<Vec<Node<'a>>, Failure> {
     let index = archive.index();
     let mut nodes: Vec<Node<'a>> = Vec::new();
@@ -196,6 +193,9 @@ pub(super) fn nodes<'a>(archive: &'a Archive, paths: &[String], patterns: &Patte
     nodes.retain(|node| filter.takes_node(node));
     nodes.sort_by(|a, b| a.path().cmp(b.path()));
     nodes.dedup_by(|a, b| a.path() == b.path());
+    if nodes.is_empty() && patterns.includes() {
+        return Err(patterns.nothing_of(&archive.location().to_string()));
+    }
     Ok(nodes)
 }
 

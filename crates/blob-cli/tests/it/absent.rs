@@ -102,6 +102,13 @@ fn patterns_that_match_nothing_are_a_slip() {
             ("export --include *.zip -f out.tar oci:layout:v1", 3, "nothing of oci:layout:v1 matches"),
         ],
     );
+    say(
+        &place,
+        &[
+            ("cp oci:layout:v1:/docs out --include *.zip", 3, "nothing of oci:layout:v1 matches --include *.zip"),
+            ("cp --dry-run oci:layout:v1:/docs out/ --include *.zip", 3, "nothing of oci:layout:v1 matches"),
+        ],
+    );
     assert!(!place.path("out").exists() && !place.path("out.tar").exists());
     // What is only left out may be everything, and what is deleted may be elsewhere alone.
     place.run("pull -q --exclude * oci:layout:v1 out").success();
