@@ -4,7 +4,17 @@ use blob::registry::{Repository, Tag, Target};
 use blob::{Location, core::path};
 
 use crate::alias::disk_prefix;
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
+
+/// Refuses a layout in a tar file where something in it would be changed, before anything is planned.
+///
+/// # Errors
+/// What to do instead.
+pub(crate) fn changeable(location: &Location) -> Result<(), Failure> {
+    let Location::LayoutFile { file, .. } = location else { return Ok(()) };
+    let text = format!("the layout in {} is written as a whole", file.display());
+    Err(Failure::new(Kind::General, text).with_hint("copy it to a directory, change it there, and copy it back"))
+}
 
 /// The source of a copy: an archive, and a path in it as archives write it.
 #[derive(Clone, Debug, PartialEq, Eq)]

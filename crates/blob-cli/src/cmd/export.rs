@@ -257,6 +257,12 @@ async fn to_file(
     if !dir.is_dir() {
         return Err(Failure::not_found(format!("writing {name}: there is no directory {}", dir.display())));
     }
+    // A device or a pipe stays what it is.
+    if std::fs::metadata(file).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+        let open = std::fs::File::options().write(true).open(file).map_err(|error| io(&error))?;
+        let out = Counted::new(tokio::fs::File::from_std(open), nodes, form, session);
+        return write(archive, nodes, form, out).await.map_err(|error| failed(error, &name));
+    }
     let made = tempfile::Builder::new().prefix(".blob-export-").tempfile_in(dir);
     let temporary = made.map_err(|error| io(&std::io::Error::from(error.kind())))?;
     let open = temporary.as_file().try_clone().map_err(|error| io(&error))?;

@@ -123,6 +123,9 @@ pub(crate) async fn run(args: RmArgs, session: &Session) -> Result<(), Failure> 
     }
     let client = session.client(&locations.iter().collect::<Vec<_>>()).await?;
     let mut steps = Vec::new();
+    for location in &locations {
+        crate::plan::changeable(location)?;
+    }
     for location in locations {
         steps.push(look(&client, location, &args).await?);
     }

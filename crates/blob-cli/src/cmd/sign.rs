@@ -198,6 +198,7 @@ impl PublishArgs {
 
 pub(crate) async fn sign(args: SignArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
+    plan::changeable(&location)?;
     let mut options = args.publish.options();
     options.message = args.message;
     if args.publish.dry_run {
@@ -217,6 +218,7 @@ pub(crate) async fn sign(args: SignArgs, session: &Session) -> Result<(), Failur
 
 pub(crate) async fn attest(args: AttestArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
+    plan::changeable(&location)?;
     let path = args.predicate.clone();
     let predicate = off_thread(move || predicate(&path)).await?;
     let named = TYPES.iter().find(|(name, _)| *name == args.r#type).map(|(_, uri)| *uri);

@@ -74,6 +74,7 @@ pub(crate) async fn run(args: TagArgs, session: &Session) -> Result<(), Failure>
         .iter()
         .map(|typed| plan::new_tag(&source, typed, |typed| session.location(typed)))
         .collect::<Result<Vec<Tag>, _>>()?;
+    plan::changeable(&source)?;
     let client = session.client(&[&source]).await?;
     let tagged = if args.dry_run { client.resolve(&source).await } else { client.tag(&source, &tags).await };
     let tagged = tagged.map_err(|error| Failure::at(error, &source))?;

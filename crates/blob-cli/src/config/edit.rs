@@ -351,6 +351,9 @@ pub(crate) fn replace(path: &Path, text: &str) -> Result<(), Failure> {
     let real = prepare(path)?;
     let failed = |error: &std::io::Error| Failure::io(format!("writing the configuration {}", path.display()), error);
     let write = || -> std::io::Result<()> {
+        if std::fs::metadata(&real).is_ok_and(|found| !found.is_file()) {
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
         // Made for its owner alone.
         let mut file = tempfile::Builder::new().prefix(".config-").suffix(".yaml").tempfile_in(directory(&real))?;
         file.write_all(text.as_bytes())?;

@@ -117,6 +117,13 @@ fn binary_files_are_passed_over_unless_they_are_named() {
     let text = stdout(&place.run("grep -a needle oci:layout:v1").success());
     assert_eq!(text, "binary:\0needle\ntext:needle\n");
     place.run("grep --max-filesize 10 -c e oci:layout:v1").success().stdout_eq("text:1\n");
+    // However late the byte comes, there is no part of a count.
+    fs::write(place.path("mixed/late"), [b"needle\n".repeat(20_000).as_slice(), b"\0needle\n"].concat()).unwrap();
+    place.run("push -q oci:layout:v2 mixed").success();
+    for (shape, expected) in [("-c", "text:1\n"), ("-l", "text\n"), ("-N", "text:needle\n")] {
+        place.run(&format!("grep {shape} needle oci:layout:v2")).success().stdout_eq(expected);
+    }
+    place.run("grep -c -a needle oci:layout:v2 late").success().stdout_eq("20001\n");
 }
 
 #[test]

@@ -180,8 +180,17 @@ fn a_mount_is_the_tree_that_was_pushed() {
     place.run("push -q oci:layout:v1 project").success();
     place.run("push -q HOST/team/project:v1 project").success();
     let expected = tree(&place.path("project"));
+    // Who began the tests may have told them to ignore that the terminal is gone, and then mounts ignore it too.
+    let ignored = fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = ignored
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .unwrap()
+        .trim()
+        .ends_with(['1', '3', '5', '7', '9', 'b', 'd', 'f']);
+    let gone = if ignored { "TERM" } else { "HUP" };
     for (archive, name) in
-        [("oci:layout:v1", "INT"), ("HOST/team/project:v1", "HUP"), ("--no-cache HOST/team/project:v1", "TERM")]
+        [("oci:layout:v1", "INT"), ("HOST/team/project:v1", gone), ("--no-cache HOST/team/project:v1", "TERM")]
     {
         let mount = Mount::of(&place, archive);
         assert_eq!(tree(&mount.directory), expected, "{archive}");

@@ -86,6 +86,10 @@ fn what_cannot_be_is_refused() {
         ("ls oci-archive:p.tar:v2", 3, "archive not found: oci-archive:p.tar:v2"),
         ("ls oci-archive:project/README.md:v1", 1, "it is no tar file"),
         ("tag oci-archive:p.tar:v1 v2", 1, "is written as a whole"),
+        ("tag --dry-run oci-archive:p.tar:v1 v2", 1, "is written as a whole"),
+        ("rm --dry-run oci-archive:p.tar:v1", 1, "is written as a whole"),
+        ("rm --yes --manifest oci-archive:p.tar:v1", 1, "is written as a whole"),
+        ("sign --dry-run --key none oci-archive:p.tar:v1", 1, "is written as a whole"),
         ("copy oci-archive:p.tar:v1 oci-archive:project", 1, "expected a tar file"),
         ("alias add oci-archive localhost:5000/x", 2, "stand for image layouts"),
     ] {

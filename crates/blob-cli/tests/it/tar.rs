@@ -198,3 +198,18 @@ fn sparse_members_in_pax_form_are_refused() {
         assert!(stderr(&failed).contains("write the stream without --sparse"), "{version}: {}", stderr(&failed));
     }
 }
+
+/// What is no file is written to, and stays what it is.
+#[test]
+fn devices_are_written_to() {
+    let place = Place::offline();
+    place.run("push -q oci:a:v1 project").success();
+    std::os::unix::fs::symlink("/dev/null", place.path("null")).unwrap();
+    for form in ["tar", "zip"] {
+        place.run(&format!("export -q -a {form} -f null oci:a:v1")).success();
+        assert!(fs::symlink_metadata(place.path("null")).unwrap().is_symlink(), "{form}");
+    }
+    let refused = place.run("--config null config set cache.max-size 2G").failure();
+    assert!(stderr(&refused).contains("no regular file"), "{}", stderr(&refused));
+    assert!(fs::symlink_metadata(place.path("null")).unwrap().is_symlink());
+}

@@ -73,7 +73,11 @@ impl MatchArgs {
             let text = error.to_string();
             let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
             let failure = Failure::usage(format!("{:?} is no pattern: {why}", crate::ui::template::cut(pattern)));
-            failure.with_hint("-F takes the pattern as it is")
+            match (pattern.contains('\n'), self.fixed_strings) {
+                (true, _) => failure.with_hint("lines are searched, so that a pattern cannot hold a line break"),
+                (false, true) => failure,
+                (false, false) => failure.with_hint("-F takes the pattern as it is"),
+            }
         })
     }
 

@@ -75,7 +75,15 @@ impl Job {
     pub(super) async fn outcome(self) -> Result<Outcome, Failure> {
         let action = || format!("searching {}", self.target.shown);
         let ended = self.done.await.map_err(|error| Failure::io(action(), &error.into()))?;
-        let counted = ended.map_err(|error| Failure::io(action(), &error))?;
+        let counted = ended.map_err(|error| {
+            let failure = Failure::io(action(), &error);
+            let long = error.to_string().contains("allocation limit");
+            if long {
+                failure.with_hint(format!("a line has more than 64 MiB: leave it out by -g '!{}'", self.target.shown))
+            } else {
+                failure
+            }
+        })?;
         Ok(Outcome { target: self.target, size: self.size, counted })
     }
 }
@@ -90,7 +98,16 @@ impl Search {
     pub(super) fn begin(self: &Arc<Self>, target: Target, content: Vec<u8>) -> Job {
         let size = content.len() as u64;
         let search = move |searcher: &mut Searcher, matcher: &RegexMatcher, sink: &mut Gather<'_>| {
-            searcher.search_slice(matcher, &content, sink)
+            // The searcher looks for a NUL byte at the beginning alone, before it tells lines.
+            let binary = searcher
+                .binary_detection()
+                .quit_byte()
+                .and_then(|byte| content.iter().position(|found| *found == byte));
+            match binary {
+                Some(offset) => sink.pass_over(offset as u64),
+                None => return searcher.search_slice(matcher, &content, sink),
+            }
+            Ok(())
         };
         self.spawn(target, size, search, oneshot::channel().0)
     }

@@ -31,6 +31,11 @@ impl<'a> Gather<'a> {
         Self { search, target, found, text: Vec::new(), lines: Vec::new(), counted: Counted::default(), begun: false }
     }
 
+    /// Takes note that the file is binary, and was not searched.
+    pub(super) fn pass_over(&mut self, offset: u64) {
+        self.counted.binary_offset = Some(offset);
+    }
+
     /// Sends the last piece.
     pub(super) fn end(mut self) -> io::Result<Counted> {
         if let Some(offset) = self.counted.binary_offset.filter(|_| self.counted.lines > 0) {

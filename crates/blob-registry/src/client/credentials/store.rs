@@ -257,6 +257,9 @@ fn has_no_locks(error: &io::Error) -> bool {
 
 /// Puts a file with these bytes in the place of `target`, for its owner's eyes only.
 fn replace(directory: &Path, target: &Path, bytes: &[u8]) -> io::Result<()> {
+    if fs::metadata(target).is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
     let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let temporary = directory.join(format!(".{name}.{}", std::process::id()));
     let mut options = File::options();
