@@ -25,6 +25,7 @@ mod disk;
 mod file;
 mod forward;
 mod gc;
+mod link;
 mod lock;
 mod lookup;
 mod memo;
