@@ -34,13 +34,22 @@ pub(crate) fn digest_of(file: &File, size: u64, like: &Digest) -> io::Result<Dig
     Ok(hasher.finish())
 }
 
-/// Checks every entry of `scope` and drops those that are damaged. One that cannot be read is passed over with a warning.
-pub(crate) fn all(shared: &Shared, scope: Scope) -> io::Result<Verified> {
+/// What becomes of what is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// It goes.
+    Drop,
+    /// It stays, and is only counted.
+    Keep,
+}
+
+/// Checks every entry of `scope`. One that cannot be read is passed over with a warning.
+pub(crate) fn all(shared: &Shared, scope: Scope, damage: Damage) -> io::Result<Verified> {
     marker::require(&shared.root)?;
     let mut verified = Verified::default();
     walk(shared, scope, &mut |bucket, path, meta| {
         let outcome = match bucket {
-            Bucket::Blocks => block::check_pack(path),
+            Bucket::Blocks => block::check_pack(path, damage),
             Bucket::Tags => tag::check_file(path),
             Bucket::Contents | Bucket::Manifests | Bucket::Indexes => content(path),
         };
@@ -52,7 +61,9 @@ pub(crate) fn all(shared: &Shared, scope: Scope) -> io::Result<Verified> {
             Ok(Outcome::Damaged) => {
                 verified.checked += 1;
                 verified.dropped += 1;
-                shared.heal(bucket, path, meta.len(), "found by a check");
+                if damage == Damage::Drop {
+                    shared.heal(bucket, path, meta.len(), "found by a check");
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(path = %path.display(), %error, "a cache entry cannot be checked"),
@@ -64,7 +75,7 @@ pub(crate) fn all(shared: &Shared, scope: Scope) -> io::Result<Verified> {
 /// What the check of one file found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The file may stay. Parts of it may have been dropped.
+    /// The file may stay. Parts of it were dropped, or would be.
     Sound { checked: u64, dropped: u64 },
     /// The file has to go.
     Damaged,

@@ -11,6 +11,7 @@ use parking::Parking;
 
 use crate::admin::{CacheAdmin, Usage, Verified};
 use crate::block::DiskBlockStore;
+use crate::check::Damage;
 use crate::disk::DiskCache;
 use crate::error::{OpenError, disk};
 use crate::evict::{self, Scope};
@@ -158,6 +159,15 @@ impl CacheDir {
     pub fn tags(&self) -> DiskTagCache {
         DiskTagCache::new(Arc::clone(&self.0))
     }
+
+    /// Reads and checks everything, as [`CacheAdmin::verify`] does, and leaves it as it is: `dropped` counts what that
+    /// would drop.
+    ///
+    /// # Errors
+    /// [`CacheError::Backend`] when the directory cannot be listed.
+    pub async fn verify_only(&self) -> Result<Verified, CacheError> {
+        admin(&self.0, Scope::All).verify(Damage::Keep).await
+    }
 }
 
 #[async_trait]
@@ -175,7 +185,7 @@ impl CacheAdmin for CacheDir {
     }
 
     async fn verify(&self) -> Result<Verified, CacheError> {
-        admin(&self.0, Scope::All).verify().await
+        admin(&self.0, Scope::All).verify(Damage::Drop).await
     }
 }
 
@@ -226,9 +236,9 @@ impl ScopeAdmin {
         .await
     }
 
-    pub(crate) async fn verify(self) -> Result<Verified, CacheError> {
+    pub(crate) async fn verify(self, damage: Damage) -> Result<Verified, CacheError> {
         blocking::run(move || {
-            check::all(&self.shared, self.scope).map_err(|error| self.failed("checking the cache", error))
+            check::all(&self.shared, self.scope, damage).map_err(|error| self.failed("checking the cache", error))
         })
         .await
     }

@@ -14,7 +14,7 @@ use blob_core::{ByteSource, Cache, CacheError, CacheWriter, Digest, MemorySource
 use bytes::Bytes;
 
 use crate::admin::{CacheAdmin, Usage, Verified};
-use crate::check::digest_of;
+use crate::check::{Damage, digest_of};
 use crate::dir::{CacheDir, CacheOptions, Checked, Shared, admin};
 use crate::error::{OpenError, disk};
 use crate::evict::Scope;
@@ -271,7 +271,7 @@ impl CacheAdmin for DiskCache {
     }
 
     async fn verify(&self) -> Result<Verified, CacheError> {
-        admin(&self.shared, Scope::One(self.bucket)).verify().await
+        admin(&self.shared, Scope::One(self.bucket)).verify(Damage::Drop).await
     }
 }
 

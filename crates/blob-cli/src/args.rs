@@ -303,6 +303,30 @@ mod tests {
         own.chain(below).collect()
     }
 
+    /// Commands that change nothing that stays, or are watched by whoever changes it.
+    const READING: &str = "cat, ls, tree, inspect, open, mount, verify, verify-bundle, policy check, policy test, tags, repos, \
+        referrers, diff, check, find, grep, du, stat, cache status, cache path, alias list, config show, config get, \
+        config edit, config path, config validate, config reference, doctor, serve, completion, schema, version, help";
+
+    #[test]
+    fn whatever_writes_has_a_plan() {
+        fn walk(command: &clap::Command, above: &str, without: &mut Vec<String>) {
+            for below in command.get_subcommands() {
+                let name = format!("{above}{}", below.get_name());
+                if below.has_subcommands() {
+                    walk(below, &format!("{name} "), without);
+                } else if below.get_arguments().all(|arg| arg.get_long() != Some("dry-run")) {
+                    without.push(name);
+                }
+            }
+        }
+        let mut without = Vec::new();
+        walk(&command(), "", &mut without);
+        let known: Vec<&str> = READING.split(", ").collect();
+        let writing: Vec<_> = without.iter().filter(|name| !known.contains(&name.as_str())).collect();
+        assert!(writing.is_empty(), "these have no --dry-run, and are not known to write nothing: {writing:?}");
+    }
+
     #[test]
     fn every_option_has_a_variable_of_its_own() {
         let all = options(&command(), "blob");

@@ -73,9 +73,7 @@ impl Archive {
         nodes: &[Node<'_>],
         out: impl AsyncWrite + Unpin + Send,
     ) -> Result<Exported, ZipError> {
-        for node in nodes {
-            check_name(node.path())?;
-        }
+        check_names(nodes)?;
         let files = nodes.iter().filter_map(|node| if let Node::File(file) = node { Some(*file) } else { None });
         let mut contents = self.contents(files.collect());
         let mut zip = Writer::new(out);
@@ -100,6 +98,14 @@ impl Archive {
         }
         zip.end().await
     }
+}
+
+/// Whether a ZIP file can hold these nodes, which [`Archive::export_zip`] asks first.
+///
+/// # Errors
+/// [`ZipError::Name`] about the first name that it cannot hold.
+pub fn check_names(nodes: &[Node<'_>]) -> Result<(), ZipError> {
+    nodes.iter().try_for_each(|node| check_name(node.path()))
 }
 
 fn check_name(path: &[u8]) -> Result<(), ZipError> {

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{BlockKey, BlockStore, SEAL, SIZES};
 use crate::admin::{CacheAdmin, Usage, Verified};
-use crate::check::Outcome;
+use crate::check::{Damage, Outcome};
 use crate::dir::{Shared, admin};
 use crate::error::disk;
 use crate::evict::{self, Scope};
@@ -200,12 +200,12 @@ impl CacheAdmin for DiskBlockStore {
     }
 
     async fn verify(&self) -> Result<Verified, CacheError> {
-        admin(&self.shared, Scope::One(Bucket::Blocks)).verify().await
+        admin(&self.shared, Scope::One(Bucket::Blocks)).verify(Damage::Drop).await
     }
 }
 
-/// Checks the seal of every block in a pack and erases those that fail.
-pub(crate) fn check_pack(path: &Path) -> io::Result<Outcome> {
+/// Checks the seal of every block in a pack and erases those that fail, if damage is to go.
+pub(crate) fn check_pack(path: &Path, damage: Damage) -> io::Result<Outcome> {
     let name = path.file_name().and_then(|name| name.to_str()).and_then(pack_of_name);
     let (Some((source, segment)), Some((file, meta))) = (name, open_regular(path)?) else {
         return Ok(Outcome::Damaged);
@@ -232,6 +232,9 @@ pub(crate) fn check_pack(path: &Path) -> io::Result<Outcome> {
         checked += 1;
         if key.unseal(&record).is_none() {
             dropped += 1;
+            if damage == Damage::Keep {
+                continue;
+            }
             let Some((file, _)) = open_with(OpenOptions::new().write(true), path)? else { return Ok(Outcome::Damaged) };
             slot.erase(&file)?;
         }

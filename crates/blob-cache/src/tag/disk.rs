@@ -11,7 +11,7 @@ use blob_core::CacheError;
 use super::{TagCache, TagEntry};
 use crate::admin::{CacheAdmin, Usage, Verified};
 use crate::blocking;
-use crate::check::Outcome;
+use crate::check::{Damage, Outcome};
 use crate::dir::{Shared, admin};
 use crate::error::disk;
 use crate::evict::{self, Scope};
@@ -205,7 +205,7 @@ impl CacheAdmin for DiskTagCache {
     }
 
     async fn verify(&self) -> Result<Verified, CacheError> {
-        admin(&self.shared, Scope::One(Bucket::Tags)).verify().await
+        admin(&self.shared, Scope::One(Bucket::Tags)).verify(Damage::Drop).await
     }
 }
 

@@ -134,7 +134,10 @@ async fn damaged_blocks_are_fetched_again() {
     assert_eq!(compare(&cache, BlockOptions::default(), &bytes, &ranges).await.0, 0);
     let mut swapped = sound.clone();
     swapped[4096..4096 + 65_600].copy_from_slice(&sound[4096 + 65_600..4096 + 2 * 65_600]);
-    std::fs::write(&pack, swapped).unwrap();
+    std::fs::write(&pack, &swapped).unwrap();
+    let looked = dir.verify_only().await.unwrap();
+    assert_eq!((looked.checked, looked.dropped), (16, 1));
+    assert!(std::fs::read(&pack).unwrap() == swapped, "looking changed the pack");
     let verified = dir.verify().await.unwrap();
     assert_eq!((verified.checked, verified.dropped), (16, 1), "a block in another's place is damage");
     assert_eq!(compare(&cache, BlockOptions::default(), &bytes, &ranges).await.0, 1);

@@ -60,8 +60,12 @@ enum Action {
     )]
     Path,
     /// Read and check everything, and drop what is damaged.
-    #[command(after_help = "Examples:\n  blob cache verify")]
-    Verify,
+    #[command(after_help = "Examples:\n  blob cache verify\n  blob cache verify --dry-run")]
+    Verify {
+        /// Only say what is damaged.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Drop what was unused for longest.
     #[command(after_help = "Examples:\n  blob cache prune --max 1G\n  blob cache prune --dry-run")]
     Prune {
@@ -111,7 +115,7 @@ pub(crate) async fn run(args: CacheArgs, session: &Session) -> Result<(), Failur
         Action::Status => status(&cache, session).await,
         Action::Clear { kind, force, dry_run } => clear(&cache, &kind, How { force, dry_run }, session).await,
         Action::Path => Ok(()),
-        Action::Verify => verify(&cache, session).await,
+        Action::Verify { dry_run } => verify(&cache, dry_run, session).await,
         Action::Prune { max, dry_run } => prune(&cache, max, dry_run, session).await,
     }
 }
@@ -327,18 +331,23 @@ async fn confirmed(kind: &str, size: u64, files: u64, session: &Session) -> Resu
 /// What was read and checked.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Checked {
+struct Verification {
     /// Entries that were read.
     checked: u64,
     /// Entries that were damaged, and dropped.
     dropped: u64,
+    /// Whether nothing was dropped, only looked at.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
 }
 
-async fn verify(cache: &CacheDir, session: &Session) -> Result<(), Failure> {
-    let verified = cache.verify().await.map_err(|error| failed(&error))?;
-    let checked = Checked { checked: verified.checked, dropped: verified.dropped };
-    let text = || format!("Checked {} entries: {} damaged and dropped\n", checked.checked, checked.dropped);
-    session.report(&checked, text).await
+async fn verify(cache: &CacheDir, dry_run: bool, session: &Session) -> Result<(), Failure> {
+    let verified = if dry_run { cache.verify_only().await } else { cache.verify().await };
+    let verified = verified.map_err(|error| failed(&error))?;
+    let checked = Verification { checked: verified.checked, dropped: verified.dropped, dry_run };
+    let what = if dry_run { "damaged, which would be dropped" } else { "damaged and dropped" };
+    let text = || format!("Checked {} entries: {} {what}\n", checked.checked, checked.dropped);
+    session.outcome(dry_run, &checked, text).await
 }
 
 /// What was dropped, and what stays.
@@ -389,7 +398,7 @@ pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
         document::<Status>("cache-status"),
         document::<Emptied>("cache-clear"),
         document::<Paths>("cache-path"),
-        document::<Checked>("cache-verify"),
+        document::<Verification>("cache-verify"),
         document::<Pruned>("cache-prune"),
     ]
 }

@@ -1,5 +1,7 @@
 //! `blob export`.
 
+mod target;
+
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -9,9 +11,10 @@ use std::task::{Context, Poll};
 use blob::Archive;
 use blob::core::{Node, path};
 use blob::tarball::{ExportError, Exported, exported_size};
-use blob::zip::ZipError;
+use blob::zip::{ZipError, check_names};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use target::Target;
 use tokio::io::AsyncWrite;
 
 use super::missing;
@@ -32,6 +35,7 @@ Examples:
   blob export localhost:5000/team/assets:v1 images | tar -x -C ./out
   blob export -f docs.tar --include '*.md' ghcr.io/org/data:1.0
   blob export -f assets.zip localhost:5000/team/assets:v1
+  blob export -f docs.tar --dry-run ghcr.io/org/data:1.0 docs
   blob export oci:./layout:v1 | blob push localhost:5000/team/assets:v1 -
 
 The same archive gives the same bytes. Files of up to 8 MiB are verified before they are written; on exit code 7, do not \
@@ -67,7 +71,7 @@ pub(crate) struct ExportArgs {
     #[arg(value_name = "PATH")]
     paths: Vec<String>,
 
-    /// Write to this file instead of standard output; - is standard output.
+    /// Write to this file instead of standard output; - is standard output. A file that is there is replaced.
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
 
@@ -77,6 +81,10 @@ pub(crate) struct ExportArgs {
 
     #[command(flatten)]
     patterns: Patterns,
+
+    /// Only say what would be written; no content is fetched.
+    #[arg(long)]
+    dry_run: bool,
 
     /// Say on standard error how many requests and bytes it took.
     #[arg(long)]
@@ -89,7 +97,7 @@ pub(crate) struct ExportArgs {
     trust: TrustArgs,
 }
 
-/// What was exported to a file.
+/// What was exported to a file, or would be written.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Report {
@@ -97,8 +105,15 @@ struct Report {
     r#ref: String,
     /// The digest of the manifest.
     digest: String,
-    /// The file that was written.
+    /// The file that was written; `-` in a plan is standard output.
     file: String,
+    /// Whether nothing was written, only looked at.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
+    /// What would become of the file, by a plan: `create`, `replace`, or `write` into what stays what it is, such as a
+    /// device or standard output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action: Option<&'static str>,
     /// Files.
     file_count: u64,
     /// Symbolic links.
@@ -110,7 +125,7 @@ struct Report {
     /// Bytes of the tar stream, if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     tar_size: Option<u64>,
-    /// Bytes of the ZIP file, if it is one.
+    /// Bytes of the ZIP file, if it is one; a plan does not know them.
     #[serde(skip_serializing_if = "Option::is_none")]
     zip_size: Option<u64>,
     /// What was fetched, and what the cache saved.
@@ -120,7 +135,12 @@ struct Report {
 impl ExportArgs {
     /// Whether the stream goes to standard output.
     pub(crate) fn is_to_output(&self) -> bool {
-        self.file.as_deref().is_none_or(|file| file == Path::new("-"))
+        self.named().is_none() && !self.dry_run
+    }
+
+    /// The file that is written.
+    fn named(&self) -> Option<&Path> {
+        self.file.as_deref().filter(|file| *file != Path::new("-"))
     }
 
     fn form(&self) -> Form {
@@ -131,29 +151,23 @@ impl ExportArgs {
 }
 
 pub(crate) async fn run(args: ExportArgs, session: &Session) -> Result<(), Failure> {
-    let file = args.file.as_deref().filter(|file| *file != Path::new("-"));
     let form = args.form();
-    if file.is_none() {
+    if args.is_to_output() {
         refuse_terminal(form)?;
     }
     let location = session.location(&args.reference)?;
     let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
     let nodes = nodes(&archive, &args.paths, &args.patterns)?;
-    if let Some(file) = file {
-        let exported = to_file(&archive, &nodes, file, form, session).await?;
-        let report = Report {
-            r#ref: location.to_string(),
-            digest: archive.manifest().digest().to_string(),
-            file: file.display().to_string(),
-            file_count: exported.files,
-            symlink_count: exported.symlinks,
-            empty_dir_count: exported.empty_dirs,
-            total_size: exported.content_bytes,
-            tar_size: (form == Form::Tar).then_some(exported.bytes),
-            zip_size: (form == Form::Zip).then_some(exported.bytes),
-            traffic: Traffic::of(&client, [&archive]),
-        };
+    let target = args.named().map(Target::find).transpose()?;
+    if args.dry_run {
+        let planned = planned(&nodes, form)?;
+        let report = Report::new(&args, &archive, &planned, Traffic::of(&client, [&archive]));
+        let report = Report { action: Some(target.map_or("write", |target| target.action())), ..report };
+        session.answer(&report, || text(&report, form, planned.bytes)).await?;
+    } else if let Some(target) = target {
+        let exported = to_file(&archive, &nodes, &target, form, session).await?;
+        let report = Report::new(&args, &archive, &exported, Traffic::of(&client, [&archive]));
         session.report(&report, || text(&report, form, exported.bytes)).await?;
     } else {
         to_output(&archive, &nodes, form, session).await?;
@@ -164,6 +178,47 @@ pub(crate) async fn run(args: ExportArgs, session: &Session) -> Result<(), Failu
         session.print_stats(&client, &archive);
     }
     Ok(())
+}
+
+impl Report {
+    fn new(args: &ExportArgs, archive: &Archive, exported: &Exported, traffic: Traffic) -> Self {
+        let bytes = (exported.bytes > 0).then_some(exported.bytes);
+        Self {
+            r#ref: archive.location().to_string(),
+            digest: archive.manifest().digest().to_string(),
+            file: args.named().unwrap_or(Path::new("-")).display().to_string(),
+            dry_run: args.dry_run,
+            action: None,
+            file_count: exported.files,
+            symlink_count: exported.symlinks,
+            empty_dir_count: exported.empty_dirs,
+            total_size: exported.content_bytes,
+            tar_size: bytes.filter(|_| args.form() == Form::Tar),
+            zip_size: bytes.filter(|_| args.form() == Form::Zip),
+            traffic,
+        }
+    }
+}
+
+/// What would be written. How large a ZIP file becomes shows only when it is written, and is 0 here.
+fn planned(nodes: &[Node<'_>], form: Form) -> Result<Exported, Failure> {
+    let mut planned = Exported::default();
+    for node in nodes {
+        match node {
+            Node::File(file) => {
+                planned.files += 1;
+                planned.content_bytes += file.original_size();
+            }
+            Node::Symlink(_) => planned.symlinks += 1,
+            Node::EmptyDir(_) => planned.empty_dirs += 1,
+            Node::Directory(_) => {}
+        }
+    }
+    match form {
+        Form::Tar => planned.bytes = exported_size(nodes),
+        Form::Zip => check_names(nodes).map_err(|error| unfit(&error))?,
+    }
+    Ok(planned)
 }
 
 /// Neither form is for people.
@@ -234,42 +289,29 @@ async fn write(
         Form::Zip => archive.export_zip(nodes, out).await.map_err(|error| match error {
             ZipError::Write(source) => Broken::Write(source),
             ZipError::Read(error) => Broken::Read(error.into()),
-            other => {
-                let failure = Failure::new(Kind::General, other.to_string());
-                Broken::Read(failure.with_hint("leave it out by --exclude, or write a tar stream"))
-            }
+            other => Broken::Read(unfit(&other)),
         }),
     }
 }
 
-/// Writes to a file that gets its name when it is complete.
+/// What a ZIP file cannot hold.
+fn unfit(error: &ZipError) -> Failure {
+    Failure::new(Kind::General, error.to_string()).with_hint("leave it out by --exclude, or write a tar stream")
+}
+
+/// Writes to a file that gets its name when it is complete, or into something that is no file.
 async fn to_file(
     archive: &Archive,
     nodes: &[Node<'_>],
-    file: &Path,
+    target: &Target<'_>,
     form: Form,
     session: &Session,
 ) -> Result<Exported, Failure> {
-    let name = file.display().to_string();
-    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let io = |error: &std::io::Error| Failure::io(format!("writing {name}"), error);
-    // The name that it has until it is complete says nothing to anybody.
-    if !dir.is_dir() {
-        return Err(Failure::not_found(format!("writing {name}: there is no directory {}", dir.display())));
-    }
-    // A device or a pipe stays what it is.
-    if std::fs::metadata(file).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
-        let open = std::fs::File::options().write(true).open(file).map_err(|error| io(&error))?;
-        let out = Counted::new(tokio::fs::File::from_std(open), nodes, form, session);
-        return write(archive, nodes, form, out).await.map_err(|error| failed(error, &name));
-    }
-    let made = tempfile::Builder::new().prefix(".blob-export-").tempfile_in(dir);
-    let temporary = made.map_err(|error| io(&std::io::Error::from(error.kind())))?;
-    let open = temporary.as_file().try_clone().map_err(|error| io(&error))?;
-    let out = Counted::new(tokio::fs::File::from_std(open), nodes, form, session);
-    let exported = write(archive, nodes, form, out).await.map_err(|error| failed(error, &name))?;
-    set_mode(temporary.as_file()).map_err(|error| io(&error))?;
-    temporary.persist(file).map_err(|error| io(&error.error))?;
+    let draft = target.draft()?;
+    let out = Counted::new(draft.writer()?, nodes, form, session);
+    let exported = write(archive, nodes, form, out).await;
+    let exported = exported.map_err(|error| failed(error, &target.file().display().to_string()))?;
+    draft.keep()?;
     Ok(exported)
 }
 
@@ -306,12 +348,6 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Counted<W> {
     }
 }
 
-/// Temporary files are for their owner alone; others are not.
-fn set_mode(file: &std::fs::File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
-}
-
 fn failed(error: Broken, to: &str) -> Failure {
     match error {
         Broken::Write(source) => Failure::io(format!("writing {to}"), &source),
@@ -320,15 +356,18 @@ fn failed(error: Broken, to: &str) -> Failure {
 }
 
 fn text(report: &Report, form: Form, written: u64) -> String {
-    let mut text = format!("Exported {}\n  File: {}\n", report.r#ref, shown(report.file.as_bytes()));
-    let _ = writeln!(
-        text,
-        "  Files: {}\n  Size: {} ({} as {})",
-        report.file_count,
-        human(report.total_size),
-        human(written),
-        if form == Form::Tar { "tar" } else { "zip" }
-    );
+    let (verb, kind) =
+        (if report.dry_run { "Would export" } else { "Exported" }, if form == Form::Tar { "tar" } else { "zip" });
+    let place = match report.action {
+        Some("replace") => " (replaced)",
+        Some("write") if report.file == "-" => " (standard output)",
+        Some("write") => " (written to as it is)",
+        _ => "",
+    };
+    let file = shown(report.file.as_bytes());
+    let size = if written > 0 { format!("{} as {kind}", human(written)) } else { format!("before {kind}") };
+    let mut text = format!("{verb} {}\n  File: {file}{place}\n", report.r#ref);
+    let _ = writeln!(text, "  Files: {}\n  Size: {} ({size})", report.file_count, human(report.total_size));
     for (number, what) in [(report.symlink_count, "link"), (report.empty_dir_count, "empty dir")] {
         if number > 0 {
             let _ = writeln!(text, "  And {}", count(number, what));

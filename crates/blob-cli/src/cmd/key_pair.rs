@@ -16,6 +16,7 @@ use crate::ui::ask::hidden;
 const EXAMPLES: &str = "\
 Examples:
   blob generate-key-pair release      writes release.key, for whoever signs, and release.pub, for everybody
+  blob generate-key-pair --dry-run release
 
 The private key is encrypted with the password in BLOB_KEY_PASSWORD, else one that is asked for; cosign reads it too.";
 
@@ -26,6 +27,10 @@ pub(crate) struct KeyPairArgs {
     /// The name of the files, without .key and .pub.
     #[arg(value_name = "NAME", default_value = "blob")]
     name: PathBuf,
+
+    /// Only say which files would be written; no key is made, and nobody is asked for a password.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// A key pair that was made.
@@ -36,8 +41,12 @@ struct Report {
     private_key: String,
     /// The file with the public key.
     public_key: String,
-    /// The identifier of the public key.
-    id: String,
+    /// The identifier of the public key; none by a plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    /// Whether no key was made, only the names looked at.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
 }
 
 pub(crate) async fn run(args: KeyPairArgs, session: &Session) -> Result<(), Failure> {
@@ -52,11 +61,35 @@ pub(crate) async fn run(args: KeyPairArgs, session: &Session) -> Result<(), Fail
         let failure = Failure::usage(format!("{} exists, and a key is never overwritten", there.display()));
         return Err(failure.with_hint("choose another NAME, or move the old key away"));
     }
-    let password = password().await?;
-    let report = off_thread(move || make(&private, &public, &password)).await?;
-    session
-        .report(&report, || format!("Private key: {}\nPublic key: {}\n", report.private_key, report.public_key))
-        .await
+    directory(&private)?;
+    let report = if args.dry_run {
+        Report::new(&private, &public, None)
+    } else {
+        let password = password().await?;
+        off_thread(move || make(&private, &public, &password)).await?
+    };
+    let text = || {
+        let verb = if args.dry_run { "Would write\n" } else { "" };
+        format!("{verb}Private key: {}\nPublic key: {}\n", report.private_key, report.public_key)
+    };
+    session.outcome(args.dry_run, &report, text).await
+}
+
+/// Whether there is a directory for the files.
+fn directory(file: &Path) -> Result<(), Failure> {
+    let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let message = format!("writing {}: there is no directory {}", file.display(), dir.display());
+    Err(Failure::not_found(message).with_hint("make it first, readable for whoever signs alone"))
+}
+
+impl Report {
+    fn new(private: &Path, public: &Path, id: Option<String>) -> Self {
+        let (private_key, public_key) = (private.display().to_string(), public.display().to_string());
+        Self { private_key, public_key, dry_run: id.is_none(), id }
+    }
 }
 
 /// Makes the two files. Blocks: encrypting with a password takes time on purpose.
@@ -65,11 +98,7 @@ fn make(private: &Path, public: &Path, password: &str) -> Result<Report, Failure
     let encrypted = key.to_encrypted_pem(password.as_bytes()).map_err(|error| Failure::from_chain(&error))?;
     write(private, encrypted.as_bytes(), 0o600)?;
     write(public, key.public_key().to_pem().as_bytes(), 0o644)?;
-    Ok(Report {
-        private_key: private.display().to_string(),
-        public_key: public.display().to_string(),
-        id: key.public_key().id().to_owned(),
-    })
+    Ok(Report::new(private, public, Some(key.public_key().id().to_owned())))
 }
 
 /// The password of the new key, typed twice unless it is in the environment.

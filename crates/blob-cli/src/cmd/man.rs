@@ -3,6 +3,7 @@
 mod reference;
 mod sections;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Command};
@@ -20,7 +21,8 @@ const EXAMPLES: &str = "\
 Examples:
   blob man | man -l -
   blob man cache clear | man -l -            the page of a command
-  blob man --dir ~/.local/share/man/man1     a page for each command";
+  blob man --dir ~/.local/share/man/man1     a page for each command
+  blob man --dir man --dry-run               which files these are";
 
 /// Write manual pages: one to standard output, or all to a directory.
 #[derive(Args, Debug)]
@@ -33,6 +35,10 @@ pub(crate) struct ManArgs {
     /// Write a page for each command to this directory, which is made if it does not exist.
     #[arg(short, long, value_name = "DIR", conflicts_with = "command")]
     dir: Option<PathBuf>,
+
+    /// Only say which pages would be written.
+    #[arg(long, requires = "dir")]
+    dry_run: bool,
 
     /// Write the reference of all commands and options in Markdown instead.
     #[arg(long, conflicts_with_all = ["command", "dir"])]
@@ -47,6 +53,22 @@ struct Written {
     directory: String,
     /// How many there are.
     pages: u64,
+    /// Whether nothing was written, only looked at.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
+    /// What would be written, by a plan.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    plan: Vec<Step>,
+}
+
+/// A page that would be written.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Step {
+    /// `create`, `replace`, or `keep` if the page is there as it is.
+    action: &'static str,
+    /// The name of the file.
+    name: String,
 }
 
 pub(crate) async fn run(args: ManArgs, session: &Session) -> Result<(), Failure> {
@@ -61,11 +83,24 @@ pub(crate) async fn run(args: ManArgs, session: &Session) -> Result<(), Failure>
         return session.print(page).await;
     };
     let failed = |error: &std::io::Error| Failure::io(format!("writing manual pages to {}", dir.display()), error);
-    std::fs::create_dir_all(&dir).map_err(|error| failed(&error))?;
-    let written = write_all(&command, "blob", &dir).map_err(|error| failed(&error))?;
-    let written = Written { directory: dir.display().to_string(), pages: written };
-    let text = || format!("Wrote {} to {}\n", count(written.pages, "page"), shown(written.directory.as_bytes()));
-    session.report(&written, text).await
+    let mut pages = Vec::new();
+    all(&command, "blob", &mut pages).map_err(|error| failed(&error))?;
+    let plan = if args.dry_run {
+        plan(&dir, &pages).map_err(|error| failed(&error))?
+    } else {
+        write(&dir, &pages).map_err(|error| failed(&error))?;
+        Vec::new()
+    };
+    let written =
+        Written { directory: dir.display().to_string(), pages: pages.len() as u64, dry_run: args.dry_run, plan };
+    session.outcome(args.dry_run, &written, || text(&written)).await
+}
+
+fn text(written: &Written) -> String {
+    let verb = if written.dry_run { "Would write" } else { "Wrote" };
+    let (pages, dir) = (count(written.pages, "page"), shown(written.directory.as_bytes()));
+    let steps = written.plan.iter().map(|step| format!("  {} {}\n", step.action, step.name));
+    format!("{verb} {pages} to {dir}\n{}", steps.collect::<String>())
 }
 
 /// `command` with everything that its short help leaves out: a page has room.
@@ -113,14 +148,35 @@ fn page(command: &Command, name: &str) -> std::io::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// Writes the page of `command`, which is called `name`, and those of the commands below it.
-fn write_all(command: &Command, name: &str, dir: &Path) -> std::io::Result<u64> {
-    std::fs::write(dir.join(format!("{name}.1")), page(command, name)?)?;
-    let mut written = 1;
+/// The names of files and the pages of `command`, which is called `name`, and of the commands below it.
+fn all(command: &Command, name: &str, pages: &mut Vec<(String, Vec<u8>)>) -> std::io::Result<()> {
+    pages.push((format!("{name}.1"), page(command, name)?));
     for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
-        written += write_all(below, &format!("{name}-{}", below.get_name()), dir)?;
+        all(below, &format!("{name}-{}", below.get_name()), pages)?;
     }
-    Ok(written)
+    Ok(())
+}
+
+fn write(dir: &Path, pages: &[(String, Vec<u8>)]) -> std::io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    pages.iter().try_for_each(|(name, page)| std::fs::write(dir.join(name), page))
+}
+
+/// What [`write`] would do.
+fn plan(dir: &Path, pages: &[(String, Vec<u8>)]) -> std::io::Result<Vec<Step>> {
+    if std::fs::metadata(dir).is_ok_and(|found| !found.is_dir()) {
+        return Err(ErrorKind::AlreadyExists.into());
+    }
+    let step = |(name, page): &(String, Vec<u8>)| {
+        let action = match std::fs::read(dir.join(name)) {
+            Ok(there) if there == *page => "keep",
+            Ok(_) => "replace",
+            Err(error) if error.kind() == ErrorKind::NotFound => "create",
+            Err(error) => return Err(error),
+        };
+        Ok(Step { action, name: name.clone() })
+    };
+    pages.iter().map(step).collect()
 }
 
 #[cfg(test)]

@@ -137,6 +137,9 @@ fn damage_is_found_and_the_cache_can_be_made_smaller() {
     let shards = place.path("home/.cache/blob/content-v1/sha256");
     let entry = place.listing("home/.cache/blob/content-v1/sha256").into_iter().find(|name| !name.ends_with('/'));
     fs::write(shards.join(entry.unwrap()), "something else").unwrap();
+    finds(&place, "cache verify --dry-run", &[": 1 damaged, which would be dropped\n"]);
+    finds(&place, "cache verify --dry-run -q", &[": 1 damaged, which would be dropped\n"]);
+    finds(&place, "cache verify --dry-run -o json", &["\"dropped\": 1", "\"dry_run\": true"]);
     finds(&place, "cache verify -o json", &["\"dropped\": 1"]);
     finds(&place, "cache prune", &["Freed 0\n"]);
     finds(&place, "cache prune --max 0", &["Left: 0 (0 files)"]);

@@ -129,3 +129,116 @@ fn signatures_are_planned() {
     assert_eq!(plan(&attested)["plan"]["action"], "sign", "a signature is no attestation");
     assert_eq!(desk.referrers(), 2);
 }
+
+#[test]
+fn exports_are_planned() {
+    let place = Place::pushed();
+    place.run("export --dry-run -f out.tar HOST/team/project:v1 docs").success().stderr_eq("").stdout_eq(str![[r#"
+Would export [HOST]/team/project:v1
+  File: out.tar
+  Files: 2
+  Size: 16 (3.0K as tar)
+  Fetched: [..]
+
+"#]]);
+    assert!(!place.path("out.tar").exists());
+    let shown = |line: &str| {
+        let plan = json(&place, line);
+        let text = |name: &str| plan[name].as_str().map(str::to_owned);
+        (text("action").unwrap(), text("file").unwrap(), plan["tar_size"].as_u64(), plan["zip_size"].as_u64())
+    };
+    let planned = shown("export --dry-run -f out.tar HOST/team/project:v1");
+    let done = json(&place, "export -f out.tar HOST/team/project:v1");
+    assert_eq!((planned.0.as_str(), planned.2), ("create", done["tar_size"].as_u64()));
+    assert_eq!((&done["dry_run"], &done["action"]), (&Value::Null, &Value::Null));
+    fs::write(place.path("out.tar"), "older").unwrap();
+    assert_eq!(shown("export --dry-run -f out.tar HOST/team/project:v1").0, "replace");
+    assert_eq!(fs::read(place.path("out.tar")).unwrap(), b"older");
+    assert_eq!(shown("export --dry-run -f /dev/null HOST/team/project:v1").0, "write");
+    assert_eq!(
+        shown("export --dry-run -a zip HOST/team/project:v1"),
+        ("write".into(), "-".into(), None, None),
+        "the size of a ZIP file shows when it is written"
+    );
+    // A plan is of what quiet leaves, and fetches no content.
+    let server = json(&place, "--no-cache export --dry-run -f out.zip HOST/team/project:v1");
+    assert_eq!(server["traffic"]["requests"], 1, "{server}");
+    assert!(stdout(&place.run("-q export --dry-run HOST/team/project:v1")).contains("  File: - (standard output)\n"));
+}
+
+#[test]
+fn what_an_export_refuses_its_plan_refuses() {
+    let place = Place::pushed();
+    fs::create_dir(place.path("there")).unwrap();
+    fs::create_dir(place.path("odd")).unwrap();
+    fs::write(place.path("odd/back\\slash"), "x").unwrap();
+    place.run("push -q HOST/team/odd:v1 odd").success();
+    for (line, code, said) in [
+        ("export -f none/out.tar HOST/team/project:v1", 3, "there is no directory none"),
+        ("export -f there HOST/team/project:v1", 1, "that is a directory, expected the name of a file"),
+        ("export -f there HOST/team/project:v1", 1, "name one in it, such as there/export.tar"),
+        ("export -f new/ HOST/team/project:v1", 1, "that is a directory"),
+        ("export -f README.md/x HOST/team/project:v1", 3, "there is no directory README.md"),
+        ("export -f out.zip HOST/team/odd:v1", 1, "a ZIP file cannot hold the name"),
+        ("export -f out.tar HOST/team/project:v1 none", 3, "path not found in archive"),
+        ("export -f out.tar -g none HOST/team/project:v1", 3, "matches --include none"),
+    ] {
+        let plan = place.run(&format!("{line} --dry-run")).code(code).stdout_eq("");
+        let deed = place.run(line).code(code).stdout_eq("");
+        assert_eq!(stderr(&plan), stderr(&deed), "{line}");
+        assert!(stderr(&deed).contains(said), "{line}: {}", stderr(&deed));
+    }
+    assert_eq!(place.listing("there"), Vec::<String>::new());
+}
+
+#[test]
+fn keys_are_planned() {
+    let place = Place::offline();
+    // Nobody is asked for a password.
+    place
+        .assert(place.command("generate-key-pair --dry-run release").env_remove("BLOB_KEY_PASSWORD"))
+        .success()
+        .stdout_eq(str![[r#"
+Would write
+Private key: release.key
+Public key: release.pub
+
+"#]]);
+    let plan = json(&place, "generate-key-pair --dry-run release");
+    assert_eq!((&plan["dry_run"], &plan["id"]), (&true.into(), &Value::Null));
+    assert!(!place.path("release.key").exists() && !place.path("release.pub").exists());
+    fs::write(place.path("release.pub"), "older").unwrap();
+    for (line, code, said) in [
+        ("generate-key-pair release", 2, "release.pub exists, and a key is never overwritten"),
+        ("generate-key-pair none/release", 3, "there is no directory none"),
+    ] {
+        for line in [line.to_owned(), format!("{line} --dry-run")] {
+            let failed = place.assert(place.command(&line).env("BLOB_KEY_PASSWORD", "x")).code(code);
+            assert!(stderr(&failed).contains(said), "{line}: {}", stderr(&failed));
+        }
+    }
+}
+
+#[test]
+fn pages_are_planned() {
+    let place = Place::offline();
+    place.run("man --dry-run").code(2);
+    let plan = json(&place, "man --dir pages --dry-run");
+    assert!(!place.path("pages").exists());
+    let steps = plan["plan"].as_array().unwrap().clone();
+    assert_eq!(plan["pages"].as_u64(), Some(steps.len() as u64));
+    assert!(steps.len() > 40 && steps.iter().all(|step| step["action"] == "create"), "{plan}");
+    let done = json(&place, "man --dir pages");
+    assert_eq!((&done["pages"], &done["plan"], &done["dry_run"]), (&plan["pages"], &Value::Null, &Value::Null));
+    let mut names: Vec<&str> = steps.iter().map(|step| step["name"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(place.listing("pages"), names);
+    fs::write(place.path("pages/blob-ls.1"), "older").unwrap();
+    fs::remove_file(place.path("pages/blob-cat.1")).unwrap();
+    let text = stdout(&place.run("man --dir pages --dry-run").success());
+    for line in ["  replace blob-ls.1\n", "  create blob-cat.1\n", "  keep blob.1\n"] {
+        assert!(text.contains(line), "{text}");
+    }
+    place.run("man --dir pages/blob.1 --dry-run").code(1);
+    place.run("man --dir pages/blob.1").code(1);
+}
