@@ -17,12 +17,13 @@ pub(crate) struct Peer {
 }
 
 /// What `cargo xtask test` needs.
-pub(crate) const FOR_TESTS: [Peer; 14] = [
+pub(crate) const FOR_TESTS: [Peer; 15] = [
     Peer {
         program: "docker-registry",
         package: "docker-registry",
         needed_by: "tests of the client and the command against a real registry",
     },
+    Peer { program: "ncdu", package: "ncdu", needed_by: "the test of sizes that other programs browse" },
     Peer {
         program: "skopeo",
         package: "skopeo",

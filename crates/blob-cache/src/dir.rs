@@ -155,6 +155,34 @@ impl CacheDir {
         DiskBlockStore::new(Arc::clone(&self.0))
     }
 
+    /// Evicts what was unused for at least `age`, whatever the cap. Returns the bytes freed. That an entry was used is noted
+    /// once an hour at most.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed or changed; an entry that cannot be removed is passed over.
+    pub async fn prune_unused(&self, age: Duration) -> Result<u64, CacheError> {
+        let shared = Arc::clone(&self.0);
+        blocking::run(move || {
+            let freed = evict::prune_unused(&shared, Scope::All, age.as_secs());
+            freed.map_err(|error| disk("pruning the cache", &shared.root, error))
+        })
+        .await
+    }
+
+    /// How much [`prune_unused`](Self::prune_unused) would evict.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub async fn unused(&self, age: Duration) -> Result<Usage, CacheError> {
+        let shared = Arc::clone(&self.0);
+        blocking::run(move || {
+            let tally = evict::unused(&shared, Scope::All, age.as_secs());
+            let tally = tally.map_err(|error| disk("measuring the cache", &shared.root, error))?;
+            Ok(Usage::new(tally.entries, tally.bytes, shared.options.max_bytes))
+        })
+        .await
+    }
+
     /// What tags point at.
     pub fn tags(&self) -> DiskTagCache {
         DiskTagCache::new(Arc::clone(&self.0))

@@ -19,8 +19,8 @@ use crate::layout::{self, BUCKETS, Bucket, is_entry_name};
 use crate::lock::{self, FileLock};
 use crate::marker;
 use crate::turn;
-use crate::usage::{self, Delta, Ledger};
-use inventory::Inventory;
+use crate::usage::{self, Delta, Ledger, Tally};
+use inventory::{Inventory, unused_for};
 
 /// A walk of a hundred thousand entries takes a quarter of a second.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -203,6 +203,29 @@ pub(crate) fn prune(shared: &Shared, scope: Scope, target: u64) -> io::Result<u6
     inventory.settle(shared, before)?;
     reclaim_locked(shared);
     Ok(freed)
+}
+
+/// Evicts from `scope` what was unused for at least `seconds`. Returns the bytes freed.
+pub(crate) fn prune_unused(shared: &Shared, scope: Scope, seconds: u64) -> io::Result<u64> {
+    marker::require(&shared.root)?;
+    let _lock = FileLock::acquire(&shared.at_root(layout::LOCK), PATIENCE)?;
+    let before = usage::read(&shared.at_root(layout::USAGE));
+    let mut inventory = Inventory::take(shared)?;
+    let freed = inventory.evict_unused(shared, scope, seconds)?;
+    inventory.settle(shared, before)?;
+    reclaim_locked(shared);
+    Ok(freed)
+}
+
+/// How much of `scope` was unused for at least `seconds`.
+pub(crate) fn unused(shared: &Shared, scope: Scope, seconds: u64) -> io::Result<Tally> {
+    let (mut tally, now) = (Tally::default(), i64::try_from(unix_now()).unwrap_or(i64::MAX));
+    walk(shared, scope, &mut |bucket, _, meta| {
+        if unused_for(meta, now) >= seconds {
+            tally.add(Delta { entries: 1, bytes: i64::try_from(occupied(bucket, meta)).unwrap_or(i64::MAX) });
+        }
+    })?;
+    Ok(tally)
 }
 
 /// The counters; a walk puts them right if they are lost.

@@ -138,6 +138,7 @@ impl Command {
             Self::Open(_) => true,
             Self::Export(args) => args.is_to_output(),
             Self::Inspect(args) => args.is_raw(),
+            Self::Du(args) => args.is_for_ncdu(),
             _ => false,
         }
     }

@@ -210,6 +210,12 @@ pub enum ExtractError {
         /// The other path.
         b: Box<[u8]>,
     },
+    /// Nothing of what was selected has a name behind those that the layout takes away; nothing was written.
+    #[error("nothing is left without the first {} of each path", count(*components as u64, "name"))]
+    NothingLeft {
+        /// How many names are taken away.
+        components: usize,
+    },
     /// A name is longer than file systems allow; nothing was written.
     #[error("a name in \"{}\" is longer than {limit} bytes", Shown(path))]
     NameTooLong {

@@ -79,6 +79,9 @@ pub enum Layout {
     Full,
     /// To their path below this one; what lies elsewhere keeps its path.
     Strip(Vec<u8>),
+    /// To their path without so many of its first names, as `tar --strip-components` has it. What has no more names than
+    /// that is left out, and counted; two things that come to one place are refused.
+    StripComponents(usize),
     /// All to the destination itself, by their last name. Empty directories are left out. Two things with one name are
     /// refused.
     Flat,
@@ -248,6 +251,8 @@ pub struct ExtractReport {
     pub symlinks: u64,
     /// Symbolic links that the options left out.
     pub links_left_out: u64,
+    /// Files, links and empty directories that [`Layout::StripComponents`] left without a name.
+    pub paths_left_out: u64,
     /// Directories created, the destination itself not counted.
     pub dirs: u64,
     /// The most stored bytes that were held between source and disk at a time; 0 when the data was local.

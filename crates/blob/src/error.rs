@@ -267,7 +267,8 @@ impl Error {
                 ErrorKind::Cancelled
             }
             Self::Tar { source: TarError::Cancelled } => ErrorKind::Cancelled,
-            Self::Create { source: CreateError::NotFound { .. }, .. } => ErrorKind::NotFound,
+            Self::Create { source: CreateError::NotFound { .. }, .. }
+            | Self::Extract(ExtractError::NothingLeft { .. }) => ErrorKind::NotFound,
             Self::Read(source) | Self::Extract(ExtractError::Read(source)) => of_read(source),
             Self::Source { source, .. } => of_failure(source.kind()),
             // A file or variable that makes no sense is a mistake of the configuration, whoever is asked to log in.

@@ -68,10 +68,7 @@ impl Inventory {
 
     /// The class of an entry; older ones have higher classes.
     fn class(&self, meta: &Metadata) -> u32 {
-        // A time from the future must not protect an entry for ever.
-        let sane = |time: i64| if time > self.now { i64::MIN } else { time };
-        let age = self.now.saturating_sub(sane(meta.atime()).max(sane(meta.mtime())));
-        let age = u64::try_from(age).unwrap_or(u64::MAX).min(OLDEST);
+        let age = unused_for(meta, self.now).min(OLDEST);
         let class = if age < BY_SECOND { age } else { BY_SECOND + age / 60 };
         u32::try_from(class).unwrap_or(u32::MAX)
     }
@@ -104,6 +101,18 @@ impl Inventory {
             }
         }
         cuts
+    }
+
+    /// Removes what of `scope` was unused for at least `seconds`. Returns the bytes freed.
+    pub(super) fn evict_unused(&mut self, shared: &Shared, scope: Scope, seconds: u64) -> io::Result<u64> {
+        let mut removed = Removed::default();
+        walk(shared, scope, &mut |bucket, path, meta| {
+            if unused_for(meta, self.now) >= seconds {
+                let entry = (bucket, self.class(meta), occupied(bucket, meta));
+                self.remove_one(shared, entry, path, &mut removed);
+            }
+        })?;
+        Ok(removed.freed)
     }
 
     fn remove(&mut self, shared: &Shared, mut cuts: [Option<Cut>; BUCKETS]) -> Removed {
@@ -162,6 +171,14 @@ impl Inventory {
         })?;
         Ok(())
     }
+}
+
+/// How many seconds ago an entry was used last, at the time `now` in seconds since 1970.
+pub(super) fn unused_for(meta: &Metadata, now: i64) -> u64 {
+    // A time from the future must not protect an entry for ever.
+    let sane = |time: i64| if time > now { i64::MIN } else { time };
+    let age = now.saturating_sub(sane(meta.atime()).max(sane(meta.mtime())));
+    u64::try_from(age).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

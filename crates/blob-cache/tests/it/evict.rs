@@ -73,6 +73,28 @@ async fn what_was_unused_for_longest_goes_first() {
 }
 
 #[tokio::test]
+async fn what_was_unused_for_so_long_goes_and_nothing_else() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = open(place.path(), 1 << 30);
+    for seed in 0..6 {
+        put(&dir.contents(), &content(seed, 5000)).await.unwrap();
+        put(&dir.manifests(), &content(100 + seed, 100)).await.unwrap();
+    }
+    // Beyond ninety days eviction tells ages no longer apart, and this does.
+    let days = |days: u64| Duration::from_hours(24 * days);
+    for (number, path) in entries(place.path()).iter().enumerate() {
+        age(path, days(40 * number as u64) + Duration::from_mins(1));
+    }
+    for (older_than, left) in [(days(1000), 12), (days(440), 11), (days(201), 6), (days(40), 1), (Duration::ZERO, 0)] {
+        let (before, planned) = (dir.usage().await.unwrap(), dir.unused(older_than).await.unwrap());
+        assert_eq!(dir.prune_unused(older_than).await.unwrap(), planned.bytes, "{older_than:?}");
+        let usage = dir.usage().await.unwrap();
+        assert_eq!((usage.entries, usage.entries + planned.entries), (left, before.entries), "{older_than:?}");
+        assert_eq!((usage.bytes, entries(place.path()).len() as u64), (held(place.path()), left));
+    }
+}
+
+#[tokio::test]
 async fn one_cap_covers_all_buckets_and_buckets_have_their_own() {
     let place = tempfile::tempdir().unwrap();
     let options = CacheOptions { max_bytes: 100_000, manifests_max_bytes: Some(20_000), ..CacheOptions::default() };

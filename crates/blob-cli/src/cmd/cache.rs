@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use blob::Layer;
 use blob::cache::{CacheAdmin, CacheDir, layout};
@@ -25,6 +26,7 @@ Examples:
   blob cache status
   blob cache clear refs --force     forget what tags name; the next command asks the registry
   blob cache prune --max 1G         drop what was unused for longest
+  blob cache prune --older-than 30d drop what was unused for a month
 
 The cache is shared by all commands; anything in it can be dropped at any time.";
 
@@ -67,9 +69,14 @@ enum Action {
         dry_run: bool,
     },
     /// Drop what was unused for longest.
-    #[command(after_help = "Examples:\n  blob cache prune --max 1G\n  blob cache prune --dry-run")]
+    #[command(
+        after_help = "Examples:\n  blob cache prune --max 1G\n  blob cache prune --older-than 30d\n  blob cache prune --dry-run"
+    )]
     Prune {
-        /// How much may stay [default: --cache-max].
+        /// Drop what was unused for so long, as in 12h or 30d, however little there is.
+        #[arg(long, value_name = "TIME", value_parser = crate::ui::duration::parse)]
+        older_than: Option<Duration>,
+        /// How much may stay [default: --cache-max, without --older-than].
         #[arg(long, value_name = "SIZE", value_parser = crate::ui::size::parse)]
         max: Option<u64>,
         /// Only say how much would be dropped.
@@ -116,7 +123,7 @@ pub(crate) async fn run(args: CacheArgs, session: &Session) -> Result<(), Failur
         Action::Clear { kind, force, dry_run } => clear(&cache, &kind, How { force, dry_run }, session).await,
         Action::Path => Ok(()),
         Action::Verify { dry_run } => verify(&cache, dry_run, session).await,
-        Action::Prune { max, dry_run } => prune(&cache, max, dry_run, session).await,
+        Action::Prune { older_than, max, dry_run } => prune(&cache, older_than, max, dry_run, session).await,
     }
 }
 
@@ -369,12 +376,29 @@ struct Pruned {
     dry_run: bool,
 }
 
-async fn prune(cache: &CacheDir, max: Option<u64>, dry_run: bool, session: &Session) -> Result<(), Failure> {
-    let most = max.unwrap_or(session.options.cache.options().max_bytes);
-    let freed = if dry_run { 0 } else { cache.prune(most).await.map_err(|error| failed(&error))? };
-    let usage = cache.usage().await.map_err(|error| failed(&error))?;
+async fn prune(
+    cache: &CacheDir,
+    older_than: Option<Duration>,
+    max: Option<u64>,
+    dry_run: bool,
+    session: &Session,
+) -> Result<(), Failure> {
+    let failed = |error| failed(&error);
+    let default = if older_than.is_some() { u64::MAX } else { session.options.cache.options().max_bytes };
+    let (most, mut freed) = (max.unwrap_or(default), 0);
+    if let Some(age) = older_than {
+        freed = if dry_run {
+            cache.unused(age).await.map_err(failed)?.bytes
+        } else {
+            cache.prune_unused(age).await.map_err(failed)?
+        };
+    }
+    if !dry_run && most < u64::MAX {
+        freed += cache.prune(most).await.map_err(failed)?;
+    }
+    let usage = cache.usage().await.map_err(failed)?;
     // Entries go as a whole, so it may be a little more.
-    let freed = if dry_run { usage.bytes.saturating_sub(most) } else { freed };
+    let freed = if dry_run { freed.max(usage.bytes.saturating_sub(most)) } else { freed };
     let pruned = Pruned {
         freed,
         freed_human: human(freed),

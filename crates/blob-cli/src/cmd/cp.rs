@@ -29,6 +29,8 @@ Examples:
   blob cp localhost:5000/team/assets:v1:/config/app.yaml ./app.yaml
   blob cp localhost:5000/team/assets:v1:/config ./out           becomes ./out/config/…
   blob cp --flat h/a:1:/x/one.txt h/b:2:/y/two.txt ./out        becomes ./out/one.txt, ./out/two.txt
+  blob cp -T localhost:5000/team/assets:v1:/config ./settings   becomes ./settings/…
+  blob cp --strip-components 1 h/a:1:/config/prod ./out         becomes ./out/prod/…
   blob cp localhost:5000/team/assets:v1:/config - | tar -t      a tar stream
 
 A single file goes to exactly DEST, unless DEST is a directory or ends in a slash. Everything else keeps its path in the \
@@ -82,6 +84,18 @@ pub(crate) struct CpArgs {
     #[arg(long)]
     flat: bool,
 
+    /// Keep paths as they are in the archive, below DEST. Only a single file does not without this.
+    #[arg(long, conflicts_with = "flat")]
+    parents: bool,
+
+    /// Take so many names off the beginning of each path; what has no more than that is left out.
+    #[arg(long, value_name = "N", conflicts_with_all = ["flat", "parents"])]
+    strip_components: Option<usize>,
+
+    /// DEST is the name of the copy itself: of a directory, what is in it goes to DEST.
+    #[arg(short = 'T', long, conflicts_with_all = ["flat", "parents", "strip_components"])]
+    no_target_directory: bool,
+
     /// Begin although the file system says that it has not the room.
     #[arg(long)]
     no_space_check: bool,
@@ -115,6 +129,9 @@ struct Report {
     symlink_count: u64,
     /// Files and links that were there already and equal.
     kept_count: u64,
+    /// What `--strip-components` left without a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paths_left_out: Option<u64>,
     /// Files that exist and were left alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     skipped_count: Option<u64>,
@@ -153,7 +170,9 @@ pub(crate) async fn run(args: CpArgs, session: &Session) -> Result<(), Failure> 
         .sources
         .iter()
         .map(|typed| CopySource::parse(typed, |reference| session.location(reference)))
-        .collect::<Result<Vec<_>, _>>()?;
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|failure| with_other_command(failure, &args, session))?;
+    check_dest(&args.dest, session)?;
     let locations: Vec<&Location> = sources.iter().map(|source| &source.location).collect();
     let client = session.reading(&locations, &args.trust).await?;
     let mut batches: Vec<Batch> = Vec::new();
@@ -186,6 +205,7 @@ pub(crate) async fn run(args: CpArgs, session: &Session) -> Result<(), Failure> 
         total_size: copied.bytes,
         size_human: human(copied.bytes),
         symlink_count: copied.symlinks,
+        paths_left_out: args.strip_components.map(|_| copied.paths_left_out),
         kept_count: copied.kept,
         skipped_count: (copied.skipped > 0).then_some(copied.skipped),
         traffic: Traffic::of(&client, batches.iter().map(|batch| &batch.archive)),
@@ -194,8 +214,17 @@ pub(crate) async fn run(args: CpArgs, session: &Session) -> Result<(), Failure> 
 }
 
 /// Refuses destinations that would not become what was meant.
-fn check_dest(dest: &Path) -> Result<(), Failure> {
+fn check_dest(dest: &Path, session: &Session) -> Result<(), Failure> {
     let text = dest.to_string_lossy();
+    if !dest.exists() && CopySource::parse(&text, |reference| session.location(reference)).is_ok() {
+        return Err(
+            Failure::usage(format!("{text} is in an archive, and archives never change")).with_hint(NEW_ARCHIVE)
+        );
+    }
+    if !dest.exists() && names_registry(&text) {
+        let failure = Failure::usage(format!("{text} is a place in a registry, and files are copied to directories"));
+        return Err(failure.with_hint("`blob copy` copies archives between registries; ./ before it makes it a path"));
+    }
     if !disk_prefix(&text).is_empty() {
         let failure = Failure::usage(format!("{text} is a place in a layout, and files are copied to directories"));
         return Err(failure
@@ -211,13 +240,43 @@ fn check_dest(dest: &Path) -> Result<(), Failure> {
     }
 }
 
+/// What changes what is in an archive.
+const NEW_ARCHIVE: &str = "`blob push REF DIR` stores a directory as an archive of its own";
+
+/// Whether `typed` is a whole reference to a registry, rather than a path.
+fn names_registry(typed: &str) -> bool {
+    let host = typed.split('/').next().unwrap_or_default();
+    let is_host = typed.contains('/') && (host.contains(':') || host == "localhost" || host.contains('.'));
+    let named = |location: &Location| location.target().is_some();
+    is_host && !host.starts_with('.') && typed.parse().is_ok_and(|location| named(&location))
+}
+
+/// Says which command does what was typed, if `cp` does not: archives are copied as a whole, or made of a directory.
+fn with_other_command(failure: Failure, args: &CpArgs, session: &Session) -> Failure {
+    let whole = |typed: &str| !typed.contains(":/") && session.location(typed).is_ok();
+    let (dest, first) = (args.dest.to_string_lossy(), args.sources.first().map_or("", String::as_str));
+    if Path::new(first).exists() {
+        return failure.with_hint(NEW_ARCHIVE);
+    }
+    if whole(first) && whole(&dest) {
+        return failure.with_hint(format!("`blob copy {first} {dest}` copies archives"));
+    }
+    if whole(first) {
+        return failure.with_hint(format!("{first}:/ is all of the archive, and `blob pull` extracts it"));
+    }
+    failure
+}
+
 /// Checks sources against the destination, and finds out what the destination is.
 fn target(batches: &[Batch], args: &CpArgs) -> Result<Target, Failure> {
-    check_dest(&args.dest)?;
     let several = args.sources.len() > 1;
     let found = std::fs::metadata(&args.dest).ok();
     let is_file = found.as_ref().is_some_and(|found| !found.is_dir());
-    let wants_dir = found.is_some_and(|found| found.is_dir()) || ends_in_slash(&args.dest);
+    let is_dir = found.is_some_and(|found| found.is_dir()) || ends_in_slash(&args.dest);
+    let wants_dir = !args.no_target_directory && (is_dir || args.parents);
+    if several && args.no_target_directory {
+        return Err(Failure::usage("--no-target-directory gives one copy its name, and several were asked for"));
+    }
     if several && is_file {
         return Err(Failure::usage("destination must be a directory when copying multiple sources"));
     }
@@ -238,6 +297,10 @@ fn target(batches: &[Batch], args: &CpArgs) -> Result<Target, Failure> {
             if several || wants_dir {
                 continue;
             }
+            if is_dir {
+                let failure = Failure::usage(format!("cannot copy the file {path} to the directory {dest}"));
+                return Err(failure.with_hint("without --no-target-directory it is copied into the directory"));
+            }
             if matches!(node, Node::Symlink(_)) {
                 let message = format!("cannot copy the symbolic link {path} to {dest}: expected a directory");
                 return Err(Failure::usage(message).with_hint("end the destination in a slash to make a directory"));
@@ -257,8 +320,10 @@ async fn to_output(batches: &[Batch], args: &CpArgs, session: &Session) -> Resul
     let [Batch { archive, paths, .. }] = batches else {
         return Err(Failure::usage("only one archive can be written to standard output"));
     };
-    if args.flat {
-        return Err(Failure::usage("--flat is for destinations on disk: a tar stream has whole paths"));
+    if args.flat || args.strip_components.is_some() || args.no_target_directory {
+        let named = if args.flat { "--flat" } else { "--strip-components and -T" };
+        let verb = if args.flat { "is" } else { "are" };
+        return Err(Failure::usage(format!("{named} {verb} for destinations on disk: a tar stream has whole paths")));
     }
     session.meter.clear();
     let nodes = export::nodes(archive, paths, &args.patterns)?;
@@ -275,7 +340,13 @@ async fn to_output(batches: &[Batch], args: &CpArgs, session: &Session) -> Resul
 }
 
 /// What of a batch is meant.
-fn selection(batch: &Batch, patterns: &Patterns) -> Result<Selection, Failure> {
+fn selection(batch: &Batch, args: &CpArgs) -> Result<Selection, Failure> {
+    let patterns = &args.patterns;
+    let is_empty = |path: &String| matches!(batch.archive.index().lookup(path.as_bytes()), Some(Node::EmptyDir(_)));
+    if args.no_target_directory && batch.paths.iter().any(is_empty) {
+        // The destination is what becomes of it.
+        return Ok(Selection::Paths(Vec::new()));
+    }
     if patterns.is_empty() {
         return Ok(Selection::paths(&batch.paths));
     }
@@ -294,7 +365,8 @@ async fn preview(batches: &[Batch], target: Target, args: &CpArgs, session: &Ses
             }
             continue;
         }
-        let selection = selection(batch, &args.patterns)?;
+        let options = with_layout(&options, batch, args);
+        let selection = selection(batch, args)?;
         planned.extend(archive.preview(selection, &args.dest, &options).await.map_err(pull::refusal)?);
     }
     let sources: Vec<String> = batches.iter().map(|batch| batch.location.to_string()).collect();
@@ -316,11 +388,24 @@ fn options(args: &CpArgs, session: &Session) -> ExtractOptions {
     let preserve = args.preserve || !args.no_preserve;
     (options.preserve_mode, options.preserve_times) = (preserve, preserve);
     options.allow_external_symlinks = args.allow_external_symlinks;
-    options.layout = if args.flat { Layout::Flat } else { Layout::Full };
+    options.layout = match args.strip_components {
+        _ if args.flat => Layout::Flat,
+        Some(components) => Layout::StripComponents(components),
+        None => Layout::Full,
+    };
     options.skip_room_check = args.no_space_check;
     options.workers = session.options.jobs;
     pull::limit_requests(&mut options, session);
     options.progress = Some(session.meter.watcher());
+    options
+}
+
+/// Of a directory that gets a name of its own, only what is below it counts.
+fn with_layout(options: &ExtractOptions, batch: &Batch, args: &CpArgs) -> ExtractOptions {
+    let mut options = options.clone();
+    if let (true, [path]) = (args.no_target_directory, batch.paths.as_slice()) {
+        options.layout = Layout::Strip(path.as_bytes().to_vec());
+    }
     options
 }
 
@@ -339,7 +424,7 @@ async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Sessio
     if batches.len() > 1 && options.existing == Existing::KeepEqual {
         let mut differing = Vec::new();
         for batch in batches {
-            let selection = selection(batch, &args.patterns)?;
+            let selection = selection(batch, args)?;
             differing.extend(batch.archive.conflicts(selection, &args.dest, &options).await.map_err(refused)?);
         }
         if !differing.is_empty() {
@@ -351,7 +436,8 @@ async fn copy(batches: &[Batch], target: Target, args: &CpArgs, session: &Sessio
             // File by file, and not to be taken back.
             output::begin();
         }
-        let copied = batch.archive.extract(selection(batch, &args.patterns)?, &args.dest, &options).await;
+        let options = with_layout(&options, batch, args);
+        let copied = batch.archive.extract(selection(batch, args)?, &args.dest, &options).await;
         let copied = copied.map_err(|error| match (refused(error), done) {
             (failure, 0) => failure,
             (failure, _) => failure.after(format!("copied from {done} of {} archives", batches.len())),
@@ -372,6 +458,9 @@ fn text(sources: &[CopySource], copied: &ExtractReport, report: &Report) -> Stri
     }
     if copied.skipped > 0 {
         let _ = writeln!(text, "  Skipped: {}", copied.skipped);
+    }
+    if let Some(paths @ 1..) = report.paths_left_out {
+        let _ = writeln!(text, "  {}", pull::too_short(paths));
     }
     if let Some(fetched) = report.traffic.text() {
         let _ = writeln!(text, "  Fetched: {fetched}");

@@ -1,9 +1,12 @@
 //! `blob du`.
 
+mod ncdu;
+
 use std::collections::HashSet;
 
 use blob::core::index::Directory;
 use blob::core::{Node, path};
+use blob::{Archive, Location};
 use clap::Args;
 use serde::Serialize;
 
@@ -23,6 +26,7 @@ Examples:
   blob du -h localhost:5000/team/assets:v1
   blob du -hs --stored localhost:5000/team/assets:v1 images docs
   blob du -d 1 -o json oci:./layout:v1
+  blob du --ncdu localhost:5000/team/assets:v1 | ncdu -f -      browse sizes
 
 No file data is fetched. Stored sizes are what the files take up in the registry: content that several files have \
 counts once, where it comes first.";
@@ -58,6 +62,10 @@ pub(crate) struct DuArgs {
     /// Show sizes as 1.5K, 2.0M.
     #[arg(short = 'h', long)]
     human: bool,
+
+    /// Write what `ncdu -f` reads; disk usage is the stored size there.
+    #[arg(long, conflicts_with_all = ["max_depth", "summarize", "all", "stored", "human"])]
+    ncdu: bool,
 
     #[command(flatten)]
     patterns: Patterns,
@@ -101,12 +109,22 @@ struct Sum {
     raw: Vec<u8>,
 }
 
+impl DuArgs {
+    /// Whether it writes for another program.
+    pub(crate) fn is_for_ncdu(&self) -> bool {
+        self.ncdu
+    }
+}
+
 pub(crate) async fn run(args: DuArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
     let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
     Session::log_traffic(&client);
     let index = archive.index();
+    if args.ncdu {
+        return session.print(for_ncdu(&args, &location, &archive)?).await;
+    }
     let everything = [String::new()];
     let mut entries = Vec::new();
     for typed in if args.paths.is_empty() { &everything[..] } else { &args.paths } {
@@ -126,6 +144,25 @@ pub(crate) async fn run(args: DuArgs, session: &Session) -> Result<(), Failure> 
         }
     };
     session.print(text).await
+}
+
+fn for_ncdu(args: &DuArgs, location: &Location, archive: &Archive) -> Result<String, Failure> {
+    let typed = match args.paths.as_slice() {
+        [] => "",
+        [path] => path,
+        _ => return Err(Failure::usage("--ncdu shows one directory, and several were named")),
+    };
+    let (index, path) = (archive.index(), path::normalize(typed.as_bytes()));
+    match index.lookup(&path).ok_or_else(|| missing::failure("path not found in archive", index, typed))? {
+        Node::Directory(dir) if dir.path().is_empty() => {
+            Ok(ncdu::document(&location.to_string(), &dir, &args.patterns))
+        }
+        Node::Directory(dir) => {
+            let title = format!("{location}:/{}", String::from_utf8_lossy(dir.path()));
+            Ok(ncdu::document(&title, &dir, &args.patterns))
+        }
+        _ => Err(Failure::usage(format!("--ncdu shows a directory, and {typed} is none that holds anything"))),
+    }
 }
 
 fn sum(path: &[u8], is_dir: bool) -> Sum {

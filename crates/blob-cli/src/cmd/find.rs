@@ -77,7 +77,7 @@ pub(crate) struct FindArgs {
     executable: bool,
 
     /// The content has this digest, or one that begins like it.
-    #[arg(long, value_name = "DIGEST", value_parser = beginning)]
+    #[arg(long, visible_alias = "hash", value_name = "DIGEST", value_parser = beginning)]
     digest: Option<String>,
 
     /// End each path with a NUL byte, and write it as it is.
@@ -360,5 +360,14 @@ mod tests {
         assert_eq!(moment("1970-01-02").unwrap(), 86_400_000_000_000);
         assert_eq!(moment("1970-01-01T00:00:01Z").unwrap(), 1_000_000_000);
         assert!(moment("yesterday").is_err());
+    }
+
+    #[test]
+    fn digests_may_be_cut_short() {
+        for (typed, fits) in
+            [("sha256:2cf24d", true), ("2cf2", true), ("", true), ("2CF2", false), ("sha512:2c", false)]
+        {
+            assert_eq!(beginning(typed).is_ok(), fits, "{typed}");
+        }
     }
 }

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
-use blob::core::extract::{Existing, ExtractError, ExtractOptions, ExtractReport, FromCache, Selection, Symlinks};
+use blob::core::extract::{
+    Existing, ExtractError, ExtractOptions, ExtractReport, FromCache, Layout, Selection, Symlinks,
+};
 use blob::core::{Node, path};
 use clap::{ArgAction, Args, ValueEnum};
 use serde::Serialize;
@@ -25,6 +27,7 @@ const EXAMPLES: &str = "\
 Examples:
   blob pull localhost:5000/team/assets:v1 ./assets
   blob pull -p docs localhost:5000/team/assets:v1 ./out    only docs/, as ./out/docs/
+  blob pull --strip-components 1 oci:./layout:v1 ./out     docs/a.md as ./out/a.md
   blob pull --clean oci:./layout:v1 ./deploy               replace ./deploy as a whole
   blob pull --sync --delete oci:./layout:v2 ./deploy       change only what differs, delete what is gone
 
@@ -46,6 +49,10 @@ pub(crate) struct PullArgs {
     /// Extract only what is in this directory of the archive; paths stay whole.
     #[arg(short, long, value_name = "PATH")]
     prefix: Option<String>,
+
+    /// Take so many names off the beginning of each path; what has no more than that is left out.
+    #[arg(long, value_name = "N", conflicts_with_all = ["delete", "clean"])]
+    strip_components: Option<usize>,
 
     /// Replace files that exist: all of them, those that differ, those that differ and are older than the archive's, or none,
     /// which are skipped then.
@@ -179,6 +186,9 @@ struct Report {
     /// Symbolic links that were left out, as was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     symlinks_left_out: Option<u64>,
+    /// What `--strip-components` left without a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paths_left_out: Option<u64>,
     /// Files and links that were there already and equal.
     kept_count: u64,
     /// Those of them that were given other permission bits.
@@ -265,6 +275,7 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
         total_size_human: human(extracted.bytes),
         symlink_count: extracted.symlinks,
         symlinks_left_out: args.no_symlinks.then_some(extracted.links_left_out),
+        paths_left_out: args.strip_components.map(|_| extracted.paths_left_out),
         kept_count: extracted.kept,
         mode_count: (extracted.modes > 0).then_some(extracted.modes),
         cached_count: extracted.cached,
@@ -321,6 +332,7 @@ fn options(args: &PullArgs, session: &Session) -> ExtractOptions {
     options.preserve_mode = !args.no_preserve_mode;
     options.preserve_times = !args.no_preserve_times;
     options.clean = args.clean;
+    options.layout = args.strip_components.map_or(Layout::Full, Layout::StripComponents);
     options.allow_external_symlinks = args.allow_external_symlinks;
     options.symlinks = if args.no_symlinks { Symlinks::Skip } else { options.symlinks };
     options.workers = args.workers.or(session.options.jobs);
@@ -363,7 +375,8 @@ pub(super) fn refusal(error: ExtractError) -> Failure {
     let hint = match &error {
         ExtractError::Escapes { .. } => Some(OUTSIDE),
         ExtractError::Obstructed { .. } => Some("move away what stands there"),
-        ExtractError::Collision { .. } => Some("without --flat, paths stay whole"),
+        ExtractError::Collision { .. } => Some("without --flat and --strip-components, paths stay whole"),
+        ExtractError::NothingLeft { .. } => Some("`blob tree` shows how deep things are; take fewer names off"),
         _ => None,
     };
     let failure = Failure::from(blob::Error::Extract(error));
@@ -405,6 +418,9 @@ fn text(report: &Report) -> String {
     if let Some(links @ 1..) = report.symlinks_left_out {
         let _ = writeln!(text, "  Left out: {}", count(links, "link"));
     }
+    if let Some(paths @ 1..) = report.paths_left_out {
+        let _ = writeln!(text, "  {}", too_short(paths));
+    }
     for (label, number) in [("Skipped", report.skipped_count), ("Deleted", report.deleted_count)] {
         if let Some(number) = number {
             let _ = writeln!(text, "  {label}: {number}");
@@ -416,6 +432,11 @@ fn text(report: &Report) -> String {
     text
 }
 
+/// What is told of paths that have no more names than are taken off.
+pub(super) fn too_short(paths: u64) -> String {
+    format!("Left out: {} without so many names above", count(paths, "path"))
+}
+
 /// What several extractions did together.
 pub(super) fn add(sum: &mut ExtractReport, one: &ExtractReport) {
     sum.files += one.files;
@@ -423,6 +444,7 @@ pub(super) fn add(sum: &mut ExtractReport, one: &ExtractReport) {
     sum.kept += one.kept;
     sum.symlinks += one.symlinks;
     sum.skipped += one.skipped;
+    sum.paths_left_out += one.paths_left_out;
 }
 
 /// `3 file(s) (1.5K)`.

@@ -30,11 +30,13 @@ mod mount;
 mod move_around;
 mod names;
 #[cfg(feature = "tui")]
+mod ncdu;
 mod open;
 mod open_far;
 mod packed;
 mod part;
 mod person;
+mod placed;
 mod planned;
 mod presets;
 mod private_ca;

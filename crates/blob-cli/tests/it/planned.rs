@@ -48,6 +48,17 @@ fn the_cache_is_not_touched() {
     let text = stdout(&place.run("cache prune --max 1G --dry-run").success());
     assert!(text.starts_with("Would free at least 0\n"), "{text}");
     assert_eq!(json(&place, "cache status"), before);
+    // Nothing was unused for a day, and everything for no time at all.
+    for (age, freed) in [("1d", &Value::from(0)), ("0", &before["total_size"])] {
+        assert_eq!(&json(&place, &format!("cache prune --older-than {age} --dry-run"))["freed"], freed);
+    }
+    place.run("cache prune -q --older-than 1d").success();
+    assert_eq!(json(&place, "cache status"), before);
+    let both = json(&place, "cache prune --older-than 1d --max 0 --dry-run");
+    assert_eq!(both["freed"], before["total_size"]);
+    place.run("cache prune -q --older-than 0").success();
+    assert_eq!(json(&place, "cache status")["total_size"], 0);
+    place.run("pull -q HOST/team/project:v1 again").success();
     place.run("cache prune -q --max 0").success();
     assert_eq!(json(&place, "cache status")["total_size"], 0);
 }

@@ -174,7 +174,11 @@ impl Extraction {
             Some(_) => Destination::in_place(dest)?,
             None => Destination::open(dest, beneath, self.options.clean)?,
         };
-        let mut report = ExtractReport { links_left_out: tree.links_left_out, ..ExtractReport::default() };
+        let mut report = ExtractReport {
+            links_left_out: tree.links_left_out,
+            paths_left_out: tree.paths_left_out,
+            ..ExtractReport::default()
+        };
         let (present, modes) = if destination.is_hidden() {
             (vec![true], Vec::new())
         } else {

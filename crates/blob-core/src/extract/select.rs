@@ -60,6 +60,8 @@ pub(super) struct Tree {
     pub(super) bytes: u64,
     /// Links that the options leave out.
     pub(super) links_left_out: u64,
+    /// Things that the layout leaves without a name.
+    pub(super) paths_left_out: u64,
 }
 
 #[derive(Debug)]
@@ -93,14 +95,18 @@ impl Tree {
             dirs: vec![Dir { path: Box::default(), parent: 0 }],
             bytes: 0,
             links_left_out: 0,
+            paths_left_out: 0,
         };
         let prefix = match layout {
             Layout::Strip(prefix) => path::normalize(prefix).into_owned(),
-            Layout::Full | Layout::Flat => Vec::new(),
+            Layout::Full | Layout::Flat | Layout::StripComponents(_) => Vec::new(),
         };
         let mut places = Places { layout, prefix, known: HashMap::new(), last: (Box::default(), 0) };
         for position in resolve(archive, selection)? {
             tree.place(position, &mut places, options)?;
+        }
+        if let (Layout::StripComponents(components), true) = (layout, tree.paths_left_out > 0 && tree.is_empty()) {
+            return Err(ExtractError::NothingLeft { components: *components });
         }
         Ok(tree)
     }
@@ -112,25 +118,35 @@ impl Tree {
         if path.len() > NAME_MAX && path.split(|&byte| byte == b'/').any(|name| name.len() > NAME_MAX) {
             return Err(ExtractError::NameTooLong { path: path.into(), limit: NAME_MAX });
         }
+        let is_named = match places.layout {
+            Layout::StripComponents(components) => without(path, *components).is_some(),
+            Layout::Full | Layout::Strip(_) | Layout::Flat => true,
+        };
         match found {
+            Node::Symlink(_) if options.symlinks == Symlinks::Skip => self.links_left_out += 1,
+            Node::EmptyDir(_) if !options.empty_dirs => {}
+            _ if !is_named => self.paths_left_out += 1,
             Node::File(entry) => {
                 let dir = places.parent_of(path, &mut self.dirs);
                 self.files.push(Placed { node, dir });
                 self.bytes = self.bytes.saturating_add(entry.original_size());
                 self.check(&options.limits)?;
             }
-            Node::Symlink(_) if options.symlinks == Symlinks::Skip => self.links_left_out += 1,
             Node::Symlink(_) => {
                 let dir = places.parent_of(path, &mut self.dirs);
                 self.links.push(Placed { node, dir });
             }
-            Node::EmptyDir(_) if options.empty_dirs && *places.layout != Layout::Flat => {
+            Node::EmptyDir(_) if *places.layout != Layout::Flat => {
                 let dir = places.parent_of(path, &mut self.dirs);
                 self.empty_dirs.push(Placed { node, dir });
             }
             Node::EmptyDir(_) | Node::Directory(_) => {}
         }
         Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.links.is_empty() && self.empty_dirs.is_empty()
     }
 
     fn check(&self, limits: &ExtractLimits) -> Result<(), ExtractError> {
@@ -214,6 +230,7 @@ impl Places<'_> {
             Layout::Full => path,
             Layout::Flat => base_name(path),
             Layout::Strip(_) => strip(path, &self.prefix),
+            Layout::StripComponents(components) => without(path, *components).unwrap_or(path),
         };
         let parent = parent(target);
         if *self.last.0 != *parent {
@@ -247,6 +264,11 @@ fn strip<'p>(path: &'p [u8], prefix: &[u8]) -> &'p [u8] {
         Some([b'/', rest @ ..]) if !prefix.is_empty() => rest,
         _ => path,
     }
+}
+
+/// `path` without its first names, if there is one behind them.
+fn without(path: &[u8], components: usize) -> Option<&[u8]> {
+    path.splitn(components.checked_add(1)?, |&byte| byte == b'/').nth(components)
 }
 
 fn node_path<'a>(node: &Node<'a>) -> &'a [u8] {

@@ -160,6 +160,46 @@ fn selections_and_layouts_place_things() {
 }
 
 #[test]
+fn first_names_of_paths_are_taken_off() {
+    let pair = Pair::new().plain("a/b/c", b"1").plain("a/d/e", b"2").plain("top", b"3").dir("a/hollow", 0o755);
+    let archive = pair.link("x/y/l", "../e").local();
+    let stripped = |components: usize| {
+        let temp = tempfile::tempdir().unwrap();
+        let report = extract(&archive, temp.path(), &options(|o| o.layout = Layout::StripComponents(components)));
+        let left_out = report.unwrap().paths_left_out;
+        (tree(temp.path()).into_keys().map(|path| String::from_utf8(path).unwrap()).collect::<Vec<_>>(), left_out)
+    };
+    let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(stripped(0), (names(&["a", "a/b", "a/b/c", "a/d", "a/d/e", "a/hollow", "top", "x", "x/y", "x/y/l"]), 0));
+    assert_eq!(stripped(1), (names(&["b", "b/c", "d", "d/e", "hollow", "y", "y/l"]), 1));
+    let strip = |pair: Pair, components| {
+        let temp = tempfile::tempdir().unwrap();
+        let done = extract(&pair.local(), &temp.path().join("out"), &options(|o| o.layout = components));
+        assert!(done.is_ok() || tree(temp.path()).is_empty(), "nothing was written");
+        done
+    };
+    let two = || Layout::StripComponents(2);
+    // What was inside leads out when the names above it go.
+    let leading = Pair::new().plain("a/b/c", b"").link("x/y/l", "../e");
+    assert!(matches!(strip(leading, two()), Err(ExtractError::Escapes { .. })));
+    for twins in [
+        Pair::new().plain("a/b/same", b"1").plain("c/d/same", b"2"),
+        Pair::new().plain("a/b/same", b"1").plain("c/d/same/file", b"2"),
+        Pair::new().plain("a/b/same", b"1").link("c/d/same", "x"),
+    ] {
+        assert!(matches!(strip(twins, two()), Err(ExtractError::Collision { .. })));
+    }
+    // Directories that become one are one.
+    let shared = Pair::new().plain("a/d/1", b"1").plain("b/d/2", b"2");
+    assert_eq!(strip(shared, Layout::StripComponents(1)).unwrap().files, 2);
+    for (components, expected) in [(1, "1 name "), (usize::MAX, "names ")] {
+        let error = strip(Pair::new().plain("top", b""), Layout::StripComponents(components)).unwrap_err();
+        assert!(matches!(error, ExtractError::NothingLeft { .. }) && error.to_string().contains(expected), "{error}");
+    }
+    assert!(strip(Pair::new(), two()).is_ok(), "an empty archive has nothing to lose");
+}
+
+#[test]
 fn single_files_get_exactly_the_name_asked_for() {
     let archive = sample().local();
     let temp = tempfile::tempdir().unwrap();
@@ -627,6 +667,7 @@ proptest! {
         planted in prop::collection::vec("[abA.-]{1,2}(/[abA.-]{1,2}){0,2}", 0..6),
         target in "(\\.\\./){0,4}[abA.-]{1,2}",
         overwrite in any::<bool>(),
+        stripped in 0_usize..3,
     ) {
         let temp = tempfile::tempdir().unwrap();
         let (dest, outside) = (temp.path().join("out"), temp.path().join("outside"));
@@ -643,6 +684,7 @@ proptest! {
         let options = options(|o| {
             o.existing = if overwrite { Existing::Overwrite } else { Existing::Skip };
             o.allow_external_symlinks = overwrite;
+            o.layout = if stripped > 0 { Layout::StripComponents(stripped) } else { Layout::Full };
         });
         // Whether it works or is refused does not matter here.
         extract(&pair.local(), &dest, &options).ok();
