@@ -283,12 +283,19 @@ pub(crate) struct IgnoreFiles {
     /// The rules of each directory that was asked for, if it has any.
     read: Mutex<HashMap<Box<[u8]>, Rules>>,
     problem: Arc<Mutex<Option<Failure>>>,
+    /// A file with rules may be a link.
+    follow: bool,
 }
 
 impl IgnoreFiles {
     /// The rules below `root`, read when they are needed. What is wrong with one is put in `problem`.
     pub(crate) fn new(root: &Path, problem: Arc<Mutex<Option<Failure>>>) -> Self {
-        Self { root: root.to_owned(), read: Mutex::default(), problem }
+        Self { root: root.to_owned(), read: Mutex::default(), problem, follow: false }
+    }
+
+    /// Whether links are what they lead to. Directories that were come to by links have their rules either way.
+    pub(crate) fn following(self, follow: bool) -> Self {
+        Self { follow, ..self }
     }
 
     fn takes(&self, path: &[u8], is_dir: bool) -> bool {
@@ -323,11 +330,12 @@ impl IgnoreFiles {
         let dir = self.root.join(std::ffi::OsStr::from_bytes(dir));
         let file = dir.join(IGNORE_FILE);
         let action = || format!("reading the rules in {}", file.display());
-        match std::fs::symlink_metadata(&file) {
-            Ok(found) if found.len() > MAX_IGNORE_FILE => {
+        let found = if self.follow { std::fs::metadata(&file) } else { std::fs::symlink_metadata(&file) };
+        match found {
+            Ok(found) if found.is_file() && found.len() > MAX_IGNORE_FILE => {
                 return Err(Failure::usage(format!("{}: more than 1 MiB", action())));
             }
-            // Links are data, here as elsewhere.
+            // Links are data, here as elsewhere, unless they are followed.
             Ok(found) if !found.is_file() => return Ok(None),
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -3,7 +3,8 @@
 //! The tree is listed first, whole; names that cannot be stored and trees that are too large are refused before a byte
 //! is written. Then threads read, hash and compress the files while the calling thread writes what they hand over, in
 //! the order of the paths: the same tree gives the same bytes, however many threads there are. Every content is stored
-//! once. Links are kept as links and never followed, not even where one takes the place of a directory meanwhile.
+//! once. Links are kept as links and not followed, not even where one takes the place of a directory meanwhile, unless
+//! [`CreateOptions::symlinks`] asks for what they lead to.
 //!
 //! Kept are content, the nine permission bits, owner numbers, modification times, link targets and empty directories.
 //! Hard links become equal files. Special files are left out and counted; extended attributes and the holes of sparse
@@ -32,6 +33,7 @@ mod commit;
 mod content;
 mod encode;
 mod error;
+mod follow;
 mod idle;
 mod local;
 mod opened;
@@ -53,8 +55,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 pub use blob::{CreateBlobOptions, ManifestOutput, create_blob};
-pub use error::{Change, CreateError};
-pub use options::{ChangeDetection, CreateOptions, EntryKind, Filter, Presence, Reproducible, UnstorableNames};
+pub use error::{Change, CreateError, LinkProblem};
+pub use options::{ChangeDetection, CreateOptions, EntryKind, Filter, Links, Presence, Reproducible, UnstorableNames};
 pub use parts::{Member, MemberKind, Parts, create_from_parts};
 pub use report::{CreateReport, Listed};
 pub use skip::{COMPRESSED_EXTENSIONS, DEFAULT_MIN_SIZE, SkipCompression};
@@ -63,6 +65,7 @@ use crate::digest::Digest;
 use crate::index::{ArchiveIndex, IndexBuilder, NewFile};
 use commit::{Committed, Placement, Stop};
 use encode::{Job, Origin};
+use follow::{Follow, Source};
 use queue::StopOnDrop;
 use walk::{Found, Tree};
 
@@ -90,8 +93,11 @@ pub struct Created {
 /// With the panic of a filter, predicate, progress watcher or writer of the caller, after all threads have ended.
 pub fn create(dir: &Path, data: &mut dyn Write, options: &CreateOptions) -> Result<Created, CreateError> {
     let root = open_root(dir)?;
-    let tree = walk::walk(root.as_fd(), options)?;
-    assemble(Origin::Directory(root.as_fd()), tree, data, options)
+    let outside = options.symlinks == Links::FollowOutside;
+    let follow = options.symlinks.are_followed().then(|| Follow::new(dir, root.as_fd(), outside)).transpose()?;
+    let source = Source { root: root.as_fd(), follow: follow.as_ref() };
+    let tree = walk::walk(source, options)?;
+    assemble(Origin::Directory(source), tree, data, options)
 }
 
 /// Writes what a tree holds, and the index of it.
@@ -184,6 +190,7 @@ fn report_of(tree: &Tree) -> CreateReport {
         files: tree.files.len() as u64,
         symlinks: tree.symlinks.len() as u64,
         empty_dirs: tree.empty_dirs.len() as u64,
+        followed_symlinks: tree.followed,
         skipped_symlinks: tree.skipped_symlinks,
         skipped_empty_dirs: tree.skipped_empty_dirs,
         special: tree.special.clone(),

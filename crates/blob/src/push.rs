@@ -27,7 +27,7 @@ mod input;
 mod parcel;
 
 pub(crate) use input::{Input, Spool};
-use input::{layout_within, temporary_dir_from_env};
+use input::{layout_within, temporary_dir_from_env, without_layout};
 use parcel::{Parcel, Question, misses_content};
 
 /// How the time of creation is written.
@@ -150,8 +150,11 @@ impl Client {
     ) -> Result<Pushed, Error> {
         // Boxed, like what follows, so that whoever pushes does not carry it all on the stack.
         let destination = Box::pin(Destination::open(self, location, options)).await?;
+        let mut create_options = options.create.clone();
+        without_layout(location, &mut create_options);
         // The registry is asked while the input is read; its refusal ends both.
-        let (old, payload) = tokio::try_join!(destination.current(), self.assemble_payload(input, options))?;
+        let (old, payload) =
+            tokio::try_join!(destination.current(), self.assemble_payload(input, create_options, options))?;
         Box::pin(self.send(&destination, payload, old, options)).await
     }
 
@@ -200,10 +203,14 @@ impl Client {
     }
 
     /// Reads, hashes and compresses the input on threads of their own.
-    async fn assemble_payload(&self, input: Input, options: &PushOptions) -> Result<Payload, Error> {
+    async fn assemble_payload(
+        &self,
+        input: Input,
+        mut create_options: CreateOptions,
+        options: &PushOptions,
+    ) -> Result<Payload, Error> {
         let cancelled = Arc::new(AtomicBool::new(false));
         let watcher = Watcher { inner: options.progress.clone(), cancelled: Arc::clone(&cancelled) };
-        let mut create_options = options.create.clone();
         create_options.progress = Arc::new(watcher);
         let spool_dir = self.spool_dir().cloned().unwrap_or_else(temporary_dir_from_env);
 

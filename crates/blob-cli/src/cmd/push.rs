@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use blob::core::create::{EntryKind, Presence, Reproducible, SkipCompression, UnstorableNames};
+use blob::core::create::{EntryKind, Links, Presence, Reproducible, SkipCompression, UnstorableNames};
 use blob::core::{Compression, Event, Progress};
 use blob::registry::{Repository, Tag, Target};
 use blob::{Location, PushOptions, SignWith};
@@ -97,7 +97,8 @@ pub(crate) struct PushArgs {
     #[arg(long, env = "BLOB_REPRODUCIBLE", value_parser = truth)]
     reproducible: bool,
 
-    /// What becomes of symbolic links: they are kept as links, left out, or refused.
+    /// What becomes of symbolic links: they are kept as links, left out, or refused; or what they lead to is stored in
+    /// their place, within DIR alone or wherever it is.
     #[arg(long, value_name = "HOW", default_value = "keep")]
     symlinks: SymlinksArg,
 
@@ -174,6 +175,16 @@ enum SymlinksArg {
     Skip,
     /// The first one ends the push, before anything is sent.
     Error,
+    /// The files and directories in DIR that they lead to are stored in their place.
+    Follow,
+    /// The files and directories that they lead to are stored in their place, wherever they are.
+    FollowOutside,
+}
+
+impl SymlinksArg {
+    fn follows(self) -> bool {
+        matches!(self, Self::Follow | Self::FollowOutside)
+    }
 }
 
 /// `--compression`.
@@ -353,7 +364,7 @@ fn options(
         None => create.max_bytes,
     };
     let presence = |skip| if skip { Presence::Skip } else { Presence::Keep };
-    create.symlinks = presence(args.no_symlinks || args.symlinks == SymlinksArg::Skip);
+    create.symlinks = links(args, input)?;
     // A directory whose files do not match holds nothing, which is not what makes it wanted.
     create.empty_dirs = presence(args.no_empty_dirs || args.patterns.includes());
     if args.skip_non_utf8 {
@@ -389,6 +400,21 @@ fn options(
     Ok(options)
 }
 
+/// What becomes of links. A tar stream has members, and no directory to follow links in.
+fn links(args: &PushArgs, input: &Input<'_>) -> Result<Links, Failure> {
+    if args.symlinks.follows() && matches!(input, Input::Tar(_)) {
+        let failure = Failure::usage("links in a tar stream cannot be followed");
+        return Err(failure.with_hint("`tar -h` stores what links lead to"));
+    }
+    Ok(match args.symlinks {
+        _ if args.no_symlinks => Links::Skip,
+        SymlinksArg::Keep | SymlinksArg::Error => Links::Keep,
+        SymlinksArg::Skip => Links::Skip,
+        SymlinksArg::Follow => Links::Follow,
+        SymlinksArg::FollowOutside => Links::FollowOutside,
+    })
+}
+
 /// The path below the directory that is pushed of the layout that it is pushed to.
 fn layout_within(location: &Location, input: &Input<'_>) -> Option<Vec<u8>> {
     let Input::Directory(dir) = input else { return None };
@@ -410,7 +436,7 @@ fn sieve(args: &PushArgs, input: &Input<'_>, problem: &Arc<Mutex<Option<Failure>
     let mut sieve = Sieve { patterns: Some(args.patterns.filter()), ..Sieve::default() };
     let Input::Directory(dir) = input else { return Ok(sieve) };
     if !args.no_ignore {
-        sieve.ignore = Some(IgnoreFiles::new(dir, Arc::clone(problem)));
+        sieve.ignore = Some(IgnoreFiles::new(dir, Arc::clone(problem)).following(args.symlinks.follows()));
         sieve.drop_ignore_files = !args.store_ignore_files;
     }
     if let Some(file) = &args.files_from {

@@ -4,7 +4,7 @@ use std::io;
 
 use blob::Error;
 use blob::core::IndexError;
-use blob::core::create::CreateError;
+use blob::core::create::{CreateError, LinkProblem};
 use blob::core::extract::ExtractError;
 use blob::http::HttpError;
 use blob::policy::PolicyError;
@@ -34,6 +34,13 @@ pub(super) fn hint_for(error: &Error) -> Option<String> {
         Error::Create { source: CreateError::TooManyFiles { .. }, .. }
         | Error::Tar { source: TarError::TooMany { .. } } => "raise the limit with --max-files",
         Error::Create { source: CreateError::Names { .. }, .. } => "leave these names out with --skip-non-utf8",
+        Error::Create { source: CreateError::Link { problem, .. }, .. } => match problem {
+            LinkProblem::Outside => {
+                "--symlinks follow-outside takes what is elsewhere, too; --exclude leaves the link out"
+            }
+            LinkProblem::NoDirectory => "`tar -h` stores what links lead to",
+            _ => "--exclude leaves it out; --symlinks keep stores links as links",
+        },
         Error::Create { source: CreateError::Changed { .. }, .. } => "push again when nothing writes to the directory",
         Error::Create { source: CreateError::Loss { .. }, .. } => "without --strict they are left out and listed",
         Error::Index { source: IndexError::TooLarge { unit: "bytes", .. }, .. } => {

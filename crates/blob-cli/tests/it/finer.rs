@@ -1,7 +1,7 @@
 //! Finer choices: what is overwritten, which part is meant, what of a file is written.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::time::{Duration, SystemTime};
 
 use snapbox::str;
@@ -129,6 +129,71 @@ error: settings is a symbolic link, and --symlinks error allows none
 "#]]);
     place.run("ls oci:layout:error").code(3);
     place.run("push -q --symlinks error --exclude settings oci:layout:error project").success();
+}
+
+#[test]
+fn links_are_followed_within_the_directory_or_anywhere() {
+    let place = Place::offline();
+    let tree = place.path("tree");
+    for dir in ["tree/store/v1", "tree/bin", "far/deep"] {
+        fs::create_dir_all(place.path(dir)).unwrap();
+    }
+    for (path, content) in [("store/v1/tool", "tool"), ("store/v1/x.log", "log"), ("../far/deep/f", "far")] {
+        fs::write(tree.join(path), content).unwrap();
+    }
+    fs::write(place.path("rules"), "*.log\n").unwrap();
+    for (path, target) in
+        [("bin/tool", "../store/v1/tool"), ("current", "store/v1"), ("store/v1/.blobignore", "../../../rules")]
+    {
+        symlink(target, tree.join(path)).unwrap();
+    }
+    // The plan says what is then done.
+    let push = "push --symlinks follow --reproducible oci:layout:v1 tree";
+    let planned = stdout(&place.run(&format!("{push} --dry-run")).success());
+    let pushed = stdout(&place.run(push).success());
+    assert_eq!(planned.replace("Would push", "Pushed").replace("Would upload", "Uploaded"), pushed);
+    assert!(pushed.contains("\n  Files: 3\n  Followed: 2 symbolic links\n"), "{pushed}");
+    // Rules hold wherever links lead to, and may be links themselves.
+    place.run("find --type f oci:layout:v1").success().stdout_eq("bin/tool\ncurrent/tool\nstore/v1/tool\n");
+    let json = stdout(&place.run(&format!("{push} -o json")).success());
+    assert!(json.contains("\"followed_symlink_count\": 2,\n"), "{json}");
+
+    symlink("../far/deep", tree.join("out")).unwrap();
+    place.run("push --symlinks follow oci:layout:v2 tree").code(1).stdout_eq("").stderr_eq(str![[r#"
+error: creating an archive of tree: the symbolic link "out" to "../far/deep" cannot be followed: it leads out of the directory
+hint: --symlinks follow-outside takes what is elsewhere, too; --exclude leaves the link out
+
+"#]]);
+    place.run("push -q --symlinks follow --exclude out oci:layout:v2 tree").success();
+    fs::write(place.path("list"), "out/f\n").unwrap();
+    place.run("push -q --symlinks follow-outside --files-from list oci:layout:v3 tree").success();
+    place.run("find --type f oci:layout:v3").success().stdout_eq("out/f\n");
+    symlink("gone", tree.join("dangling")).unwrap();
+    place.run("push --symlinks follow-outside oci:layout:v4 tree").code(1).stdout_eq("").stderr_eq(str![[r#"
+error: creating an archive of tree: the symbolic link "dangling" to "gone" cannot be followed: it leads nowhere
+hint: --exclude leaves it out; --symlinks keep stores links as links
+
+"#]]);
+    place.run("ls oci:layout:v4").code(3);
+    // The layout that is pushed to is no part of what is pushed, whatever leads to it.
+    fs::remove_file(tree.join("dangling")).unwrap();
+    symlink("../layout", tree.join("own")).unwrap();
+    place.run("push -q --symlinks follow-outside oci:layout:v5 tree").success();
+    place.run("ls oci:layout:v5").success().stdout_eq("bin/\ncurrent/\nout/\nstore/\n");
+}
+
+#[test]
+fn links_in_tar_streams_are_not_followed() {
+    let place = Place::offline();
+    place.run("push -q oci:layout:v1 project").success();
+    place.run("export -f x.tar oci:layout:v1").success();
+    for how in ["follow", "follow-outside"] {
+        let refused = stderr(&place.run(&format!("push --symlinks {how} --from-tar oci:layout:v2 x.tar")).code(2));
+        assert_eq!(
+            refused,
+            "error: links in a tar stream cannot be followed\nhint: `tar -h` stores what links lead to\n"
+        );
+    }
 }
 
 #[test]

@@ -4,7 +4,6 @@
 //! it is read, so that it never stands in memory.
 
 use std::fs::File;
-use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +11,7 @@ use sha2::{Digest as _, Sha256 as Hasher};
 
 use super::content::{Contents, Known, Sha256};
 use super::error::{Change, CreateError};
+use super::follow::Source;
 use super::idle::room_for;
 use super::opened::{CHUNK, Opened};
 use super::options::CreateOptions;
@@ -66,8 +66,8 @@ pub(super) enum Piece {
 /// Where the contents of files are.
 #[derive(Clone, Copy)]
 pub(super) enum Origin<'a> {
-    /// In files beneath this directory, by their paths.
-    Directory(BorrowedFd<'a>),
+    /// In files beneath this directory, by their paths, and where links lead that are followed.
+    Directory(Source<'a>),
     /// Behind one another in this file, where the stamp of each says.
     Spool(&'a File),
 }

@@ -78,6 +78,16 @@ pub enum CreateError {
         /// The length of its target.
         length: usize,
     },
+    /// A symbolic link was to be followed, and cannot be.
+    #[error("the symbolic link \"{}\" to \"{}\" cannot be followed: it {problem}", Shown(path), Shown(target))]
+    Link {
+        /// The link.
+        path: Box<[u8]>,
+        /// What it points at, as it says.
+        target: Box<[u8]>,
+        /// Why not.
+        problem: LinkProblem,
+    },
     /// The writer that was given refused the archive's bytes.
     #[error("could not write the archive's {what}")]
     Write {
@@ -141,6 +151,38 @@ impl CreateError {
 
     pub(super) fn changed(path: &[u8], change: Change) -> Self {
         Self::Changed { path: path.into(), change }
+    }
+
+    pub(super) fn link(path: &[u8], target: &[u8], problem: LinkProblem) -> Self {
+        Self::Link { path: path.into(), target: target.into(), problem }
+    }
+}
+
+/// Why a symbolic link cannot be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LinkProblem {
+    /// There is nothing where it leads to.
+    Nowhere,
+    /// It leads out of the directory that is archived, and only what is in there was to be taken.
+    Outside,
+    /// It leads to a directory that it is in itself.
+    Circle,
+    /// More than 40 links, this one included, are on the way.
+    TooManyLinks,
+    /// It is no link of a directory, but of a tar stream, say.
+    NoDirectory,
+}
+
+impl fmt::Display for LinkProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nowhere => "leads nowhere",
+            Self::Outside => "leads out of the directory",
+            Self::Circle => "leads to a directory that it is in itself",
+            Self::TooManyLinks => "leads over more than 40 links",
+            Self::NoDirectory => "is not in a directory that can be read",
+        })
     }
 }
 

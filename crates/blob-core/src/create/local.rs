@@ -15,7 +15,9 @@ const STEP: usize = 4095;
 /// Opens `path` beneath `root` for reading; empty means the root itself. No element of the path may be a symbolic link,
 /// and nothing here blocks: a FIFO that took a file's place opens at once.
 pub(super) fn open(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-    let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    // A directory that is only passed through opens nothing that could block, and takes no other flags.
+    let more = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let flags = if flags == PASS { PASS } else { flags | more };
     let (mut at, mut rest): (Option<OwnedFd>, &[u8]) = (None, if path.is_empty() { b"." } else { path });
     while rest.len() > STEP {
         let slash = rest[..STEP].iter().rposition(|&byte| byte == b'/').ok_or(Errno::NAMETOOLONG)?;
@@ -28,9 +30,9 @@ pub(super) fn open(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<O
 
 /// How directories on the way are opened.
 #[cfg(target_os = "linux")]
-const PASS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+pub(super) const PASS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 #[cfg(not(target_os = "linux"))]
-const PASS: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+pub(super) const PASS: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 #[cfg(target_os = "linux")]
 fn open_short(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {

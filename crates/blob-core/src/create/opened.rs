@@ -34,13 +34,14 @@ impl<'a> Opened<'a> {
     /// Opens what was found, and checks that it is still that.
     pub(super) fn new(origin: Origin<'a>, found: &'a Found, watch: ChangeDetection) -> Result<Self, CreateError> {
         let path = found.path.as_bytes();
-        let root = match origin {
-            Origin::Directory(root) => root,
+        let source = match origin {
+            Origin::Directory(source) => source,
             Origin::Spool(file) => {
                 return Ok(Self { found, content: Content::Part(file, found.stamp.ino), strict: false });
             }
         };
-        let fd = local::open(root, path, OFlags::empty()).map_err(|errno| local::open_error(path, errno))?;
+        let opened = source.open(path, found.via.as_deref(), OFlags::empty());
+        let fd = opened.map_err(|errno| local::open_error(path, errno))?;
         let strict = watch == ChangeDetection::Strict;
         let opened = Self { found, content: Content::Own(File::from(fd)), strict };
         opened.check()?;

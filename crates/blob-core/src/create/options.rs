@@ -4,6 +4,8 @@ use std::fmt;
 use std::num::NonZero;
 use std::sync::Arc;
 
+use rustix::fs::FileType;
+
 use super::skip::SkipCompression;
 use crate::codec::DEFAULT_LEVEL;
 use crate::entry::Compression;
@@ -29,14 +31,14 @@ pub struct CreateOptions {
     pub skip_compression: SkipCompression,
     /// How carefully files are watched for changes while they are read.
     pub change_detection: ChangeDetection,
-    /// How many files, links and empty directories there may be: 10 million by default. Nothing is written when there
-    /// are more.
+    /// How many files, links and empty directories there may be: 10 million by default, and as many links that are
+    /// followed. Nothing is written when there are more.
     pub max_files: u64,
     /// How many bytes of file content there may be, names of one file counted once: 1 TiB by default, which is what an
     /// extraction takes by default. Nothing is written when there are more.
     pub max_bytes: u64,
-    /// Symbolic links: kept by default, and never followed.
-    pub symlinks: Presence,
+    /// Symbolic links: kept by default, as links.
+    pub symlinks: Links,
     /// Directories with nothing in them: kept by default.
     pub empty_dirs: Presence,
     /// Names that cannot be stored: refused by default, naming them.
@@ -53,7 +55,7 @@ pub struct CreateOptions {
     pub progress: Arc<dyn Progress>,
     /// Leaves out files, and whole directories, for which it is false.
     pub filter: Option<Arc<Filter>>,
-    /// Files to leave out by device and inode, such as the archive's own.
+    /// Files to leave out by device and inode, such as the archive's own; where links are followed, directories, too.
     pub exclude_inodes: Vec<(u64, u64)>,
 }
 
@@ -69,10 +71,45 @@ pub enum EntryKind {
     File,
     /// A directory.
     Directory,
-    /// A symbolic link.
+    /// A symbolic link that is not followed.
     Symlink,
     /// A socket, FIFO or device.
     Special,
+}
+
+impl EntryKind {
+    pub(super) fn of(file_type: FileType) -> Self {
+        match file_type {
+            FileType::RegularFile => Self::File,
+            FileType::Directory => Self::Directory,
+            FileType::Symlink => Self::Symlink,
+            _ => Self::Special,
+        }
+    }
+}
+
+/// What becomes of symbolic links.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Links {
+    /// They are stored as links.
+    #[default]
+    Keep,
+    /// They are left out and counted.
+    Skip,
+    /// What they lead to is stored in their place: a file, or a directory with all that is in it. One that leads out of
+    /// the directory that is archived is an error, as are those that lead nowhere, or to a directory that they are in.
+    /// Filters are told the kind of what a link leads to, and a link that they do not want is no error.
+    Follow,
+    /// As [`Follow`](Self::Follow), wherever they lead: whoever can make a link in the directory says which files of this
+    /// machine come into the archive.
+    FollowOutside,
+}
+
+impl Links {
+    pub(super) fn are_followed(self) -> bool {
+        matches!(self, Self::Follow | Self::FollowOutside)
+    }
 }
 
 /// How carefully files are watched for changes.
@@ -145,7 +182,7 @@ impl Default for CreateOptions {
             change_detection: ChangeDetection::default(),
             max_files: 10_000_000,
             max_bytes: 1 << 40,
-            symlinks: Presence::default(),
+            symlinks: Links::default(),
             empty_dirs: Presence::default(),
             unstorable_names: UnstorableNames::default(),
             strict_loss: false,

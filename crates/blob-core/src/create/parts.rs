@@ -8,9 +8,9 @@ use std::fs::File;
 use std::io::Write;
 
 use super::encode::Origin;
-use super::error::CreateError;
+use super::error::{CreateError, LinkProblem};
 use super::local::Stamp;
-use super::options::{CreateOptions, EntryKind, Presence};
+use super::options::{CreateOptions, EntryKind, Links, Presence};
 use super::walk::{Found, MAX_TARGET, Tree};
 use super::{Created, assemble};
 use crate::index::{NewDirectory, NewSymlink};
@@ -108,9 +108,12 @@ impl Parts {
                     tree.special.add(path.into());
                     continue;
                 }
-                MemberKind::Symlink(_) if options.symlinks == Presence::Skip => {
+                MemberKind::Symlink(_) if options.symlinks == Links::Skip => {
                     tree.skipped_symlinks += 1;
                     continue;
+                }
+                MemberKind::Symlink(target) if options.symlinks.are_followed() => {
+                    return Err(CreateError::link(&path, &target, LinkProblem::NoDirectory));
                 }
                 _ => {}
             }
@@ -171,11 +174,12 @@ fn wanted(path: &[u8], kind: &MemberKind, options: &CreateOptions) -> bool {
 fn found(path: ArchivePath, member: &Member, (start, size): (u64, u64), linked: bool) -> Found {
     // The number of a file tells which part it is, and files with two names from one another.
     let stamp = Stamp { dev: 0, ino: start, size, mtime: member.mtime_ns, ctime: member.mtime_ns };
-    Found { path, stamp, mode: member.mode & 0o777, uid: member.uid, gid: member.gid, linked: linked && size > 0 }
+    let (mode, uid, gid) = (member.mode & 0o777, member.uid, member.gid);
+    Found { path, stamp, mode, uid, gid, linked: linked && size > 0, via: None }
 }
 
 /// Archives `parts`, whose contents are in `contents`: writes the data blob to `data`, and returns the index. What the
-/// options say about the way a directory is watched and listed has no effect.
+/// options say about the way a directory is watched and listed has no effect. Links cannot be followed.
 ///
 /// # Errors
 /// [`CreateError`], also [`CreateError::Changed`] when `contents` ends before a part of it does. What was written to
@@ -284,5 +288,15 @@ mod tests {
         lenient.unstorable_names = UnstorableNames::Skip;
         let report = create_from_parts(parts(), &contents, &mut Vec::new(), &lenient).unwrap().report;
         assert_eq!((report.special.count, report.skipped_names.count, report.files), (1, 1, 0));
+    }
+
+    #[test]
+    fn links_are_not_followed_in_what_is_no_directory() {
+        let mut parts = Parts::new();
+        parts.insert(b"l".to_vec(), member(MemberKind::Symlink(b"a".to_vec()), 0o777));
+        let mut follow = options();
+        follow.symlinks = Links::Follow;
+        let failed = create_from_parts(parts, &tempfile::tempfile().unwrap(), &mut Vec::new(), &follow).unwrap_err();
+        assert!(matches!(failed, CreateError::Link { problem: LinkProblem::NoDirectory, .. }), "{failed}");
     }
 }

@@ -14,6 +14,9 @@ pub struct CreateReport {
     pub symlinks: u64,
     /// Empty directories in the archive.
     pub empty_dirs: u64,
+    /// Symbolic links that were followed to a file or directory, because the options say so; in directories that are
+    /// reached in several ways, each time.
+    pub followed_symlinks: u64,
     /// Symbolic links that were left out, because the options say so.
     pub skipped_symlinks: u64,
     /// Empty directories that were left out, because the options say so.

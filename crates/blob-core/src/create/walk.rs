@@ -2,18 +2,19 @@
 //!
 //! Directories are listed by several threads from one stack, so depth costs neither stack space nor open files, and
 //! each is opened from the root again, so that none can be swapped for a link. Nothing is read but names, states and
-//! link targets.
+//! link targets. Links that are followed are replaced by what they lead to as they are met.
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rustix::fs::{AtFlags, Dir, FileType, OFlags, Stat, fstat, readlinkat, statat};
 
 use super::error::{Change, CreateError};
+use super::follow::{Followed, Link, Source, Via, join, kind_of};
 use super::local::{self, Stamp};
-use super::options::{CreateOptions, EntryKind, Presence, UnstorableNames};
+use super::options::{CreateOptions, EntryKind, Links, Presence, UnstorableNames};
 use super::report::Listed;
 use crate::index::{NewDirectory, NewSymlink};
 use crate::path::ArchivePath;
@@ -33,8 +34,10 @@ pub(super) struct Found {
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
-    /// Whether it has other names.
+    /// Whether it has other names, or may have because links are followed.
     pub(super) linked: bool,
+    /// The link by which it was reached, if it was.
+    pub(super) via: Option<Arc<Via>>,
 }
 
 /// What a directory holds, each list sorted by path bytes.
@@ -48,12 +51,15 @@ pub(super) struct Tree {
     pub(super) names: Listed,
     pub(super) skipped_symlinks: u64,
     pub(super) skipped_empty_dirs: u64,
+    /// Links that were followed.
+    pub(super) followed: u64,
 }
 
-/// Lists everything beneath `root` that the options want.
-pub(super) fn walk(root: BorrowedFd<'_>, options: &CreateOptions) -> Result<Tree, CreateError> {
-    let pending = Pending { dirs: vec![Box::default()], active: 0, stopped: false, error: None };
-    let walk = Walk { root, options, pending: Mutex::new(pending), wake: Condvar::new(), found: AtomicU64::new(0) };
+/// Lists everything beneath the root of `source` that the options want.
+pub(super) fn walk(source: Source<'_>, options: &CreateOptions) -> Result<Tree, CreateError> {
+    let pending = Pending { dirs: vec![Directory::default()], active: 0, stopped: false, error: None };
+    let (pending, wake) = (Mutex::new(pending), Condvar::new());
+    let walk = Walk { source, options, pending, wake, found: AtomicU64::new(0), followed: AtomicU64::new(0) };
     let mut tree = thread::scope(|scope| {
         let more = options.thread_count().min(MAX_THREADS) - 1;
         // A thread that cannot be had is done without: the calling one lists too.
@@ -83,6 +89,7 @@ impl Tree {
         self.names.merge(other.names);
         self.skipped_symlinks += other.skipped_symlinks;
         self.skipped_empty_dirs += other.skipped_empty_dirs;
+        self.followed += other.followed;
     }
 
     fn sort(&mut self) {
@@ -107,16 +114,25 @@ impl Tree {
 
 /// The work that the threads share.
 struct Walk<'a> {
-    root: BorrowedFd<'a>,
+    source: Source<'a>,
     options: &'a CreateOptions,
     pending: Mutex<Pending>,
     wake: Condvar,
     found: AtomicU64,
+    followed: AtomicU64,
+}
+
+/// A directory that is to be listed.
+#[derive(Default)]
+struct Directory {
+    path: Box<[u8]>,
+    /// The link by which it was reached, if it was.
+    via: Option<Arc<Via>>,
 }
 
 struct Pending {
     /// Directories to be listed, the last first.
-    dirs: Vec<Box<[u8]>>,
+    dirs: Vec<Directory>,
     /// Threads that are listing one, and may find more.
     active: usize,
     stopped: bool,
@@ -160,7 +176,7 @@ impl Walk<'_> {
         tree
     }
 
-    fn next(&self) -> Option<Box<[u8]>> {
+    fn next(&self) -> Option<Directory> {
         let mut pending = self.lock();
         loop {
             if pending.stopped || (pending.dirs.is_empty() && pending.active == 0) {
@@ -176,9 +192,11 @@ impl Walk<'_> {
 
     /// Lists one directory. It is kept as empty when nothing directly in it is taken, so that every directory that the
     /// filter wants is there again after extraction.
-    fn list(&self, dir: &[u8], tree: &mut Tree, subdirs: &mut Vec<Box<[u8]>>) -> Result<(), CreateError> {
-        let fd = local::open(self.root, dir, OFlags::DIRECTORY).map_err(|errno| local::open_error(dir, errno))?;
-        let unreadable = |errno| CreateError::read(dir, "list", errno);
+    fn list(&self, dir: &Directory, tree: &mut Tree, subdirs: &mut Vec<Directory>) -> Result<(), CreateError> {
+        let path = &dir.path;
+        let opened = self.source.open(path, dir.via.as_deref(), OFlags::DIRECTORY);
+        let fd = opened.map_err(|errno| local::open_error(path, errno))?;
+        let unreadable = |errno| CreateError::read(path, "list", errno);
         let mut entries = Dir::new(fd).map_err(unreadable)?;
         let mut empty = true;
         while let Some(entry) = entries.read() {
@@ -187,13 +205,14 @@ impl Walk<'_> {
             if matches!(name, b"." | b"..") {
                 continue;
             }
-            let place = Place { dir: entries.fd().map_err(unreadable)?, name, path: join(dir, name) };
+            let fd = entries.fd().map_err(unreadable)?;
+            let place = Place { dir: fd, name, path: join(path, name), via: dir.via.as_ref() };
             if self.take(place, entry.file_type(), tree, subdirs)? {
                 empty = false;
             }
         }
-        if empty && !dir.is_empty() {
-            self.keep_empty(dir, entries.fd().map_err(unreadable)?, tree)?;
+        if empty && !path.is_empty() {
+            self.keep_empty(path, entries.fd().map_err(unreadable)?, tree)?;
         }
         let found = self.found.load(Ordering::Relaxed);
         match self.options.progress.event(&Event::Scanning { found }) {
@@ -208,18 +227,21 @@ impl Walk<'_> {
         place: Place<'_>,
         file_type: FileType,
         tree: &mut Tree,
-        subdirs: &mut Vec<Box<[u8]>>,
+        subdirs: &mut Vec<Directory>,
     ) -> Result<bool, CreateError> {
-        let file_type = match file_type {
-            FileType::Unknown => FileType::from_raw_mode(place.stat()?.st_mode),
-            known => known,
+        let mut kind = match file_type {
+            FileType::Unknown => kind_of(&place.stat()?),
+            known => EntryKind::of(known),
         };
-        let kind = match file_type {
-            FileType::RegularFile => EntryKind::File,
-            FileType::Directory => EntryKind::Directory,
-            FileType::Symlink => EntryKind::Symlink,
-            _ => EntryKind::Special,
-        };
+        let mut followed = None;
+        if kind == EntryKind::Symlink {
+            followed = self.source.follow(&place.link());
+            kind = match &followed {
+                None => kind,
+                Some(Ok(followed)) => kind_of(&followed.stat),
+                Some(Err(refused)) => refused.kind,
+            };
+        }
         if self.options.filter.as_ref().is_some_and(|wants| !wants(&place.path, kind)) {
             return Ok(false);
         }
@@ -230,22 +252,57 @@ impl Walk<'_> {
                 return Ok(false);
             }
         };
-        match kind {
-            EntryKind::File => self.take_file(&place, path, tree),
-            EntryKind::Symlink => self.take_symlink(&place, path, tree),
+        let followed = followed.transpose().map_err(|refused| refused.error)?;
+        let taken = match kind {
+            EntryKind::File => self.take_file(&place, path, followed.as_ref(), tree)?,
+            EntryKind::Symlink => return self.take_symlink(&place, path, tree),
             EntryKind::Directory => {
-                subdirs.push(place.path.into());
-                Ok(true)
+                if self.is_excluded(&place, followed.as_ref())? {
+                    return Ok(false);
+                }
+                if let Some(followed) = &followed {
+                    self.source.check_circle(&place.link(), followed)?;
+                }
+                let via = followed.as_ref().map(|followed| &followed.via).or(place.via).cloned();
+                subdirs.push(Directory { path: place.path.into(), via });
+                true
             }
             EntryKind::Special => {
                 tree.special.add(place.path.into());
-                Ok(false)
+                false
             }
+        };
+        if taken && followed.is_some() {
+            // Without a limit of its own, directories with many ways to each could be listed for ever.
+            self.count(&self.followed)?;
+            tree.followed += 1;
         }
+        Ok(taken)
     }
 
-    fn take_file(&self, place: &Place<'_>, path: ArchivePath, tree: &mut Tree) -> Result<bool, CreateError> {
-        let stat = place.stat()?;
+    /// Whether a directory is one of those to be left out, which other paths than its own may lead to.
+    fn is_excluded(&self, place: &Place<'_>, followed: Option<&Followed>) -> Result<bool, CreateError> {
+        if self.source.follow.is_none() || self.options.exclude_inodes.is_empty() {
+            return Ok(false);
+        }
+        let stamp = match followed {
+            Some(followed) => Stamp::of(&followed.stat),
+            None => Stamp::of(&place.stat()?),
+        };
+        Ok(self.options.exclude_inodes.contains(&(stamp.dev, stamp.ino)))
+    }
+
+    fn take_file(
+        &self,
+        place: &Place<'_>,
+        path: ArchivePath,
+        followed: Option<&Followed>,
+        tree: &mut Tree,
+    ) -> Result<bool, CreateError> {
+        let stat = match followed {
+            Some(followed) => followed.stat,
+            None => place.stat()?,
+        };
         let stamp = Stamp::of(&stat);
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(CreateError::changed(&place.path, Change::Replaced));
@@ -253,14 +310,17 @@ impl Walk<'_> {
         if self.options.exclude_inodes.contains(&(stamp.dev, stamp.ino)) {
             return Ok(false);
         }
-        self.count()?;
-        let (mode, linked) = (local::permissions(&stat), stat.st_nlink > 1);
-        tree.files.push(Found { path, stamp, mode, uid: stat.st_uid, gid: stat.st_gid, linked });
+        self.count(&self.found)?;
+        let mode = local::permissions(&stat);
+        // A file that a link leads to has two paths in the archive, and may have one name alone.
+        let linked = stat.st_nlink > 1 || self.source.follow.is_some();
+        let via = followed.map(|followed| &followed.via).or(place.via).cloned();
+        tree.files.push(Found { path, stamp, mode, uid: stat.st_uid, gid: stat.st_gid, linked, via });
         Ok(true)
     }
 
     fn take_symlink(&self, place: &Place<'_>, path: ArchivePath, tree: &mut Tree) -> Result<bool, CreateError> {
-        if self.options.symlinks == Presence::Skip {
+        if self.options.symlinks == Links::Skip {
             tree.skipped_symlinks += 1;
             return Ok(false);
         }
@@ -273,7 +333,7 @@ impl Walk<'_> {
             return Err(CreateError::Target { path: place.path.as_slice().into(), length: target.len() });
         }
         let mtime_ns = self.options.mtime(Stamp::of(&place.stat()?).mtime);
-        self.count()?;
+        self.count(&self.found)?;
         tree.symlinks.push(NewSymlink { path, target, mtime_ns });
         Ok(true)
     }
@@ -284,21 +344,17 @@ impl Walk<'_> {
             return Ok(());
         }
         let stat = fstat(fd).map_err(|errno| CreateError::read(dir, "list", errno))?;
-        self.count()?;
+        self.count(&self.found)?;
         let path = ArchivePath::new(dir).expect("directories are checked before they are listed");
         let mtime_ns = self.options.mtime(Stamp::of(&stat).mtime);
         tree.empty_dirs.push(NewDirectory { path, mode: local::permissions(&stat), mtime_ns });
         Ok(())
     }
 
-    /// Counts something that goes into the archive.
-    fn count(&self) -> Result<(), CreateError> {
+    /// Counts something that goes into the archive, or is followed.
+    fn count(&self, counter: &AtomicU64) -> Result<(), CreateError> {
         let limit = self.options.max_files;
-        if self.found.fetch_add(1, Ordering::Relaxed) < limit {
-            Ok(())
-        } else {
-            Err(CreateError::TooManyFiles { limit })
-        }
+        if counter.fetch_add(1, Ordering::Relaxed) < limit { Ok(()) } else { Err(CreateError::TooManyFiles { limit }) }
     }
 }
 
@@ -307,20 +363,16 @@ struct Place<'a> {
     dir: BorrowedFd<'a>,
     name: &'a [u8],
     path: Vec<u8>,
+    /// The link by which the directory was reached, if it was.
+    via: Option<&'a Arc<Via>>,
 }
 
 impl Place<'_> {
+    fn link(&self) -> Link<'_> {
+        Link { dir: self.dir, name: self.name, path: &self.path, via: self.via }
+    }
+
     fn stat(&self) -> Result<Stat, CreateError> {
         statat(self.dir, self.name, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| local::open_error(&self.path, errno))
     }
-}
-
-fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
-    let mut path = Vec::with_capacity(dir.len() + 1 + name.len());
-    if !dir.is_empty() {
-        path.extend_from_slice(dir);
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
-    path
 }

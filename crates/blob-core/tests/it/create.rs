@@ -2,6 +2,7 @@
 
 mod blob;
 mod changes;
+mod follow;
 mod format;
 mod left_out;
 mod round_trip;

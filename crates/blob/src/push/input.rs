@@ -1,9 +1,10 @@
 //! What is pushed, and the temporary file in which it becomes an archive.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use blob_core::create::{CreateError, CreateOptions, Created, create};
+use blob_core::create::{CreateError, CreateOptions, Created, Links, create};
 use blob_core::room;
 use blob_core::source::FileSource;
 
@@ -30,6 +31,14 @@ pub(super) fn layout_within(location: &Location, dir: &Path) -> Result<Option<Ve
         }
         Ok(below) => Ok(Some(below.as_os_str().as_encoded_bytes().to_vec())),
         Err(_) => Ok(None),
+    }
+}
+
+/// Keeps the layout that `location` is in out of an archive that links may lead into it.
+pub(super) fn without_layout(location: &Location, options: &mut CreateOptions) {
+    let (Location::Layout { dir: layout, .. } | Location::LayoutFile { file: layout, .. }) = location else { return };
+    if let (Links::Follow | Links::FollowOutside, Ok(found)) = (options.symlinks, std::fs::metadata(layout)) {
+        options.exclude_inodes.push((found.dev(), found.ino()));
     }
 }
 

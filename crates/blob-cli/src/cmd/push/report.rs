@@ -66,6 +66,9 @@ struct Contents {
     file_count: u64,
     /// Symbolic links.
     symlink_count: u64,
+    /// Symbolic links whose targets were stored in their place; with `--symlinks follow` and `follow-outside`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    followed_symlink_count: Option<u64>,
     /// Empty directories.
     empty_dir_count: u64,
     /// Bytes of the files, uncompressed.
@@ -129,7 +132,7 @@ pub(super) fn report<'a>(
         signed: pushed.signed.is_some().then_some(true),
         signature_digest: signature(pushed),
         signer: None,
-        contents: pushed.report.as_ref().map(|report| contents(report, filtered)),
+        contents: pushed.report.as_ref().map(|report| contents(report, args, filtered)),
     }
 }
 
@@ -138,11 +141,12 @@ fn signature(pushed: &Pushed) -> Option<String> {
     pushed.signed.as_ref()?.referrer.map(|digest| digest.to_string())
 }
 
-fn contents(report: &CreateReport, filtered: u64) -> Contents {
+fn contents(report: &CreateReport, args: &PushArgs, filtered: u64) -> Contents {
     let examples = report.special.first.iter().chain(&report.skipped_names.first);
     Contents {
         file_count: report.files,
         symlink_count: report.symlinks,
+        followed_symlink_count: args.symlinks.follows().then_some(report.followed_symlinks),
         empty_dir_count: report.empty_dirs,
         total_size: report.original_bytes,
         stored_size: report.stored_bytes,
@@ -171,6 +175,9 @@ pub(super) fn text(location: &Location, pushed: &Pushed, args: &PushArgs, filter
     line("Digest", &pushed.digest().to_string());
     if let Some(report) = &pushed.report {
         line("Files", &kinds(report));
+        if report.followed_symlinks > 0 {
+            line("Followed", &count(report.followed_symlinks, "symbolic link"));
+        }
         line("Size", &format!("{} ({} uncompressed)", human(report.stored_bytes), human(report.original_bytes)));
         for (what, left_out) in [("special file", &report.special), ("name", &report.skipped_names)] {
             if !left_out.is_empty() {

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
-use blob_core::create::{EntryKind, Presence, UnstorableNames};
+use blob_core::create::{EntryKind, Links, Presence, UnstorableNames};
 use blob_core::{CreateError, create};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
@@ -59,7 +59,7 @@ fn links_and_empty_directories_can_be_left_out() {
     let dir = tree(&[("file", b"x")]);
     symlink("file", dir.path().join("link")).unwrap();
     fs::create_dir_all(dir.path().join("empty/er")).unwrap();
-    let options = options(|options| (options.symlinks, options.empty_dirs) = (Presence::Skip, Presence::Skip));
+    let options = options(|options| (options.symlinks, options.empty_dirs) = (Links::Skip, Presence::Skip));
     let (created, _) = archive(dir.path(), &options).unwrap();
     let report = &created.report;
     assert_eq!((report.symlinks, report.empty_dirs, report.files), (0, 0, 1));
