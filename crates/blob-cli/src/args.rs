@@ -78,6 +78,8 @@ pub(crate) enum Command {
     Tags(cmd::tags::TagsArgs),
     Repos(cmd::repos::ReposArgs),
     Copy(cmd::copy::CopyArgs),
+    Save(cmd::copy::saved::SaveArgs),
+    Load(cmd::copy::saved::LoadArgs),
     Rm(cmd::rm::RmArgs),
     Referrers(cmd::referrers::ReferrersArgs),
     Diff(cmd::diff::DiffArgs),
@@ -111,6 +113,8 @@ impl Command {
                 | Self::Tag(_)
                 | Self::Tags(_)
                 | Self::Copy(_)
+                | Self::Save(_)
+                | Self::Load(_)
                 | Self::Rm(_)
                 | Self::Referrers(_)
                 | Self::Check(_)

@@ -74,6 +74,8 @@ pub(crate) fn run(command: Command, session: &Session) -> Running<'_> {
         Command::Open(args) => Box::pin(open::run(args, session)),
         Command::Repos(args) => Box::pin(repos::run(args, session)),
         Command::Copy(args) => Box::pin(copy::run(args, session)),
+        Command::Save(args) => Box::pin(copy::saved::save(args, session)),
+        Command::Load(args) => Box::pin(copy::saved::load(args, session)),
         Command::Rm(args) => Box::pin(rm::run(args, session)),
         Command::Referrers(args) => Box::pin(referrers::run(args, session)),
         Command::Check(args) => Box::pin(check::run(args, session)),

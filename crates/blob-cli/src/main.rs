@@ -169,6 +169,8 @@ fn runtime(command: &Command) -> std::io::Result<Runtime> {
         | Command::Pull(_)
         | Command::Cp(_)
         | Command::Copy(_)
+        | Command::Save(_)
+        | Command::Load(_)
         | Command::Export(_)
         | Command::Grep(_)
         | Command::Serve(_) => Builder::new_multi_thread(),

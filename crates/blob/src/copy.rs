@@ -1,5 +1,6 @@
 //! Copying archives, and any other artifact, from one place to another: digests stay what they are.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -178,6 +179,7 @@ impl Client {
         dry_run: bool,
         file: Option<&LayoutFile>,
     ) -> Result<Destination, Error> {
+        check_parent(to)?;
         if dry_run && is_new(to) {
             let repository = crate::client::layout_repository();
             return Ok(Destination { place: Place::new(Arc::new(MemoryRegistry::new()), repository), file: None });
@@ -210,6 +212,18 @@ impl Destination {
         let finished = file.finish().await;
         finished.map_err(|source| Error::Registry { action: format!("writing to {to}"), source })
     }
+}
+
+/// Refuses a file in a directory that is not there, before anything is sent or planned.
+fn check_parent(to: &Location) -> Result<(), Error> {
+    let Location::LayoutFile { file, .. } = to else { return Ok(()) };
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if parent.is_dir() {
+        return Ok(());
+    }
+    let (action, source) = (format!("opening {}", parent.display()), io::Error::from(io::ErrorKind::NotFound));
+    let source = RegistryError::Io { action, transient: false, source: source.into() };
+    Err(Error::Registry { action: format!("writing to {to}"), source })
 }
 
 /// Whether this is a layout that has yet to be made.

@@ -34,6 +34,8 @@ const ALL: &[(&str, Augment)] = &[
     ("tags", cmd::tags::TagsArgs::augment_args),
     ("repos", cmd::repos::ReposArgs::augment_args),
     ("copy", cmd::copy::CopyArgs::augment_args),
+    ("save", cmd::copy::saved::SaveArgs::augment_args),
+    ("load", cmd::copy::saved::LoadArgs::augment_args),
     ("rm", cmd::rm::RmArgs::augment_args),
     ("referrers", cmd::referrers::ReferrersArgs::augment_args),
     ("diff", cmd::diff::DiffArgs::augment_args),

@@ -29,7 +29,6 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         "`blob pull --sync --delete` makes a directory as an archive is, `blob copy` copies between registries",
     ),
     ("blob", "mirror clone-repo promote", "`blob copy` copies between registries and layouts"),
-    ("blob", "save load", "`blob copy` copies archives to oci:DIR:TAG and from there"),
     ("blob", "mv move rename", "`blob tag` gives an archive another name, `blob rm` takes the old one away"),
     ("blob", "browse tui ui", "`blob open` browses an archive"),
     ("blob", "search locate", "`blob find` looks for files by name, size and time, `blob grep` in their contents"),

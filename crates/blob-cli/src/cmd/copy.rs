@@ -1,4 +1,6 @@
-//! `blob copy`.
+//! `blob copy`, `blob save` and `blob load`.
+
+pub(crate) mod saved;
 
 use std::fmt::Write as _;
 use std::num::NonZero;
@@ -48,6 +50,13 @@ pub(crate) struct CopyArgs {
     #[arg(short, long)]
     all_tags: bool,
 
+    #[command(flatten)]
+    how: How,
+}
+
+/// How archives are copied.
+#[derive(Args, Debug)]
+pub(crate) struct How {
     /// Leave signatures, attestations and whatever else refers to the archive behind.
     #[arg(long)]
     no_referrers: bool,
@@ -126,71 +135,102 @@ pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure
         return Err(Failure::usage(format!("--all-tags copies repositories, and {named} is named")));
     }
     let client = session.client(&[&from, &to]).await?;
-    let mut options = CopyOptions::default();
-    options.referrers = !args.no_referrers;
-    options.keep_tags = args.no_clobber;
-    options.dry_run = args.dry_run;
-    options.skip_room_check = args.no_space_check;
+    let mut options = args.how.options(session);
     options.tags.clone_from(&args.tag);
-    options.concurrency = session.options.jobs.map_or(options.concurrency, NonZero::get);
-    options.progress = Some(session.meter.watcher());
+    let work = Work { options, how: &args.how, session };
     let (copies, failures, of) = if args.all_tags {
-        every_tag(session, &args, (&client, &from, &to), options).await?
+        let tags = all_tags(&client, &from, &PageRequest::first()).await?;
+        let at = |tag: &Tag| (from.with_target(Target::Tag(tag.clone())), to.with_target(Target::Tag(tag.clone())));
+        let places: Vec<(Location, Location)> = tags.iter().map(at).collect();
+        let (copies, failures) = every(&work, &places, &to).await?;
+        (copies, failures, places.len())
     } else {
         // A destination without a tag of its own gets that of the source.
         let to = match (to.target(), from.tag()) {
             (None, Some(tag)) if args.tag.is_empty() => to.with_target(Target::Tag(tag)),
             _ => to.clone(),
         };
-        let client = session.copying(&[&from], &[&to], &args.trust).await?;
-        (vec![one(&client, (&from, &to), &options).await?], Vec::new(), 1)
+        let client = session.copying(&[&from], &[&to], &args.how.trust).await?;
+        (vec![one(&client, (&from, &to), &work.options).await?], Vec::new(), 1)
     };
     Session::log_traffic(&client);
-    let sum = |part: fn(&Done) -> u64| copies.iter().map(part).sum();
-    let report = Report {
-        source: from.to_string(),
-        destination: to.to_string(),
-        dry_run: args.dry_run,
-        manifests_copied: sum(|done| done.manifests_copied),
-        blobs_copied: sum(|done| done.blobs_copied),
-        bytes: sum(|done| done.bytes),
-        copies,
-    };
-    if session.is_terse() && !args.dry_run {
+    let report = Report::new(from.to_string(), to.to_string(), args.how.dry_run, copies);
+    tell(&report, (&failures, of, "tag"), session).await
+}
+
+impl How {
+    fn options(&self, session: &Session) -> CopyOptions {
+        let mut options = CopyOptions::default();
+        options.referrers = !self.no_referrers;
+        options.keep_tags = self.no_clobber;
+        options.dry_run = self.dry_run;
+        options.skip_room_check = self.no_space_check;
+        options.concurrency = session.options.jobs.map_or(options.concurrency, NonZero::get);
+        options.progress = Some(session.meter.watcher());
+        options
+    }
+}
+
+/// What every copy of a command has in common.
+struct Work<'a> {
+    options: CopyOptions,
+    how: &'a How,
+    session: &'a Session,
+}
+
+impl Report {
+    fn new(source: String, destination: String, dry_run: bool, copies: Vec<Done>) -> Self {
+        let sum = |part: fn(&Done) -> u64| copies.iter().map(part).sum();
+        Self {
+            source,
+            destination,
+            dry_run,
+            manifests_copied: sum(|done| done.manifests_copied),
+            blobs_copied: sum(|done| done.blobs_copied),
+            bytes: sum(|done| done.bytes),
+            copies,
+        }
+    }
+}
+
+/// Says what was copied, and what was not of so many.
+async fn tell(
+    report: &Report,
+    (failures, of, what): (&[Failure], usize, &str),
+    session: &Session,
+) -> Result<(), Failure> {
+    if session.is_terse() && !report.dry_run {
         let digests = report.copies.iter().filter_map(|done| done.digest.clone());
         session.print(digests.map(|digest| digest + "\n").collect::<String>()).await?;
     } else {
-        session.outcome(args.dry_run, &report, || text(&report)).await?;
+        session.outcome(report.dry_run, report, || text(report)).await?;
     }
     if failures.is_empty() {
         return Ok(());
     }
-    let message = format!("copied {} of {}", report.copies.len(), count(of as u64, "tag"));
-    Err(Failure::partial(message, &failures))
+    let message = format!("copied {} of {}", report.copies.len(), count(of as u64, what));
+    Err(Failure::partial(message, failures))
 }
 
-/// Copies every tag of a repository; what came of them, and how many there are.
-async fn every_tag(
-    session: &Session,
-    args: &CopyArgs,
-    (client, from, to): (&Client, &Location, &Location),
-    mut options: CopyOptions,
-) -> Result<(Vec<Done>, Vec<Failure>, usize), Failure> {
-    let tags = all_tags(client, from, &PageRequest::first()).await?;
-    let at = |tag| (from.with_target(Target::Tag(Clone::clone(tag))), to.with_target(Target::Tag(Clone::clone(tag))));
-    let places: Vec<(Location, Location)> = tags.iter().map(at).collect();
-    // Policies may be for single tags, which are known only now.
+/// Copies several places of one destination; what came of them, if it is something.
+async fn every(
+    work: &Work<'_>,
+    places: &[(Location, Location)],
+    to: &Location,
+) -> Result<(Vec<Done>, Vec<Failure>), Failure> {
+    // Policies may be for single tags.
     let (read, written): (Vec<&Location>, Vec<&Location>) = places.iter().map(|(from, to)| (from, to)).unzip();
-    let client = session.copying(&read, &written, &args.trust).await?;
-    options.file = if args.dry_run { None } else { client.layout_file(to).await? };
-    let (copies, failures) = all(&client, &places, &options).await;
+    let client = work.session.copying(&read, &written, &work.how.trust).await?;
+    let mut options = work.options.clone();
+    options.file = if options.dry_run { None } else { client.layout_file(to).await? };
+    let (copies, failures) = all(&client, places, &options).await;
     if let Some(file) = options.file.filter(|_| !copies.is_empty()) {
         let finished = file.finish().await;
         finished.map_err(|source| Error::Registry { action: format!("writing to {to}"), source })?;
     }
     match failures.first() {
         Some(failure) if copies.is_empty() => Err(failure.clone()),
-        _ => Ok((copies, failures, places.len())),
+        _ => Ok((copies, failures)),
     }
 }
 
@@ -275,5 +315,5 @@ fn text(report: &Report) -> String {
 #[cfg(test)]
 pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
     use crate::schemas::document;
-    vec![document::<Report>("copy")]
+    vec![document::<Report>("copy"), document::<Report>("save"), document::<Report>("load")]
 }

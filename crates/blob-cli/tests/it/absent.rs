@@ -35,6 +35,16 @@ fn layouts_that_are_none_are_told_from_tags_that_are_not_there() {
                 3,
                 "error: there is no directory no/such for the file no/such/x",
             ),
+            (
+                "push --dry-run oci-archive:no/such/x.tar:v1 project",
+                3,
+                "error: there is no directory no/such for the file no/such/x",
+            ),
+            (
+                "copy --dry-run oci:layout:v1 oci-archive:no/x.tar",
+                3,
+                "error: there is no directory no for the file no/x.tar\n",
+            ),
             ("copy oci:layout:v1 oci-archive:no/x.tar", 3, "error: there is no directory no for the file no/x.tar\n"),
             ("copy oci:nowhere:v1 oci:layout", 3, "error: there is no directory nowhere, so no layout in it\n"),
             ("ls oci:layout:v9", 3, "error: archive not found: oci:layout:v9: MANIFEST_UNKNOWN"),

@@ -75,6 +75,9 @@ const COMMANDS: &[(&str, &[Class])] = &[
     ("tags REPO", &[Usage, Authentication, Network]),
     ("repos SERVER", &[Usage, Authentication, Network]),
     ("copy REF oci:copied:v1", &[Usage, NotFound, Authentication, Network, Policy, Manifest, Data]),
+    ("save -t saved REF saved.tar", &[Usage, NotFound, Authentication, Network, Policy, Manifest, Data]),
+    // What is wrong with the file is in `packed`.
+    ("load saved.tar REPO", &[Usage]),
     ("rm --yes REF", &[Usage, NotFound, Authentication, Network]),
     ("referrers REF", &[Usage, NotFound, Authentication, Network]),
     ("diff REF project", READ),

@@ -240,6 +240,8 @@ compared! {
     tags "tags"
     repos "repos"
     copy "copy"
+    save "save"
+    load "load"
     rm "rm"
     referrers "referrers"
     diff "diff"

@@ -34,6 +34,9 @@ Commands:
   tags               List the tags of a repository
   repos              List the repositories of a registry
   copy               Copy archives, or any other artifact, between registries and layouts
+  save               Save archives with their signatures in a tar file
+  load               Load the archives of a tar file, with their signatures, into a repository or
+                     layout
   rm                 Delete tags or archives
   referrers          List what refers to an archive: signatures, attestations and other artifacts
   diff               Compare two archives, or an archive and a directory

@@ -116,3 +116,63 @@ fn damaged_content_is_a_wrong_hash_wherever_it_is_copied_to() {
     }
     place.run("ls HOST/team/copied:v1").code(3);
 }
+
+#[test]
+fn several_are_saved_and_all_are_loaded() {
+    let place = Place::laid_out();
+    place.run("push -q --exclude docs oci:other:v2 project").success();
+    let planned = stdout(&place.run("save --dry-run oci:layout:v1 oci:other:v2 all.tar").success());
+    assert!(planned.contains("Would copy oci:other:v2 to oci-archive:all.tar\n"), "{planned}");
+    assert!(!place.path("all.tar").exists());
+    let digests = stdout(&place.run("save -q oci:layout:v1 oci:other:v2 all.tar").success());
+    assert_eq!(digests.lines().count(), 2, "{digests}");
+    place.run("tags oci-archive:all.tar").success().stdout_eq("v1\nv2\n");
+    let loaded = stdout(&place.run("load -q oci-archive:all.tar oci:loaded").success());
+    assert_eq!(loaded, digests);
+    place.run("diff oci:loaded:v1 project").success();
+    // What is there already stays, by the tag.
+    place.run("push -q oci:loaded:v2 project").success();
+    place.run("load -q --no-clobber all.tar oci:loaded").success();
+    place.run("diff oci:loaded:v2 project").success();
+    place.run("load -q all.tar oci:loaded").success();
+    place.run("diff -q oci:loaded:v2 project").code(1);
+    for (line, said) in [
+        ("save oci:layout:v1 oci:loaded:v1 x.tar", "two archives with the tag v1"),
+        ("save -t x oci:layout:v1 oci:other:v2 x.tar", "several are saved"),
+        ("save oci:layout:v1 -", "no stream"),
+        ("load all.tar oci:loaded:v1", "oci-archive:all.tar has 2 tags, and v1 is one"),
+        ("save oci:layout:v1", ""),
+    ] {
+        let refused = stderr(&place.run(line).code(2));
+        assert!(refused.contains(said), "{line}: {refused}");
+    }
+    assert!(!place.path("x.tar").exists() && !place.path("-").exists());
+}
+
+#[test]
+fn one_is_saved_and_loaded_under_another_tag_with_its_signatures() {
+    let place = Place::pushed();
+    for line in ["generate-key-pair k", "sign -q --key k.key HOST/team/project:v1"] {
+        place.assert(place.command(line).env("BLOB_KEY_PASSWORD", "secret")).success();
+    }
+    let digest = stdout(&place.run("inspect --format {{.digest}} HOST/team/project:v1"));
+    // What is named by its digest needs a tag in the file; file names may have colons.
+    let pinned = format!("HOST/team/project@{}", digest.trim());
+    let refused = stderr(&place.run(&format!("save {pinned} one.tar")).code(2));
+    assert!(refused.contains("--tag gives it one"), "{refused}");
+    place.run(&format!("save -q -t kept {pinned} one:1.tar")).success().stdout_eq(digest.clone());
+    place.run("load -q one:1.tar HOST/other/name:latest").success().stdout_eq(digest);
+    place.run("verify -q --key k.pub --insecure-ignore-tlog HOST/other/name:latest").success();
+    place.run("load -q --no-referrers one:1.tar oci:bare").success();
+    place.run("verify -q --key k.pub --insecure-ignore-tlog oci:bare:kept").code(6);
+    for (line, code, said) in [
+        ("load none.tar oci:x", 3, "there is no file none.tar"),
+        ("load project/README.md oci:x", 1, "it is no tar file"),
+        ("load project oci:x", 1, ""),
+        ("save HOST/team/project:v1 no/dir/x.tar", 3, "there is no directory no/dir"),
+        ("save --dry-run HOST/team/project:v1 no/dir/x.tar", 3, "there is no directory no/dir"),
+    ] {
+        let refused = stderr(&place.run(line).code(code));
+        assert!(refused.contains(said), "{line}: {refused}");
+    }
+}

@@ -95,6 +95,7 @@ const fn write(line: &'static str) -> Case {
 const KEY: &[&str] = &["generate-key-pair k"];
 const SIGNED: &[&str] = &["generate-key-pair k", "sign --key k.key HOST/team/project:v1"];
 const BUNDLE: &[&str] = &["generate-key-pair k", "sign --key k.key --output-bundle b.json HOST/team/project:v1"];
+const SAVED: &[&str] = &["save -q oci:layout:v1 saved.tar"];
 const SECOND: &[&str] = &["push -q --reproducible --exclude docs oci:layout:v2 project"];
 
 /// The cases by command.
@@ -307,6 +308,23 @@ pub(super) const GROUPS: &[(&str, &[Case])] = &[
                 .json("copy"),
             read("copy --dry-run HOST/team/project:v1 oci:copied").served().json("copy"),
             read("copy oci:layout:v2 oci:copied:v1").fails(3),
+        ],
+    ),
+    (
+        "save",
+        &[
+            write("save oci:layout:v1 new.tar").json("save"),
+            read("save --dry-run oci:layout:v1 new.tar").json("save"),
+            read("save oci:layout:none new.tar").fails(3),
+            read("save oci:layout:v1 oci:layout:v1 new.tar").fails(2),
+        ],
+    ),
+    (
+        "load",
+        &[
+            write("load saved.tar oci:loaded").before(SAVED).json("load"),
+            read("load --dry-run saved.tar oci:loaded:other").before(SAVED).json("load"),
+            read("load none.tar oci:loaded").fails(3),
         ],
     ),
     (
