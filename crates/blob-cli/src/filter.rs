@@ -21,6 +21,9 @@ use crate::error::Failure;
 pub(crate) const IGNORE_FILE: &str = ".blobignore";
 const MAX_IGNORE_FILE: u64 = 1 << 20;
 
+/// How much is read of standard input, at most, where a list comes over it: 16 MiB.
+pub(crate) const MAX_INPUT: u64 = 16 << 20;
+
 /// The options of every command that takes a part of something.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Patterns {
@@ -92,7 +95,7 @@ fn listed(file: &str) -> Result<Listed, String> {
 }
 
 /// What comes over standard input, which can be read once, whereas words are read again where they are not understood.
-fn standard_input() -> Result<&'static Vec<u8>, String> {
+pub(crate) fn standard_input() -> Result<&'static Vec<u8>, String> {
     static READ: OnceLock<Result<Vec<u8>, String>> = OnceLock::new();
     let read = || {
         let stdin = std::io::stdin();
@@ -100,7 +103,7 @@ fn standard_input() -> Result<&'static Vec<u8>, String> {
             return Err("standard input is a terminal: name a file, or redirect it".into());
         }
         let mut text = Vec::new();
-        let read = stdin.lock().take(MAX_IGNORE_FILE + 1).read_to_end(&mut text);
+        let read = stdin.lock().take(MAX_INPUT + 1).read_to_end(&mut text);
         read.map_err(|error| format!("reading standard input: {error}"))?;
         Ok(text)
     };

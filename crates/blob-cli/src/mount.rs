@@ -7,6 +7,7 @@
 
 mod attach;
 mod contents;
+mod failed;
 mod held;
 mod listings;
 mod point;

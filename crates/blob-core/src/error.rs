@@ -99,6 +99,12 @@ pub enum ReadError {
 }
 
 impl ReadError {
+    /// Whether only this one file is wrong, and others of the archive may well be read: what is stored for it is not what
+    /// the index promises, or it is over a limit.
+    pub fn is_about_one_file(&self) -> bool {
+        matches!(self, Self::Decode { .. } | Self::TooLarge { .. })
+    }
+
     /// Whether nothing stands at the path; also for a data blob that does not exist.
     pub fn is_not_found(&self) -> bool {
         match self {

@@ -94,7 +94,31 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("blob cp", "--strip --flatten", "--strip-components N takes the first names off, --flat all but the last"),
     ("blob ls", "--ncdu", "`blob du --ncdu` writes what ncdu reads"),
     ("blob pull", "--strip --strip-path", "did you mean `--strip-components`?"),
+    ("blob grep", "-b --byte-offset --column --vimgrep", "`-o jsonl` has the places of matches"),
     ("blob cp", "-r -R --recursive", "directories are copied with all that is in them"),
+    (
+        "blob grep",
+        "-P --perl-regexp --pcre2",
+        "patterns have no look-around and no back-references here; leave it out for all others",
+    ),
+    (
+        "blob grep",
+        "-E --extended-regexp -G --basic-regexp",
+        "patterns are extended regular expressions in any case: leave it out",
+    ),
+    ("blob grep", "-L", "did you mean `--files-without-match`?"),
+    (
+        "blob grep",
+        "-z --null-data --search-zip",
+        "-U searches across lines; what is compressed within an archive is searched as it is",
+    ),
+    (
+        "blob grep",
+        "--hidden --no-ignore -u --unrestricted",
+        "every file of an archive is searched in any case: leave it out",
+    ),
+    ("blob grep", "-t --type -T --type-not", "-g '*.rs' takes files by their names"),
+    ("blob grep", "-s --no-messages", "2>/dev/null leaves errors out; the exit code tells"),
     ("blob push", "-C --workdir --directory --cwd", "the directory is the last operand"),
     ("blob pull", "-C --directory --dest --destination --target --to", "the directory is the last operand"),
 ];

@@ -67,13 +67,13 @@ fn message(command: &Command, leaf: Option<&Leaf>, error: &clap::Error, text: &s
             let missing = text.rsplit_once(": ").map_or("", |(_, missing)| missing);
             // Operands are named like <THIS>, options are not.
             if missing.starts_with('<') {
-                format!("{}: missing {missing}", arity(leaf, 0))
+                format!("{}: missing {missing}", arity(leaf, missing.matches('<').count(), 0))
             } else {
                 format!("missing {missing}, which what was typed needs")
             }
         }
         (ErrorKind::UnknownArgument, Some(flag), _) if flag.starts_with('-') => format!("unknown flag: {flag}"),
-        (ErrorKind::UnknownArgument, Some(word), Some(leaf)) => format!("{}: what is {word:?}?", arity(leaf, 1)),
+        (ErrorKind::UnknownArgument, Some(word), Some(leaf)) => format!("{}: what is {word:?}?", arity(leaf, 0, 1)),
         (ErrorKind::InvalidSubcommand, ..) => {
             let typed = context(ContextKind::InvalidSubcommand).unwrap_or_default();
             let above = leaf.and_then(|leaf| leaf.command.get_bin_name()).unwrap_or_else(|| command.get_name());
@@ -130,8 +130,8 @@ fn glued(command: &Command, words: &[OsString]) -> Option<String> {
 }
 
 /// `accepts 2 arg(s), received 0`: how many operands the sub-command takes and how many were typed, and `more` that were
-/// not understood.
-fn arity(leaf: &Leaf, more: usize) -> String {
+/// not understood; `missing` are known to be.
+fn arity(leaf: &Leaf, missing: usize, more: usize) -> String {
     let (mut required, mut most, mut received) = (0, Some(0), more);
     for operand in leaf.command.get_positionals() {
         required += usize::from(operand.is_required_set());
@@ -142,6 +142,8 @@ fn arity(leaf: &Leaf, more: usize) -> String {
             received += leaf.matches.get_raw(id).map_or(0, Iterator::count);
         }
     }
+    // Some are required in the light of others alone.
+    let required = if missing > 0 { required.max(missing + received) } else { required };
     match most {
         Some(most) if most == required => format!("accepts {required} arg(s), received {received}"),
         Some(most) => format!("accepts between {required} and {most} arg(s), received {received}"),

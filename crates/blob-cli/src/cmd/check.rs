@@ -9,7 +9,7 @@ use blob::core::index::{Difference, diff};
 use blob::core::{Entry, ReadError};
 use bytes::Bytes;
 use clap::Args;
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 
 use super::local;
@@ -191,39 +191,28 @@ impl Reading {
         }
         let total = files.iter().map(Entry::original_size).sum();
         let tally = session.meter.tally(Stage::Checking, total, files.len() as u64);
-        let mut done = 0;
-        while done < files.len() {
-            let mut contents = archive.contents(files[done..].to_vec());
-            let failed = loop {
-                match contents.try_next().await {
-                    Ok(None) => return Ok(()),
-                    Ok(Some((file, content))) => {
-                        let count = async |chunk: Bytes| {
-                            tally.add(chunk.len() as u64);
-                            Ok(())
-                        };
-                        match content.try_for_each(count).await {
-                            Ok(()) => {
-                                (self.files, self.bytes) = (self.files + 1, self.bytes + file.original_size());
-                                done += 1;
-                                tally.set(self.bytes, self.files);
-                            }
-                            Err(error) => break error,
-                        }
-                    }
-                    Err(error) => break error,
-                }
+        let mut contents = archive.each_content(files);
+        while let Some((file, content)) = contents.next().await {
+            let count = async |chunk: Bytes| {
+                tally.add(chunk.len() as u64);
+                Ok(())
             };
-            drop(contents);
+            let read = match content {
+                Ok(content) => content.try_for_each(count).await,
+                Err(error) => Err(error),
+            };
+            match read {
+                Ok(()) => (self.files, self.bytes) = (self.files + 1, self.bytes + file.original_size()),
+                Err(ReadError::Decode { path, source }) => {
+                    let problem = source.to_string();
+                    self.damaged.push(Damage { path: PathText::new(&path), problem, raw: path.to_vec() });
+                }
+                Err(error) => return Err(error.into()),
+            }
             tally.set(self.bytes, self.files);
-            let ReadError::Decode { path, source } = failed else { return Err(failed.into()) };
-            let problem = source.to_string();
-            self.damaged.push(Damage { path: PathText::new(&path), problem, raw: path.to_vec() });
             if self.damaged.len() >= NAMED {
                 return Ok(());
             }
-            // Files are read together: those before the damaged one come again.
-            files.retain(|file| file.path() != &*path);
         }
         Ok(())
     }

@@ -1,37 +1,36 @@
 //! `blob grep`: lines of files in an archive.
 //!
 //! Files are read in the order of their paths, small ones that lie together by one request, and searched by several threads;
-//! what is found comes out in order. Only what waits to be written is kept.
+//! what is found comes out in order. Only what waits to be written is kept. A file that cannot be searched is told in its
+//! place, and the others follow.
 
 mod found;
+mod operands;
 mod pattern;
+mod place;
 mod search;
 mod sink;
 mod text;
+mod writer;
 
-use std::collections::VecDeque;
-use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use blob::Archive;
 use blob::core::{Entry, Node, path};
 use clap::Args;
-use futures_util::TryStreamExt as _;
 
 use super::missing;
-use crate::args::{Caching, Format};
-use crate::error::{Failure, Kind};
+use crate::args::Caching;
+use crate::error::Failure;
 use crate::filter::Patterns;
 use crate::session::Session;
 use crate::trust::TrustArgs;
-use crate::ui::json;
-use crate::ui::output::Output;
-use crate::ui::progress::{Stage, Tally};
 use crate::ui::size;
-use found::{Found, Report, Told};
-use pattern::MatchArgs;
-use search::{Job, Outcome, Piece, Search, Target};
+use operands::Operands;
+use pattern::{MatchArgs, PatternArgs};
+use search::Search;
 use text::{Look, ShapeArgs};
+use writer::Writer;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,6 +38,10 @@ Examples:
   blob grep -i -C2 error localhost:5000/team/assets:v1 logs     in one directory, with two lines around
   blob grep -F -l 'api.example.com' -g '*.yaml' ghcr.io/org/data:1.0
   blob grep -c '^import ' -g '!vendor/' oci:./layout:v1 src/main.py src
+  blob grep -e '^port' -e '^host' oci:./layout:v1 config         lines that match one of several
+  blob grep -F -f words.txt oci:./layout:v1                     every line of a file is a pattern
+  blob grep -U '(?s)BEGIN.*?END' oci:./layout:v1                across lines
+  blob grep --replace '$2=$1' '([a-z]+): (.*)' oci:./layout:v1 app.yaml
   blob grep -o jsonl 'v[0-9]+' oci:./layout:v1 | jq .path
 
 Patterns are regular expressions as ripgrep has them. Only the files that are searched are fetched, near ones by one request. Files that \
@@ -46,29 +49,18 @@ hold a NUL byte are taken for binary and passed over, unless they are named, or 
 
 As with grep(1), the exit code is 0 if something was found, 1 if nothing was, and 2 or more after an error. Files of up to 8 MiB are \
 verified before a line of them is written; what is written of larger ones is not to be used if the exit code is 7. A larger binary \
-file is given up at its first NUL byte.";
-
-/// How many threads search, at most, where nobody says otherwise.
-const MAX_SEARCHES: usize = 8;
-
-/// Files up to this size are searched in memory: 8 MiB, as they are verified there.
-const IN_MEMORY: u64 = 8 << 20;
+file is given up at its first NUL byte. A file that cannot be searched, as it is damaged or has a line of more than 64 MiB, is \
+told on standard error, the others are searched, and the exit code is 7 if one was damaged, else 2.";
 
 /// Search files of an archive for lines that match a pattern; only files that are searched are fetched.
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, override_usage = "blob grep [OPTIONS] <PATTERN|-e PATTERN|-f FILE> <REF> [PATH]...")]
 pub(crate) struct GrepArgs {
-    /// A regular expression; behind `--` it may begin with a hyphen.
-    #[arg(value_name = "PATTERN")]
-    pattern: String,
+    #[command(flatten)]
+    operands: Operands,
 
-    /// The archive.
-    #[arg(value_name = "REF")]
-    reference: String,
-
-    /// Files and directories to search; everything by default.
-    #[arg(value_name = "PATH")]
-    paths: Vec<String>,
+    #[command(flatten)]
+    wanted: PatternArgs,
 
     #[command(flatten)]
     matching: MatchArgs,
@@ -76,9 +68,13 @@ pub(crate) struct GrepArgs {
     #[command(flatten)]
     shape: ShapeArgs,
 
-    /// Pass over files that are larger, as in 500K or 10M.
+    /// Pass over files that are larger, as in 500K or 10M, unless they are named.
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     max_filesize: Option<u64>,
+
+    /// Go no deeper than N directories below what is searched: 1 are the files in it.
+    #[arg(long, value_name = "N")]
+    max_depth: Option<usize>,
 
     #[command(flatten)]
     patterns: Patterns,
@@ -99,38 +95,45 @@ pub(crate) async fn run(args: GrepArgs, session: &Session) -> Result<(), Failure
     grep(args, session).await.map_err(Failure::not_a_difference)
 }
 
-async fn grep(args: GrepArgs, session: &Session) -> Result<(), Failure> {
-    let matcher = args.matching.matcher(&args.pattern)?;
-    let location = session.location(&args.reference)?;
+async fn grep(mut args: GrepArgs, session: &Session) -> Result<(), Failure> {
+    args.operands.shift(args.wanted.is_given())?;
+    let patterns = args.wanted.all(args.operands.pattern.as_deref())?;
+    let matcher = args.matching.matcher(&patterns)?;
+    let location = args.operands.location(session)?;
     let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
     let targets = targets(&archive, &args)?;
-    let look = Look::new(&args.shape, session, !is_alone(&targets, &args.paths));
+    let look = Look::new(&args.shape, session, !is_alone(&targets, &args.operands.paths));
     let search = Arc::new(Search::new(matcher, &args.matching, look));
-    let mut writer = Writer::new(&args, session, Arc::clone(&search));
-    writer.search(&archive, targets, session).await?;
+    let mut writer = Writer::new(args.shape.names_files(), session, Arc::clone(&search));
+    writer.search(&archive, targets).await?;
     if args.stats {
         session.print_stats(&client, &archive);
     }
     Session::log_traffic(&client);
-    writer.end(location.to_string(), session).await
+    writer.end(location.to_string()).await
 }
 
 /// The files that are searched, by path. Those that were named are searched whatever they hold.
 fn targets<'a>(archive: &'a Archive, args: &GrepArgs) -> Result<Vec<(Entry<'a>, bool)>, Failure> {
     let index = archive.index();
     let mut targets: Vec<(Entry<'a>, bool)> = Vec::new();
-    if args.paths.is_empty() {
-        targets.extend(archive.entries().map(|file| (file, false)));
+    let near = |above: &[u8], file: &Entry<'_>| {
+        let below = &file.path()[above.len()..];
+        let depth = below.split(|byte| *byte == b'/').filter(|element| !element.is_empty()).count();
+        args.max_depth.is_none_or(|most| depth <= most)
+    };
+    if args.operands.paths.is_empty() {
+        targets.extend(archive.entries().filter(|file| near(b"", file)).map(|file| (file, false)));
     }
-    for typed in &args.paths {
+    for typed in &args.operands.paths {
         let normal = path::normalize(typed.as_bytes());
         // As `cat`, a link that is named is followed; those in directories are not.
         let found = index.follow(&normal).ok();
         match found.ok_or_else(|| missing::failure("path not found in archive", index, typed))? {
             Node::File(file) => targets.push((file, true)),
             Node::Directory(dir) => targets.extend(dir.nodes().filter_map(|node| match node {
-                Node::File(file) => Some((file, false)),
+                Node::File(file) if near(dir.path(), &file) => Some((file, false)),
                 _ => None,
             })),
             Node::EmptyDir(_) | Node::Symlink(_) => {}
@@ -149,144 +152,8 @@ fn is_alone(targets: &[(Entry<'_>, bool)], paths: &[String]) -> bool {
     paths.len() == 1 && matches!(targets, [(_, true)])
 }
 
-/// What is found, on its way out.
-struct Writer {
-    search: Arc<Search>,
-    format: Format,
-    /// Only whether there is something is asked.
-    silent: bool,
-    output: Output,
-    /// Something was written before.
-    begun: bool,
-    found: Found,
-    /// What is written at the end.
-    lines: Vec<Told>,
-}
-
-impl Writer {
-    fn new(args: &GrepArgs, session: &Session, search: Arc<Search>) -> Self {
-        let silent = session.is_terse() && !args.shape.names_files();
-        let format = session.options.output;
-        Self { search, format, silent, output: Output::new(), begun: false, found: Found::default(), lines: Vec::new() }
-    }
-
-    async fn search(
-        &mut self,
-        archive: &Archive,
-        targets: Vec<(Entry<'_>, bool)>,
-        session: &Session,
-    ) -> Result<(), Failure> {
-        session.meter.clear();
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(MAX_SEARCHES);
-        let most = session.options.jobs.map_or_else(cores, std::num::NonZero::get);
-        let total = targets.iter().map(|(file, _)| file.original_size()).sum();
-        let tally = session.meter.tally(Stage::Searching, total, targets.len() as u64);
-        let named: Vec<bool> = targets.iter().map(|(_, named)| *named).collect();
-        let mut contents = archive.contents(targets.into_iter().map(|(file, _)| file).collect());
-        let mut waiting: VecDeque<Job> = VecDeque::new();
-        let mut begun = named.into_iter();
-        while let Some((file, mut content)) = contents.try_next().await? {
-            let target = Target::new(file.path(), begun.next().unwrap_or_default());
-            if file.original_size() > IN_MEMORY {
-                while let Some(job) = waiting.pop_front() {
-                    self.finish(job, &tally).await?;
-                }
-                let (feed, job) = self.search.begin_stream(target, file.original_size());
-                let (fed, finished) = tokio::join!(feed.all(content), self.finish(job, &tally));
-                finished?;
-                fed?;
-            } else {
-                let mut whole = Vec::with_capacity(file.original_size() as usize);
-                while let Some(chunk) = content.try_next().await? {
-                    whole.extend_from_slice(&chunk);
-                }
-                waiting.push_back(self.search.begin(target, whole));
-            }
-            if waiting.len() >= most
-                && let Some(job) = waiting.pop_front()
-            {
-                self.finish(job, &tally).await?;
-            }
-            if self.silent && self.found.matched_files > 0 {
-                return Ok(());
-            }
-        }
-        while let Some(job) = waiting.pop_front() {
-            self.finish(job, &tally).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes what a search finds, until it is over.
-    async fn finish(&mut self, mut job: Job, tally: &Tally) -> Result<(), Failure> {
-        let mut first = true;
-        while let Some(piece) = job.pieces.recv().await {
-            if self.silent {
-                continue;
-            }
-            match piece {
-                Piece::Text(text) => {
-                    if std::mem::take(&mut first) && self.begun {
-                        self.output.write(self.search.look.between_files().as_bytes()).await?;
-                    }
-                    self.begun = true;
-                    self.output.write(&text).await?;
-                }
-                Piece::Lines(lines) if self.format == Format::Jsonl => {
-                    for line in lines {
-                        self.output.write(json::line(&line).as_bytes()).await?;
-                    }
-                }
-                Piece::Lines(lines) => self.lines.extend(lines),
-            }
-        }
-        let Outcome { target, size, counted } = job.outcome().await?;
-        self.found.searched_files += 1;
-        self.found.searched_size += size;
-        tally.set(self.found.searched_size, self.found.searched_files);
-        self.found.matched_files += u64::from(counted.lines > 0);
-        self.found.matched_lines += counted.lines;
-        let look = &self.search.look;
-        if !look.names(counted.lines) {
-            return Ok(());
-        }
-        self.found.named_files += 1;
-        match self.format {
-            _ if self.silent => Ok(()),
-            Format::Text => self.output.write(&look.file(&target, counted.lines)).await,
-            Format::Jsonl => self.output.write(json::line(&Told::file(&target.path, counted)).as_bytes()).await,
-            _ => {
-                self.lines.push(Told::file(&target.path, counted));
-                Ok(())
-            }
-        }
-    }
-
-    /// Writes what is written at the end, and says by the exit code whether anything was found.
-    async fn end(mut self, reference: String, session: &Session) -> Result<(), Failure> {
-        self.output.finish().await?;
-        let success =
-            if self.search.look.wants_names() { self.found.named_files } else { self.found.matched_files } > 0;
-        match self.format {
-            Format::Text | Format::Jsonl => {}
-            _ if self.silent => {}
-            Format::Json => {
-                let report = Report { r#ref: reference, found: self.found, lines: self.lines };
-                session.print(json::document(&report)).await?;
-            }
-            format => session.print(found::table(&self.lines).render(format)).await?,
-        }
-        if success { Ok(()) } else { Err(Failure::new(Kind::NotFoundInFiles, "nothing was found")) }
-    }
-}
-
-/// Whether a terminal is looked at, where what files hold must not control it.
-fn is_terminal() -> bool {
-    std::io::stdout().is_terminal()
-}
-
 #[cfg(test)]
 pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
     use crate::schemas::{document, line};
-    vec![document::<Report>("grep"), line::<Told>("grep-line")]
+    vec![document::<found::Report>("grep"), line::<found::Told>("grep-line")]
 }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use blob::Archive;
 use blob::core::archive::EntryStream;
@@ -15,8 +16,9 @@ use futures_util::TryStreamExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Notify, OnceCell, Semaphore};
 
+use super::failed::Failed;
 use super::held::{Content, Held, Key};
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::ui::escape::shown;
 
 /// What is counted when small files are on their way: 256 KiB.
@@ -38,8 +40,10 @@ pub(crate) struct Bounds {
 /// Why a file cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// It could not be had, or is not what the index promises.
+    /// It could not be had.
     Failed,
+    /// It is not what the index promises.
+    Damaged,
     /// There is no room for it on disk.
     NoRoom,
 }
@@ -54,6 +58,7 @@ pub(super) struct Contents {
     bounds: Bounds,
     spool_dir: PathBuf,
     held: Mutex<Held>,
+    failed: Mutex<Failed>,
     flying: Mutex<HashMap<Key, Flight>>,
     /// Room for small files that are on their way, in units.
     small: Semaphore,
@@ -73,6 +78,7 @@ impl Contents {
             bounds: Bounds { memory: memory / 4 * 3, ..bounds },
             spool_dir,
             held: Mutex::default(),
+            failed: Mutex::default(),
             flying: Mutex::default(),
             small: Semaphore::new(units as usize),
             units,
@@ -87,20 +93,26 @@ impl Contents {
     }
 
     /// The content of the file with the number `id`, verified. Of those who want it at the same time one reads; a
-    /// failure is shared by them and told once.
+    /// failure is shared by them, and by who asks within the next [seconds](Failed), and told once.
     pub(super) async fn read(&self, id: NodeId) -> Result<Content, Unreadable> {
         let Some(Node::File(entry)) = self.archive.index().by_id(id) else { return Err(Unreadable::Failed) };
         let key = Key::of(&entry);
         let flight = {
             let mut flying = self.flying.lock().unwrap_or_else(PoisonError::into_inner);
-            // What landed is held before it is off the list.
+            // What landed is held, or known to have failed, before it is off the list.
             if let Some(content) = self.lock().find(&key) {
                 return Ok(content);
+            }
+            if let Some(why) = self.failures().find(&key, Instant::now()) {
+                return Err(why);
             }
             Arc::clone(flying.entry(key).or_default())
         };
         let landed = flight.get_or_init(|| async {
             let outcome = self.fetch(entry, key).await;
+            if let Err(why) = &outcome {
+                self.failures().put(key, *why, Instant::now());
+            }
             self.flying.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             outcome
         });
@@ -109,6 +121,10 @@ impl Contents {
 
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failures(&self) -> MutexGuard<'_, Failed> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn fetch(&self, entry: Entry<'_>, key: Key) -> Result<Content, Unreadable> {
@@ -224,7 +240,7 @@ async fn gather(mut stream: EntryStream) -> Result<Content, blob::core::ReadErro
 /// Says why a file cannot be read: whoever reads it learns only that it cannot.
 fn refuse(path: &[u8], failure: &Failure) -> Unreadable {
     tracing::error!("cannot read {}: {}", shown(path), failure.sentence());
-    Unreadable::Failed
+    if failure.kind == Kind::HashMismatch { Unreadable::Damaged } else { Unreadable::Failed }
 }
 
 fn no_room(error: &io::Error) -> Option<Unreadable> {

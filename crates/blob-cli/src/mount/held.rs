@@ -22,6 +22,12 @@ impl Key {
     pub(super) fn of(entry: &Entry<'_>) -> Self {
         Self { digest: entry.digest(), offset: entry.data_offset() }
     }
+
+    /// One of many, for tests.
+    #[cfg(test)]
+    pub(super) fn number(number: u64) -> Self {
+        Self { digest: Digest::sha256_of(&number.to_le_bytes()), offset: number }
+    }
 }
 
 /// A verified content.
@@ -121,10 +127,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn key(number: u64) -> Key {
-        Key { digest: Digest::sha256_of(&number.to_le_bytes()), offset: number }
-    }
-
     fn disk(size: u64) -> Content {
         Content::Disk(Arc::new(tempfile::tempfile().unwrap()), size)
     }
@@ -134,17 +136,17 @@ mod tests {
         let mut held = Held::default();
         let content = || Content::Memory(Bytes::from_static(&[0; 1000]));
         for number in 0..3 {
-            held.put(key(number), content(), 4000);
+            held.put(Key::number(number), content(), 4000);
         }
-        assert!(held.find(&key(0)).is_some());
-        held.put(key(3), content(), 4000);
-        assert!(held.find(&key(1)).is_none(), "it was the oldest");
+        assert!(held.find(&Key::number(0)).is_some());
+        held.put(Key::number(3), content(), 4000);
+        assert!(held.find(&Key::number(1)).is_none(), "it was the oldest");
         for number in [0, 2, 3] {
-            assert!(held.find(&key(number)).is_some(), "{number}");
+            assert!(held.find(&Key::number(number)).is_some(), "{number}");
         }
-        held.put(key(3), content(), 4000);
+        held.put(Key::number(3), content(), 4000);
         assert_eq!(held.memory, 3 * (1000 + OVERHEAD), "the same again takes no more");
-        held.put(key(4), content(), 10);
+        held.put(Key::number(4), content(), 10);
         assert_eq!((held.contents.len(), held.order.len()), (1, 1), "what was put last stays in any case");
     }
 
@@ -153,10 +155,10 @@ mod tests {
         let mut held = Held::default();
         assert!(held.reserve(60, 100));
         assert!(!held.reserve(60, 100), "somebody is writing");
-        held.put(key(0), disk(60), 1 << 20);
-        held.put(key(1), Content::Memory(Bytes::from_static(b"small")), 1 << 20);
+        held.put(Key::number(0), disk(60), 1 << 20);
+        held.put(Key::number(1), Content::Memory(Bytes::from_static(b"small")), 1 << 20);
         assert!(held.reserve(60, 100), "what is held makes room");
-        assert!(held.find(&key(0)).is_none() && held.find(&key(1)).is_some());
+        assert!(held.find(&Key::number(0)).is_none() && held.find(&Key::number(1)).is_some());
         held.give_back(60);
         assert_eq!(held.disk, 0);
         assert!(!held.reserve(101, 100));

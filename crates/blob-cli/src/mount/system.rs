@@ -139,7 +139,7 @@ fn answer(content: &Content, offset: u64, size: u32, reply: ReplyData) {
 impl From<Unreadable> for Errno {
     fn from(why: Unreadable) -> Self {
         match why {
-            Unreadable::Failed => Self::EIO,
+            Unreadable::Failed | Unreadable::Damaged => Self::EIO,
             Unreadable::NoRoom => Self::ENOSPC,
         }
     }

@@ -35,6 +35,7 @@ fn place() -> Place {
 #[test]
 fn the_same_lines_as_grep_finds() {
     let place = place();
+    fs::write(place.path("words"), "beta\nfn\nnothing\n").unwrap();
     for (ours, theirs) in [
         ("alpha", "alpha"),
         ("-i alpha", "-i alpha"),
@@ -50,7 +51,23 @@ fn the_same_lines_as_grep_finds() {
         ("--files-without-match beta", "-L beta"),
         ("-g *.md beta", "--include=*.md beta"),
         ("-g !*.md alpha", "--exclude=*.md alpha"),
+        ("-e alpha -e nothing", "-e alpha -e nothing"),
+        ("-i -e ALPHA -e -e", "-i -e ALPHA -e -e"),
+        ("-F -e () -e #", "-F -e () -e #"),
+        ("-w -e beta -e last", "-w -e beta -e last"),
+        ("-x -e beta -e nothing", "-x -e beta -e nothing"),
+        ("-c -e alpha -e beta", "-c -e alpha -e beta"),
+        ("--invert-match -e a -e n", "-v -e a -e n"),
+        ("--only-matching -e al -e et", "-o -e al -e et"),
+        ("-f ../words", "-f ../words"),
+        ("-F -f ../words -e gamma", "-F -f ../words -e gamma"),
+        ("-x -f ../words", "-x -f ../words"),
+        ("-r beta", "beta"),
+        ("-R --recursive beta", "beta"),
+        ("-U ^beta$", "^beta$"),
+        ("-U -c ta.beta", "-c ta.beta"),
     ] {
+        let ours = ours.replace("../", "");
         let found = stdout(&place.run(&format!("grep -n {ours} oci:found:v1")).success());
         let mut system = Command::new("grep");
         let kind = if theirs.starts_with("-F") { "-rna" } else { "-rnaE" };
@@ -139,6 +156,14 @@ fn exit_codes_are_those_of_grep() {
         ("grep [ oci:found:v1", 2),
         ("grep a\\nb oci:found:v1", 2),
         ("grep -l -c alpha oci:found:v1", 2),
+        ("grep -f nowhere oci:found:v1", 2),
+        ("grep -f /dev/null oci:found:v1", 1),
+        ("grep -f /dev/null -i oci:found:v1", 1),
+        ("grep -f /dev/null --invert-match oci:found:v1 z.log", 0),
+        ("grep -e alpha", 2),
+        ("grep -e nowhere -e alpha oci:found:v1", 0),
+        ("grep -U --invert-match a oci:found:v1", 2),
+        ("grep --replace x -l a oci:found:v1", 2),
         ("grep alpha", 2),
         ("grep alpha oci:found:v9", 3),
         ("grep alpha oci:found:v1 nothing", 3),
@@ -190,5 +215,119 @@ fn large_files_are_searched_as_they_come_and_verified() {
     flip(&data_blob(&place.path("layout")), text.len() - 1);
     for line in ["grep needle oci:layout:v1", "grep -l nothing oci:layout:v1", "grep -m1 nothing oci:layout:v1"] {
         place.run(line).code(7);
+    }
+}
+
+#[test]
+fn patterns_come_from_everywhere() {
+    let place = place();
+    fs::write(place.path("words"), "beta\r\nfn\n").unwrap();
+    fs::write(place.path("odd"), b"fine\n\xff\n").unwrap();
+    place.run("grep -c -f words -e gamma oci:found:v1 a.txt b/c").success().stdout_eq("a.txt:1\nb/c/three.rs:3\n");
+    let mut piped = place.command("grep -F -f - oci:found:v1 z.log");
+    let piped = piped.stdin(fs::File::open(place.path("words")).unwrap());
+    place.assert(piped).success().stdout_eq("beta\n");
+    for (line, words) in [
+        ("grep -f odd oci:found:v1", "reading the patterns in odd: line 2 is not UTF-8"),
+        ("grep -e fine -e a( oci:found:v1", "\"a(\" is no pattern: unclosed group"),
+        ("grep a(?=b) oci:found:v1", "there is no look-around"),
+        ("grep a\\nb oci:found:v1", "-U searches across them"),
+        ("grep oci:found:v1 alpha", "the pattern comes first, then the archive"),
+        ("grep -e alpha beta oci:found:v1", "a pattern more is one more -e"),
+        ("grep -e alpha", "requires at least 1 arg(s), only received 0: missing <REF>"),
+        ("grep alpha", "requires at least 2 arg(s), only received 1: missing <REF>"),
+        ("grep", "requires at least 2 arg(s), only received 0: missing <PATTERN> <REF>"),
+        ("grep -P alpha oci:found:v1", "no look-around"),
+        ("grep -E alpha oci:found:v1", "extended regular expressions in any case"),
+        ("grep -L alpha oci:found:v1", "did you mean `--files-without-match`?"),
+    ] {
+        let told = stderr(&place.run(line).code(2));
+        assert!(told.contains(words), "{line}: {told}");
+    }
+}
+
+#[test]
+fn depth_is_counted_from_what_is_searched() {
+    let place = place();
+    for (line, expected) in [
+        ("grep -l --max-depth 1 beta oci:found:v1", "latin1.txt\nwindows.txt\nz.log\n"),
+        ("grep -l --max-depth 2 beta oci:found:v1 -g *.md", "b/one.md\n"),
+        ("grep -l --max-depth 1 beta oci:found:v1 b", "b/one.md\n"),
+        ("grep -l --max-depth 1 beta oci:found:v1 b/c/three.rs b", "b/c/three.rs\nb/one.md\n"),
+    ] {
+        place.run(line).success().stdout_eq(expected);
+    }
+}
+
+#[test]
+fn replacements_are_those_of_sed() {
+    let place = place();
+    for (pattern, ours, theirs) in
+        [("beta", "[$0]", "[&]"), ("([a-z]+) ([a-z]+)", "$2-$1", r"\2-\1"), ("^", ">", ">"), ("a$", "", "")]
+    {
+        let mut command = place.command("grep -I");
+        command.args([pattern, "oci:found:v1", "a.txt", "b", "--replace", ours]);
+        let found = stdout(&place.assert(&mut command).success());
+        let mut system = Command::new("sed");
+        system.args(["-n", "-E", &format!("s/{pattern}/{theirs}/gp")]);
+        system.args(["a.txt", "b/c/three.rs", "b/one.md", "b/two.md"]).env("LC_ALL", "C.UTF-8");
+        let system = system.current_dir(place.path("texts")).output().unwrap();
+        // sed adds no line break at the end of a file that has none.
+        let expected = String::from_utf8(system.stdout).unwrap().replace("end#", "end\n#").replace("endfn", "end\nfn");
+        let expected = expected.replace("end>", "end\n>");
+        assert_eq!(found, expected, "{pattern}");
+    }
+    let line = stdout(&place.run("grep -o jsonl --replace <$1> (be)ta oci:found:v1 z.log").success());
+    schema::check("grep-line", &line);
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["text"], &line["matches"][0]["replacement"]), (&"beta".into(), &"<be>".into()));
+    let mut parts = place.command("grep --only-matching --replace $1 (b)e|(l)a oci:found:v1 a.txt");
+    place.assert(&mut parts).success().stdout_eq("b\n");
+}
+
+#[test]
+fn matches_go_on_in_the_next_line() {
+    let place = place();
+    let found = |options: &[&str]| {
+        let mut command = place.command("grep -n -U");
+        stdout(&place.assert(command.args(options)).success())
+    };
+    let across = r"nothing\nbeta\nbeta";
+    assert_eq!(found(&[across, "oci:found:v1"]), "b/one.md:2:nothing\nb/one.md:3:beta\nb/one.md:4:beta beta\n");
+    assert_eq!(found(&[across, "oci:found:v1", "b/one.md", "--only-matching"]), "2:nothing\n3:beta\n4:beta\n");
+    assert_eq!(found(&["-c", across, "oci:found:v1"]), "b/one.md:3\n");
+    assert_eq!(found(&[r"(?s)Alpha.*beta", "-A1", "oci:found:v1", "b/one.md"]).lines().count(), 4);
+    assert_eq!(
+        found(&[r"a\r\nb", "-o", "plain", "--only-matching", "oci:found:v1"]),
+        "windows.txt\t1\ta\\r\\nb\tmatch\n"
+    );
+    assert_eq!(
+        found(&[r"nothing\n(beta)", "--replace", "$1 and", "oci:found:v1", "b/one.md", "-B1"]),
+        "1-# Alpha\n2:beta and\n"
+    );
+    let line = found(&[r"Alpha\nno", "-o", "jsonl", "oci:found:v1"]);
+    schema::check("grep-line", &line);
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["line"], &line["text"]), (&1.into(), &"# Alpha\nnothing".into()));
+    assert_eq!((&line["matches"][0]["start"], &line["matches"][0]["end"]), (&2.into(), &10.into()));
+}
+
+#[test]
+fn rows_tell_matches_from_context() {
+    let place = place();
+    for (line, expected) in [
+        (
+            "grep -o plain -C1 ^beta$ oci:found:v1 b/one.md",
+            "b/one.md\t2\tnothing\tcontext\nb/one.md\t3\tbeta\tmatch\nb/one.md\t4\tbeta beta\tcontext\n",
+        ),
+        (
+            "grep -o csv --only-matching -C1 be.a oci:found:v1 b/one.md",
+            "PATH,LINE,TEXT,TYPE\r\nb/one.md,3,beta,match\r\nb/one.md,4,beta,match\r\nb/one.md,4,beta,match\r\n",
+        ),
+        ("grep -o plain --replace x -m1 beta oci:found:v1 z.log", "z.log\t1\tx\tmatch\n"),
+        ("grep -o plain -c beta oci:found:v1 z.log", "1\tz.log\n"),
+    ] {
+        let found = stdout(&place.run(line).success());
+        assert_eq!(found.replace('\r', ""), expected.replace('\r', ""), "{line}");
     }
 }

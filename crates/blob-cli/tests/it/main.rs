@@ -18,6 +18,7 @@ mod errors;
 mod faces;
 mod finer;
 mod grep;
+mod grep_troubled;
 mod guarded;
 mod help;
 mod hints;
@@ -27,6 +28,8 @@ mod lines;
 mod login;
 #[cfg(all(feature = "fuse", target_os = "linux"))]
 mod mount;
+#[cfg(all(feature = "fuse", target_os = "linux"))]
+mod mount_failing;
 mod move_around;
 mod names;
 #[cfg(feature = "tui")]

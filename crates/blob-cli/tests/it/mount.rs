@@ -46,7 +46,7 @@ fn is_mounted(directory: &Path) -> bool {
 }
 
 /// A mount that ends with the test.
-struct Mount {
+pub(crate) struct Mount {
     child: Child,
     directory: PathBuf,
     /// What it said when it was there.
@@ -55,7 +55,7 @@ struct Mount {
 
 impl Mount {
     /// Runs `blob mount` with these words behind it, and waits until it says that the archive is on `mnt`.
-    fn of(place: &Place, line: &str) -> Self {
+    pub(crate) fn of(place: &Place, line: &str) -> Self {
         let directory = place.path("mnt");
         fs::create_dir_all(&directory).unwrap();
         let mut command = place.command(&format!("mount {line} mnt"));
@@ -67,7 +67,7 @@ impl Mount {
         mount
     }
 
-    fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.directory.join(path)
     }
 
@@ -78,7 +78,7 @@ impl Mount {
     }
 
     /// Asks it to end, and gives its exit code and what it wrote to standard error.
-    fn end(self) -> (Option<i32>, String) {
+    pub(crate) fn end(self) -> (Option<i32>, String) {
         self.end_by("TERM")
     }
 
@@ -161,7 +161,7 @@ fn tree(root: &Path) -> Vec<(PathBuf, u32, Option<i64>, Vec<u8>)> {
 }
 
 /// A line to the server of `place` that counts, and on which things can go wrong.
-fn line_to(place: &Place, rules: Vec<Rule>) -> ProxyHandle {
+pub(crate) fn line_to(place: &Place, rules: Vec<Rule>) -> ProxyHandle {
     let options = ProxyOptions { shape: Shape::default(), faults: Faults::script(rules), gate: Gate::default() };
     Proxy::start(place.host().parse().unwrap(), options).unwrap()
 }

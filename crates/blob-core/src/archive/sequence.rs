@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use futures_core::stream::BoxStream;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, future, stream};
 
 use super::Archive;
 use super::stream::EntryStream;
@@ -71,28 +71,57 @@ impl Archive {
     /// # Errors
     /// [`ReadError`], for the first file that cannot be had; the stream is over then.
     pub fn contents<'a>(&'a self, files: Vec<Entry<'a>>) -> BoxStream<'a, Result<(Entry<'a>, EntryStream), ReadError>> {
+        let until_one_fails = |failed: &mut bool, (file, content): (Entry<'a>, Result<EntryStream, ReadError>)| {
+            let item = (!*failed).then(|| content.map(|content| (file, content)));
+            *failed |= matches!(item, Some(Err(_)));
+            future::ready(item)
+        };
+        self.each_content(files).scan(false, until_one_fails).boxed()
+    }
+
+    /// As [`contents`](Self::contents), except that a file which
+    /// [alone is wrong](ReadError::is_about_one_file) is an error in its place, and the others follow. Whatever else fails is
+    /// told for the first file that it keeps from being read, and the stream is over then. What comes up within the stream of
+    /// a large file is for who reads it to judge.
+    pub fn each_content<'a>(
+        &'a self,
+        files: Vec<Entry<'a>>,
+    ) -> BoxStream<'a, (Entry<'a>, Result<EntryStream, ReadError>)> {
         let plan: Vec<(Range<u64>, u64)> = files.iter().map(|file| (file.range(), file.original_size())).collect();
         let fetched = stream::iter(runs(&plan)).map(move |run| {
             let members: Vec<Entry<'a>> = files[run.members.clone()].to_vec();
             async move {
                 if run.large {
-                    return Ok(stream::iter(members).then(|file| self.alone(file)).boxed());
+                    return stream::iter(members).then(|file| self.alone(file)).boxed();
                 }
-                let contents = self.read_run(&members, run.stored).await?;
+                let contents = match self.read_run(&members, run.stored).await {
+                    Ok(contents) => contents,
+                    Err(error) => vec![Err(error)],
+                };
                 let streams =
-                    members.into_iter().zip(contents).map(|(file, content)| Ok((file, EntryStream::verified(content))));
-                Ok::<_, ReadError>(stream::iter(streams).boxed())
+                    members.into_iter().zip(contents).map(|(file, content)| (file, content.map(EntryStream::verified)));
+                stream::iter(streams).boxed()
             }
         });
-        fetched.buffered(2).try_flatten().boxed()
+        let until_all_fail = |failed: &mut bool, item: (Entry<'a>, Result<EntryStream, ReadError>)| {
+            let next = (!*failed).then_some(item);
+            *failed |= matches!(&next, Some((_, Err(error))) if !error.is_about_one_file());
+            future::ready(next)
+        };
+        fetched.buffered(2).flatten().scan(false, until_all_fail).boxed()
     }
 
-    async fn alone<'a>(&self, file: Entry<'a>) -> Result<(Entry<'a>, EntryStream), ReadError> {
-        Ok((file, self.stream_entry(file).await?))
+    async fn alone<'a>(&self, file: Entry<'a>) -> (Entry<'a>, Result<EntryStream, ReadError>) {
+        let content = self.stream_entry(file).await;
+        (file, content)
     }
 
-    /// The contents of small files whose stored bytes lie in `stored`.
-    async fn read_run(&self, files: &[Entry<'_>], stored: Range<u64>) -> Result<Vec<Bytes>, ReadError> {
+    /// The contents of small files whose stored bytes lie in `stored`, as far as they are what the index promises.
+    async fn read_run(
+        &self,
+        files: &[Entry<'_>],
+        stored: Range<u64>,
+    ) -> Result<Vec<Result<Bytes, ReadError>>, ReadError> {
         let path = || -> Box<[u8]> { files.first().map(Entry::path).unwrap_or_default().into() };
         let start = stored.start;
         let bytes = if stored.is_empty() {
@@ -127,7 +156,7 @@ impl Archive {
                 Err(error) => self.decode_again(*file, error).await,
                 decoded => decoded,
             };
-            contents.push(content.map_err(|source| ReadError::Decode { path: file.path().into(), source })?);
+            contents.push(content.map_err(|source| ReadError::Decode { path: file.path().into(), source }));
         }
         Ok(contents)
     }

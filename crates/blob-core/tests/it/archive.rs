@@ -346,3 +346,54 @@ fn decode_errors_name_the_file() {
     assert_eq!(error.path(), Some(&path[..]));
     assert!(matches!(error, ReadError::Decode { source: DecodeError::Zstd(_), .. }), "{error}");
 }
+
+#[test]
+fn one_damaged_file_leaves_the_others_readable() {
+    let large = noise(SMALL as usize + 1, 7);
+    let pair = Pair::new()
+        .plain("a", b"first")
+        .plain("b", b"second")
+        .zstd("c", &b"third ".repeat(1000))
+        .plain("d", &large)
+        .plain("e", b"last");
+    let read = |data: Arc<Remote>| {
+        let archive = pair.over(Arc::new(Far(data)));
+        block_on(
+            archive
+                .each_content(archive.entries().collect())
+                .then(async |(file, content)| {
+                    let read = match content {
+                        Ok(content) => content.try_collect::<Vec<Bytes>>().await.map(|chunks| chunks.concat()),
+                        Err(error) => Err(error),
+                    };
+                    (String::from_utf8_lossy(file.path()).into_owned(), read)
+                })
+                .collect::<Vec<_>>(),
+        )
+    };
+    let index = pair.index();
+    let starts: Vec<usize> = index.entries().map(|file| file.range().start as usize).collect();
+    let data = |flipped: &[usize]| {
+        let mut data = pair.data.clone();
+        for at in flipped {
+            data[starts[*at]] ^= 1;
+        }
+        data
+    };
+    for flipped in [&[][..], &[0], &[1, 3], &[2], &[0, 1, 2, 3, 4]] {
+        let found = read(Remote::new(data(flipped)));
+        assert_eq!(found.iter().map(|(path, _)| path.as_str()).collect::<String>(), "abcde");
+        for (at, (path, content)) in found.iter().enumerate() {
+            let damaged = content.as_ref().is_err_and(ReadError::is_about_one_file);
+            assert_eq!(
+                (content.is_ok(), damaged),
+                (!flipped.contains(&at), flipped.contains(&at)),
+                "{path} {flipped:?}"
+            );
+        }
+    }
+    // A source that fails is no matter of one file.
+    let found = read(Remote::faulty(data(&[]), starts[1] as u64, Fault::Fail));
+    assert_eq!(found.len(), 1, "the stream is over then");
+    assert!(found[0].1.as_ref().is_err_and(|error| !error.is_about_one_file()), "{:?}", found[0]);
+}

@@ -1,9 +1,8 @@
 //! What was found, for programs.
 
-use std::ops::Range;
-
 use serde::Serialize;
 
+use super::place::{self, replaced};
 use crate::ui::escape::{PathText, base64, exact};
 use crate::ui::table::{Align, Cell, Table};
 
@@ -31,6 +30,8 @@ pub(super) struct Found {
     pub(super) matched_files: u64,
     /// Lines that match.
     pub(super) matched_lines: u64,
+    /// Files that could not be searched, or not to their end; standard error says why.
+    pub(super) failed_files: u64,
     /// Files that are told about, with `-l` and its like.
     #[serde(skip)]
     pub(super) named_files: u64,
@@ -72,7 +73,7 @@ pub(super) struct Told {
     /// Where the line begins in the file, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<u64>,
-    /// The line without its end; what is not UTF-8 is U+FFFD.
+    /// The line without its end, with --multiline all lines that a match goes across; what is not UTF-8 is U+FFFD.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
     /// Its bytes in Base64, if they are not UTF-8.
@@ -87,6 +88,9 @@ pub(super) struct Told {
     /// Where the first NUL byte of a binary file is.
     #[serde(skip_serializing_if = "Option::is_none")]
     binary_offset: Option<u64>,
+    /// What rows show, if it is not the line.
+    #[serde(skip)]
+    row: Option<String>,
 }
 
 /// A part of a line, in bytes.
@@ -99,34 +103,56 @@ struct Place {
     end: usize,
     /// What is there; what is not UTF-8 is U+FFFD.
     text: String,
+    /// What `--replace` puts there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replacement: Option<String>,
+}
+
+/// Lines of a file, and where they are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lines<'a> {
+    pub(super) kind: LineKind,
+    /// The number of the first.
+    pub(super) number: Option<u64>,
+    /// Where they begin in the file, in bytes.
+    pub(super) offset: u64,
+    /// Without the end of the last one.
+    pub(super) text: &'a [u8],
 }
 
 impl Told {
-    /// A line of the file `path`.
-    pub(super) fn of(
-        path: &PathText,
-        kind: LineKind,
-        number: Option<u64>,
-        offset: u64,
-        line: &[u8],
-        places: &[Range<usize>],
-    ) -> Self {
-        let place = |place: &Range<usize>| Place {
-            start: place.start,
-            end: place.end,
-            text: String::from_utf8_lossy(&line[place.clone()]).into_owned(),
+    /// Lines of the file `path`, and where the pattern matches.
+    pub(super) fn of(path: &PathText, lines: Lines<'_>, places: &[place::Place]) -> Self {
+        let Lines { kind, number, offset, text } = lines;
+        let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let place = |place: &place::Place| Place {
+            start: place.at.start,
+            end: place.at.end,
+            text: words(&text[place.at.clone()]),
+            replacement: place.replacement.as_deref().map(words),
         };
+        let replaces = places.iter().any(|place| place.replacement.is_some());
         Self {
             r#type: kind,
             path: path.clone(),
             line: number,
             offset: Some(offset),
-            text: Some(String::from_utf8_lossy(line).into_owned()),
-            text_base64: std::str::from_utf8(line).is_err().then(|| base64(line)),
+            text: Some(words(text)),
+            text_base64: std::str::from_utf8(text).is_err().then(|| base64(text)),
             matches: (kind == LineKind::Match).then(|| places.iter().map(place).collect()),
             matched_lines: None,
             binary_offset: None,
+            row: replaces.then(|| words(&replaced(text, places).0)),
         }
+    }
+
+    /// One place of lines of the file `path`, for a row of its own; the `number` is that of the line where it begins.
+    pub(super) fn part(path: &PathText, number: Option<u64>, lines: Lines<'_>, place: &place::Place) -> Self {
+        let text = &lines.text[place.at.clone()];
+        let shown = place.replacement.as_deref().unwrap_or(text);
+        let row = Some(String::from_utf8_lossy(shown).into_owned());
+        let offset = lines.offset + place.at.start as u64;
+        Self { row, ..Self::of(path, Lines { number, offset, text, ..lines }, &[]) }
     }
 
     /// A file.
@@ -141,6 +167,7 @@ impl Told {
             matches: None,
             matched_lines: Some(counted.lines),
             binary_offset: counted.binary_offset,
+            row: None,
         }
     }
 }
@@ -156,10 +183,12 @@ pub(super) fn table(lines: &[Told]) -> Table {
         }
         return table;
     }
-    let mut table = Table::new(vec![("PATH", Align::Left), ("LINE", Align::Right), ("TEXT", Align::Left)]);
+    let mut table =
+        Table::new(vec![("PATH", Align::Left), ("LINE", Align::Right), ("TEXT", Align::Left), ("TYPE", Align::Left)]);
     for line in lines {
-        let text = exact(line.text.as_deref().unwrap_or_default().as_bytes());
-        table.row(vec![name(line), Cell::new(number(line.line)), Cell::new(text)]);
+        let text = exact(line.row.as_deref().or(line.text.as_deref()).unwrap_or_default().as_bytes());
+        let kind = if line.r#type == LineKind::Context { "context" } else { "match" };
+        table.row(vec![name(line), Cell::new(number(line.line)), Cell::new(text), Cell::new(kind.to_owned())]);
     }
     table
 }

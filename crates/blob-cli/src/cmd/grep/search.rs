@@ -13,9 +13,10 @@ use tokio::task::JoinHandle;
 
 use super::found::{Counted, Told};
 use super::pattern::MatchArgs;
+use super::place::Places;
 use super::sink::Gather;
 use super::text::Look;
-use crate::error::Failure;
+use crate::error::{Failure, Kind};
 use crate::ui::escape::{PathText, exact};
 
 /// Pieces that wait to be written, for each file, and chunks that wait to be searched.
@@ -25,6 +26,7 @@ const WAITING: usize = 4;
 pub(super) struct Search {
     pub(super) matcher: RegexMatcher,
     pub(super) args: MatchArgs,
+    pub(super) places: Places,
     pub(super) look: Look,
 }
 
@@ -43,6 +45,31 @@ impl Target {
     pub(super) fn new(path: &[u8], named: bool) -> Self {
         Self { shown: exact(path), path: PathText::new(path), raw: path.into(), named }
     }
+
+    /// That it cannot be searched, and how to do without it.
+    pub(super) fn failure(&self, why: &str) -> Failure {
+        let failure = Failure::new(Kind::Trouble, format!("searching {}: {why}", self.shown));
+        if self.named {
+            return failure.with_hint("name other files");
+        }
+        match std::str::from_utf8(&self.raw) {
+            Ok(path) if !path.contains(|letter: char| letter.is_control() || letter == '\'') => failure
+                .with_hint(format!("leave it out with -g '!/{}', or large files with --max-filesize", literal(path))),
+            _ => failure.with_hint("leave large files out with --max-filesize"),
+        }
+    }
+}
+
+/// A glob that matches `path` alone.
+fn literal(path: &str) -> String {
+    let mut glob = String::with_capacity(path.len());
+    for letter in path.chars() {
+        if "*?[]{}\\".contains(letter) {
+            glob.push('\\');
+        }
+        glob.push(letter);
+    }
+    glob
 }
 
 /// Something that was found.
@@ -59,7 +86,7 @@ pub(super) struct Job {
     pub(super) pieces: mpsc::Receiver<Piece>,
     target: Arc<Target>,
     size: u64,
-    done: JoinHandle<io::Result<Counted>>,
+    done: JoinHandle<(Counted, io::Result<()>)>,
 }
 
 /// A search that is over.
@@ -67,31 +94,35 @@ pub(super) struct Outcome {
     pub(super) target: Arc<Target>,
     /// Bytes of the file.
     pub(super) size: u64,
+    /// What was found, perhaps before something failed.
     pub(super) counted: Counted,
+    pub(super) result: Result<(), Failure>,
 }
 
 impl Job {
     /// How it ended.
-    pub(super) async fn outcome(self) -> Result<Outcome, Failure> {
-        let action = || format!("searching {}", self.target.shown);
-        let ended = self.done.await.map_err(|error| Failure::io(action(), &error.into()))?;
-        let counted = ended.map_err(|error| {
-            let failure = Failure::io(action(), &error);
-            let long = error.to_string().contains("allocation limit");
-            if long {
-                failure.with_hint(format!("a line has more than 64 MiB: leave it out by -g '!{}'", self.target.shown))
+    pub(super) async fn outcome(self) -> Outcome {
+        let (counted, result) = match self.done.await {
+            Ok((counted, result)) => (counted, result),
+            Err(error) => (Counted::default(), Err(error.into())),
+        };
+        let result = result.map_err(|error| {
+            // What the searcher says of its limit is about memory.
+            if error.to_string().contains("allocation limit") {
+                self.target.failure("a line has more than 64 MiB")
             } else {
-                failure
+                self.target.failure(&error.to_string())
             }
-        })?;
-        Ok(Outcome { target: self.target, size: self.size, counted })
+        });
+        Outcome { target: self.target, size: self.size, counted, result }
     }
 }
 
 impl Search {
     pub(super) fn new(matcher: RegexMatcher, args: &MatchArgs, mut look: Look) -> Self {
         look.context = args.around() != (0, 0);
-        Self { matcher, args: args.clone(), look }
+        let places = Places { crosses_lines: args.crosses_lines(&matcher), replacement: look.replacement() };
+        Self { matcher, args: args.clone(), places, look }
     }
 
     /// Searches `content`.
@@ -133,11 +164,11 @@ impl Search {
             let look = &this.look;
             let mut searcher = this.args.searcher(searched.named, look.shows_lines(), look.one_is_enough());
             let mut sink = Gather::new(&this, &searched, &found);
-            search(&mut searcher, &this.matcher, &mut sink)?;
-            let counted = sink.end()?;
+            let result = search(&mut searcher, &this.matcher, &mut sink);
             // Nobody may be there who wants to know.
-            let _ = told.send(counted.lines > 0);
-            Ok(counted)
+            let _ = told.send(sink.found() > 0);
+            let (counted, sent) = sink.end();
+            (counted, result.and(sent))
         });
         Job { pieces, target, size, done }
     }

@@ -1,13 +1,12 @@
 //! What a search finds, line by line, in pieces for who writes it.
 
 use std::io;
-use std::ops::Range;
 
-use grep_matcher::Matcher as _;
 use grep_searcher::{Searcher, Sink, SinkContext, SinkContextKind, SinkFinish, SinkMatch};
 use tokio::sync::mpsc::Sender;
 
-use super::found::{Counted, LineKind, Told};
+use super::found::{Counted, LineKind, Lines, Told};
+use super::place::{Place, breaks, by_line, replaced, without_end};
 use super::search::{Piece, Search, Target};
 
 /// How much is gathered before it is sent: 64 KiB of text, or so many lines.
@@ -36,8 +35,13 @@ impl<'a> Gather<'a> {
         self.counted.binary_offset = Some(offset);
     }
 
-    /// Sends the last piece.
-    pub(super) fn end(mut self) -> io::Result<Counted> {
+    /// How many lines match so far.
+    pub(super) fn found(&self) -> u64 {
+        self.counted.lines
+    }
+
+    /// Sends the last piece, and says what was found.
+    pub(super) fn end(mut self) -> (Counted, io::Result<()>) {
         if let Some(offset) = self.counted.binary_offset.filter(|_| self.counted.lines > 0) {
             let look = &self.search.look;
             if look.for_people && look.shows_lines() {
@@ -45,8 +49,8 @@ impl<'a> Gather<'a> {
                 self.text.extend(notice.as_bytes());
             }
         }
-        self.send(0)?;
-        Ok(self.counted)
+        let sent = self.send(0);
+        (self.counted, sent)
     }
 
     /// Sends what was gathered, if it is more than `least`.
@@ -62,34 +66,54 @@ impl<'a> Gather<'a> {
         Ok(())
     }
 
-    /// Where the pattern matches in a line.
-    fn places(&self, line: &[u8]) -> io::Result<Vec<Range<usize>>> {
-        let mut places = Vec::new();
-        if self.search.args.inverts() {
-            return Ok(places);
+    /// Where the pattern matches in lines that were found, if that matters.
+    fn places(&self, found: &SinkMatch<'_>) -> io::Result<Vec<Place>> {
+        let look = &self.search.look;
+        if self.search.args.inverts() || (look.for_people && !look.marks()) {
+            return Ok(Vec::new());
         }
-        let found = self.search.matcher.find_iter(line, |found| {
-            places.push(found.start()..found.end());
-            true
-        });
-        found.map_err(io::Error::other)?;
-        Ok(places)
+        self.search.places.find(&self.search.matcher, found)
     }
 
-    fn tell(&mut self, kind: LineKind, bytes: &[u8], number: Option<u64>, offset: u64) -> io::Result<()> {
+    fn tell(&mut self, lines: Lines<'_>, places: &[Place]) -> io::Result<()> {
         let look = &self.search.look;
-        let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-        let places =
-            if kind == LineKind::Match && (look.marks() || !look.for_people) { self.places(line)? } else { Vec::new() };
         if look.for_people {
-            if !std::mem::replace(&mut self.begun, true) {
-                look.heading(&self.target.shown, &mut self.text);
-            }
-            look.line(&self.target.shown, kind, number, line, &places, &mut self.text);
+            self.write(lines, places);
+        } else if !look.rows_of_parts {
+            self.lines.push(Told::of(&self.target.path, lines, places));
         } else {
-            self.lines.push(Told::of(&self.target.path, kind, number, offset, line, &places));
+            let (mut number, mut at) = (lines.number, 0);
+            for place in places.iter().filter(|place| !place.is_empty()) {
+                if self.search.places.crosses_lines {
+                    number = number.map(|number| number + breaks(&lines.text[at..place.at.start]));
+                    at = place.at.start;
+                }
+                self.lines.push(Told::part(&self.target.path, number, lines, place));
+                self.send(PIECE)?;
+            }
         }
         self.send(PIECE)
+    }
+
+    /// Tells lines as people read them.
+    fn write(&mut self, lines: Lines<'_>, places: &[Place]) {
+        let look = &self.search.look;
+        if !std::mem::replace(&mut self.begun, true) {
+            look.heading(&self.target.shown, &mut self.text);
+        }
+        let changed = look.replacement().is_some() && lines.kind == LineKind::Match;
+        let (text, ranges) = if changed {
+            replaced(lines.text, places)
+        } else {
+            (lines.text.to_vec(), places.iter().map(|place| place.at.clone()).collect())
+        };
+        if !self.search.places.crosses_lines {
+            return look.line(&self.target.shown, lines.kind, lines.number, &text, &ranges, &mut self.text);
+        }
+        for (number, (line, ranges)) in (0..).zip(by_line(&text, &ranges)) {
+            let number = lines.number.map(|first| first + number);
+            look.line(&self.target.shown, lines.kind, number, line, &ranges, &mut self.text);
+        }
     }
 }
 
@@ -97,7 +121,7 @@ impl Sink for Gather<'_> {
     type Error = io::Error;
 
     fn matched(&mut self, searcher: &Searcher, found: &SinkMatch<'_>) -> io::Result<bool> {
-        self.counted.lines += 1;
+        self.counted.lines += if self.search.places.crosses_lines { found.lines().count() as u64 } else { 1 };
         if !self.search.look.shows_lines() {
             return Ok(true);
         }
@@ -105,7 +129,10 @@ impl Sink for Gather<'_> {
         if self.counted.binary_offset.is_some() && searcher.binary_detection().convert_byte().is_some() {
             return Ok(false);
         }
-        self.tell(LineKind::Match, found.bytes(), found.line_number(), found.absolute_byte_offset())?;
+        let places = self.places(found)?;
+        let (number, offset) = (found.line_number(), found.absolute_byte_offset());
+        let lines = Lines { kind: LineKind::Match, number, offset, text: without_end(found.bytes()) };
+        self.tell(lines, &places)?;
         Ok(true)
     }
 
@@ -113,7 +140,8 @@ impl Sink for Gather<'_> {
         if *context.kind() == SinkContextKind::Other || self.counted.binary_offset.is_some() {
             return Ok(true);
         }
-        self.tell(LineKind::Context, context.bytes(), context.line_number(), context.absolute_byte_offset())?;
+        let (number, offset) = (context.line_number(), context.absolute_byte_offset());
+        self.tell(Lines { kind: LineKind::Context, number, offset, text: without_end(context.bytes()) }, &[])?;
         Ok(true)
     }
 

@@ -1,11 +1,11 @@
 //! What was found, for people, as grep and ripgrep write it.
 
+use std::io::IsTerminal as _;
 use std::ops::Range;
 
 use clap::Args;
 
 use super::found::LineKind;
-use super::is_terminal;
 use super::search::Target;
 use crate::args::Format;
 use crate::session::Session;
@@ -29,6 +29,11 @@ pub(super) struct ShapeArgs {
     /// Write only what matches, each on a line of its own. (-o is --output, as everywhere.)
     #[arg(long)]
     only_matching: bool,
+
+    /// Write this in the place of what matches, where `$1` and `$name` stand for groups of the pattern. Files stay as they are.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(conflicts_with_all = ["files_with_matches", "files_without_match", "count", "invert_match"])]
+    replace: Option<String>,
 
     /// Write the numbers of lines, which is the default on a terminal.
     #[arg(short = 'n', long, overrides_with = "no_line_number")]
@@ -73,6 +78,8 @@ pub(super) struct Look {
     style: Style,
     /// Text is written, not JSON and not tables.
     pub(super) for_people: bool,
+    /// Tables are written, with a row for each place if those alone are asked for.
+    pub(super) rows_of_parts: bool,
     /// One line is enough to know what is asked.
     silent: bool,
     terminal: bool,
@@ -86,12 +93,13 @@ pub(super) struct Look {
 impl Look {
     /// `several` says that there may be lines of more than one file.
     pub(super) fn new(args: &ShapeArgs, session: &Session, several: bool) -> Self {
-        let terminal = is_terminal();
+        let terminal = std::io::stdout().is_terminal();
         let names = args.with_filename || (several && !args.no_filename);
         Self {
             args: args.clone(),
             style: session.style,
             for_people: session.options.output == Format::Text,
+            rows_of_parts: args.only_matching && !session.options.output.is_json(),
             silent: session.is_terse() && !args.names_files(),
             terminal,
             numbers: args.line_number || (terminal && !args.no_line_number),
@@ -126,7 +134,12 @@ impl Look {
 
     /// Whether it matters where in a line the pattern matches.
     pub(super) fn marks(&self) -> bool {
-        self.style.colored || self.args.only_matching
+        self.style.colored || self.args.only_matching || self.args.replace.is_some()
+    }
+
+    /// What is written in the place of what matches.
+    pub(super) fn replacement(&self) -> Option<Vec<u8>> {
+        self.args.replace.as_ref().map(|text| text.as_bytes().to_vec())
     }
 
     /// What a file is told about by.
