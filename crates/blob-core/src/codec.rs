@@ -356,6 +356,10 @@ fn window_error(at_frame: &[u8], limit: u64) -> DecodeError {
 /// Compresses contents; keeps its context, so make one per thread.
 pub struct Encoder {
     context: CCtx<'static>,
+    level: i32,
+    workers: Option<u32>,
+    /// Whether a frame was begun and not ended.
+    open: bool,
 }
 
 impl std::fmt::Debug for Encoder {
@@ -374,7 +378,21 @@ impl Encoder {
         let mut context = CCtx::try_create().ok_or(DecodeError::Memory)?;
         context.set_parameter(CParameter::CompressionLevel(level)).map_err(zstd_error)?;
         context.set_parameter(CParameter::ChecksumFlag(false)).map_err(zstd_error)?;
-        Ok(Self { context })
+        Ok(Self { context, level, workers: None, open: false })
+    }
+
+    /// Gets rid of a frame that was never ended. A reset is not enough: the library (1.5.7) keeps a job that it could not
+    /// give to its threads yet, clears what it is about, and lets a thread have it with the next frame, which is the end of
+    /// the process.
+    fn abandon(&mut self) -> Result<(), DecodeError> {
+        if self.open {
+            let workers = self.workers;
+            *self = Self::new(self.level)?;
+            if let Some(workers) = workers {
+                self.set_workers(workers)?;
+            }
+        }
+        Ok(())
     }
 
     /// Compresses with `workers` threads inside one stream, each 2 MiB at a time where the level allows it, so that
@@ -383,6 +401,8 @@ impl Encoder {
     /// # Errors
     /// [`DecodeError::Zstd`] where the library was built without threads.
     pub fn set_workers(&mut self, workers: u32) -> Result<(), DecodeError> {
+        self.abandon()?;
+        self.workers = Some(workers);
         self.context.set_parameter(CParameter::NbWorkers(workers)).map_err(zstd_error)?;
         self.context.set_parameter(CParameter::JobSize(JOB)).map(drop).map_err(zstd_error)
     }
@@ -393,6 +413,7 @@ impl Encoder {
     /// # Errors
     /// [`DecodeError::Zstd`], which only a lack of memory causes.
     pub fn encode<'s>(&mut self, content: &[u8], scratch: &'s mut Vec<u8>) -> Result<Option<&'s [u8]>, DecodeError> {
+        self.abandon()?;
         // A target one byte smaller than the content stops the library as soon as compression cannot pay.
         let room = content.len().saturating_sub(1);
         if scratch.len() < room {
@@ -408,13 +429,17 @@ impl Encoder {
         }
     }
 
-    /// Begins a frame of `size` bytes of content, for [`stream`](Self::stream).
+    /// Begins a frame of `size` bytes of content, for [`stream`](Self::stream). One that was begun before and not ended is
+    /// given up.
     ///
     /// # Errors
     /// [`DecodeError::Zstd`].
     pub fn begin(&mut self, size: u64) -> Result<(), DecodeError> {
+        self.abandon()?;
         self.context.reset(ResetDirective::SessionOnly).map_err(zstd_error)?;
-        self.context.set_pledged_src_size(Some(size)).map(drop).map_err(zstd_error)
+        self.context.set_pledged_src_size(Some(size)).map(drop).map_err(zstd_error)?;
+        self.open = true;
+        Ok(())
     }
 
     /// Compresses the next piece of the frame, appending to `stored`; `last` ends the frame.
@@ -431,6 +456,7 @@ impl Encoder {
             let left = self.context.compress_stream2(&mut output, &mut input, end).map_err(zstd_error)?;
             let done = if last { left == 0 } else { input.pos() == piece.len() };
             if done {
+                self.open = !last;
                 return Ok(());
             }
         }
@@ -492,6 +518,25 @@ mod tests {
         }
         for stored in [&b""[..], &compress(b""), skippable] {
             assert_eq!(decode(&expected(Compression::Zstd, stored, b""), stored, 3).unwrap(), b"");
+        }
+    }
+
+    #[test]
+    fn frames_that_were_given_up_leave_nothing_behind() {
+        let content: Vec<u8> =
+            (0..3_000_000_u32).flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 8).to_le_bytes()).collect();
+        let mut encoder = Encoder::new(3).unwrap();
+        encoder.set_workers(1).unwrap();
+        for begun in 1..12 {
+            // The thread has more to do than it can, so a piece waits for it when the frame is given up.
+            encoder.begin(content.len() as u64 * 2).unwrap();
+            for piece in content.chunks(1 << 20).take(begun) {
+                encoder.stream(piece, false, &mut Vec::new()).unwrap();
+            }
+            let mut stored = Vec::new();
+            encoder.begin(content.len() as u64).unwrap();
+            encoder.stream(&content, true, &mut stored).unwrap();
+            assert_eq!(decode(&expected(Compression::Zstd, &stored, &content), &stored, 1 << 20).unwrap(), content);
         }
     }
 
