@@ -40,6 +40,7 @@ pub(crate) const FOR_TESTS: [Peer; 15] = [
     Peer { program: "git", package: "git", needed_by: "the check that differences are patches" },
     Peer { program: "patch", package: "patch", needed_by: "the check that differences are patches" },
     Peer { program: "unzip", package: "unzip", needed_by: "tests that read ZIP files with a real tool" },
+    Peer { program: "wget", package: "wget", needed_by: "tests that take a web site with a real client" },
     Peer { program: "python3", package: "python3", needed_by: "tests that read ZIP files with a real tool" },
     Peer { program: "mandoc", package: "mandoc", needed_by: "the check of manual pages" },
     Peer { program: "zsh", package: "zsh", needed_by: "tests of completion" },

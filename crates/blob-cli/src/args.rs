@@ -66,6 +66,7 @@ pub(crate) enum Command {
     Inspect(cmd::inspect::InspectArgs),
     #[cfg(all(feature = "fuse", target_os = "linux"))]
     Mount(cmd::mount::MountArgs),
+    Web(cmd::web::WebArgs),
     #[cfg(feature = "tui")]
     Open(cmd::open::OpenArgs),
     Sign(cmd::sign::SignArgs),
@@ -127,7 +128,7 @@ impl Command {
     /// Whether it goes on until somebody ends it, and then has done what it should.
     pub(crate) fn stays(&self) -> bool {
         match self {
-            Self::Serve(_) => true,
+            Self::Serve(_) | Self::Web(_) => true,
             #[cfg(all(feature = "fuse", target_os = "linux"))]
             Self::Mount(_) => true,
             _ => false,
@@ -311,7 +312,7 @@ mod tests {
     /// Commands that change nothing that stays, or are watched by whoever changes it.
     const READING: &str = "cat, ls, tree, inspect, open, mount, verify, verify-bundle, policy check, policy test, tags, repos, \
         referrers, diff, check, find, grep, du, stat, cache status, cache path, alias list, config show, config get, \
-        config edit, config path, config validate, config reference, doctor, serve, completion, schema, version, help";
+        config edit, config path, config validate, config reference, doctor, serve, web, completion, schema, version, help";
 
     #[test]
     fn whatever_writes_has_a_plan() {

@@ -45,6 +45,7 @@ pub(crate) mod tree;
 pub(crate) mod verify;
 pub(crate) mod verify_bundle;
 pub(crate) mod version;
+pub(crate) mod web;
 
 use std::pin::Pin;
 
@@ -68,6 +69,7 @@ pub(crate) fn run(command: Command, session: &Session) -> Running<'_> {
         Command::Inspect(args) => Box::pin(inspect::run(args, session)),
         Command::Tag(args) => Box::pin(tag::run(args, session)),
         Command::Tags(args) => Box::pin(tags::run(args, session)),
+        Command::Web(args) => Box::pin(web::run(args, session)),
         #[cfg(all(feature = "fuse", target_os = "linux"))]
         Command::Mount(args) => Box::pin(mount::run(args, session)),
         #[cfg(feature = "tui")]

@@ -9,6 +9,7 @@ mod cache_place;
 mod cmd;
 mod complete;
 mod config;
+mod contents;
 mod error;
 mod filter;
 mod log;
@@ -21,6 +22,7 @@ mod signals;
 mod signing;
 mod trust;
 mod ui;
+mod web;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -173,7 +175,8 @@ fn runtime(command: &Command) -> std::io::Result<Runtime> {
         | Command::Load(_)
         | Command::Export(_)
         | Command::Grep(_)
-        | Command::Serve(_) => Builder::new_multi_thread(),
+        | Command::Serve(_)
+        | Command::Web(_) => Builder::new_multi_thread(),
         #[cfg(all(feature = "fuse", target_os = "linux"))]
         Command::Mount(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),

@@ -1,14 +1,11 @@
 //! An archive as a read-only file system, by FUSE.
 //!
-//! [`tree`] turns the index into inodes, [`contents`] holds what was read and verified, [`system`] answers the kernel from
+//! [`tree`] turns the index into inodes, [`Contents`] hold what was read and verified, [`system`] answers the kernel from
 //! both, and [`attach`] puts it all on a directory and takes it off again. Nothing is shown that was not verified: files
 //! of up to 8 MiB are read to memory and checked there, larger ones go through a temporary file that has no name, whole,
 //! before their first byte is given to anybody.
 
 mod attach;
-mod contents;
-mod failed;
-mod held;
 mod listings;
 mod point;
 mod system;
@@ -23,10 +20,9 @@ use tokio::sync::oneshot;
 
 pub(crate) use self::attach::Detached;
 use self::attach::Place;
-pub(crate) use self::contents::Bounds;
-use self::contents::Contents;
 use self::system::System;
 use self::tree::Tree;
+use crate::contents::{Bounds, Contents};
 use crate::error::Failure;
 
 /// How an archive is mounted.

@@ -12,7 +12,7 @@ macro_rules! carried {
 }
 
 /// Name and text of every schema, by name. `config` is of files that people write; what ends in `-line` is for the lines of `-o jsonl`, everything else for the
-/// documents of `-o json`, `serve`, `mount`, `progress`, `stats` and `log` for the lines that they write.
+/// documents of `-o json`, `serve`, `mount`, `web`, `progress`, `stats` and `log` for the lines that they write.
 pub(crate) const SCHEMAS: &[(&str, &str)] = carried![
     "alias-add"
     "alias-list"
@@ -86,6 +86,7 @@ pub(crate) const SCHEMAS: &[(&str, &str)] = carried![
     "verify"
     "verify-bundle"
     "version"
+    "web"
 ];
 
 /// The schema of this name.
@@ -141,7 +142,7 @@ mod making {
             ("progress", _) => "A line of --progress=json, on standard error".into(),
             ("stats", _) => "The line of --stats with -o json, on standard error".into(),
             ("log", _) => "A line of --log-format json, on standard error or in the file of --trace-file".into(),
-            ("serve" | "mount", _) => format!("A line of blob {name} -o json"),
+            ("serve" | "mount" | "web", _) => format!("A line of blob {name} -o json"),
             ("plan", _) => "What blob pull and blob cp write with --dry-run -o json".into(),
             ("plan-line", _) => "A line of blob pull or blob cp with --dry-run -o jsonl".into(),
             (_, Some(command)) => format!("A line of blob {} -o jsonl", words(command)),
@@ -245,6 +246,7 @@ mod tests {
             cmd::tree::schemas(),
             cmd::verify::schemas(),
             cmd::verify_bundle::schemas(),
+            cmd::web::schemas(),
             cmd::version::schemas(),
             crate::error::schemas(),
             crate::ui::progress::schemas(),

@@ -12,7 +12,7 @@
 //! | `monotonic_counter.blob_registry_received_bytes` | bytes of the request's body |
 //! | `monotonic_counter.blob_registry_sent_bytes` | bytes of the answer's body |
 //! | `histogram.blob_registry_request_seconds` | from the head of the request to the last byte of the answer |
-//! | `method`, `route`, `status` | `route` is `blob`, `upload`, `manifest`, `tags`, `referrers`, `catalog`, `token`, `base` or `none` |
+//! | `method`, `route`, `status` | `route` is `blob`, `upload`, `manifest`, `tags`, `referrers`, `catalog`, `token`, `base`, `page` (of a [`Site`]) or `none` |
 //!
 //! Connections are counted there by `monotonic_counter.blob_registry_connections` when they open, and by
 //! `counter.blob_registry_open_connections`, which is 1 when one opens and -1 when it ends. The names of the fields are
@@ -47,19 +47,22 @@ mod manifests;
 mod metrics;
 mod pulse;
 mod query;
-mod range;
+pub mod range;
 mod rate;
 mod referrers;
 mod route;
+mod site;
 mod stall;
 mod tags;
 #[cfg(feature = "tls")]
 mod tls;
 mod uploads;
 
+pub use answer::{Body as SiteBody, BoxError};
 pub use auth::{Action, Auth, Passwords, Rule, Who};
 #[cfg(feature = "htpasswd")]
 pub use auth::{Htpasswd, HtpasswdError};
+pub use site::{Site, SiteBuilder};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
 
@@ -128,6 +131,12 @@ impl Default for ServerLimits {
 pub struct Server;
 
 impl Server {
+    /// A server of something else behind the same doors: its connections are counted, waited for and ended as those of a
+    /// registry are, and its answers are in the same log.
+    pub fn site(site: Arc<dyn Site>) -> SiteBuilder {
+        SiteBuilder::new(site)
+    }
+
     /// A server in front of `registry`.
     pub fn builder(registry: Arc<dyn Registry>) -> ServerBuilder {
         ServerBuilder {
@@ -197,15 +206,11 @@ impl ServerBuilder {
     /// # Errors
     /// The operating system's.
     pub async fn bind(self, address: impl tokio::net::ToSocketAddrs) -> io::Result<ServerHandle> {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        let (stop, stopped) = watch::channel(());
         #[cfg(feature = "tls")]
         let doors = Doors::new(self.tls);
         #[cfg(not(feature = "tls"))]
         let doors = Doors::new();
-        let task = tokio::spawn(connect::accept(listener, Arc::new(self.app), doors, stopped));
-        Ok(ServerHandle { address, stop, task: Some(task) })
+        ServerHandle::start(address, self.app, doors).await
     }
 }
 
@@ -218,6 +223,18 @@ pub struct ServerHandle {
 }
 
 impl ServerHandle {
+    async fn start(
+        address: impl tokio::net::ToSocketAddrs,
+        service: impl connect::Service,
+        doors: Doors,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        let (stop, stopped) = watch::channel(());
+        let task = tokio::spawn(connect::accept(listener, Arc::new(service), doors, stopped));
+        Ok(Self { address, stop, task: Some(task) })
+    }
+
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
@@ -262,6 +279,25 @@ impl fmt::Debug for App {
     }
 }
 
+impl connect::Service for App {
+    fn limits(&self) -> &ServerLimits {
+        &self.limits
+    }
+
+    async fn answer(&self, peer: SocketAddr, request: Request<Incoming>, beat: pulse::Beat) -> Response<log::Logged> {
+        answer_logged(self, peer, request, beat).await
+    }
+}
+
+/// Has HTTP/2 requests name their host where those of HTTP/1.1 do: they have it in the target.
+fn name_host(parts: &mut http::request::Parts) {
+    if let Some(authority) = parts.uri.authority()
+        && !parts.headers.contains_key(header::HOST)
+    {
+        parts.headers.insert(header::HOST, answer::value(authority.as_str()));
+    }
+}
+
 /// Answers a request, with a line in the access log when the answer is out.
 async fn answer_logged(
     app: &App,
@@ -271,12 +307,7 @@ async fn answer_logged(
 ) -> Response<log::Logged> {
     let mut entry = log::Entry::begin(peer, request.method(), request.uri().path(), beat);
     let (mut parts, body) = request.into_parts();
-    if let Some(authority) = parts.uri.authority()
-        && !parts.headers.contains_key(header::HOST)
-    {
-        // HTTP/2 names the host in the target.
-        parts.headers.insert(header::HOST, answer::value(authority.as_str()));
-    }
+    name_host(&mut parts);
     let mut body = RequestBody::new(body, app.limits.idle_timeout, app.memory.clone());
     let answered = match app.rate.as_ref().map(|rate| rate.take(peer.ip(), Instant::now())) {
         None | Some(Ok(())) => answer(app, &parts, &mut body, &mut entry).await,

@@ -22,6 +22,7 @@ const ALL: &[(&str, Augment)] = &[
     ("inspect", cmd::inspect::InspectArgs::augment_args),
     #[cfg(all(feature = "fuse", target_os = "linux"))]
     ("mount", cmd::mount::MountArgs::augment_args),
+    ("web", cmd::web::WebArgs::augment_args),
     #[cfg(feature = "tui")]
     ("open", cmd::open::OpenArgs::augment_args),
     ("sign", cmd::sign::SignArgs::augment_args),

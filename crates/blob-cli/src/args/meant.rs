@@ -44,6 +44,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ),
     ("blob", "keygen gen-key genkey generate-key", "`blob generate-key-pair` makes keys"),
     ("blob", "hash sha256sum checksum", "`blob stat` shows the hash of a file"),
+    ("blob", "http https httpd website www webdav", "`blob web` shows an archive to browsers"),
     ("blob", "daemon registry server start", "`blob serve` is a registry"),
     ("blob", "settings setup configure", "`blob config` shows and changes the configuration"),
     ("blob", "repo repository repositories catalog", "`blob repos` lists repositories, `blob tags` the tags of one"),

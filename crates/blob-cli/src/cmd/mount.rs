@@ -15,8 +15,9 @@ use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Caching, Format};
+use crate::contents::Bounds;
 use crate::error::{Failure, Kind};
-use crate::mount::{self, Bounds, Detached, MountOptions, Mounted};
+use crate::mount::{self, Detached, MountOptions, Mounted};
 use crate::session::Session;
 use crate::signals::{Asked, Signals};
 use crate::trust::TrustArgs;

@@ -1,6 +1,6 @@
 //! `blob serve`.
 
-mod listen;
+pub(super) mod listen;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,9 @@ Examples:
 
 The htpasswd file is written with `htpasswd -B`. Files of users and certificates are read again when they change. \
 -v logs a line for each request.";
+
+/// The port where none is named.
+const PORT: u16 = 5000;
 
 /// Larger descriptions are refused, in bytes.
 const MAX_FILE: u64 = 1 << 20;
@@ -99,7 +102,7 @@ struct Listening {
 pub(crate) async fn run(args: ServeArgs, session: &Session) -> Result<(), Failure> {
     session.meter.clear();
     let listen = match &args.listen {
-        Some(typed) => Some(listen::find(typed).await?),
+        Some(typed) => Some(listen::find(typed, PORT).await?),
         None => None,
     };
     let config = config(args, listen)?;

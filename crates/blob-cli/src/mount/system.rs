@@ -15,10 +15,9 @@ use fuser::{
 };
 use tokio::runtime::Handle;
 
-use super::contents::{Contents, Unreadable};
-use super::held::Content;
 use super::listings::Listings;
 use super::tree::{BLOCK, MAX_NAME, Tree, inode, is_long, name};
+use crate::contents::{Content, Contents, Unreadable};
 
 /// How long the kernel may believe what it was told: an archive never changes.
 const FOR_EVER: Duration = Duration::from_hours(365 * 24);

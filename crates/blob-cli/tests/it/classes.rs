@@ -63,6 +63,8 @@ const COMMANDS: &[(&str, &[Class])] = &[
     ("inspect REF", READ),
     // What is damaged is in `mount`.
     ("mount REF project/empty", READ),
+    // What is damaged is in `web`.
+    ("web --listen 127.0.0.1:0 REF", READ),
     // On a terminal it is in `faces`.
     ("open REF", &[Usage]),
     ("sign --key k.key REF", REMOTE),

@@ -229,6 +229,7 @@ compared! {
     cp "cp"
     inspect "inspect"
     mount "mount"
+    web "web"
     open "open"
     sign "sign"
     attest "attest"
@@ -285,8 +286,8 @@ fn no_command_is_missing() {
         assert!(TESTED.contains(&command.as_str()), "`blob {command}` has cases and no test");
         assert!(file(command).exists(), "`blob {command}` has no snapshot");
         for code in [false, true] {
-            // The browser succeeds in `open`, mounts in `mount`, servers in `serve`, and bundles that are in a log verify in `trust`.
-            let elsewhere = ["help", "mount", "open", "serve", "verify-bundle"].contains(&command.as_str());
+            // The browser succeeds in `open`, mounts in `mount`, servers in `serve`, sites in `web`, and bundles that are in a log verify in `trust`.
+            let elsewhere = ["help", "mount", "open", "serve", "verify-bundle", "web"].contains(&command.as_str());
             let covered = elsewhere || cases.iter().any(|case| (case.code != 0) == code);
             assert!(covered, "`blob {command}` has no case that {}", if code { "fails" } else { "succeeds" });
         }
@@ -308,7 +309,7 @@ fn every_document_that_has_a_schema_is_written() {
     let schemas = stdout(&Place::offline().run("schema -o plain").success());
     let written: BTreeSet<&str> = GROUPS.iter().flat_map(|(_, cases)| *cases).filter_map(|case| case.schema).collect();
     // Errors are held against theirs in all cases, the others in tests of their own; configurations are what people write.
-    let elsewhere = ["config", "error", "log", "mount", "progress", "serve", "stats", "verify-bundle"];
+    let elsewhere = ["config", "error", "log", "mount", "progress", "serve", "stats", "verify-bundle", "web"];
     for name in schemas.lines().filter_map(|line| line.split('\t').next()) {
         let document = name.strip_suffix("-line").unwrap_or(name);
         assert!(written.contains(document) || elsewhere.contains(&document), "no case writes what {name} describes");

@@ -22,6 +22,7 @@ Commands:
   cp                 Copy files and directories out of archives
   inspect            Describe an archive without reading its files
   mount              Show an archive as a read-only file system
+  web                Show an archive to browsers: a read-only web site, until it is interrupted
   open               Browse an archive in the terminal
   sign               Sign an archive, or any other manifest
   attest             Attach a signed statement to an archive: provenance, a scan, a bill of

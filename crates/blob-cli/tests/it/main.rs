@@ -63,4 +63,5 @@ mod text;
 mod trust;
 mod trust_edges;
 mod variables;
+mod web;
 mod zip;

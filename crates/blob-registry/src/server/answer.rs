@@ -9,11 +9,11 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use crate::error::{ErrorCode, RegistryError};
 use crate::reference::Repository;
 
-/// What bodies may fail with: the error of the registry behind.
-pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// What bodies may fail with: the error of what is behind.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of an answer.
-pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// `Docker-Content-Digest`.
 pub(super) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");

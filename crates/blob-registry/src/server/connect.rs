@@ -1,9 +1,12 @@
-//! Connections: accepted within limits, through TLS where it is asked for, ended in order.
+//! Connections: accepted within limits, through TLS where it is asked for, ended in order. What is answered on them is up
+//! to a [`Service`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -12,15 +15,30 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::ServerLimits;
+use super::log::Logged;
 use super::metrics::Connected;
-use super::pulse::Pulse;
+use super::pulse::{Beat, Pulse};
 use super::stall::{Opening, Taking};
 #[cfg(feature = "tls")]
 use super::tls::{self, Tls};
-use super::{App, answer_logged};
 
 /// How long shutdown waits for requests that are being answered.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// What answers requests.
+pub(super) trait Service: Send + Sync + 'static {
+    /// What it takes from its clients.
+    fn limits(&self) -> &ServerLimits;
+
+    /// Answers a request of `peer`. The answer is followed, with its beat, until it is out.
+    fn answer(
+        &self,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+        beat: Beat,
+    ) -> impl Future<Output = Response<Logged>> + Send;
+}
 
 /// What connections go through before they carry HTTP.
 #[derive(Clone)]
@@ -56,8 +74,13 @@ impl Doors {
 }
 
 /// Accepts connections until it is told to stop. The connections are tasks of a set that dies with this future.
-pub(super) async fn accept(listener: TcpListener, app: Arc<App>, doors: Doors, mut stopped: watch::Receiver<()>) {
-    let places = Arc::new(Semaphore::new(app.limits.max_connections.max(1)));
+pub(super) async fn accept<S: Service>(
+    listener: TcpListener,
+    app: Arc<S>,
+    doors: Doors,
+    mut stopped: watch::Receiver<()>,
+) {
+    let places = Arc::new(Semaphore::new(app.limits().max_connections.max(1)));
     let mut connections = tokio::task::JoinSet::new();
     let watching = doors.watch();
     tokio::pin!(watching);
@@ -101,23 +124,23 @@ pub(super) async fn accept(listener: TcpListener, app: Arc<App>, doors: Doors, m
 }
 
 /// A connection that was accepted.
-struct Connection {
+struct Connection<S> {
     peer: SocketAddr,
-    app: Arc<App>,
+    app: Arc<S>,
     stopped: watch::Receiver<()>,
     /// One of those that the limit counts.
     place: OwnedSemaphorePermit,
     counted: Connected,
 }
 
-impl Connection {
+impl<S: Service> Connection<S> {
     async fn open(self, stream: TcpStream, doors: Doors) {
         // Small answers must not wait for more; failure costs speed alone.
         let _ = stream.set_nodelay(true);
-        let idle = self.app.limits.idle_timeout;
+        let idle = self.app.limits().idle_timeout;
         #[cfg(feature = "tls")]
         if let Some(tls) = &doors.tls {
-            let patience = self.app.limits.header_timeout;
+            let patience = self.app.limits().header_timeout;
             match tokio::time::timeout(patience, handshake(stream, tls, idle)).await {
                 Ok(Ok(stream)) => self.serve(stream).await,
                 Ok(Err(error)) => tracing::debug!(%error, peer = %self.peer, "a TLS handshake failed"),
@@ -133,7 +156,7 @@ impl Connection {
     /// Serves HTTP.
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
         let Self { peer, app, mut stopped, place, counted } = self;
-        let limits = app.limits.clone();
+        let limits = app.limits().clone();
         let io = TokioIo::new(Opening::new(stream, limits.header_timeout));
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
@@ -144,7 +167,7 @@ impl Connection {
         let beats = pulse.clone();
         let service = service_fn(move |request| {
             let (app, beat) = (Arc::clone(&app), beats.begin());
-            async move { Ok::<_, std::convert::Infallible>(answer_logged(&app, peer, request, beat).await) }
+            async move { Ok::<_, std::convert::Infallible>(app.answer(peer, request, beat).await) }
         });
         let graceful = GracefulShutdown::new();
         let connection = graceful.watch(builder.serve_connection(io, service).into_owned());

@@ -1,4 +1,4 @@
-//! `Range`, `Content-Range` and the conditions of RFC 9110, as far as blobs and uploads need them.
+//! `Range`, `Content-Range` and the conditions of RFC 9110, as far as blobs, uploads and [sites](super::Site) need them.
 
 use std::ops::Range;
 
@@ -7,18 +7,19 @@ use http::header::{self, HeaderName};
 
 /// Which part of some content a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub enum Wanted {
     /// All of it.
     Whole,
-    /// These bytes.
+    /// These bytes, which are within the content, and one at least.
     Part(Range<u64>),
     /// Bytes that are not there.
     Unsatisfiable,
 }
 
 /// Reads the `Range` header against content of `size` bytes with the entity tag `etag`. Malformed headers, other units,
-/// several ranges and a failed `If-Range` all mean the whole; a range that ends before it begins means no bytes.
-pub(super) fn wanted(headers: &HeaderMap, etag: &str, size: u64) -> Wanted {
+/// several ranges and a failed `If-Range` all mean the whole; a range that ends before it begins means no bytes. `etag` is
+/// as the header `ETag` has it, with its quotes.
+pub fn wanted(headers: &HeaderMap, etag: &str, size: u64) -> Wanted {
     let mut ranges = headers.get_all(header::RANGE).iter();
     let (Some(range), None) = (ranges.next().and_then(|value| value.to_str().ok()), ranges.next()) else {
         return Wanted::Whole;
@@ -72,7 +73,7 @@ pub(super) fn content_range(headers: &HeaderMap) -> Result<Option<(u64, u64)>, (
 }
 
 /// Whether one of the entity tags of `name` (`If-Match`, `If-None-Match`) is `etag`, weakly compared, or is `*`.
-pub(super) fn names_etag(headers: &HeaderMap, name: &HeaderName, etag: &str) -> bool {
+pub fn names_etag(headers: &HeaderMap, name: &HeaderName, etag: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim).any(|tag| {
         let tag = tag.strip_prefix("W/").unwrap_or(tag);

@@ -4,25 +4,24 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::error::Failure;
 
-/// The port where none is named.
-const PORT: u16 = 5000;
-
-/// The address that `typed` means: `ADDRESS:PORT`, a name in the place of the address, or one of the two alone. A port
-/// alone is this machine's; behind a colon without an address it is one of all addresses, as other servers have it.
+/// The address that `typed` means: `ADDRESS:PORT`, a name in the place of the address, or one of the two alone, with `default` in
+/// the place of a port. A port alone is this machine's; behind a colon without an address it is one of all addresses, as other servers have it.
 ///
 /// # Errors
 /// It is none of these, or the name has no address.
-pub(super) async fn find(typed: &str) -> Result<SocketAddr, Failure> {
-    if let Some(known) = literal(typed) {
+pub(in crate::cmd) async fn find(typed: &str, default: u16) -> Result<SocketAddr, Failure> {
+    if let Some(known) = literal(typed, default) {
         return Ok(known);
     }
     let wrong = || {
-        let hint = "expected ADDRESS:PORT, as 127.0.0.1:5000 or localhost:5000; :5000 is all addresses";
+        let hint = format!(
+            "expected ADDRESS:PORT, as 127.0.0.1:{default} or localhost:{default}; :{default} is all addresses"
+        );
         Failure::usage(format!("cannot listen at {typed:?}")).with_hint(hint)
     };
     let (name, port) = match typed.rsplit_once(':') {
         Some((name, port)) => (name, port.parse().map_err(|_| wrong())?),
-        None => (typed, PORT),
+        None => (typed, default),
     };
     // Digits alone are an address to some systems, and a slip of the port to people.
     let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
@@ -37,11 +36,11 @@ pub(super) async fn find(typed: &str) -> Result<SocketAddr, Failure> {
 }
 
 /// What needs nobody to be asked.
-fn literal(typed: &str) -> Option<SocketAddr> {
+fn literal(typed: &str, default: u16) -> Option<SocketAddr> {
     let local = IpAddr::from([127, 0, 0, 1]);
     let bare = typed.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(typed);
     let all = || Some(SocketAddr::new(IpAddr::from([0, 0, 0, 0]), typed.strip_prefix(':')?.parse().ok()?));
-    let address = || Some(SocketAddr::new(bare.parse().ok()?, PORT));
+    let address = || Some(SocketAddr::new(bare.parse().ok()?, default));
     let port = || Some(SocketAddr::new(local, typed.parse().ok()?));
     typed.parse().ok().or_else(all).or_else(address).or_else(port)
 }
@@ -64,16 +63,16 @@ mod tests {
             ("70000", None),
             ("", None),
         ] {
-            assert_eq!(literal(typed).map(|address| address.to_string()).as_deref(), expected, "{typed}");
+            assert_eq!(literal(typed, 5000).map(|address| address.to_string()).as_deref(), expected, "{typed}");
         }
     }
 
     #[tokio::test]
     async fn names_are_looked_up() {
-        assert!(find("localhost:7").await.is_ok_and(|found| found.ip().is_loopback() && found.port() == 7));
+        assert!(find("localhost:7", 5000).await.is_ok_and(|found| found.ip().is_loopback() && found.port() == 7));
         for wrong in ["", "localhost:x", "http://localhost:5000", "a b:1", ":70000", "99999"] {
             assert!(
-                find(wrong).await.is_err_and(|failure| failure.text().contains("expected ADDRESS:PORT")),
+                find(wrong, 5000).await.is_err_and(|failure| failure.text().contains("expected ADDRESS:PORT")),
                 "{wrong}"
             );
         }

@@ -206,6 +206,14 @@ pub(super) const GROUPS: &[(&str, &[Case])] = &[
         ],
     ),
     (
+        "web",
+        &[
+            read("web --listen nowhere:x oci:layout:v1").fails(2),
+            read("web --spool-dir nowhere oci:layout:v1").fails(2),
+            read("web HOST/team/project:none").served().fails(3),
+        ],
+    ),
+    (
         "open",
         &[read("open oci:layout:v1").fails(2).only(PIPE), read("open oci:layout:v2").fails(3).only(&[Face::Terminal])],
     ),

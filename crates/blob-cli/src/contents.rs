@@ -1,4 +1,7 @@
-//! Reading files: each is fetched once for all who want it, verified whole, and held within bounds.
+//! Reading files for mounts and sites: each is fetched once for all who want it, verified whole, and held within bounds.
+
+mod failed;
+mod held;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,8 +19,9 @@ use futures_util::TryStreamExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Notify, OnceCell, Semaphore};
 
-use super::failed::Failed;
-use super::held::{Content, Held, Key};
+pub(crate) use self::held::Content;
+use self::failed::Failed;
+use self::held::{Held, Key};
 use crate::error::{Failure, Kind};
 use crate::ui::escape::shown;
 
@@ -28,7 +32,7 @@ const LARGE_AT_A_TIME: usize = 3;
 /// Less memory than this would let files of 8 MiB push each other out while they are read.
 const LEAST_MEMORY: u64 = 64 << 20;
 
-/// What a mount may take.
+/// What contents may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     /// Bytes of contents in memory; a quarter is for those on their way.
@@ -39,7 +43,7 @@ pub(crate) struct Bounds {
 
 /// Why a file cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unreadable {
+pub(crate) enum Unreadable {
     /// It could not be had.
     Failed,
     /// It is not what the index promises.
@@ -53,7 +57,7 @@ type Flight = Arc<OnceCell<Result<Content, Unreadable>>>;
 
 /// Files as they are read.
 #[derive(Debug)]
-pub(super) struct Contents {
+pub(crate) struct Contents {
     archive: Archive,
     bounds: Bounds,
     spool_dir: PathBuf,
@@ -70,7 +74,7 @@ pub(super) struct Contents {
 }
 
 impl Contents {
-    pub(super) fn new(archive: Archive, bounds: Bounds, spool_dir: PathBuf) -> Self {
+    pub(crate) fn new(archive: Archive, bounds: Bounds, spool_dir: PathBuf) -> Self {
         let memory = bounds.memory.max(LEAST_MEMORY);
         let units = (memory / 4 / UNIT).min(u64::from(u32::MAX) >> 4);
         Self {
@@ -88,13 +92,13 @@ impl Contents {
     }
 
     /// The content of `entry`, if it is held.
-    pub(super) fn held(&self, entry: &Entry<'_>) -> Option<Content> {
+    pub(crate) fn held(&self, entry: &Entry<'_>) -> Option<Content> {
         self.lock().find(&Key::of(entry))
     }
 
     /// The content of the file with the number `id`, verified. Of those who want it at the same time one reads; a
     /// failure is shared by them, and by who asks within the next [seconds](Failed), and told once.
-    pub(super) async fn read(&self, id: NodeId) -> Result<Content, Unreadable> {
+    pub(crate) async fn read(&self, id: NodeId) -> Result<Content, Unreadable> {
         let Some(Node::File(entry)) = self.archive.index().by_id(id) else { return Err(Unreadable::Failed) };
         let key = Key::of(&entry);
         let flight = {

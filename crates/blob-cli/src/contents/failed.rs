@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::contents::Unreadable;
+use super::Unreadable;
 use super::held::Key;
 
 /// How long damaged content stays damaged. It is what the registry has, and the whole of it is fetched to find out.

@@ -32,7 +32,7 @@ impl Key {
 
 /// A verified content.
 #[derive(Clone, Debug)]
-pub(super) enum Content {
+pub(crate) enum Content {
     /// At most 8 MiB.
     Memory(Bytes),
     /// A file without a name, which goes when the last reader does, and its size in bytes.
