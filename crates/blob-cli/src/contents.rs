@@ -19,8 +19,8 @@ use futures_util::TryStreamExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Notify, OnceCell, Semaphore};
 
-pub(crate) use self::held::Content;
 use self::failed::Failed;
+pub(crate) use self::held::Content;
 use self::held::{Held, Key};
 use crate::error::{Failure, Kind};
 use crate::ui::escape::shown;

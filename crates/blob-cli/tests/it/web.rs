@@ -284,10 +284,7 @@ fn nothing_that_is_wrong_is_given() {
     for path in ["/README.md", "/large.bin"] {
         for headers in [&[][..], &["Range: bytes=0-0"]] {
             let answer = site.ask(&format!("GET {path}"), headers);
-            assert_eq!(
-                (answer.status, answer.text().as_str()),
-                (502, "the file is not what the archive promises\n")
-            );
+            assert_eq!((answer.status, answer.text().as_str()), (502, "the file is not what the archive promises\n"));
         }
     }
     assert_eq!(site.get("/run.sh").status, 200);
