@@ -77,6 +77,12 @@ fn attach(command: &mut Command) {
     let of = command.get_name().to_owned();
     let completer = |arg: &Arg| -> Option<fn(&OsStr) -> Vec<CompletionCandidate>> {
         match arg.get_value_names()?.first()?.as_str() {
+            "PATTERN" if of == "grep" && arg.is_positional() => {
+                Some(|typed| if gives_patterns(std::env::args()) { references(typed) } else { Vec::new() })
+            }
+            "REF" if of == "grep" => {
+                Some(|typed| if gives_patterns(std::env::args()) { paths(typed) } else { references(typed) })
+            }
             "REF" | "SRC" | "DST" | "TAG|REF" | "REF|DIR" | "REF|HOST" => Some(references),
             "REPO" => Some(repositories),
             "TYPE" if of == "clear" => Some(|typed| words(typed, KINDS.iter().map(|(name, _)| *name).chain(["all"]))),
@@ -161,6 +167,19 @@ fn behind(command: &str, line: impl Iterator<Item = String>) -> Vec<String> {
     behind.filter(|word| !word.starts_with('-')).collect()
 }
 
+/// Whether `grep` has its patterns from options on the line, so that its operands begin with the archive.
+fn gives_patterns(line: impl Iterator<Item = String>) -> bool {
+    let mut words = line.skip_while(|word| word != "--").skip_while(|word| word != "grep").skip(1);
+    words.any(|word| match word.strip_prefix("--") {
+        Some(long) => ["regexp", "file"].contains(&long.split('=').next().unwrap_or_default()),
+        // Letters behind one that takes a value are that value.
+        None => word.strip_prefix('-').is_some_and(|letters| {
+            let takes = letters.find(|letter| "efgABCmojd".contains(letter));
+            takes.is_some_and(|at| letters[at..].starts_with(['e', 'f']))
+        }),
+    })
+}
+
 /// Values of the key that stands before.
 fn values(typed: &OsStr, line: impl Iterator<Item = String>) -> Vec<CompletionCandidate> {
     let Some(key) = behind("set", line).first().cloned() else { return Vec::new() };
@@ -206,6 +225,23 @@ mod tests {
             assert!(script.contains("/opt/blob") && script.contains(VARIABLE), "{shell}: {script}");
         }
         assert!(registration("csh", "blob").is_err_and(|known| known.contains("bash")));
+    }
+
+    #[test]
+    fn where_options_give_patterns_the_archive_comes_first() {
+        for (line, expected) in [
+            ("blob -- blob grep x", false),
+            ("blob -- blob grep -i -e x", true),
+            ("blob -- blob grep -ne x", true),
+            ("blob -- blob grep --regexp=x", true),
+            ("blob -- blob grep -F --file words", true),
+            ("blob -- blob grep -g fe x", false),
+            ("blob -- blob grep -gfe x", false),
+            ("blob -- blob grep --ignore-case x", false),
+            ("blob -- blob -e grep x", false),
+        ] {
+            assert_eq!(gives_patterns(line.split(' ').map(str::to_owned)), expected, "{line}");
+        }
     }
 
     #[test]

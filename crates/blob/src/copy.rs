@@ -168,7 +168,9 @@ impl Client {
     pub async fn layout_file(&self, location: &Location) -> Result<Option<LayoutFile>, Error> {
         let Location::LayoutFile { file, .. } = location else { return Ok(None) };
         let begun = LayoutFile::begin(file.clone()).await;
-        let action = || format!("opening the layout in {}", file.display());
+        // As the layout calls itself, which is said once then.
+        let real = || file.canonicalize().unwrap_or_else(|_| file.clone());
+        let action = || format!("opening the layout in {}", real().display());
         begun.map(Some).map_err(|source| Error::Registry { action: action(), source })
     }
 

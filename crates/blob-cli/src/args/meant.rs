@@ -96,6 +96,9 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("blob ls", "--ncdu", "`blob du --ncdu` writes what ncdu reads"),
     ("blob pull", "--strip --strip-path", "did you mean `--strip-components`?"),
     ("blob grep", "-b --byte-offset --column --vimgrep", "`-o jsonl` has the places of matches"),
+    ("blob rm", "-f --force", "did you mean `--yes`?"),
+    ("blob export", "--zip", "`-a zip` writes a ZIP file"),
+    ("blob export", "--tar", "a tar stream is what it writes anyway"),
     ("blob cp", "-r -R --recursive", "directories are copied with all that is in them"),
     (
         "blob grep",

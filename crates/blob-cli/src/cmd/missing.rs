@@ -11,7 +11,10 @@ use crate::ui::near;
 pub(crate) fn failure(message: &str, index: &ArchiveIndex, typed: &str) -> Failure {
     let failure = Failure::not_found(format!("{message}: {typed}"));
     let wanted = path::normalize(typed.as_bytes());
-    let meant = similar(index, &wanted).or_else(|| elsewhere(index, &wanted).map(<[u8]>::to_vec));
+    // As lists write names that could control a terminal.
+    let escaped = unescaped(typed).map(|path| path::normalize(path.as_bytes()).into_owned());
+    let escaped = escaped.filter(|path| index.lookup(path).is_some());
+    let meant = escaped.or_else(|| similar(index, &wanted)).or_else(|| elsewhere(index, &wanted).map(<[u8]>::to_vec));
     match meant {
         Some(path) => failure.with_hint(format!("did you mean {}?", typeable(&path))),
         None if typed.contains(['*', '?', '[']) => {
@@ -20,6 +23,30 @@ pub(crate) fn failure(message: &str, index: &ArchiveIndex, typed: &str) -> Failu
         }
         None => failure,
     }
+}
+
+/// What `typed` stands for if it is a name as lists write it, with `\\n`, `\\u{1b}` and `\\\\`.
+fn unescaped(typed: &str) -> Option<String> {
+    let (mut path, mut rest) = (String::with_capacity(typed.len()), typed);
+    while let Some((before, behind)) = rest.split_once('\\') {
+        path.push_str(before);
+        let mut letters = behind.chars();
+        path.push(match letters.next()? {
+            'n' => '\n',
+            't' => '\t',
+            'r' => '\r',
+            '\\' => '\\',
+            'u' => {
+                let (code, after) = letters.as_str().strip_prefix('{')?.split_once('}')?;
+                letters = after.chars();
+                char::from_u32(u32::from_str_radix(code, 16).ok()?)?
+            }
+            _ => return None,
+        });
+        rest = letters.as_str();
+    }
+    path.push_str(rest);
+    (path != typed).then_some(path)
 }
 
 /// A path as it can be typed: as it is, or as shells take names that control terminals.
@@ -100,6 +127,22 @@ mod tests {
         assert_eq!(typeable(b"new\nline's"), r"$'new\nline\'s'");
         assert_eq!(typeable(b"a\x1bb\xc3\xa4"), r"$'a\x1bb\xc3\xa4'");
         assert_eq!(typeable("ä b".as_bytes()), "ä b");
+    }
+
+    #[test]
+    fn names_as_lists_write_them_are_understood() {
+        for (typed, expected) in [
+            (r"a\nb", Some("a\nb")),
+            (r"esc\u{1b}[31m", Some("esc\u{1b}[31m")),
+            (r"back\\slash\t", Some("back\\slash\t")),
+            ("plain", None),
+            (r"a\xb", None),
+            (r"a\u{1b", None),
+            (r"a\u{110000}", None),
+            ("a\\", None),
+        ] {
+            assert_eq!(unescaped(typed).as_deref(), expected, "{typed}");
+        }
     }
 
     #[test]

@@ -363,7 +363,11 @@ pub(super) fn limit_requests(options: &mut ExtractOptions, session: &Session) {
 const OUTSIDE: &str = "--exclude leaves them out; pass --allow-external-symlinks if you trust the archive";
 
 /// What is said when an extraction is refused or fails.
-pub(super) fn refusal(error: ExtractError) -> Failure {
+pub(super) fn refusal(mut error: ExtractError) -> Failure {
+    if let ExtractError::Obstructed { path, .. } = &mut error {
+        // A plan looks at the destination as it was typed, an extraction at where that leads.
+        *path = real(path);
+    }
     if let ExtractError::Exists { paths, total } = &error {
         return exist(paths, *total);
     }
@@ -381,6 +385,15 @@ pub(super) fn refusal(error: ExtractError) -> Failure {
     };
     let failure = Failure::from(blob::Error::Extract(error));
     if let Some(hint) = hint { failure.with_hint(hint) } else { failure }
+}
+
+/// `path` by the real name of the deepest directory above it that is there.
+fn real(path: &Path) -> PathBuf {
+    let above = path.ancestors().skip(1).find_map(|above| {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        Some((above.canonicalize().ok()?, path.strip_prefix(above).unwrap_or(path)))
+    });
+    above.map_or_else(|| path.to_owned(), |(above, rest)| above.join(rest))
 }
 
 /// Files that differ from those in the archive.

@@ -1,5 +1,5 @@
 //! `--format`: results in a shape of one's own, in Go's template language as docker, podman and oras have it: fields,
-//! variables, `range`, `if`, `with`, pipes, and the functions that people know from there. No templates within each other.
+//! variables, `range`, `if`, `with`, pipes, the functions that people know from there, and templates within each other.
 //!
 //! A template is tried on a sample of what the command writes before the command does anything ([`Template::check`]). It
 //! is written here because the one library of this language has values, numbers and missing fields of its own, and is
@@ -25,12 +25,14 @@ use serde_json::Value;
 use render::{Mode, Scope};
 pub(crate) use sample::Sample;
 pub(crate) use text::cut;
-use tree::Node;
+use tree::{Defined, Node};
 
 /// A template that was understood.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Template {
     nodes: Vec<Node>,
+    /// Those that it defines.
+    templates: Defined,
     /// `table` stands before it: what it writes is set in columns.
     table: bool,
     /// The member whose items are the rows of the table.
@@ -47,8 +49,8 @@ impl Template {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let behind = text.strip_prefix("table").filter(|rest| rest.starts_with([' ', '\t', '\\']));
         let body = behind.map(|rest| rest.strip_prefix("\\t").unwrap_or(rest).trim_start());
-        let nodes = parse::parse(body.unwrap_or(text))?;
-        Ok(Self { nodes, table: body.is_some(), rows: None, checked: false })
+        let (nodes, templates) = parse::parse(body.unwrap_or(text))?;
+        Ok(Self { nodes, templates, table: body.is_some(), rows: None, checked: false })
     }
 
     /// Tries the template on a sample of what the command may write, all branches of it, and so finds fields that are in no
@@ -58,7 +60,7 @@ impl Template {
     /// What does not fit.
     pub(crate) fn check(&mut self, sample: &Sample) -> Result<(), String> {
         let whole = sample.document();
-        let tried = |here| Scope::new(whole, Mode::Trial).render(&self.nodes, here).map(drop);
+        let tried = |here| Scope::new(whole, &self.templates, Mode::Trial).render(&self.nodes, here).map(drop);
         if let (true, Some((list, item))) = (self.table, sample.list()) {
             match tried(item) {
                 Ok(()) => self.rows = Some(list.to_owned()),
@@ -78,7 +80,7 @@ impl Template {
     /// A field that is asked for where there are none, or a function that does not fit.
     pub(crate) fn render(&self, document: &Value) -> Result<String, String> {
         let mode = if self.checked { Mode::Known } else { Mode::Unknown };
-        let render = |here| Scope::new(document, mode).render(&self.nodes, here);
+        let render = |here| Scope::new(document, &self.templates, mode).render(&self.nodes, here);
         let mut text = match self.rows.as_ref().and_then(|list| document.get(list)).and_then(Value::as_array) {
             Some(items) => {
                 let rows = items.iter().map(|item| Ok(render(item)?.trim_end_matches('\n').to_owned() + "\n"));

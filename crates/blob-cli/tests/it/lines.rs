@@ -109,6 +109,7 @@ fn empty_files_odd_names_and_modes_are_patched_too() {
             ("quo\"te", "1\n", false),
             ("script", "same\n", false),
             ("both", "1\n", true),
+            ("blank ", "1\n", false),
         ],
     );
     made(
@@ -123,6 +124,7 @@ fn empty_files_odd_names_and_modes_are_patched_too() {
             ("tab\tesc\u{1b}[31m\\", "x\n", false),
             ("script", "same\n", true),
             ("both", "2\n", false),
+            ("blank ", "2\n", false),
         ],
     );
     let patch = place.run("diff --patch oci:layout:one oci:layout:two").code(1);

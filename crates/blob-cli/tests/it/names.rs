@@ -117,6 +117,19 @@ fn what_is_on_a_line_can_be_taken_back() {
     assert_eq!(raw.split_terminator('\0').map(str::to_owned).collect::<BTreeSet<_>>(), names);
 }
 
+#[test]
+fn a_name_as_it_is_listed_is_known() {
+    let place = Place::bare();
+    fs::create_dir_all(place.path("odd/new\nline")).unwrap();
+    fs::write(place.path("odd/new\nline/esc\u{1b}[31m"), "found\n").unwrap();
+    place.run("push -q oci:layout:v1 odd").success();
+    for line in ["cat oci:layout:v1", "grep found oci:layout:v1", "ls oci:layout:v1"] {
+        let mut command = place.command(line);
+        let told = stderr(&place.assert(command.arg(r"new\nline/esc\u{1b}[31m")).code(3));
+        assert!(told.contains(r"did you mean $'new\nline/esc\x1b[31m'?"), "{line}: {told}");
+    }
+}
+
 /// A name as it was before it was listed.
 fn taken_back(line: &str) -> String {
     let (mut name, mut rest) = (String::new(), line);

@@ -85,6 +85,7 @@ fn what_cannot_be_is_refused() {
         ("ls oci-archive:none.tar:v1", 3, "there is no file none.tar"),
         ("ls oci-archive:p.tar:v2", 3, "archive not found: oci-archive:p.tar:v2"),
         ("ls oci-archive:project/README.md:v1", 1, "it is no tar file"),
+        ("push oci-archive:project/README.md:v1 project", 1, "it is no tar file"),
         ("tag oci-archive:p.tar:v1 v2", 1, "is written as a whole"),
         ("tag --dry-run oci-archive:p.tar:v1 v2", 1, "is written as a whole"),
         ("rm --dry-run oci-archive:p.tar:v1", 1, "is written as a whole"),
@@ -96,6 +97,7 @@ fn what_cannot_be_is_refused() {
         let failed = place.run(line);
         let text = stderr(&failed);
         assert!(text.contains(expected), "{line}: {text}");
+        assert!(text.matches("opening the layout").count() < 2, "{line}: {text}");
         assert_eq!(failed.get_output().status.code(), Some(code), "{line}: {text}");
     }
 }

@@ -140,7 +140,7 @@ impl Extraction {
                     if is_dir {
                         open.push(Open { there, ours });
                     }
-                } else if is_dir && !how.whole_dirs {
+                } else if is_dir && !how.whole_dirs && !(place.is_some() && self.goes_whole(&root, &there, how)?) {
                     open.push(Open { there, ours });
                 } else {
                     report.surplus.push(Surplus { path: there.into(), is_dir, obstructs: place.is_some() });
@@ -149,6 +149,27 @@ impl Extraction {
         }
         report.surplus.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(report)
+    }
+
+    /// Whether everything in a directory, which stands in the way of a file, is looked at, so that it may go as a whole. The
+    /// archive has nothing below it.
+    fn goes_whole(&self, root: &Root, dir: &[u8], how: &SurplusOptions) -> Result<bool, ExtractError> {
+        let mut open = vec![dir.to_vec()];
+        while let Some(dir) = open.pop() {
+            if self.link.is_cancelled() {
+                return Err(ExtractError::Cancelled);
+            }
+            for (name, is_dir) in list(root, &dir)?.1 {
+                let path = join(&dir, &name);
+                if !(how.considered)(&path, is_dir) {
+                    return Ok(false);
+                }
+                if is_dir {
+                    open.push(path);
+                }
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -126,7 +126,9 @@ fn head(path: &[u8], before: Option<FileOf>, after: Option<FileOf>) -> String {
 
 /// A path on a side, `a` or `b`, in quotes with escapes of C where it could be taken for something else.
 fn name(side: &str, path: &[u8]) -> String {
-    let plain = std::str::from_utf8(path).is_ok_and(|text| shown(path) == text && !text.contains(['"', '\\']));
+    // patch(1) takes white space at the end of a name for what stands between names.
+    let is_plain = |text: &str| shown(path) == text && !text.contains(['"', '\\']) && text.trim_end() == text;
+    let plain = std::str::from_utf8(path).is_ok_and(is_plain);
     if plain {
         return format!("{side}/{}", String::from_utf8_lossy(path));
     }
@@ -175,6 +177,8 @@ mod tests {
             (b"quo\"te\\", r#""a/quo\"te\\""#),
             (b"esc\x1b\n", r#""a/esc\033\n""#),
             (b"\xff", r#""a/\377""#),
+            (b"blank ", r#""a/blank ""#),
+            ("blank\u{a0}".as_bytes(), r#""a/blank\302\240""#),
             ("\u{202e}".as_bytes(), r#""a/\342\200\256""#),
         ] {
             assert_eq!(name("a", path), expected);

@@ -228,13 +228,20 @@ impl Snapshot {
         if facts.is_empty() { self.stage.to_owned() } else { format!("{}: {}", self.stage, facts.join(", ")) }
     }
 
+    /// How many seconds are left at `rate` bytes per second, if that can be told: where less than a hundredth is done that
+    /// rate says little, as of small files before a large one.
+    fn seconds_left(&self, rate: u64) -> Option<u64> {
+        let left = self.bytes_total.saturating_sub(self.bytes);
+        (rate > 0 && self.bytes >= self.bytes_total / 100).then(|| left.div_ceil(rate))
+    }
+
     /// One line for who asked for it, with the `rate` in bytes per second.
     pub(super) fn asked(&self, rate: u64) -> String {
-        let left = self.bytes_total.saturating_sub(self.bytes);
-        match rate {
-            0 => self.line(),
-            rate if left == 0 => format!("{}, {}/s", self.line(), human(rate)),
-            rate => format!("{}, {}/s, {} left", self.line(), human(rate), clock(left.div_ceil(rate))),
+        let done = self.bytes >= self.bytes_total;
+        match (rate, self.seconds_left(rate)) {
+            (0, _) => self.line(),
+            (rate, Some(left)) if !done => format!("{}, {}/s, {} left", self.line(), human(rate), clock(left)),
+            (rate, _) => format!("{}, {}/s", self.line(), human(rate)),
         }
     }
 
@@ -242,7 +249,7 @@ impl Snapshot {
     pub(super) fn json(&self, rate: u64) -> String {
         let &Self { stage, bytes, bytes_total, files, files_total, received } = self;
         let bytes_received = (received > 0).then_some(received);
-        let seconds_left = (rate > 0).then(|| bytes_total.saturating_sub(bytes).div_ceil(rate));
+        let seconds_left = self.seconds_left(rate);
         let told = Told {
             stage,
             bytes,
@@ -268,8 +275,10 @@ impl Snapshot {
         let facts = line.split_once(": ").map_or("", |(_, facts)| facts);
         let mut text = format!("{:10} [{bar:BAR$}] {facts}", self.stage);
         if rate > 0 {
-            let left = self.bytes_total.saturating_sub(self.bytes).div_ceil(rate);
-            let _ = write!(text, ", {}/s, {} left", human(rate), clock(left));
+            let _ = write!(text, ", {}/s", human(rate));
+        }
+        if let Some(left) = self.seconds_left(rate) {
+            let _ = write!(text, ", {} left", clock(left));
         }
         text
     }
@@ -300,7 +309,7 @@ struct Told {
     files_total: u64,
     /// The rate of this stage; 0 as long as it cannot be told.
     bytes_per_second: u64,
-    /// Seconds that are left at this rate.
+    /// Seconds that are left at this rate, unless too little is done to tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     seconds_left: Option<u64>,
     /// Bytes that came over the network since the command began, where a stage does not count them itself.

@@ -161,9 +161,12 @@ impl Function {
                 shown(value).chars().take(most).collect::<String>().into()
             }
             (Self::Pad, [value, before, after]) => {
-                let space =
-                    |count: &Value| Some(" ".repeat(usize::try_from(number(count)?.min(MAX_PADDING)).unwrap_or(0)));
-                (space(before)? + &shown(value) + &space(after)?).into()
+                let (before, after) = (number(before)?, number(after)?);
+                if before.max(after) > MAX_PADDING {
+                    return Some(Err(format!("pad: more than {MAX_PADDING} blanks")));
+                }
+                let space = |count: u64| " ".repeat(count as usize);
+                (space(before) + &shown(value) + &space(after)).into()
             }
             (Self::Split, [value, between]) => {
                 let (value, between) = (text(value)?, text(between)?);

@@ -2,20 +2,32 @@
 
 use std::vec::IntoIter;
 
+use serde_json::Value;
+
 use super::functions::Function;
 use super::lex::{Piece, Token, pieces};
-use super::tree::{Arm, Call, Node, Operand, Pipe, Source};
+use super::tree::{Arm, Call, Defined, Node, Operand, Pipe, Source};
 
 /// How deep blocks and parentheses may lie in each other.
 const MAX_DEPTH: usize = 32;
 
-/// What `text` says.
-pub(super) fn parse(text: &str) -> Result<Vec<Node>, String> {
-    let mut parser = Parser { pieces: pieces(text)?.into_iter(), variables: Vec::new(), loops: 0 };
-    match parser.nodes(0)? {
-        (nodes, Stop::Text) => Ok(nodes),
-        (_, Stop::Else(_)) => Err("{{else}} belongs to nothing".into()),
-        (_, Stop::End) => Err("{{end}} belongs to nothing".into()),
+/// What `text` says, and the templates that it defines.
+pub(super) fn parse(text: &str) -> Result<(Vec<Node>, Defined), String> {
+    let mut parser = Parser {
+        pieces: pieces(text)?.into_iter(),
+        variables: Vec::new(),
+        loops: 0,
+        defined: Defined::new(),
+        called: Vec::new(),
+    };
+    let nodes = match parser.nodes(0)? {
+        (nodes, Stop::Text) => nodes,
+        (_, Stop::Else(_)) => return Err("{{else}} belongs to nothing".into()),
+        (_, Stop::End) => return Err("{{end}} belongs to nothing".into()),
+    };
+    match parser.called.iter().find(|name| !parser.defined.contains_key(*name)) {
+        Some(name) => Err(format!("there is no template {name:?}; {{{{define {name:?}}}}}…{{{{end}}}} makes one")),
+        None => Ok((nodes, parser.defined)),
     }
 }
 
@@ -34,6 +46,9 @@ struct Parser {
     variables: Vec<String>,
     /// How many `range` we are in.
     loops: usize,
+    defined: Defined,
+    /// Templates that are asked for.
+    called: Vec<String>,
 }
 
 impl Parser {
@@ -63,14 +78,47 @@ impl Parser {
                     found.push(if word == "break" { Node::Break } else { Node::Continue });
                 }
                 "break" | "continue" => return Err(format!("{{{{{word}}}}} stands alone, within a range")),
-                "define" | "template" | "block" => {
-                    return Err(format!("{word}: templates within templates are not known"));
+                "define" if depth > 0 => return Err("{{define}} stands at the outermost level".into()),
+                "define" => {
+                    let (name, rest) = named(word, rest)?;
+                    if let Some(token) = rest.first() {
+                        return Err(format!("behind the name in {{{{define}}}} stands nothing, not {}", token.said()));
+                    }
+                    self.define(word, &name, depth)?;
+                }
+                "template" | "block" => {
+                    let (name, rest) = named(word, rest)?;
+                    let given = if rest.is_empty() { None } else { Some(self.pipe(rest, 1)?) };
+                    if word == "block" {
+                        if given.is_none() {
+                            return Err("block: behind the name stands what its point is, such as .".into());
+                        }
+                        self.define(word, &name, depth)?;
+                    }
+                    self.called.push(name.clone());
+                    found.push(Node::Template(name, given));
                 }
                 _ => found.push(Node::Pipe(self.pipe(&tokens, 1)?)),
             }
         };
         self.variables.truncate(known);
         Ok((found, stop))
+    }
+
+    /// The body of a template, which knows no variables but its own.
+    fn define(&mut self, word: &str, name: &str, depth: usize) -> Result<(), String> {
+        let (variables, loops) = (std::mem::take(&mut self.variables), std::mem::take(&mut self.loops));
+        let (body, stop) = self.nodes(depth + 1)?;
+        (self.variables, self.loops) = (variables, loops);
+        match stop {
+            Stop::End => {}
+            Stop::Text => return Err(unclosed(word)),
+            Stop::Else(_) => return Err("{{else}} belongs to nothing".into()),
+        }
+        match self.defined.insert(name.to_owned(), body) {
+            Some(_) => Err(format!("the template {name:?} is defined twice")),
+            None => Ok(()),
+        }
     }
 
     fn choose(&mut self, mut binds: bool, rest: &[Token], depth: usize) -> Result<Node, String> {
@@ -208,6 +256,14 @@ impl Parser {
             }
         };
         Ok(Operand { source, fields })
+    }
+}
+
+/// The name behind `define`, `template` and `block`, and what stands behind that.
+fn named<'t>(word: &str, rest: &'t [Token]) -> Result<(String, &'t [Token]), String> {
+    match rest.split_first() {
+        Some((Token::Literal(Value::String(name)), rest)) => Ok((name.clone(), rest)),
+        _ => Err(format!("behind {word} stands a name in quotes")),
     }
 }
 

@@ -7,9 +7,17 @@ use serde_json::{Map, Value};
 use super::functions::Function;
 use super::sample::ANY;
 use super::text::{is_true, kind, shown};
-use super::tree::{Call, Node, Operand, Pipe, Source};
+use super::tree::{Call, Defined, Node, Operand, Pipe, Source};
 use super::{Given, find};
 use crate::ui::near::nearest;
+
+/// How many templates may be within each other, how many are filled in at most, and how many in a trial.
+const MAX_WITHIN: usize = 20;
+const MAX_FILLED: u32 = 1_000_000;
+const MAX_TRIED: u32 = 1000;
+
+/// How far a range counts.
+const MAX_COUNT: u64 = 1_000_000;
 
 /// How strict to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +44,16 @@ pub(super) struct Scope<'d> {
     mode: Mode,
     variables: Vec<(String, Given<'d>)>,
     text: String,
+    templates: &'d Defined,
+    /// The templates that we are in.
+    within: Vec<&'d str>,
+    /// How many were filled in.
+    filled: u32,
 }
 
 impl<'d> Scope<'d> {
-    pub(super) fn new(whole: &'d Value, mode: Mode) -> Self {
-        Self { whole, mode, variables: Vec::new(), text: String::new() }
+    pub(super) fn new(whole: &'d Value, templates: &'d Defined, mode: Mode) -> Self {
+        Self { whole, mode, variables: Vec::new(), text: String::new(), templates, within: Vec::new(), filled: 0 }
     }
 
     /// What `nodes` write where the point is `here`.
@@ -87,6 +100,10 @@ impl<'d> Scope<'d> {
                 Node::Range(pipe, body, otherwise) => self.range(pipe, body, otherwise, here)?,
                 Node::Break => Flow::Break,
                 Node::Continue => Flow::Continue,
+                Node::Template(name, pipe) => {
+                    self.template(name, pipe.as_ref(), here)?;
+                    Flow::On
+                }
             };
             if flow != Flow::On && self.mode != Mode::Trial {
                 break;
@@ -94,6 +111,35 @@ impl<'d> Scope<'d> {
         }
         self.variables.truncate(known);
         Ok(flow)
+    }
+
+    /// Fills in another template, which `$` is its own point in.
+    fn template(&mut self, name: &str, pipe: Option<&Pipe>, here: &Given<'d>) -> Result<(), String> {
+        let point = match pipe {
+            Some(pipe) => self.pipe(pipe, here)?,
+            None => Cow::Owned(Value::Null),
+        };
+        let Some((name, nodes)) = self.templates.get_key_value(name) else { return Ok(()) };
+        self.filled += 1;
+        let trial = self.mode == Mode::Trial;
+        let over = if trial { MAX_TRIED } else { MAX_FILLED };
+        if trial && (self.within.contains(&name.as_str()) || self.filled > over) {
+            // How often it would come again shows in the values.
+            return Ok(());
+        }
+        if self.within.len() >= MAX_WITHIN {
+            return Err(format!("templates within each other, more than {MAX_WITHIN}: {name:?} is the last"));
+        }
+        if self.filled > over {
+            return Err(format!("more than {over} templates are filled in"));
+        }
+        let outer = self.variables.len();
+        self.within.push(name);
+        self.variables.push((String::new(), point.clone()));
+        self.nodes(nodes, &point)?;
+        self.variables.truncate(outer);
+        self.within.pop();
+        Ok(())
     }
 
     fn range(&mut self, pipe: &Pipe, body: &[Node], otherwise: &[Node], here: &Given<'d>) -> Result<Flow, String> {
@@ -140,7 +186,15 @@ impl<'d> Scope<'d> {
             // What is nothing may be a list elsewhere.
             value if value.is_null() && self.mode == Mode::Trial => vec![(Value::Null, Cow::Owned(Value::Null))],
             value if value.is_null() => Vec::new(),
-            other => return Err(format!("range goes over lists and maps, not over {}", kind(&other))),
+            value if value.is_u64() => {
+                let count = value.as_u64().unwrap_or_default();
+                if count > MAX_COUNT {
+                    return Err(format!("range over more than {MAX_COUNT}"));
+                }
+                let count = if self.mode == Mode::Trial { count.min(1) } else { count };
+                (0..count).map(|at| (at.into(), Cow::Owned(at.into()))).collect()
+            }
+            other => return Err(format!("range goes over lists, maps and numbers, not over {}", kind(&other))),
         })
     }
 
@@ -191,10 +245,10 @@ impl<'d> Scope<'d> {
     fn operand(&self, operand: &Operand, here: &Given<'d>) -> Result<Given<'d>, String> {
         let start = match &operand.source {
             Source::Here => here.clone(),
-            Source::Variable(name) if name.is_empty() => Cow::Borrowed(self.whole),
             Source::Variable(name) => {
                 let known = self.variables.iter().rev().find(|(known, _)| known == name);
-                known.map_or(Cow::Owned(Value::Null), |(_, value)| value.clone())
+                let otherwise = || if name.is_empty() { Cow::Borrowed(self.whole) } else { Cow::Owned(Value::Null) };
+                known.map_or_else(otherwise, |(_, value)| value.clone())
             }
             Source::Literal(value) => Cow::Owned(value.clone()),
             Source::Calls(calls) => self.calls(calls, here)?,

@@ -78,6 +78,20 @@ fn templates_are_filled_in() {
         ("a{{/* nothing */}}b {{- /* nothing */ -}} c", "abc\n"),
         ("{{print 1 2 \"x\" 3}}{{print}}", "1 2x3\n"),
         ("{{printf \"[%3d]\" .annotations.absent}}", "[   ]\n"),
+        (
+            "{{range 3}}{{.}}{{end}}{{range $i := .file_count}}<{{$i}}>{{end}}{{range 0}}{{else}}none{{end}}",
+            "012<0><1>none\n",
+        ),
+        (
+            "{{define \"e\"}}{{.path}}:{{$.size}} {{end}}{{range .entries}}{{template \"e\" .}}{{end}}",
+            "x:10 long y:9 \n",
+        ),
+        ("{{template \"late\" .digest}}{{define \"late\"}}<{{.}}>{{end}}{{template \"late\"}}", "<sha256:1><>\n"),
+        ("{{$x := 1}}{{block \"b\" .tags}}{{$x := 2}}{{range .}}{{.}}{{$x}}{{end}}{{end}}{{$x}}", "a2b21\n"),
+        (
+            "{{define \"l\"}}{{if .}}.{{template \"l\" (slice . 1)}}{{end}}{{end}}{{template \"l\" .digest}}",
+            "........\n",
+        ),
     ] {
         // What is outermost and not there is wrong where nobody knows what may be there.
         let mut understood = Template::parse(template).unwrap_or_else(|error| panic!("{template}: {error}"));
@@ -97,7 +111,16 @@ fn what_is_wrong_is_said() {
         ("{{end}}", "belongs to nothing"),
         ("{{else}}", "belongs to nothing"),
         ("{{break}}", "within a range"),
-        ("{{template \"x\"}}", "templates within templates"),
+        ("{{template \"x\"}}", "there is no template \"x\""),
+        ("{{template x}}", "behind template stands a name in quotes"),
+        ("{{define \"x\"}}", "{{define}} is not closed by {{end}}"),
+        ("{{define \"x\"}}{{else}}{{end}}", "belongs to nothing"),
+        ("{{define \"x\" .}}{{end}}", "stands nothing, not ."),
+        ("{{define \"x\"}}{{end}}{{define \"x\"}}{{end}}", "\"x\" is defined twice"),
+        ("{{if .a}}{{define \"x\"}}{{end}}{{end}}", "at the outermost level"),
+        ("{{block \"x\"}}{{end}}", "what its point is"),
+        ("{{$a := 1}}{{define \"x\"}}{{$a}}{{end}}", "there is no variable $a"),
+        ("{{range .a}}{{block \"x\" .}}{{break}}{{end}}{{end}}", "within a range"),
         ("{{}}", "says nothing"),
         ("{{frob .a}}", "frob is no function, and fields begin with a point: .frob; functions are and"),
         ("{{spilt .a}}", "did you mean split?"),
@@ -128,7 +151,7 @@ fn what_is_wrong_is_said() {
         ("{{.digset}}", "did you mean .digest?"),
         ("{{.zzz}}", "there are .annotations, .digest"),
         ("{{.digest.x}}", ".x is asked of a text, which has no fields"),
-        ("{{range .digest}}{{end}}", "range goes over lists and maps, not over a text"),
+        ("{{range .digest}}{{end}}", "range goes over lists, maps and numbers, not over a text"),
         ("{{index .tags 9}}", "index 9 is outside of the list, which has 2 items"),
         ("{{slice .digest 9 10}}", "slice from 9 to 10 is outside"),
         ("{{len .file_count}}", "len does not fit a number"),
@@ -139,6 +162,9 @@ fn what_is_wrong_is_said() {
         ("{{printf \"%z\" .digest}}", "%z is not known"),
         ("{{printf \"%\"}}", "% ends the text"),
         ("{{printf \"%99999999d\" .file_count}}", "a width of more than 1000"),
+        ("{{pad \"x\" 999999999999 0}}", "pad: more than 1000 blanks"),
+        ("{{range 1000001}}{{end}}", "range over more than 1000000"),
+        ("{{define \"x\"}}{{template \"x\" .}}{{end}}{{template \"x\" .}}", "more than 20: \"x\" is the last"),
     ] {
         let said = Template::parse(template).unwrap().render(&document()).unwrap_err();
         assert!(said.contains(expected), "{template}: {said}");
@@ -163,6 +189,15 @@ fn a_trial_goes_through_all_branches() {
         ),
         ("{{index (split .digest \":\") 1}}", Ok(())),
         ("{{range .entries}}{{.within.within.size}}{{end}}", Ok(())),
+        (
+            "{{define \"t\"}}{{.path}}{{with .within}}{{template \"t\" .}}{{end}}{{end}}{{range .entries}}{{template \"t\" .}}{{end}}",
+            Ok(()),
+        ),
+        (
+            "{{define \"t\"}}{{.nope}}{{end}}{{range .entries}}{{template \"t\" .}}{{end}}",
+            Err("there is no field .nope"),
+        ),
+        ("{{define \"never\"}}{{.nope}}{{end}}{{.digest}}", Ok(())),
         ("{{range .value}}{{.anything | printf \"%d\"}}{{end}}{{join .value \",\"}}{{index .value 2 \"x\"}}", Ok(())),
         ("{{range $name, $value := .annotations}}{{$value}}{{end}}{{.annotations.any}}", Ok(())),
         ("{{.digset}}", Err("there is no field .digset; did you mean .digest?")),
@@ -214,4 +249,16 @@ fn tables_have_headings_and_rows() {
     let named = table("table {{printf \"%q\" .path}}:{{$.digest}}\\t{{if .size}}{{.size}}{{end}}").unwrap();
     assert!(named.starts_with("PATH:DIGEST        SIZE\n\"x\":sha256:1"), "{named}");
     assert!(table("table {{.pth}}").unwrap_err().contains("did you mean .path?"));
+}
+
+#[test]
+fn templates_within_each_other_are_bounded() {
+    let define = |number: u32| {
+        let call = format!("{{{{template \"{}\" .}}}}", number + 1);
+        format!("{{{{define \"{number}\"}}}}{}{{{{end}}}}", call.repeat(3))
+    };
+    let text = (0..19).map(define).collect::<String>() + "{{define \"19\"}}{{end}}{{template \"0\" .}}";
+    let template = Template::parse(&text).unwrap();
+    assert!(template.clone().check(&Sample::of(&[SCHEMA]).unwrap()).is_ok());
+    assert!(template.render(&document()).unwrap_err().contains("more than 1000000 templates"));
 }

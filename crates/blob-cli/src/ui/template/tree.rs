@@ -1,8 +1,13 @@
 //! What a template says, once it is understood.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::functions::Function;
+
+/// What `{{define}}` and `{{block}}` say, by their names.
+pub(super) type Defined = HashMap<String, Vec<Node>>;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Node {
@@ -14,6 +19,8 @@ pub(super) enum Node {
     Range(Pipe, Vec<Node>, Vec<Node>),
     Break,
     Continue,
+    /// Another template by its name, where the point is what the pipe gives, or nothing.
+    Template(String, Option<Pipe>),
 }
 
 /// One condition of `if … else if … else with …`.
