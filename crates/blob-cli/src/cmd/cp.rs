@@ -329,11 +329,16 @@ async fn to_output(batches: &[Batch], args: &CpArgs, session: &Session) -> Resul
     let nodes = export::nodes(archive, paths, &args.patterns)?;
     if let ([path], [Node::File(_)]) = (paths.as_slice(), nodes.as_slice())
         && archive.index().entry(path::normalize(path.as_bytes())).is_some()
+        && !args.dry_run
     {
         return cat::write_one(archive, path).await;
     }
-    if !args.recursive {
+    let names_files = || paths.iter().all(|path| archive.index().entry(path::normalize(path.as_bytes())).is_some());
+    if !args.recursive && !names_files() {
         return Err(Failure::usage("cannot copy a directory without -r flag"));
+    }
+    if args.dry_run {
+        return Preview::streamed(batches[0].location.to_string(), &nodes).report(session).await;
     }
     export::refuse_terminal(export::Form::Tar)?;
     export::to_output(archive, &nodes, export::Form::Tar, session).await.map(drop)

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use blob::core::Node;
 use blob::core::extract::{Action, Planned, Surplus};
 use serde::Serialize;
 
@@ -19,7 +20,7 @@ use crate::ui::table::{Align, Cell, Table};
 pub(super) struct Preview {
     /// The place, as it was typed or as its alias resolved.
     r#ref: String,
-    /// The directory or file that was written to, absolute.
+    /// The directory or file that would be written to; `-` is standard output.
     destination: String,
     /// Always true: nothing was done.
     dry_run: bool,
@@ -89,6 +90,26 @@ impl Preview {
             write_size: planned.iter().filter(writes).map(|planned| planned.size).sum(),
             actions,
         }
+    }
+
+    /// What would be written to standard output.
+    pub(super) fn streamed(reference: String, nodes: &[Node<'_>]) -> Self {
+        let mut preview = Self::new(reference, "-".into(), &[], &[]);
+        let (mut files, mut bytes) = (0, 0);
+        for node in nodes.iter().filter(|node| !matches!(node, Node::Directory(_))) {
+            let size = if let Node::File(file) = node { file.original_size() } else { 0 };
+            (files, bytes) = (files + 1, bytes + size);
+            preview.actions.push(Step {
+                action: "create",
+                path: PathText::new(node.path()),
+                target: "-".into(),
+                size,
+                sign: '+',
+                raw: node.path().to_vec(),
+            });
+        }
+        (preview.create_count, preview.write_size) = (files, bytes);
+        preview
     }
 
     /// Writes the plan; what would be refused is a failure, as it would be.

@@ -253,3 +253,17 @@ fn pages_are_planned() {
     place.run("man --dir pages/blob.1 --dry-run").code(1);
     place.run("man --dir pages/blob.1").code(1);
 }
+
+#[test]
+fn copies_to_standard_output_are_planned() {
+    let place = Place::pushed();
+    let one = place.run("cp --dry-run HOST/team/project:v1:/README.md -").success();
+    one.stdout_eq("+ README.md\nWould create 1; 9 to write\n");
+    let plan = json(&place, "cp --dry-run HOST/team/project:v1:/docs HOST/team/project:v1:/README.md -");
+    assert_eq!((&plan["destination"], &plan["create_count"]), (&"-".into(), &3.into()), "{plan}");
+    assert_eq!(plan["actions"][0]["target"], "-");
+    for line in ["cp --recursive=false HOST/team/project:v1:/docs -", "cp --flat HOST/team/project:v1:/docs -"] {
+        let (plan, deed) = (place.run(&format!("{line} --dry-run")).code(2), place.run(line).code(2));
+        assert_eq!(stderr(&plan), stderr(&deed), "{line}");
+    }
+}
