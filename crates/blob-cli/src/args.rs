@@ -83,6 +83,8 @@ pub(crate) enum Command {
     Load(cmd::copy::saved::LoadArgs),
     Rm(cmd::rm::RmArgs),
     Referrers(cmd::referrers::ReferrersArgs),
+    Attach(cmd::attach::AttachArgs),
+    Download(cmd::download::DownloadArgs),
     Diff(cmd::diff::DiffArgs),
     Check(cmd::check::CheckArgs),
     Export(cmd::export::ExportArgs),
@@ -118,6 +120,8 @@ impl Command {
                 | Self::Load(_)
                 | Self::Rm(_)
                 | Self::Referrers(_)
+                | Self::Attach(_)
+                | Self::Download(_)
                 | Self::Check(_)
                 | Self::Sign(_)
                 | Self::Attest(_)
@@ -144,6 +148,8 @@ impl Command {
             Self::Export(args) => args.is_to_output(),
             Self::Inspect(args) => args.is_raw(),
             Self::Du(args) => args.is_for_ncdu(),
+            Self::Policy(args) => args.writes_content(),
+            Self::Download(args) => args.is_to_output(),
             _ => false,
         }
     }

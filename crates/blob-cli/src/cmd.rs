@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(crate) mod alias;
+pub(crate) mod attach;
 pub(crate) mod cache;
 pub(crate) mod cat;
 pub(crate) mod check;
@@ -10,6 +11,7 @@ pub(crate) mod copy;
 pub(crate) mod cp;
 pub(crate) mod diff;
 pub(crate) mod doctor;
+pub(crate) mod download;
 pub(crate) mod du;
 pub(crate) mod export;
 pub(crate) mod find;
@@ -79,6 +81,8 @@ pub(crate) fn run(command: Command, session: &Session) -> Running<'_> {
         Command::Save(args) => Box::pin(copy::saved::save(args, session)),
         Command::Load(args) => Box::pin(copy::saved::load(args, session)),
         Command::Rm(args) => Box::pin(rm::run(args, session)),
+        Command::Attach(args) => Box::pin(attach::run(args, session)),
+        Command::Download(args) => Box::pin(download::run(args, session)),
         Command::Referrers(args) => Box::pin(referrers::run(args, session)),
         Command::Check(args) => Box::pin(check::run(args, session)),
         Command::Diff(args) => Box::pin(diff::run(args, session)),

@@ -18,6 +18,7 @@ pub(crate) const SCHEMAS: &[(&str, &str)] = carried![
     "alias-list"
     "alias-list-line"
     "alias-rm"
+    "attach"
     "attest"
     "cache-clear"
     "cache-path"
@@ -40,6 +41,7 @@ pub(crate) const SCHEMAS: &[(&str, &str)] = carried![
     "diff-line"
     "doctor"
     "doctor-line"
+    "download"
     "du"
     "du-line"
     "error"
@@ -62,6 +64,7 @@ pub(crate) const SCHEMAS: &[(&str, &str)] = carried![
     "plan"
     "plan-line"
     "policy-check"
+    "policy-init"
     "policy-test"
     "progress"
     "pull"
@@ -209,6 +212,7 @@ mod tests {
     fn all() -> Vec<Made> {
         let mut all = [
             cmd::alias::schemas(),
+            cmd::attach::schemas(),
             cmd::cache::schemas(),
             cmd::check::schemas(),
             crate::log::schemas(),
@@ -218,6 +222,7 @@ mod tests {
             cmd::cp::schemas(),
             cmd::diff::schemas(),
             cmd::doctor::schemas(),
+            cmd::download::schemas(),
             cmd::du::schemas(),
             cmd::export::schemas(),
             cmd::find::schemas(),

@@ -1,8 +1,8 @@
 //! Which signatures and which provenance are asked for on the command line.
 
 mod root;
+mod signers;
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use blob::Location;
 use blob::core::plain;
 use blob::policy::Policy;
 use blob::policy::file::{
-    GithubSpec, GitlabSpec, KeySpec, KeylessSpec, LogUse, MAX_POLICY_BYTES, PolicyContext, PolicyFile, PolicyFileError,
-    PolicyRule, PolicySet, PolicySpec, ProvenanceSpec, RegoSpec, SignatureSpec,
+    MAX_POLICY_BYTES, PolicyContext, PolicyFile, PolicyFileError, PolicyRule, PolicySet, PolicySpec, RegoSpec,
+    SignatureSpec,
 };
 use blob::policy::sigstore::{PublicKey, TrustRoot};
 use clap::Args;
@@ -21,6 +21,7 @@ use crate::error::Failure;
 use crate::session::Session;
 
 pub(crate) use root::{RootArgs, off_thread, read_root};
+pub(crate) use signers::SignerArgs;
 
 /// Options of commands that read archives. What is given must all be met, and the policies of the configuration too.
 #[derive(Args, Clone, Debug, Default)]
@@ -57,66 +58,8 @@ pub(crate) struct WantedArgs {
     #[arg(long)]
     pub(crate) no_default_policy: bool,
 
-    /// Require a signature with this public key, or one of several.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key: Vec<PathBuf>,
-
-    /// Accept signatures by --key that are in no transparency log.
-    #[arg(long, requires = "key")]
-    pub(crate) insecure_ignore_tlog: bool,
-
-    /// Require a signature by the holder of a certificate of this name.
-    #[arg(long, value_name = "NAME", conflicts_with = "certificate_identity_regexp")]
-    pub(crate) certificate_identity: Option<String>,
-
-    /// The same, by a regular expression over the whole name.
-    #[arg(long, value_name = "REGEX")]
-    pub(crate) certificate_identity_regexp: Option<String>,
-
-    /// The issuer that vouches for the name.
-    #[arg(long, value_name = "URL", conflicts_with = "certificate_oidc_issuer_regexp")]
-    pub(crate) certificate_oidc_issuer: Option<String>,
-
-    /// The same, by a regular expression over the whole issuer.
-    #[arg(long, value_name = "REGEX")]
-    pub(crate) certificate_oidc_issuer_regexp: Option<String>,
-
-    /// Require a signature by a GitHub Actions workflow that built this repository.
-    #[arg(long, value_name = "OWNER/NAME", group = "built")]
-    pub(crate) repo: Option<String>,
-
-    /// Require a signature by a GitLab pipeline of this project.
-    #[arg(long, value_name = "GROUP/PROJECT", group = "built")]
-    pub(crate) gitlab_project: Option<String>,
-
-    /// With --repo or --gitlab-project: on this server instead of github.com or gitlab.com. For GitHub,
-    /// --certificate-oidc-issuer names its issuer where that is not the usual one.
-    #[arg(long, value_name = "HOST", requires = "built")]
-    pub(crate) server: Option<String>,
-
-    /// With --repo or --gitlab-project: built from one of these branches (or tags); `*` stands for anything but `/`.
-    #[arg(long, value_name = "GLOB", value_delimiter = ',', requires = "built")]
-    pub(crate) branches: Vec<String>,
-
-    /// With --repo or --gitlab-project: built from one of these tags (or branches).
-    #[arg(long, value_name = "GLOB", value_delimiter = ',', requires = "built")]
-    pub(crate) tags: Vec<String>,
-
-    /// Require a signature by this Google account, or one of several.
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) google_account: Vec<String>,
-
-    /// With --repo: started by this workflow file.
-    #[arg(long, value_name = "FILE", requires = "repo")]
-    pub(crate) workflow: Option<String>,
-
-    /// With --repo: signed by this reusable workflow, OWNER/NAME/.github/workflows/FILE.
-    #[arg(long, value_name = "WORKFLOW", requires = "repo")]
-    pub(crate) signer_workflow: Option<String>,
-
-    /// With --repo: require build provenance (SLSA) instead of a signature.
-    #[arg(long, requires = "repo")]
-    pub(crate) provenance: bool,
+    #[command(flatten)]
+    pub(crate) signers: SignerArgs,
 
     #[command(flatten)]
     pub(crate) root: RootArgs,
@@ -132,17 +75,7 @@ pub(crate) struct Rules {
 impl WantedArgs {
     /// Whether anything is asked for.
     pub(crate) fn is_empty(&self) -> bool {
-        self.policy.is_empty() && self.policy_rego.is_empty() && self.key.is_empty() && !self.names_certificate()
-    }
-
-    fn names_certificate(&self) -> bool {
-        self.repo.is_some()
-            || self.gitlab_project.is_some()
-            || !self.google_account.is_empty()
-            || self.certificate_identity.is_some()
-            || self.certificate_identity_regexp.is_some()
-            || self.certificate_oidc_issuer.is_some()
-            || self.certificate_oidc_issuer_regexp.is_some()
+        self.policy.is_empty() && self.policy_rego.is_empty() && self.signers.is_empty()
     }
 
     /// What was asked for, as rules for `references` (each a list of its spellings); signatures are checked against `root`,
@@ -163,21 +96,10 @@ impl WantedArgs {
             let context = context.moved_to(path.parent().unwrap_or(Path::new("")));
             all.push(Rules { rules: file.rules, context });
         }
-        let mut specs = Vec::new();
-        let keys = self.keys();
-        specs.extend(keys.clone().map(signed_by));
-        let named = self.named()?;
-        specs.extend(named.clone().map(signed_by));
-        let workflow = self.github();
-        if let Some(spec) = workflow.clone() {
-            specs.push(if self.provenance { self.built(&spec) } else { signed_by(spec) });
-        }
-        let others = [self.gitlab(), self.google()];
-        specs.extend(others.clone().into_iter().flatten().map(signed_by));
+        let mut specs = self.signers.specs()?;
         if !self.policy_rego.is_empty() {
             // Signers of the command line come first, and with the trust root of the command line.
-            let given = [keys, named, workflow].into_iter().chain(others).flatten();
-            let given: Vec<_> = given.map(|spec| (spec, None)).collect();
+            let given: Vec<_> = self.signers.signatures()?.into_iter().map(|spec| (spec, None)).collect();
             specs.push(self.judged(if given.is_empty() { &from_files } else { &given })?);
         }
         if !specs.is_empty() {
@@ -267,101 +189,6 @@ impl WantedArgs {
         }
         Ok(set.policies_for(spellings))
     }
-
-    fn keys(&self) -> Option<SignatureSpec> {
-        let log = if self.insecure_ignore_tlog { LogUse::None } else { LogUse::Required };
-        let spec = |path: &PathBuf| KeySpec { transparency_log: log, ..KeySpec::new(path) };
-        let keys: Vec<_> = self.key.iter().map(spec).collect();
-        (!keys.is_empty()).then(|| SignatureSpec { keys, ..SignatureSpec::default() })
-    }
-
-    fn named(&self) -> Result<Option<SignatureSpec>, Failure> {
-        let spec = KeylessSpec {
-            issuer: self.certificate_oidc_issuer.clone(),
-            issuer_regex: self.certificate_oidc_issuer_regexp.clone(),
-            // A name on the command line is a name, whatever characters it has.
-            identity: self.certificate_identity.clone(),
-            exact: self.certificate_identity.is_some(),
-            identity_regex: self.certificate_identity_regexp.clone(),
-            claims: BTreeMap::new(),
-        };
-        let named = spec.identity.is_some() || spec.identity_regex.is_some();
-        if self.repo.is_some() && named {
-            let message = "--repo and --certificate-identity are two conditions, which two signatures could meet";
-            return Err(Failure::usage(message).with_hint("--signer-workflow says which workflow signs for --repo"));
-        }
-        match (
-            spec.identity.is_some() || spec.identity_regex.is_some(),
-            spec.issuer.is_some() || spec.issuer_regex.is_some(),
-        ) {
-            (false, false) => Ok(None),
-            (true, true) => Ok(Some(SignatureSpec { keyless: vec![spec], ..SignatureSpec::default() })),
-            (true, false) => {
-                let message =
-                    "an identity counts only as its issuer vouches for it: --certificate-oidc-issuer is missing";
-                Err(Failure::usage(message))
-            }
-            // The issuer of the server that the repository is on.
-            (false, true) if self.repo.is_some() && self.certificate_oidc_issuer.is_some() => Ok(None),
-            (false, true) => {
-                let message = "an issuer vouches for the whole world: --certificate-identity is missing";
-                Err(Failure::usage(message))
-            }
-        }
-    }
-
-    fn gitlab(&self) -> Option<SignatureSpec> {
-        let spec = GitlabSpec {
-            project: self.gitlab_project.clone()?,
-            branches: self.branches.clone(),
-            tags: self.tags.clone(),
-            server: self.server.clone(),
-            ..GitlabSpec::default()
-        };
-        Some(SignatureSpec { gitlab: vec![spec], ..SignatureSpec::default() })
-    }
-
-    fn google(&self) -> Option<SignatureSpec> {
-        let google = self.google_account.clone();
-        (!google.is_empty()).then(|| SignatureSpec { google, ..SignatureSpec::default() })
-    }
-
-    /// The issuer of the server that the repository is on, unless it vouches for a name of its own.
-    fn issuer_of_server(&self) -> Option<String> {
-        self.certificate_oidc_issuer.clone()
-    }
-
-    fn github(&self) -> Option<SignatureSpec> {
-        let spec = GithubSpec {
-            repository: self.repo.clone()?,
-            branches: self.branches.clone(),
-            tags: self.tags.clone(),
-            workflow: self.workflow.clone(),
-            signer_workflow: self.signer_workflow.clone(),
-            server: self.server.clone(),
-            issuer: self.issuer_of_server(),
-            ..GithubSpec::default()
-        };
-        Some(SignatureSpec { github: vec![spec], ..SignatureSpec::default() })
-    }
-
-    fn built(&self, signer: &SignatureSpec) -> PolicySpec {
-        let provenance = ProvenanceSpec {
-            repository: self.repo.clone(),
-            branches: self.branches.clone(),
-            tags: self.tags.clone(),
-            workflow: self.workflow.clone(),
-            server: self.server.clone(),
-            issuer: self.issuer_of_server(),
-            signer: Some(signer.clone()),
-            ..ProvenanceSpec::default()
-        };
-        PolicySpec { provenance: Some(provenance), ..PolicySpec::default() }
-    }
-}
-
-fn signed_by(signature: SignatureSpec) -> PolicySpec {
-    PolicySpec { signature: Some(signature), ..PolicySpec::default() }
 }
 
 /// Whose claims count, and the trust root that their policy names.

@@ -177,6 +177,9 @@ pub enum Error {
     /// The client's options contradict each other, or one is not usable.
     #[error("cannot set up the client: {0}")]
     Options(String),
+    /// What was to be attached cannot be.
+    #[error("nothing was attached: {0}")]
+    Attachment(String),
     /// The transport could not be set up.
     #[error("cannot set up the network transport")]
     Transport(#[source] HttpError),
@@ -242,9 +245,11 @@ impl Error {
             _ if self.is_offline() => ErrorKind::Network,
             #[cfg(feature = "sign")]
             Self::Statement(_) => ErrorKind::Usage,
-            Self::InvalidReference { .. } | Self::Incomplete { .. } | Self::Options(_) | Self::Cache { .. } => {
-                ErrorKind::Usage
-            }
+            Self::InvalidReference { .. }
+            | Self::Incomplete { .. }
+            | Self::Options(_)
+            | Self::Attachment(_)
+            | Self::Cache { .. } => ErrorKind::Usage,
             Self::Registry { source, .. } => of_registry(source),
             Self::SomeTags { .. } => ErrorKind::Partial,
             Self::Index { source: IndexError::Data { .. }, .. } => ErrorKind::HashMismatch,

@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 
 mod archive_manifest;
+mod artifact;
 pub mod blocking;
 mod caches;
 mod client;
@@ -30,6 +31,7 @@ pub use archive_manifest::{
     ARTIFACT_TYPE, ArchiveManifest, ArchiveManifestError, CREATED, DATA_MEDIA_TYPE, INDEX_MEDIA_TYPE,
     MAX_EMBEDDED_INDEX,
 };
+pub use artifact::{Artifact, ArtifactFile, AttachFile, AttachOptions, Attachment};
 pub use caches::CacheUse;
 pub use client::{Client, ClientBuilder, Layer, Limits};
 pub use copy::{Copied, CopyOptions};

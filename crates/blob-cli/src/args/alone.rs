@@ -38,6 +38,8 @@ const ALL: &[(&str, Augment)] = &[
     ("save", cmd::copy::saved::SaveArgs::augment_args),
     ("load", cmd::copy::saved::LoadArgs::augment_args),
     ("rm", cmd::rm::RmArgs::augment_args),
+    ("attach", cmd::attach::AttachArgs::augment_args),
+    ("download", cmd::download::DownloadArgs::augment_args),
     ("referrers", cmd::referrers::ReferrersArgs::augment_args),
     ("diff", cmd::diff::DiffArgs::augment_args),
     ("check", cmd::check::CheckArgs::augment_args),

@@ -1,5 +1,7 @@
 //! `blob policy`.
 
+mod init;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,7 +32,7 @@ Examples:
 
 The manifest is the file as the registry has it, byte for byte. Nothing is fetched.";
 
-/// Try policies out, without a registry.
+/// Write policies and try them out, without a registry.
 #[derive(Args, Debug)]
 pub(crate) struct PolicyArgs {
     #[command(subcommand)]
@@ -41,6 +43,14 @@ pub(crate) struct PolicyArgs {
 enum PolicyCommand {
     Check(CheckArgs),
     Test(Box<TestArgs>),
+    Init(Box<init::InitArgs>),
+}
+
+impl PolicyArgs {
+    /// Whether it writes a file to standard output.
+    pub(crate) fn writes_content(&self) -> bool {
+        matches!(&self.command, PolicyCommand::Init(args) if args.writes_content())
+    }
 }
 
 /// Read policy files and everything that they name.
@@ -100,6 +110,7 @@ pub(crate) async fn run(args: PolicyArgs, session: &Session) -> Result<(), Failu
     match args.command {
         PolicyCommand::Check(args) => check(args, session).await,
         PolicyCommand::Test(args) => test(*args, session).await,
+        PolicyCommand::Init(args) => init::run(*args, session).await,
     }
 }
 
@@ -197,5 +208,9 @@ async fn test(args: TestArgs, session: &Session) -> Result<(), Failure> {
 #[cfg(test)]
 pub(crate) fn schemas() -> Vec<crate::schemas::Made> {
     use crate::schemas::document;
-    vec![document::<CheckReport>("policy-check"), document::<Verdict>("policy-test")]
+    vec![
+        document::<CheckReport>("policy-check"),
+        document::<init::Written>("policy-init"),
+        document::<Verdict>("policy-test"),
+    ]
 }

@@ -82,6 +82,8 @@ const COMMANDS: &[(&str, &[Class])] = &[
     ("load saved.tar REPO", &[Usage]),
     ("rm --yes REF", &[Usage, NotFound, Authentication, Network]),
     ("referrers REF", &[Usage, NotFound, Authentication, Network]),
+    ("attach --type text/plain REF project/README.md", &[Usage, NotFound, Authentication, Network]),
+    ("download REF", &[Usage, NotFound, Authentication, Network, Manifest]),
     ("diff REF project", READ),
     ("check --read-data REF", FETCH),
     ("export -f out.tar REF", FETCH),

@@ -245,6 +245,8 @@ compared! {
     load "load"
     rm "rm"
     referrers "referrers"
+    attach "attach"
+    download "download"
     diff "diff"
     check "check"
     export "export"

@@ -30,7 +30,7 @@ Commands:
   generate-key-pair  Make a key pair to sign with: ECDSA over P-256
   verify             Verify signatures, provenance and rules without opening the archive
   verify-bundle      Verify a Sigstore bundle about a file or a digest, offline
-  policy             Try policies out, without a registry
+  policy             Write policies and try them out, without a registry
   tag                Point tags at an archive, or at anything else in a repository
   tags               List the tags of a repository
   repos              List the repositories of a registry
@@ -40,6 +40,9 @@ Commands:
                      layout
   rm                 Delete tags or archives
   referrers          List what refers to an archive: signatures, attestations and other artifacts
+  attach             Attach files to an archive: a bill of materials, a report, a licence
+  download           Fetch what is attached to an archive: a bill of materials, a signature's
+                     bundle, a report
   diff               Compare two archives, or an archive and a directory
   check              Check that an archive is whole, or that a directory is what the archive says
   export             Write an archive, or a part of it, as a tar stream or a ZIP file

@@ -5,6 +5,7 @@
 
 mod absent;
 mod alias;
+mod attached;
 mod away;
 mod cache;
 mod canary;
@@ -41,6 +42,7 @@ mod part;
 mod person;
 mod placed;
 mod planned;
+mod policy_init;
 mod presets;
 mod private_ca;
 mod reflink;

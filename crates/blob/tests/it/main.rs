@@ -1,6 +1,7 @@
 //! Tests of the facade through its public interface, over real servers on loopback.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod artifact;
 mod away;
 mod bypass;
 mod caches;

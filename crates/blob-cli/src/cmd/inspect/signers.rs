@@ -74,7 +74,7 @@ pub(super) async fn signers(
         None => TrustRoot::production().map_err(|error| Failure::from_chain(&error))?,
     };
     let mut trusts = vec![Trust::Certificates(root)];
-    let paths = wanted.key.clone();
+    let paths = wanted.signers.key.clone();
     let keys = off_thread(move || paths.iter().map(|path| key(path)).collect::<Result<Vec<_>, _>>()).await?;
     trusts.extend(KeyRing::new(keys).map(|ring| Trust::UnloggedKeys(Arc::new(ring))));
     let (mut found, mut unread) = (BTreeMap::new(), None);

@@ -280,6 +280,11 @@ pub(super) const GROUPS: &[(&str, &[Case])] = &[
             read("policy check policy.yaml").before(KEY).random().json("policy-check"),
             read("policy test --policy policy.yaml manifest.json").before(KEY).fails(6).random().json("policy-test"),
             read("policy check nowhere.yaml").fails(2),
+            write("policy init --repo acme/app --tags v* new.yaml").json("policy-init"),
+            read("policy init --key k.pub --insecure-ignore-tlog").before(KEY).only(PEOPLE),
+            read("policy init --dry-run --google-account ann@example.com new.yaml").json("policy-init"),
+            read("policy init new.yaml").fails(2),
+            read("policy init --repo acme/app policy.yaml").fails(2),
         ],
     ),
     (
@@ -351,6 +356,45 @@ pub(super) const GROUPS: &[(&str, &[Case])] = &[
             read("referrers HOST/team/project:v1").served().json("referrers"),
             read("referrers --tree HOST/team/project:v1").served().before(SIGNED).random().json("referrers"),
             read("referrers HOST/team/project:v2").served().fails(3),
+        ],
+    ),
+    (
+        "attach",
+        &[
+            write(
+                "attach --type text/plain -a by=ann HOST/team/project:v1 project/README.md predicate.json:text/plain",
+            )
+            .served()
+            .json("attach"),
+            read("attach --dry-run --type application/spdx+json oci:layout:v1 project/run.sh").json("attach"),
+            read("attach --type spdx oci:layout:v1 project/README.md").fails(2),
+            read("attach --type text/plain oci:layout:v1 project").fails(2),
+            read("attach --type text/plain oci:layout:v1 nowhere").fails(3),
+            read("attach --type text/plain oci:layout:v2 project/README.md").fails(3),
+        ],
+    ),
+    (
+        "download",
+        &[
+            write("download HOST/team/project:v1 readme")
+                .served()
+                .before(&["attach -q --type text/plain HOST/team/project:v1 project/README.md"])
+                .json("download"),
+            read("download --dry-run oci:layout:v1")
+                .before(&["attach -q --type text/x oci:layout:v1 project/README.md project/run.sh"])
+                .json("download"),
+            read("download oci:layout:v1 -")
+                .before(&["attach -q --type text/x oci:layout:v1 project/README.md"])
+                .only(PEOPLE),
+            read("download oci:layout:v1 out")
+                .before(&[
+                    "attach -q --type text/x oci:layout:v1 project/README.md",
+                    "attach -q --type text/y oci:layout:v1 project/README.md",
+                ])
+                .fails(2),
+            read("download oci:layout:v1").fails(3),
+            read("download --type text/x oci:layout:v1").fails(3),
+            read("download oci:layout:v2").fails(3),
         ],
     ),
     (
