@@ -130,10 +130,7 @@ impl Client {
         check(artifact_type, files)?;
         let needs = "tag or digest";
         let target = location.target().ok_or_else(|| Error::Incomplete { location: location.to_string(), needs })?;
-        let (registry, repository) = match options.dry_run {
-            true => self.registry_without_mirrors(location).await?,
-            false => self.registry_for_push(location).await?,
-        };
+        let (registry, repository) = self.registry_without_mirrors(location).await?;
         let subject = registry.resolve(&repository, &target).await;
         let subject = subject.map_err(|source| Error::Registry { action: format!("resolving {location}"), source })?;
         let mut read = Vec::new();

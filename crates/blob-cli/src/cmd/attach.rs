@@ -18,8 +18,7 @@ use crate::ui::size::human;
 const EXAMPLES: &str = "\
 Examples:
   blob attach --type application/spdx+json ghcr.io/org/data:1.0 sbom.spdx.json
-  blob attach --type application/vnd.acme.scan -a scanner=x1 ghcr.io/org/data:1.0 \\
-      report.json log.txt:text/plain
+  blob attach --type text/x-scan -a by=x1 h/data:1.0 report.json log:text/plain
   blob referrers ghcr.io/org/data:1.0
   blob download --type application/spdx+json ghcr.io/org/data:1.0 sbom.json
 

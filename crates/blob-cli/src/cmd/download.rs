@@ -28,8 +28,8 @@ const EXAMPLES: &str = "\
 Examples:
   blob download --type application/spdx+json ghcr.io/org/data:1.0 sbom.json
   blob download --digest sha256:3f2a ghcr.io/org/data:1.0 ./attached/
-  blob download --type application/vnd.dev.sigstore.bundle.v0.3+json ghcr.io/org/data:1.0 -
-  blob download ghcr.io/org/data@sha256:…                   an artifact by its own digest
+  blob download --type text/x-scan --dry-run ghcr.io/org/data:1.0
+  blob download ghcr.io/org/data@sha256:…        an artifact by its own digest
 
 A single file goes to exactly DEST, unless DEST is a directory or ends in a slash; - is standard output. `blob referrers` \
 lists what there is. The content has the digests of the artifact, which anybody may have attached who can push: \

@@ -123,6 +123,6 @@ fn damaged_content_is_never_written() {
         place.run(&format!("download oci:layout:v1 {dest}")).code(7).stdout_eq("");
     }
     assert!(!place.path("out").exists());
-    let left = fs::read_dir(place.path("dir")).map_or(0, |found| found.count());
+    let left = fs::read_dir(place.path("dir")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "no temporary file is left");
 }

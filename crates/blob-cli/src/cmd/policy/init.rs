@@ -1,5 +1,6 @@
 //! `blob policy init`: a policy file to begin with, for signers that are named as everywhere else.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -109,15 +110,14 @@ fn content(mut specs: Vec<PolicySpec>, pattern: Option<&str>, dir: &Path) -> Res
             key.path = seen_from(&key.path, dir)?;
         }
     }
-    let body = match (pattern, specs.as_slice()) {
-        (None, [only]) => yaml(only)?,
-        _ => {
-            let pattern = ReferencePattern::new(pattern.unwrap_or("."))
-                .map_err(|problem| Failure::usage(format!("--match cannot be used: {problem}")))?;
-            let rule = |policy: &PolicySpec| PolicyRule { pattern: Some(pattern.clone()), policy: policy.clone() };
-            let policies: Vec<PolicyRule> = specs.iter().map(rule).collect();
-            yaml(&std::collections::BTreeMap::from([("policies", policies)]))?
-        }
+    let body = if let (None, [only]) = (pattern, specs.as_slice()) {
+        yaml(only)?
+    } else {
+        let pattern = ReferencePattern::new(pattern.unwrap_or("."))
+            .map_err(|problem| Failure::usage(format!("--match cannot be used: {problem}")))?;
+        let rule = |policy: &PolicySpec| PolicyRule { pattern: Some(pattern.clone()), policy: policy.clone() };
+        let policies: Vec<PolicyRule> = specs.iter().map(rule).collect();
+        yaml(&BTreeMap::from([("policies", policies)]))?
     };
     let text = format!("{}\n{body}", remarks(&specs));
     let file = PolicyFile::parse(&text, Path::new("the new policy")).map_err(refused)?;
