@@ -288,6 +288,12 @@ mod tests {
         };
         assert_eq!(now.drawn(0), "archiving  [=====>                  ] 1.0M of 4.0M, 3 of 9 files");
         assert!(now.drawn(1 << 10).ends_with(", 1.0K/s, 51m12s left"), "{}", now.drawn(1 << 10));
+        // Of less than a hundredth nobody can tell.
+        now.bytes = 41_942;
+        assert!(now.drawn(48).ends_with(", 48/s") && now.asked(48).ends_with(", 48/s"), "{}", now.asked(48));
+        assert!(!now.json(48).contains("seconds_left"));
+        now.bytes = 41_943;
+        assert!(now.asked(48).ends_with(" left") && now.json(48).contains("seconds_left"), "{}", now.asked(48));
         now.bytes = 5 << 20;
         assert!(now.drawn(7).contains("=======================>] 5.0M") && now.drawn(7).ends_with(" 0s left"));
         assert_eq!((clock(59), clock(3600)), ("59s".into(), "1h00m".into()));

@@ -171,7 +171,9 @@ fn what_is_in_the_way_goes_unless_something_in_it_is_excluded() {
         ("below/a.log", "--exclude *.log", false),
         ("", "--include *.sh --include *.md", true),
         ("a.sh", "--include *.sh --include *.md", true),
-        ("mine", "--include *.sh --include *.md", false),
+        // What is in a directory that matches is included.
+        ("mine", "--include *.sh --include *.md", true),
+        ("a.log", "--include *.sh --include *.md --exclude *.log", false),
     ] {
         let _ = fs::remove_dir_all(place.path("out"));
         place.run("pull -q oci:layout:v1 out").success();

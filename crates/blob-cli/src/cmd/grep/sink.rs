@@ -1,5 +1,6 @@
 //! What a search finds, line by line, in pieces for who writes it.
 
+use std::borrow::Cow;
 use std::io;
 
 use grep_searcher::{Searcher, Sink, SinkContext, SinkContextKind, SinkFinish, SinkMatch};
@@ -101,11 +102,12 @@ impl<'a> Gather<'a> {
         if !std::mem::replace(&mut self.begun, true) {
             look.heading(&self.target.shown, &mut self.text);
         }
-        let changed = look.replacement().is_some() && lines.kind == LineKind::Match;
+        let changed = self.search.places.replacement.is_some() && lines.kind == LineKind::Match;
         let (text, ranges) = if changed {
-            replaced(lines.text, places)
+            let (text, ranges) = replaced(lines.text, places);
+            (Cow::Owned(text), ranges)
         } else {
-            (lines.text.to_vec(), places.iter().map(|place| place.at.clone()).collect())
+            (Cow::Borrowed(lines.text), places.iter().map(|place| place.at.clone()).collect())
         };
         if !self.search.places.crosses_lines {
             return look.line(&self.target.shown, lines.kind, lines.number, &text, &ranges, &mut self.text);
