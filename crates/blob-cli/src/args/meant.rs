@@ -83,6 +83,7 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("", "--silent", "did you mean `--quiet`?"),
     ("", "--debug --trace", "`-vv` tells every request"),
     ("", "--config-file", "did you mean `--config`?"),
+    ("", "--cache-only", "did you mean `--offline`?"),
     ("", "--authfile --auth-file", "did you mean `--registry-config`?"),
     ("", "--digestfile --iidfile", "did you mean `--digest-file`?"),
     ("", "--dryrun -n --simulate --what-if", "did you mean `--dry-run`?"),
