@@ -96,9 +96,9 @@ fn suffixed(stem: &str, typed: &str, own: &str, wanted: Wanted) -> String {
     format!("{stem}{suffix}")
 }
 
-/// What places on disk begin with, if `text` does: `oci:` for a directory, `oci-archive:` for a file.
+/// What places on disk begin with, if `text` does: `oci:` for a directory, `oci-archive:` for a file, `pair:` for two.
 pub(crate) fn disk_prefix(text: &str) -> &str {
-    let known = ["oci:", "oci-archive:"].into_iter().find(|prefix| text.starts_with(prefix));
+    let known = ["oci:", "oci-archive:", "pair:"].into_iter().find(|prefix| text.starts_with(prefix));
     &text[..known.map_or(0, str::len)]
 }
 
@@ -151,6 +151,7 @@ pub(crate) fn check(name: &str, target: &str) -> Result<(), String> {
     let bare = target.trim_end_matches('/');
     match bare {
         "oci:" => return Err(format!("{target:?} names no directory, as in oci:DIR")),
+        "pair:" => return Err(format!("{target:?} names no directory, as in pair:DIR")),
         "oci-archive:" => return Err(format!("{target:?} names no file, as in oci-archive:FILE")),
         _ => {}
     }
@@ -163,8 +164,8 @@ pub(crate) fn check(name: &str, target: &str) -> Result<(), String> {
 fn check_name(name: &str) -> Result<(), String> {
     let wrong = |problem: &str| Err(format!("{name:?} cannot be the name of an alias: {problem}"));
     let allowed = |letter: char| letter.is_ascii_alphanumeric() || "._-/".contains(letter);
-    if ["oci", "oci-archive"].contains(&name.split('/').next().unwrap_or_default()) {
-        return wrong("oci: and oci-archive: stand for image layouts");
+    if ["oci", "oci-archive", "pair"].contains(&name.split('/').next().unwrap_or_default()) {
+        return wrong("oci: and oci-archive: stand for image layouts, pair: for pairs of files");
     }
     if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
         return wrong("expected up to 128 letters, digits, dots, hyphens, underscores and slashes");
@@ -246,6 +247,7 @@ mod tests {
             "oci",
             "oci/x",
             "oci-archive",
+            "pair",
             "a:b",
             "a@b",
             "a b",

@@ -59,6 +59,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Push(cmd::push::PushArgs),
     Pull(cmd::pull::PullArgs),
+    Pack(cmd::pack::PackArgs),
+    Unpack(cmd::pack::UnpackArgs),
     Cat(cmd::cat::CatArgs),
     Ls(cmd::ls::LsArgs),
     Tree(cmd::tree::TreeArgs),

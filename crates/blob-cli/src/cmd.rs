@@ -29,6 +29,7 @@ pub(crate) mod mount;
 mod node;
 #[cfg(feature = "tui")]
 pub(crate) mod open;
+pub(crate) mod pack;
 pub(crate) mod policy;
 pub(crate) mod preview;
 pub(crate) mod pull;
@@ -64,6 +65,8 @@ pub(crate) fn run(command: Command, session: &Session) -> Running<'_> {
     match command {
         Command::Push(args) => Box::pin(push::run(args, session)),
         Command::Pull(args) => Box::pin(pull::run(args, session)),
+        Command::Pack(args) => Box::pin(pack::pack(args, session)),
+        Command::Unpack(args) => Box::pin(pack::unpack(args, session)),
         Command::Cat(args) => Box::pin(cat::run(args, session)),
         Command::Ls(args) => Box::pin(ls::run(args, session)),
         Command::Tree(args) => Box::pin(tree::run(args, session)),

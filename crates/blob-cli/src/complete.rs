@@ -110,7 +110,11 @@ fn attach(command: &mut Command) {
 fn references(typed: &OsStr) -> Vec<CompletionCandidate> {
     let mut found = names(typed);
     found.extend(typed.to_str().map(archive::references).unwrap_or_default());
-    for (prefix, help) in [("oci:", "an OCI image layout on disk"), ("oci-archive:", "one in a tar file")] {
+    for (prefix, help) in [
+        ("oci:", "an OCI image layout on disk"),
+        ("oci-archive:", "one in a tar file"),
+        ("pair:", "index and data in two files"),
+    ] {
         if typed.to_str().is_some_and(|typed| prefix.starts_with(typed)) {
             found.push(CompletionCandidate::new(prefix).help(Some(help.into())));
         }

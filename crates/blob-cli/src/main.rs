@@ -170,6 +170,8 @@ fn runtime(command: &Command) -> std::io::Result<Runtime> {
         Command::Push(_)
         | Command::Pull(_)
         | Command::Cp(_)
+        | Command::Pack(_)
+        | Command::Unpack(_)
         | Command::Copy(_)
         | Command::Save(_)
         | Command::Load(_)

@@ -11,9 +11,24 @@ use crate::error::{Failure, Kind};
 /// # Errors
 /// What to do instead.
 pub(crate) fn changeable(location: &Location) -> Result<(), Failure> {
+    if let Location::Pair { dir, .. } = location {
+        let text = format!("the pair of files in {} holds one archive, and nothing else", dir.display());
+        return Err(Failure::new(Kind::General, text)
+            .with_hint(format!("`blob copy {location} oci:DIR:TAG` puts it in a layout")));
+    }
     let Location::LayoutFile { file, .. } = location else { return Ok(()) };
     let text = format!("the layout in {} is written as a whole", file.display());
     Err(Failure::new(Kind::General, text).with_hint("copy it to a directory, change it there, and copy it back"))
+}
+
+/// Refuses a pair of files as a place to store something in.
+///
+/// # Errors
+/// How pairs are made.
+pub(crate) fn not_a_pair(location: &Location) -> Result<(), Failure> {
+    let Location::Pair { .. } = location else { return Ok(()) };
+    let failure = Failure::usage(format!("{location} is an archive in files, and can only be read"));
+    Err(failure.with_hint("`blob pack DIR OUTDIR` makes one"))
 }
 
 /// The source of a copy: an archive, and a path in it as archives write it.

@@ -61,6 +61,7 @@ pub(crate) const SCHEMAS: &[(&str, &str)] = carried![
     "ls-line"
     "man"
     "mount"
+    "pack"
     "plan"
     "plan-line"
     "policy-check"
@@ -233,6 +234,7 @@ mod tests {
             cmd::login::schemas(),
             cmd::ls::schemas(),
             cmd::man::schemas(),
+            cmd::pack::schemas(),
             cmd::policy::schemas(),
             cmd::preview::schemas(),
             cmd::pull::schemas(),

@@ -108,6 +108,9 @@ fn assemble(
     options: &CreateOptions,
 ) -> Result<Created, CreateError> {
     check_size(&tree, options)?;
+    if options.refuse_empty && tree.files.is_empty() && tree.symlinks.is_empty() && tree.empty_dirs.is_empty() {
+        return Err(CreateError::Empty);
+    }
     let mut report = report_of(&tree);
     let committed = {
         let job = Job::new(origin, &tree.files, options);

@@ -13,12 +13,13 @@ use blob_http::Traffic;
 use blob_policy::Policy;
 use blob_registry::client::Admission;
 use blob_registry::layout::{LayoutFile, LayoutRegistry};
-use blob_registry::{Registry, Repository};
+use blob_registry::{ErrorCode, Registry, RegistryError, Repository};
 
 use crate::caches::{CacheUse, Caches};
 use crate::error::Error;
 use crate::indexes::Indexes;
 use crate::location::Location;
+use crate::pair::PairRegistry;
 use crate::trust::PolicySource;
 use crate::verdicts::Verdicts;
 
@@ -157,6 +158,7 @@ impl Client {
             }
             Location::Layout { dir, .. } => open_layout(dir).await,
             Location::LayoutFile { file, .. } => open_file(file).await,
+            Location::Pair { dir, .. } => self.open_pair(dir).await,
         }
     }
 
@@ -176,6 +178,7 @@ impl Client {
             }
             Location::Layout { dir, .. } => open_layout(dir).await,
             Location::LayoutFile { file, .. } => open_file(file).await,
+            Location::Pair { dir, .. } => self.open_pair(dir).await,
         }
     }
 
@@ -187,6 +190,7 @@ impl Client {
         let dir = match location {
             Location::Layout { dir, .. } => dir,
             Location::LayoutFile { file, .. } => return open_file(file).await,
+            Location::Pair { dir, .. } => return Err(fixed(dir)),
             Location::Registry(reference) => {
                 // One token for reading and writing, rather than one for each.
                 let host = self.0.hosts.get(reference.host()).await?;
@@ -199,6 +203,23 @@ impl Client {
         let layout = opened.map_err(|source| Error::Registry { action: action(), source })?;
         Ok((Arc::new(layout), layout_repository()))
     }
+
+    async fn open_pair(&self, dir: &Path) -> Result<(Arc<dyn Registry>, Repository), Error> {
+        let (owned, limits) = (dir.to_owned(), self.limits().index());
+        let opened = tokio::task::spawn_blocking(move || PairRegistry::open(&owned, &limits)).await;
+        let opened = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let action = || format!("opening the pair of files in {}", dir.display());
+        let pair = opened.map_err(|source| Error::Registry { action: action(), source })?;
+        Ok((Arc::new(pair), layout_repository()))
+    }
+}
+
+/// A pair is nothing that can be written to.
+pub(crate) fn fixed(dir: &Path) -> Error {
+    let action = format!("writing to the pair of files in {}", dir.display());
+    let source =
+        RegistryError::detailed(action.clone(), ErrorCode::Unsupported, "it holds one archive, and takes no other");
+    Error::Registry { action, source }
 }
 
 async fn open_layout(dir: &Path) -> Result<(Arc<dyn Registry>, Repository), Error> {

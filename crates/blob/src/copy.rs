@@ -181,6 +181,9 @@ impl Client {
         dry_run: bool,
         file: Option<&LayoutFile>,
     ) -> Result<Destination, Error> {
+        if let Location::Pair { dir, .. } = to {
+            return Err(crate::client::fixed(dir));
+        }
         check_parent(to)?;
         if dry_run && is_new(to) {
             let repository = crate::client::layout_repository();
@@ -235,7 +238,7 @@ fn is_new(place: &Location) -> bool {
         Location::LayoutFile { file, .. } => {
             std::fs::metadata(file).map_or(true, |meta| meta.is_file() && meta.len() == 0)
         }
-        Location::Registry(_) => false,
+        Location::Registry(_) | Location::Pair { .. } => false,
     }
 }
 
@@ -253,7 +256,7 @@ fn room_of(place: &Location) -> Option<(PathBuf, u64)> {
             let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
             room::available(dir).map(|bytes| (file.clone(), bytes.saturating_sub(had)))
         }
-        Location::Registry(_) => None,
+        Location::Registry(_) | Location::Pair { .. } => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can go wrong, asked by questions rather than by layers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use blob_cache::OpenError;
@@ -133,8 +133,14 @@ pub enum Error {
         /// The cause.
         source: CreateError,
     },
+    /// A pair of files is there already, and is not to be replaced.
+    #[error("{} exists already", paths.first().map_or(Path::new("it"), PathBuf::as_path).display())]
+    PairExists {
+        /// The files, one at least.
+        paths: Vec<PathBuf>,
+    },
     /// There is nothing to push, and an empty archive is not wanted.
-    #[error("nothing of {what} is to be pushed")]
+    #[error("nothing of {what} is to be stored")]
     Empty {
         /// The directory, or "the tar stream".
         what: String,
@@ -291,7 +297,8 @@ impl Error {
             | Self::Tar { .. }
             | Self::Create { .. }
             | Self::Extract(_)
-            | Self::Io { .. } => ErrorKind::General,
+            | Self::Io { .. }
+            | Self::PairExists { .. } => ErrorKind::General,
         }
     }
 

@@ -13,6 +13,7 @@ mod head_start;
 mod indexes;
 mod inspect;
 mod location;
+pub mod pair;
 mod pull;
 mod push;
 mod remembered;

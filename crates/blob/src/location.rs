@@ -1,13 +1,16 @@
-//! Where an archive is: in a registry, or in an OCI image layout on disk, as a directory or in a tar file.
+//! Where an archive is: in a registry, in an OCI image layout on disk, as a directory or in a tar file, or in a pair of files.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use blob_core::Digest;
 use blob_registry::{Reference, ReferenceError, Tag, Target};
 
-/// The place of an archive: `host[:port]/repository[:tag][@digest]`, `oci:DIR[:tag][@digest]` for a layout on disk, or
-/// `oci-archive:FILE[:tag][@digest]` for one in a tar file.
+use crate::pair::pair_tag;
+
+/// The place of an archive: `host[:port]/repository[:tag][@digest]`, `oci:DIR[:tag][@digest]` for a layout on disk,
+/// `oci-archive:FILE[:tag][@digest]` for one in a tar file, or `pair:DIR[@digest]` for index and data in two files.
 ///
 /// ```
 /// use blob::Location;
@@ -39,6 +42,14 @@ pub enum Location {
         /// The tag or digest within it, if one was given.
         target: Option<Target>,
     },
+    /// An archive as a pair of files, index and data, with its manifest beside them or without: `pair:DIR`. It can be read
+    /// alone; its one tag is `latest`.
+    Pair {
+        /// The directory of the files.
+        dir: PathBuf,
+        /// The digest that its manifest must have, if one was given.
+        digest: Option<Digest>,
+    },
 }
 
 impl Location {
@@ -46,7 +57,7 @@ impl Location {
     pub fn reference(&self) -> Option<&Reference> {
         match self {
             Self::Registry(reference) => Some(reference),
-            Self::Layout { .. } | Self::LayoutFile { .. } => None,
+            Self::Layout { .. } | Self::LayoutFile { .. } | Self::Pair { .. } => None,
         }
     }
 
@@ -55,6 +66,7 @@ impl Location {
         match self {
             Self::Registry(reference) => reference.target(),
             Self::Layout { target, .. } | Self::LayoutFile { target, .. } => target.clone(),
+            Self::Pair { digest, .. } => Some(digest.map_or_else(|| Target::Tag(pair_tag()), Target::Digest)),
         }
     }
 
@@ -74,6 +86,8 @@ impl Location {
             (Self::Registry(reference), Target::Digest(digest)) => Self::Registry(reference.with_digest(digest)),
             (Self::Layout { dir, .. }, target) => Self::Layout { dir: dir.clone(), target: Some(target) },
             (Self::LayoutFile { file, .. }, target) => Self::LayoutFile { file: file.clone(), target: Some(target) },
+            (Self::Pair { dir, .. }, Target::Tag(_)) => Self::Pair { dir: dir.clone(), digest: None },
+            (Self::Pair { dir, .. }, Target::Digest(digest)) => Self::Pair { dir: dir.clone(), digest: Some(digest) },
         }
     }
 
@@ -82,7 +96,8 @@ impl Location {
         match (self, other) {
             (Self::Registry(a), Self::Registry(b)) => a.host() == b.host() && a.repository() == b.repository(),
             (Self::Layout { dir: a, .. }, Self::Layout { dir: b, .. })
-            | (Self::LayoutFile { file: a, .. }, Self::LayoutFile { file: b, .. }) => a == b,
+            | (Self::LayoutFile { file: a, .. }, Self::LayoutFile { file: b, .. })
+            | (Self::Pair { dir: a, .. }, Self::Pair { dir: b, .. }) => a == b,
             _ => false,
         }
     }
@@ -96,11 +111,25 @@ impl FromStr for Location {
             on_disk(rest, "oci:DIR:TAG").map(|(dir, target)| Self::Layout { dir, target })
         } else if let Some(rest) = text.strip_prefix("oci-archive:") {
             on_disk(rest, "oci-archive:FILE:TAG").map(|(file, target)| Self::LayoutFile { file, target })
+        } else if let Some(rest) = text.strip_prefix("pair:") {
+            pair(rest)
         } else {
             text.parse().map(Self::Registry)
         };
         parsed.map_err(|source| crate::Error::InvalidReference { reference: shorten(text), source })
     }
+}
+
+/// `DIR[@digest]`: there are no tags, so a colon belongs to the directory.
+fn pair(text: &str) -> Result<Location, ReferenceError> {
+    let (dir, digest) = match text.rsplit_once('@') {
+        Some((dir, digest)) if digest.starts_with("sha") => (dir, Some(digest.parse()?)),
+        _ => (text, None),
+    };
+    if dir.is_empty() {
+        return Err(ReferenceError::NoPath { prefix: "pair".into(), what: "directory", form: "pair:DIR".into() });
+    }
+    Ok(Location::Pair { dir: dir.into(), digest })
 }
 
 /// `PATH[:tag][@digest]`: a colon belongs to a tag only behind the last slash.
@@ -138,6 +167,7 @@ impl fmt::Display for Location {
             Self::Registry(reference) => reference.fmt(f),
             Self::Layout { dir, target } => show(f, "oci", dir, target.as_ref()),
             Self::LayoutFile { file, target } => show(f, "oci-archive", file, target.as_ref()),
+            Self::Pair { dir, digest } => show(f, "pair", dir, digest.map(Target::Digest).as_ref()),
         }
     }
 }

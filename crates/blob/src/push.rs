@@ -31,7 +31,7 @@ use input::{layout_within, temporary_dir_from_env, without_layout};
 use parcel::{Parcel, Question, misses_content};
 
 /// How the time of creation is written.
-const CREATED_FORMAT: &str = "%Y-%m-%dT%H:%M:%SZ";
+pub(crate) const CREATED_FORMAT: &str = "%Y-%m-%dT%H:%M:%SZ";
 
 /// How an archive is made and pushed.
 #[derive(Clone, Default)]
@@ -474,9 +474,9 @@ fn stands(old: &ArchiveManifest, new: &ArchiveManifest, payload: &Payload, optio
 }
 
 /// Passes events on, and breaks once the push was dropped.
-struct Watcher {
-    inner: Option<Arc<dyn Progress>>,
-    cancelled: Arc<AtomicBool>,
+pub(crate) struct Watcher {
+    pub(crate) inner: Option<Arc<dyn Progress>>,
+    pub(crate) cancelled: Arc<AtomicBool>,
 }
 
 impl Progress for Watcher {
@@ -489,7 +489,7 @@ impl Progress for Watcher {
 }
 
 /// Tells the threads to stop when the future that waits for them is dropped.
-struct SetOnDrop(Arc<AtomicBool>);
+pub(crate) struct SetOnDrop(pub(crate) Arc<AtomicBool>);
 
 impl Drop for SetOnDrop {
     fn drop(&mut self) {

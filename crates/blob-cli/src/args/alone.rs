@@ -15,6 +15,8 @@ type Augment = fn(clap::Command) -> clap::Command;
 const ALL: &[(&str, Augment)] = &[
     ("push", cmd::push::PushArgs::augment_args),
     ("pull", cmd::pull::PullArgs::augment_args),
+    ("pack", cmd::pack::PackArgs::augment_args),
+    ("unpack", cmd::pack::UnpackArgs::augment_args),
     ("cat", cmd::cat::CatArgs::augment_args),
     ("ls", cmd::ls::LsArgs::augment_args),
     ("tree", cmd::tree::TreeArgs::augment_args),

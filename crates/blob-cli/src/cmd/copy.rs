@@ -131,6 +131,7 @@ pub(crate) async fn run(args: CopyArgs, session: &Session) -> Result<(), Failure
     } else {
         (session.location(&args.source)?, session.repository(&args.dest)?)
     };
+    plan::not_a_pair(&to)?;
     if let (true, Some(named)) = (args.all_tags, from.target().or(to.target())) {
         return Err(Failure::usage(format!("--all-tags copies repositories, and {named} is named")));
     }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
+use blob::Location;
 use blob::core::extract::{
     Existing, ExtractError, ExtractOptions, ExtractReport, FromCache, Layout, Selection, Symlinks,
 };
@@ -46,6 +47,13 @@ pub(crate) struct PullArgs {
     #[arg(value_name = "DEST", default_value = ".")]
     dest: PathBuf,
 
+    #[command(flatten)]
+    extract: ExtractArgs,
+}
+
+/// How an archive is extracted.
+#[derive(Args, Debug)]
+pub(crate) struct ExtractArgs {
     /// Extract only what is in this directory of the archive; paths stay whole.
     #[arg(short, long, value_name = "PATH")]
     prefix: Option<String>,
@@ -206,20 +214,33 @@ struct Report {
     deleted_count: Option<u64>,
     /// Whether a policy admitted it.
     verified: bool,
+    /// Of an archive in a pair of files: whether there is a manifest that says which index and data it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifest: Option<bool>,
     /// What was fetched, and what the cache saved.
     traffic: Traffic,
 }
 
 pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure> {
+    extract(("Pulled", &args.reference), args.dest, args.extract, session).await
+}
+
+/// Extracts the archive that `typed` means to `dest`, and says so with `verb`.
+pub(super) async fn extract(
+    (verb, typed): (&'static str, &str),
+    dest: PathBuf,
+    args: ExtractArgs,
+    session: &Session,
+) -> Result<(), Failure> {
     if args.clean && (args.prefix.is_some() || !args.patterns.is_empty()) {
         let failure =
             Failure::usage("--clean replaces the whole destination, and only a part of the archive is wanted");
         return Err(failure.with_hint("--sync --delete deletes within that part alone"));
     }
-    let location = session.location(&args.reference)?;
-    check_dest(&args.dest)?;
+    let location = session.location(typed)?;
+    check_dest(&dest)?;
     let client = session.reading(&[&location], &args.trust).await?;
-    let archive = session.open_to_read(&client, &location, args.caching, wants_all(&args)).await?;
+    let archive = session.open_to_read(&client, &location, args.caching, wants_all(&args, &dest)).await?;
     let selection = match &args.prefix {
         None => Selection::everything(),
         Some(prefix) => match archive.index().lookup(path::normalize(prefix.as_bytes())) {
@@ -235,39 +256,39 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
         },
         other => other,
     };
-    check_matches(&selection, &args.patterns, &args.reference, args.delete)?;
+    check_matches(&selection, &args.patterns, typed, args.delete)?;
     let options = options(&args, session);
     let prefix = path::normalize(args.prefix.as_deref().unwrap_or_default().as_bytes());
     let forced = args.force_delete || args.dry_run;
     let surplus = if args.delete {
-        sync::surplus(&archive, (selection.clone(), &*prefix), &args.dest, &args.patterns, forced).await?
+        sync::surplus(&archive, (selection.clone(), &*prefix), &dest, &args.patterns, forced).await?
     } else if args.clean {
-        sync::replaced(&archive, selection.clone(), &args.dest, forced).await?
+        sync::replaced(&archive, selection.clone(), &dest, forced).await?
     } else {
         Vec::new()
     };
     if args.dry_run {
-        let planned = archive.preview_after(selection, &args.dest, &options, &surplus).await.map_err(refusal)?;
+        let planned = archive.preview_after(selection, &dest, &options, &surplus).await.map_err(refusal)?;
         Session::log_traffic(&client);
-        let destination = args.dest.display().to_string();
+        let destination = dest.display().to_string();
         return Preview::new(location.to_string(), destination, &planned, &surplus).report(session).await;
     }
     // What stands in the way is moved aside, and back if the extraction fails; nothing goes before the new files are there.
     // A replacement as a whole does all that by itself.
     let surplus = if args.clean { Vec::new() } else { surplus };
     let (obstacles, rest): (Vec<_>, Vec<_>) = surplus.into_iter().partition(|surplus| surplus.obstructs);
-    let aside = sync::set_aside(&args.dest, obstacles).await?;
-    if args.dest.exists() {
+    let aside = sync::set_aside(&dest, obstacles).await?;
+    if dest.exists() {
         // File by file, and not to be taken back.
         output::begin();
     }
-    let extracted = archive.extract(selection, &args.dest, &options).await.map_err(refusal)?;
-    let deleted = sync::remove(&args.dest, aside, rest).await?;
+    let extracted = archive.extract(selection, &dest, &options).await.map_err(refusal)?;
+    let deleted = sync::remove(&dest, aside, rest).await?;
     Session::log_traffic(&client);
-    let destination = std::path::absolute(&args.dest).unwrap_or(args.dest);
+    let destination = std::path::absolute(&dest).unwrap_or(dest);
     let report = Report {
-        resolved_ref: Session::resolved(&args.reference, &location),
-        r#ref: args.reference,
+        resolved_ref: Session::resolved(typed, &location),
+        r#ref: typed.to_owned(),
         digest: archive.manifest().digest().to_string(),
         destination: destination.display().to_string(),
         file_count: extracted.files,
@@ -283,13 +304,20 @@ pub(crate) async fn run(args: PullArgs, session: &Session) -> Result<(), Failure
         skipped_count: (extracted.skipped > 0).then_some(extracted.skipped),
         deleted_count: args.delete.then_some(deleted),
         verified: archive.manifest().is_verified(),
+        manifest: manifest_of(&location),
         traffic: Traffic::of(&client, [&archive]),
     };
-    session.report(&report, || text(&report)).await?;
+    session.report(&report, || text(verb, &report)).await?;
     if args.stats {
         session.print_stats(&client, &archive);
     }
     Ok(())
+}
+
+/// Whether a pair of files has a manifest.
+fn manifest_of(location: &Location) -> Option<bool> {
+    let Location::Pair { dir, .. } = location else { return None };
+    Some(blob::pair::has_manifest(dir))
 }
 
 /// Refuses patterns that name nothing of the archive, which is a slip more often than not; what they name at the
@@ -304,8 +332,8 @@ fn check_matches(selection: &Selection, patterns: &Patterns, typed: &str, delete
 }
 
 /// Whether every file will be fetched: nothing is left out, and there is nothing at the destination to keep.
-fn wants_all(args: &PullArgs) -> bool {
-    let empty = || std::fs::read_dir(&args.dest).map_or(true, |mut entries| entries.next().is_none());
+fn wants_all(args: &ExtractArgs, dest: &Path) -> bool {
+    let empty = || std::fs::read_dir(dest).map_or(true, |mut entries| entries.next().is_none());
     args.prefix.is_none() && args.patterns.is_empty() && !args.dry_run && (args.clean || empty())
 }
 
@@ -319,7 +347,7 @@ pub(super) fn check_dest(dest: &Path) -> Result<(), Failure> {
     }
 }
 
-fn options(args: &PullArgs, session: &Session) -> ExtractOptions {
+fn options(args: &ExtractArgs, session: &Session) -> ExtractOptions {
     let mut options = ExtractOptions::default();
     options.existing = if args.sync || args.update { Existing::Update } else { existing(args.overwrite) };
     options.from_cache = match args.link_mode {
@@ -410,8 +438,8 @@ fn bytes_path(path: &[u8]) -> PathBuf {
     Path::new(std::ffi::OsStr::from_bytes(path)).to_owned()
 }
 
-fn text(report: &Report) -> String {
-    let mut text = format!("Pulled {}\n", report.r#ref);
+fn text(verb: &str, report: &Report) -> String {
+    let mut text = format!("{verb} {}\n", report.r#ref);
     if let Some(resolved) = &report.resolved_ref {
         let _ = writeln!(text, "  Resolved: {resolved}");
     }
@@ -438,6 +466,9 @@ fn text(report: &Report) -> String {
         if let Some(number) = number {
             let _ = writeln!(text, "  {label}: {number}");
         }
+    }
+    if report.manifest == Some(false) {
+        text.push_str("  Manifest: none, so files were checked against the index alone\n");
     }
     if let Some(fetched) = report.traffic.text() {
         let _ = writeln!(text, "  Fetched: {fetched}");

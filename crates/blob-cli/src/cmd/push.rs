@@ -1,32 +1,25 @@
 //! `blob push`.
 
-mod report;
+pub(super) mod create;
+pub(super) mod report;
 mod tar;
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{IsTerminal as _, Read, Write as _};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
 
-use blob::core::create::{EntryKind, Links, Presence, Reproducible, SkipCompression, UnstorableNames};
-use blob::core::{Compression, Event, Progress};
 use blob::registry::{Repository, Tag, Target};
 use blob::{Location, PushOptions, SignWith};
-use clap::{Args, ValueEnum};
-use jiff::Timestamp;
+use clap::Args;
+use create::{CreateArgs, Noted};
 use tempfile::NamedTempFile;
 
-use crate::config::settings::CompressionName;
-use crate::config::value::truth;
 use crate::error::{Failure, Kind};
-use crate::filter::{IgnoreFiles, List, Patterns, Sieve};
 use crate::plan;
 use crate::session::Session;
 use crate::signing::SigningArgs;
-use crate::ui::escape::shown;
 #[cfg(test)]
 pub(crate) use report::schemas;
 use tar::TarStream;
@@ -39,6 +32,9 @@ Examples:
   tar -c ./assets | blob push localhost:5000/team/assets:v1 -
 
 A .blobignore file in the directory, or in one below it, leaves out what a .gitignore file would.";
+
+/// What helps where nothing is left.
+pub(super) const NOTHING_LEFT: &str = "no file is left by --include, --exclude, --files-from and .blobignore";
 
 /// Store a directory as an archive and push it.
 ///
@@ -57,20 +53,11 @@ pub(crate) struct PushArgs {
 
     /// DIR is a tar file, or - for standard input. Of several members with one path the last one counts; absolute paths
     /// and paths with `..` are refused.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "files_from")]
     from_tar: bool,
 
-    /// How files are stored: none or zstd [default: zstd].
-    #[arg(short, long, env = "BLOB_COMPRESSION", value_name = "TYPE", value_parser = compression)]
-    compression: Option<Compression>,
-
-    /// The Zstandard level, 1 to 22 [default: 3].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=22))]
-    level: Option<i32>,
-
-    /// Store small files and those of compressed formats as they are, without a try.
-    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
-    skip_compressed: bool,
+    #[command(flatten)]
+    create: CreateArgs,
 
     /// An annotation of the manifest; may be repeated.
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = plan::annotation)]
@@ -80,63 +67,9 @@ pub(crate) struct PushArgs {
     #[arg(short, long, value_name = "TAG", value_parser = plan::tag)]
     tag: Vec<Tag>,
 
-    /// The most files, links and empty directories; 0 for no limit [default: 10000000].
-    #[arg(long, value_name = "N")]
-    max_files: Option<u64>,
-
-    /// The most bytes of content, as in 500M or 2T; 0 for no limit [default: 1T].
-    #[arg(long, value_name = "SIZE", value_parser = crate::ui::size::parse)]
-    max_size: Option<u64>,
-
     /// Begin although the file system says that it has not the room for the files as they are.
     #[arg(long)]
     no_space_check: bool,
-
-    /// Leave owners and times out, so that equal files give an equal archive. Times are 0, or at most
-    /// SOURCE_DATE_EPOCH if that is set.
-    #[arg(long, env = "BLOB_REPRODUCIBLE", value_parser = truth)]
-    reproducible: bool,
-
-    /// What becomes of symbolic links: they are kept as links, left out, or refused; or what they lead to is stored in
-    /// their place, within DIR alone or wherever it is.
-    #[arg(long, value_name = "HOW", default_value = "keep")]
-    symlinks: SymlinksArg,
-
-    /// Leave symbolic links out: --symlinks skip.
-    #[arg(long, conflicts_with = "symlinks")]
-    no_symlinks: bool,
-
-    /// Leave empty directories out.
-    #[arg(long)]
-    no_empty_dirs: bool,
-
-    /// Leave names out that an archive cannot hold, such as those that are not UTF-8.
-    #[arg(long)]
-    skip_non_utf8: bool,
-
-    /// Fail if anything would be left out that no option leaves out.
-    #[arg(long)]
-    strict: bool,
-
-    #[command(flatten)]
-    patterns: Patterns,
-
-    /// Take only the files that are listed here, and everything in listed directories: paths below DIR, one a line;
-    /// - is standard input.
-    #[arg(long, value_name = "FILE", conflicts_with = "from_tar")]
-    files_from: Option<PathBuf>,
-
-    /// The list of --files-from is separated by NUL bytes.
-    #[arg(short = '0', long, requires = "files_from")]
-    null: bool,
-
-    /// Do not heed .blobignore files, whose rules are those of .gitignore files; they are stored then.
-    #[arg(long)]
-    no_ignore: bool,
-
-    /// Store .blobignore files, too.
-    #[arg(long)]
-    store_ignore_files: bool,
 
     /// Assemble the archive in this directory [default: that of the cache, else $TMPDIR or /var/tmp].
     #[arg(long, env = "BLOB_SPOOL_DIR", value_name = "DIR")]
@@ -166,44 +99,15 @@ pub(crate) struct PushArgs {
     signing: SigningArgs,
 }
 
-/// What becomes of symbolic links.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum SymlinksArg {
-    /// They are stored as links.
-    Keep,
-    /// They are left out.
-    Skip,
-    /// The first one ends the push, before anything is sent.
-    Error,
-    /// The files and directories in DIR that they lead to are stored in their place.
-    Follow,
-    /// The files and directories that they lead to are stored in their place, wherever they are.
-    FollowOutside,
-}
-
-impl SymlinksArg {
-    fn follows(self) -> bool {
-        matches!(self, Self::Follow | Self::FollowOutside)
-    }
-}
-
-/// `--compression`.
-fn compression(typed: &str) -> Result<Compression, String> {
-    match typed {
-        "none" => Ok(Compression::None),
-        "zstd" => Ok(Compression::Zstd),
-        _ => Err(format!("invalid compression type {typed:?}: must be 'none' or 'zstd'")),
-    }
-}
-
 pub(crate) async fn run(mut args: PushArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
+    plan::not_a_pair(&location)?;
     // A tag that is named twice is set once.
     let mut seen: HashSet<Tag> = location.tag().into_iter().collect();
     args.tag.retain(|tag| seen.insert(tag.clone()));
     let input = Input::of(&args)?;
-    let (problem, left_out) = (Arc::default(), Arc::default());
-    let mut options = options((&location, &args), &input, session, (&problem, &left_out))?;
+    let noted = Noted::default();
+    let mut options = options((&location, &args), &input, session, &noted)?;
     if !args.sign && args.signing.key.is_none() && args.signing.is_given() {
         let failure = Failure::usage("options about signing, and nothing is to be signed");
         return Err(failure.with_hint("pass --sign, or --key with a private key"));
@@ -226,13 +130,9 @@ pub(crate) async fn run(mut args: PushArgs, session: &Session) -> Result<(), Fai
         Input::Directory(dir) => client.push(&location, dir, &options).await,
         Input::Tar(input) => client.push_tar(&location, input, &options).await,
     };
-    if let Some(failure) = problem.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        return Err(failure);
-    }
+    noted.problem()?;
     let pushed = pushed.map_err(|error| match error {
-        error @ blob::Error::Empty { .. } => {
-            Failure::from(error).with_hint("no file is left by --include, --exclude, --files-from and .blobignore")
-        }
+        error @ blob::Error::Empty { .. } => Failure::from(error).with_hint(NOTHING_LEFT),
         error => Failure::at(error, &location),
     })?;
     Session::log_traffic(&client);
@@ -244,7 +144,7 @@ pub(crate) async fn run(mut args: PushArgs, session: &Session) -> Result<(), Fai
     if session.is_terse() && !args.dry_run {
         return session.print(format!("{pinned}\n")).await;
     }
-    let left_out = left_out.load(Ordering::Relaxed);
+    let left_out = noted.left_out.load(Ordering::Relaxed);
     let mut report = report::report((&location, pinned), &pushed, &args, left_out);
     report.signer.clone_from(&would_sign);
     let signer = || would_sign.map_or_else(String::new, |signer| format!("  Would be signed by: {signer}\n"));
@@ -323,7 +223,7 @@ impl<'a> Input<'a> {
     }
 }
 
-fn check_source(dir: &Path) -> Result<(), Failure> {
+pub(super) fn check_source(dir: &Path) -> Result<(), Failure> {
     match std::fs::metadata(dir) {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => Err(Failure::usage(format!("source path is not a directory: {}", dir.display()))
@@ -339,165 +239,42 @@ fn options(
     (location, args): (&Location, &PushArgs),
     input: &Input<'_>,
     session: &Session,
-    (problem, left_out): (&Arc<Mutex<Option<Failure>>>, &Arc<AtomicU64>),
+    noted: &Noted,
 ) -> Result<PushOptions, Failure> {
-    let epoch = source_date_epoch(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref())?;
+    let dir = match input {
+        Input::Directory(dir) => Some(*dir),
+        Input::Tar(_) => None,
+    };
     let mut options = PushOptions::default();
-    let create = &mut options.create;
-    create.compression = compression_of(args.compression, session);
-    if args.level.is_some() && create.compression == Compression::None {
-        return Err(Failure::usage("--level says how hard to compress, and nothing is compressed"));
-    }
-    create.level = args.level.unwrap_or(create.level);
-    if !args.skip_compressed {
-        create.skip_compression = SkipCompression::none();
-    }
-    create.threads = session.options.jobs;
-    create.max_files = match args.max_files {
-        Some(0) => u64::MAX,
-        Some(most) => most,
-        None => create.max_files,
-    };
-    create.max_bytes = match args.max_size {
-        Some(0) => u64::MAX,
-        Some(most) => most,
-        None => create.max_bytes,
-    };
-    let presence = |skip| if skip { Presence::Skip } else { Presence::Keep };
-    create.symlinks = links(args, input)?;
-    // A directory whose files do not match holds nothing, which is not what makes it wanted.
-    create.empty_dirs = presence(args.no_empty_dirs || args.patterns.includes());
-    if args.skip_non_utf8 {
-        create.unstorable_names = UnstorableNames::Skip;
-    }
-    create.strict_loss = args.strict;
-    if args.reproducible {
-        let clamp = epoch.map(|time| i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX));
-        create.reproducible = Some(Reproducible { clamp_mtime_ns: clamp });
-    }
-    let mut sieve = sieve(args, input, problem)?;
-    sieve.layout = layout_within(location, input);
-    sieve.left_out = Arc::clone(left_out);
-    options.refuse_empty = args.patterns.includes() || args.files_from.is_some();
-    let (refuse, found) = (args.symlinks == SymlinksArg::Error, Arc::clone(problem));
-    create.filter = Some(Arc::new(move |path: &[u8], kind| {
-        let taken = sieve.takes(path, kind);
-        if taken && refuse && kind == EntryKind::Symlink {
-            let message = format!("{} is a symbolic link, and --symlinks error allows none", shown(path));
-            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-            found.get_or_insert_with(|| Failure::new(Kind::General, message));
-        }
-        taken
-    }));
-    options.created = epoch.or(args.reproducible.then_some(Timestamp::UNIX_EPOCH));
+    (options.create, options.created) =
+        args.create.options((dir, dir.and_then(|dir| layout_within(location, dir))), session, noted)?;
+    options.refuse_empty = args.create.wants_a_part();
     options.annotations = args.annotation.iter().cloned().collect();
     options.tags.clone_from(&args.tag);
     options.mount_from.clone_from(&args.mount_from);
     options.dry_run = args.dry_run;
     options.skip_room_check = args.no_space_check;
     options.recheck = args.recheck;
-    options.progress = Some(Arc::new(StopAtProblem { inner: session.meter.watcher(), problem: Arc::clone(problem) }));
+    options.progress = Some(noted.watching(session.meter.watcher()));
     Ok(options)
 }
 
-/// What becomes of links. A tar stream has members, and no directory to follow links in.
-fn links(args: &PushArgs, input: &Input<'_>) -> Result<Links, Failure> {
-    if args.symlinks.follows() && matches!(input, Input::Tar(_)) {
-        let failure = Failure::usage("links in a tar stream cannot be followed");
-        return Err(failure.with_hint("`tar -h` stores what links lead to"));
-    }
-    Ok(match args.symlinks {
-        _ if args.no_symlinks => Links::Skip,
-        SymlinksArg::Keep | SymlinksArg::Error => Links::Keep,
-        SymlinksArg::Skip => Links::Skip,
-        SymlinksArg::Follow => Links::Follow,
-        SymlinksArg::FollowOutside => Links::FollowOutside,
-    })
-}
-
 /// The path below the directory that is pushed of the layout that it is pushed to.
-fn layout_within(location: &Location, input: &Input<'_>) -> Option<Vec<u8>> {
-    let Input::Directory(dir) = input else { return None };
+fn layout_within(location: &Location, dir: &Path) -> Option<Vec<u8>> {
     let (Location::Layout { dir: layout, .. } | Location::LayoutFile { file: layout, .. }) = location else {
         return None;
     };
-    // One that does not exist yet is made below a directory that does, or is nowhere near.
-    let exists = layout.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
-    let place = match exists {
-        Some((above, found)) => found.join(layout.strip_prefix(above).ok()?),
-        None => std::env::current_dir().ok()?.join(layout),
+    below(dir, layout)
+}
+
+/// The path of `place` below `dir`, if it is there.
+pub(super) fn below(dir: &Path, place: &Path) -> Option<Vec<u8>> {
+    // What does not exist yet is made below a directory that does, or is nowhere near.
+    let exists = place.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    let real = match exists {
+        Some((above, found)) => found.join(place.strip_prefix(above).ok()?),
+        None => std::env::current_dir().ok()?.join(place),
     };
-    let within = place.strip_prefix(dir.canonicalize().ok()?).ok()?.as_os_str().as_encoded_bytes();
+    let within = real.strip_prefix(dir.canonicalize().ok()?).ok()?.as_os_str().as_encoded_bytes();
     (!within.is_empty()).then(|| within.to_vec())
-}
-
-/// What of the input is pushed.
-fn sieve(args: &PushArgs, input: &Input<'_>, problem: &Arc<Mutex<Option<Failure>>>) -> Result<Sieve, Failure> {
-    let mut sieve = Sieve { patterns: Some(args.patterns.filter()), ..Sieve::default() };
-    let Input::Directory(dir) = input else { return Ok(sieve) };
-    if !args.no_ignore {
-        sieve.ignore = Some(IgnoreFiles::new(dir, Arc::clone(problem)).following(args.symlinks.follows()));
-        sieve.drop_ignore_files = !args.store_ignore_files;
-    }
-    if let Some(file) = &args.files_from {
-        let mut text = Vec::new();
-        let read = if file == Path::new("-") {
-            std::io::stdin().read_to_end(&mut text)
-        } else {
-            File::open(file).and_then(|mut file| file.read_to_end(&mut text))
-        };
-        read.map_err(|error| Failure::io(format!("reading the list {}", file.display()), &error))?;
-        sieve.list = Some(List::parse(&text, args.null, dir)?);
-    }
-    Ok(sieve)
-}
-
-/// Ends the push when the rules of a `.blobignore` file cannot be read.
-struct StopAtProblem {
-    inner: Arc<dyn Progress>,
-    problem: Arc<Mutex<Option<Failure>>>,
-}
-
-impl Progress for StopAtProblem {
-    fn event(&self, event: &Event<'_>) -> ControlFlow<()> {
-        if matches!(event, Event::Scanning { .. })
-            && self.problem.lock().unwrap_or_else(PoisonError::into_inner).is_some()
-        {
-            return ControlFlow::Break(());
-        }
-        self.inner.event(event)
-    }
-}
-
-/// What was typed, else what is configured.
-fn compression_of(typed: Option<Compression>, session: &Session) -> Compression {
-    let configured = || session.config.settings.compression;
-    typed.unwrap_or_else(|| match configured() {
-        Some(CompressionName::None) => Compression::None,
-        Some(CompressionName::Zstd) | None => Compression::Zstd,
-    })
-}
-
-/// The time that builds are to pretend it is, in seconds.
-fn source_date_epoch(value: Option<&str>) -> Result<Option<Timestamp>, Failure> {
-    let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
-    let time = value.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-    let wrong = || Failure::usage(format!("SOURCE_DATE_EPOCH is {value:?}: expected seconds since 1970"));
-    time.map(Some).ok_or_else(wrong)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn the_epoch_is_seconds() {
-        assert_eq!(source_date_epoch(None).unwrap(), None);
-        assert_eq!(source_date_epoch(Some("")).unwrap(), None);
-        assert_eq!(source_date_epoch(Some("1500000000")).unwrap().unwrap().to_string(), "2017-07-14T02:40:00Z");
-        for wrong in ["yesterday", "1.5", "99999999999999999"] {
-            assert_eq!(source_date_epoch(Some(wrong)).unwrap_err().kind.exit_code(), 2);
-        }
-    }
 }

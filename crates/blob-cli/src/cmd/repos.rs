@@ -5,6 +5,7 @@ use clap::Args;
 use globset::Glob;
 use serde::Serialize;
 
+use crate::alias::disk_prefix;
 use crate::args::Format;
 use crate::error::{Failure, Kind};
 use crate::session::Session;
@@ -60,7 +61,7 @@ struct Line<'a> {
 }
 
 pub(crate) async fn run(args: ReposArgs, session: &Session) -> Result<(), Failure> {
-    if args.host.starts_with("oci:") || args.host.starts_with("oci-archive:") {
+    if !disk_prefix(&args.host).is_empty() {
         let failure = Failure::usage(format!("{} is a layout, and only registries have repositories", args.host));
         return Err(failure.with_hint(format!("`blob tags {}` lists the tags of a layout", args.host)));
     }

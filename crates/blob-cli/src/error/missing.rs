@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use blob::pair::{DATA_NAME, INDEX_NAME};
 use blob::registry::{ErrorCode, Reference, RegistryError};
 use blob::{Error, Location};
 
@@ -31,6 +32,13 @@ pub(super) fn of_layout(location: &Location, error: &Error) -> Option<String> {
             } else {
                 format!("there is no directory {} for the file {}", dir.display(), file.display())
             })
+        }
+        Location::Pair { dir, .. } if !dir.is_dir() => {
+            Some(format!("there is no directory {}, so no archive in it", dir.display()))
+        }
+        Location::Pair { dir, .. } => {
+            let absent = [INDEX_NAME, DATA_NAME].into_iter().find(|name| !dir.join(name).exists())?;
+            Some(format!("the directory {} holds no archive: it has no file {absent}", dir.display()))
         }
         _ => None,
     }

@@ -12,7 +12,7 @@ const NAMED_TAGS: usize = 6;
 
 /// What places on disk begin with, if that is nearly what `typed` does.
 pub(super) fn scheme(typed: &str) -> Option<&'static str> {
-    nearest(typed.split_once(':')?.0, ["oci", "oci-archive"])
+    nearest(typed.split_once(':')?.0, ["oci", "oci-archive", "pair"])
 }
 
 impl Session {

@@ -56,6 +56,9 @@ const FETCH: &[Class] = &[Usage, NotFound, Authentication, Network, Policy, Mani
 const COMMANDS: &[(&str, &[Class])] = &[
     ("push REF project", &[Usage, Authentication, Network]),
     ("pull REF out", FETCH),
+    // What is wrong with files is in `pack`.
+    ("pack project packed", &[Usage]),
+    ("unpack packed out", &[Usage]),
     ("cat REF README.md", FETCH),
     ("ls REF", READ),
     ("tree REF", READ),

@@ -223,6 +223,8 @@ macro_rules! compared {
 compared! {
     push "push"
     pull "pull"
+    pack "pack"
+    unpack "unpack"
     cat "cat"
     ls "ls"
     tree "tree"

@@ -16,6 +16,8 @@ Usage: blob [OPTIONS] <COMMAND>
 Commands:
   push               Store a directory as an archive and push it
   pull               Extract an archive to a directory
+  pack               Store a directory as an archive in files: index, data and manifest
+  unpack             Extract an archive from files that `pack` wrote
   cat                Write files of an archive to standard output; only their bytes are fetched
   ls                 List a directory of an archive
   tree               Show the directories of an archive as a tree

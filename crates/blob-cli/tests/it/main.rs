@@ -37,6 +37,7 @@ mod names;
 mod ncdu;
 mod open;
 mod open_far;
+mod pack;
 mod packed;
 mod part;
 mod person;

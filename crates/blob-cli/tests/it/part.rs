@@ -140,7 +140,7 @@ fn a_part_that_is_nothing_is_not_pushed() {
     for part in ["--include nothing*", "--include config --exclude config/", "--files-from none"] {
         let failed = place.run(&format!("push {part} oci:layout:v1 project")).code(1).stdout_eq("");
         assert!(
-            stderr(&failed).starts_with("error: nothing of project is to be pushed\nhint: "),
+            stderr(&failed).starts_with("error: nothing of project is to be stored\nhint: "),
             "{}",
             stderr(&failed)
         );

@@ -70,6 +70,9 @@ pub enum CreateError {
         /// Special files and names that cannot be stored.
         left_out: Listed,
     },
+    /// Nothing is taken, and an empty archive is not wanted.
+    #[error("nothing of it is taken")]
+    Empty,
     /// A symbolic link's target is empty or longer than 4,095 bytes.
     #[error("the symbolic link \"{}\" has a target of {length} bytes, expected 1 to 4095", Shown(path))]
     Target {

@@ -45,6 +45,8 @@ pub struct CreateOptions {
     pub unstorable_names: UnstorableNames,
     /// Whether special files and skipped names are an error instead of being counted.
     pub strict_loss: bool,
+    /// Whether a tree of which nothing is taken is an error: for who wants a part of one.
+    pub refuse_empty: bool,
     /// Makes equal content give equal archives, whoever makes them and when.
     pub reproducible: Option<Reproducible>,
     /// Threads that read and compress; one for each core by default. The calling thread writes.
@@ -186,6 +188,7 @@ impl Default for CreateOptions {
             empty_dirs: Presence::default(),
             unstorable_names: UnstorableNames::default(),
             strict_loss: false,
+            refuse_empty: false,
             reproducible: None,
             threads: None,
             memory: 48 << 20,
@@ -209,6 +212,7 @@ impl fmt::Debug for CreateOptions {
             .field("empty_dirs", &self.empty_dirs)
             .field("unstorable_names", &self.unstorable_names)
             .field("strict_loss", &self.strict_loss)
+            .field("refuse_empty", &self.refuse_empty)
             .field("reproducible", &self.reproducible)
             .field("threads", &self.threads)
             .field("memory", &self.memory)

@@ -17,6 +17,7 @@ pub fn spellings(location: &Location) -> Vec<String> {
         Location::Registry(reference) => blob_policy::file::spellings(reference),
         Location::Layout { dir, target } => of_path("oci", dir, target.as_ref()),
         Location::LayoutFile { file, target } => of_path("oci-archive", file, target.as_ref()),
+        Location::Pair { dir, digest } => of_path("pair", dir, digest.map(Target::Digest).as_ref()),
     }
 }
 

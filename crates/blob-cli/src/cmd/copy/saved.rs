@@ -107,6 +107,7 @@ pub(crate) async fn save(args: SaveArgs, session: &Session) -> Result<(), Failur
 
 pub(crate) async fn load(args: LoadArgs, session: &Session) -> Result<(), Failure> {
     let (from, to) = (layout(&args.file)?, session.repository(&args.dest)?);
+    plan::not_a_pair(&to)?;
     let client = session.client(&[&from, &to]).await?;
     let tags = tags(&client, &from).await?;
     let work = Work { options: args.how.options(session), how: &args.how, session };

@@ -61,7 +61,7 @@ struct Part {
 /// What is in the archive.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Contents {
+pub(in crate::cmd) struct Contents {
     /// Files.
     file_count: u64,
     /// Symbolic links.
@@ -132,7 +132,7 @@ pub(super) fn report<'a>(
         signed: pushed.signed.is_some().then_some(true),
         signature_digest: signature(pushed),
         signer: None,
-        contents: pushed.report.as_ref().map(|report| contents(report, args, filtered)),
+        contents: pushed.report.as_ref().map(|report| contents(report, args.create.follows(), filtered)),
     }
 }
 
@@ -141,12 +141,12 @@ fn signature(pushed: &Pushed) -> Option<String> {
     pushed.signed.as_ref()?.referrer.map(|digest| digest.to_string())
 }
 
-fn contents(report: &CreateReport, args: &PushArgs, filtered: u64) -> Contents {
+pub(in crate::cmd) fn contents(report: &CreateReport, follows: bool, filtered: u64) -> Contents {
     let examples = report.special.first.iter().chain(&report.skipped_names.first);
     Contents {
         file_count: report.files,
         symlink_count: report.symlinks,
-        followed_symlink_count: args.symlinks.follows().then_some(report.followed_symlinks),
+        followed_symlink_count: follows.then_some(report.followed_symlinks),
         empty_dir_count: report.empty_dirs,
         total_size: report.original_bytes,
         stored_size: report.stored_bytes,
@@ -173,35 +173,40 @@ pub(super) fn text(location: &Location, pushed: &Pushed, args: &PushArgs, filter
         line("Tagged", tag.as_str());
     }
     line("Digest", &pushed.digest().to_string());
-    if let Some(report) = &pushed.report {
-        line("Files", &kinds(report));
-        if report.followed_symlinks > 0 {
-            line("Followed", &count(report.followed_symlinks, "symbolic link"));
+    text += &pushed.report.as_ref().map_or_else(String::new, |report| contents_text(report, filtered));
+    let mut line = |label: &str, value: &str| text.extend(["  ", label, ": ", value, "\n"]);
+    line(uploaded, &human(pushed.uploaded_bytes()));
+    if let Some(signature) = signature(pushed) {
+        line("Signed", &signature);
+    }
+    text
+}
+
+/// What people are told of what is in an archive, and what is not.
+pub(in crate::cmd) fn contents_text(report: &CreateReport, filtered: u64) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, value: &str| text.extend(["  ", label, ": ", value, "\n"]);
+    line("Files", &kinds(report));
+    if report.followed_symlinks > 0 {
+        line("Followed", &count(report.followed_symlinks, "symbolic link"));
+    }
+    line("Size", &format!("{} ({} uncompressed)", human(report.stored_bytes), human(report.original_bytes)));
+    for (what, left_out) in [("special file", &report.special), ("name", &report.skipped_names)] {
+        if !left_out.is_empty() {
+            line("Left out", &format!("{}: {left_out}", count(left_out.count, what)));
         }
-        line("Size", &format!("{} ({} uncompressed)", human(report.stored_bytes), human(report.original_bytes)));
-        for (what, left_out) in [("special file", &report.special), ("name", &report.skipped_names)] {
-            if !left_out.is_empty() {
-                line("Left out", &format!("{}: {left_out}", count(left_out.count, what)));
-            }
-        }
-        for (number, what) in
-            [(report.skipped_symlinks, "symbolic link"), (report.skipped_empty_dirs, "empty director")]
-        {
-            if number > 0 {
-                line("Left out", &plural(number, what));
-            }
+    }
+    for (number, what) in [(report.skipped_symlinks, "symbolic link"), (report.skipped_empty_dirs, "empty director")] {
+        if number > 0 {
+            line("Left out", &plural(number, what));
         }
     }
     if filtered > 0 {
         line("Left out", &format!("{} by patterns and rules", count(filtered, "path")));
     }
-    if let Some(report) = pushed.report.as_ref().filter(|report| report.deduplicated + report.hard_linked > 0) {
+    if report.deduplicated + report.hard_linked > 0 {
         let twins = count(report.deduplicated + report.hard_linked, "file");
         line("Stored once", &format!("{twins} equal to others ({})", human(report.deduplicated_bytes)));
-    }
-    line(uploaded, &human(pushed.uploaded_bytes()));
-    if let Some(signature) = signature(pushed) {
-        line("Signed", &signature);
     }
     text
 }

@@ -96,6 +96,7 @@ const KEY: &[&str] = &["generate-key-pair k"];
 const SIGNED: &[&str] = &["generate-key-pair k", "sign --key k.key HOST/team/project:v1"];
 const BUNDLE: &[&str] = &["generate-key-pair k", "sign --key k.key --output-bundle b.json HOST/team/project:v1"];
 const SAVED: &[&str] = &["save -q oci:layout:v1 saved.tar"];
+const PACKED: &[&str] = &["pack -q --reproducible project packed"];
 const SECOND: &[&str] = &["push -q --reproducible --exclude docs oci:layout:v2 project"];
 
 /// The cases by command.
@@ -130,6 +131,24 @@ pub(super) const GROUPS: &[(&str, &[Case])] = &[
             read("pull --strip-components 9 oci:layout:v1 out").fails(3),
             read("pull HOST/team/project:none out").served().fails(3),
             read("pull -p dosc oci:layout:v1 out").fails(3),
+        ],
+    ),
+    (
+        "pack",
+        &[
+            write("pack --reproducible project packed").json("pack"),
+            write("pack --reproducible --symlinks follow -a a=b --exclude docs project packed").json("pack"),
+            read("pack --reproducible --dry-run project packed").json("pack"),
+            read("pack project nowhere/else").before(&["pack project nowhere/else"]).fails(1),
+            read("pack nowhere packed").fails(3),
+        ],
+    ),
+    (
+        "unpack",
+        &[
+            write("unpack packed out").before(PACKED).json("pull"),
+            read("unpack --dry-run -p docs packed out").before(PACKED).json("plan"),
+            read("unpack project out").fails(3),
         ],
     ),
     (
