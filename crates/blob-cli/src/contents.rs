@@ -2,26 +2,28 @@
 
 mod failed;
 mod held;
+mod room;
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use blob::Archive;
 use blob::core::archive::EntryStream;
 use blob::core::codec::SMALL;
 use blob::core::{Entry, Node, NodeId};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt as _;
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::{Notify, OnceCell, Semaphore};
+use tokio::sync::{OnceCell, Semaphore};
 
 use self::failed::Failed;
-pub(crate) use self::held::Content;
-use self::held::{Held, Key};
+pub(crate) use self::held::{Content, Spooled};
+use self::held::{Held, Key, Place};
+use self::room::{Room, Taken};
 use crate::error::{Failure, Kind};
 use crate::ui::escape::shown;
 
@@ -39,6 +41,8 @@ pub(crate) struct Bounds {
     pub(crate) memory: u64,
     /// Bytes of large files on disk.
     pub(crate) disk: u64,
+    /// How long a read waits for room that others have; for as long as it takes by `None`, where readers do not dawdle.
+    pub(crate) patience: Option<Duration>,
 }
 
 /// Why a file cannot be read.
@@ -50,6 +54,8 @@ pub(crate) enum Unreadable {
     Damaged,
     /// There is no room for it on disk.
     NoRoom,
+    /// Those who are reading have all the room there is.
+    Busy,
 }
 
 /// A read that is under way, and what came of it.
@@ -69,8 +75,9 @@ pub(crate) struct Contents {
     units: u64,
     /// Turns of large files, behind which no small one waits.
     large: Semaphore,
-    /// Tells that room on disk may have become free.
-    freed: Notify,
+    /// Room for contents, of which all have their part that are held or read by somebody.
+    memory: Room,
+    disk: Room,
 }
 
 impl Contents {
@@ -79,7 +86,7 @@ impl Contents {
         let units = (memory / 4 / UNIT).min(u64::from(u32::MAX) >> 4);
         Self {
             archive,
-            bounds: Bounds { memory: memory / 4 * 3, ..bounds },
+            bounds,
             spool_dir,
             held: Mutex::default(),
             failed: Mutex::default(),
@@ -87,7 +94,8 @@ impl Contents {
             small: Semaphore::new(units as usize),
             units,
             large: Semaphore::new(LARGE_AT_A_TIME),
-            freed: Notify::new(),
+            memory: Room::new(memory / 4 * 3),
+            disk: Room::new(bounds.disk),
         }
     }
 
@@ -145,10 +153,11 @@ impl Contents {
             self.spool(entry, stream).await?
         } else {
             let gathered = gather(stream).await;
-            gathered.map_err(|error| refuse(entry.path(), &error.into()))?
+            let bytes = gathered.map_err(|error| refuse(entry.path(), &error.into()))?;
+            let room = self.take(Place::Memory, Content::cost(&bytes), entry.path()).await?;
+            Content::memory(bytes, room)
         };
-        self.lock().put(key, content.clone(), self.bounds.memory);
-        self.freed.notify_waiters();
+        self.lock().put(key, content.clone());
         Ok(content)
     }
 
@@ -159,52 +168,41 @@ impl Contents {
             let message = format!("it has {size} bytes, and --spool-size allows {}", self.bounds.disk);
             return Err(refuse(path, &Failure::usage(message))).map_err(|_| Unreadable::NoRoom);
         }
-        let reserved = self.reserve(size).await;
-        let spooled = match write(&self.spool_dir, stream, size).await {
-            Ok(file) => Content::Disk(Arc::new(file), size),
-            Err(Spooling::Read(failure)) => return Err(refuse(path, &failure)),
+        let room = self.take(Place::Disk, size, path).await?;
+        match write(&self.spool_dir, stream, size).await {
+            Ok(file) => Ok(Content::disk(file, size, room)),
+            Err(Spooling::Read(failure)) => Err(refuse(path, &failure)),
             Err(Spooling::Write(error)) => {
                 let message = format!("writing it to a temporary file in {}", self.spool_dir.display());
                 let failure = Failure::io(message, &error);
-                return Err(refuse(path, &failure)).map_err(|failed| no_room(&error).unwrap_or(failed));
+                Err(refuse(path, &failure)).map_err(|failed| no_room(&error).unwrap_or(failed))
+            }
+        }
+    }
+
+    /// Takes room for a file, of what is held if need be, and waits for those who read.
+    async fn take(&self, place: Place, size: u64, path: &[u8]) -> Result<Taken, Unreadable> {
+        let room = match place {
+            Place::Memory => &self.memory,
+            Place::Disk => &self.disk,
+        };
+        let taken = async {
+            loop {
+                let mut freed = std::pin::pin!(room.freed().notified());
+                freed.as_mut().enable();
+                if let Some(taken) = room.take(size) {
+                    return taken;
+                }
+                if self.lock().evict(place).is_none() {
+                    freed.await;
+                }
             }
         };
-        reserved.keep();
-        Ok(spooled)
-    }
-
-    /// Waits for room on disk, which is free again when what this gives is dropped.
-    async fn reserve(&self, size: u64) -> Reserved<'_> {
-        loop {
-            let mut freed = std::pin::pin!(self.freed.notified());
-            freed.as_mut().enable();
-            if self.lock().reserve(size, self.bounds.disk) {
-                return Reserved { contents: self, size };
-            }
-            freed.await;
-        }
-    }
-}
-
-/// Room on disk.
-struct Reserved<'a> {
-    contents: &'a Contents,
-    size: u64,
-}
-
-impl Reserved<'_> {
-    /// What takes the room is there.
-    fn keep(mut self) {
-        self.size = 0;
-    }
-}
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        if self.size > 0 {
-            self.contents.lock().give_back(self.size);
-            self.contents.freed.notify_waiters();
-        }
+        let Some(patience) = self.bounds.patience else { return Ok(taken.await) };
+        tokio::time::timeout(patience, taken).await.map_err(|_| {
+            tracing::warn!("cannot read {}: those who read other files have all the room", shown(path));
+            Unreadable::Busy
+        })
     }
 }
 
@@ -230,15 +228,15 @@ async fn write(dir: &Path, mut stream: EntryStream, size: u64) -> Result<File, S
 }
 
 /// A small file, which is verified before the stream gives anything of it.
-async fn gather(mut stream: EntryStream) -> Result<Content, blob::core::ReadError> {
+async fn gather(mut stream: EntryStream) -> Result<Bytes, blob::core::ReadError> {
     let first = stream.try_next().await?.unwrap_or_default();
-    let Some(second) = stream.try_next().await? else { return Ok(Content::Memory(first)) };
+    let Some(second) = stream.try_next().await? else { return Ok(first) };
     let mut all = BytesMut::from(&first[..]);
     all.extend_from_slice(&second);
     while let Some(chunk) = stream.try_next().await? {
         all.extend_from_slice(&chunk);
     }
-    Ok(Content::Memory(all.freeze()))
+    Ok(all.freeze())
 }
 
 /// Says why a file cannot be read: whoever reads it learns only that it cannot.

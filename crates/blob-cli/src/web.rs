@@ -45,7 +45,7 @@ impl fmt::Debug for Web {
 /// # Errors
 /// The address cannot be listened on.
 pub(crate) async fn serve(archive: Archive, listen: SocketAddr, contents: Contents) -> Result<ServerHandle, Failure> {
-    let web = Web { archive, contents, is_local: listen.ip().is_loopback() };
+    let web = Web { archive, contents, is_local: listen.ip().to_canonical().is_loopback() };
     let mut limits = ServerLimits::default();
     limits.max_connections = MAX_CONNECTIONS;
     let server = Server::site(Arc::new(web)).limits(limits).bind(listen).await;
@@ -80,7 +80,7 @@ impl Web {
         }
         match address::find(self.archive.index(), request.uri.path(), request.uri.query()) {
             Found::File(file) => self.file(request, FilePage::new(file), file).await,
-            Found::Directory(path, ids) => listing::answer(&self.archive, path, ids),
+            Found::Directory(path, ids) => listing::answer(&self.archive, request.uri.path(), (path, ids)),
             Found::Elsewhere(location) => {
                 let mut response = page::message(StatusCode::MOVED_PERMANENTLY, "a directory: with a slash at the end");
                 page::set(response.headers_mut(), header::LOCATION, &location);

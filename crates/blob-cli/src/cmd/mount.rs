@@ -140,7 +140,7 @@ async fn open(args: &MountArgs, session: &Session) -> Result<(Archive, Client, P
     }
     let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
-    let bounds = Bounds { memory: args.memory, disk: args.spool_size };
+    let bounds = Bounds { memory: args.memory, disk: args.spool_size, patience: None };
     Ok((archive, client, directory, MountOptions { bounds, spool_dir, allow_other: args.allow_other }))
 }
 

@@ -1,6 +1,7 @@
 //! `blob web`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use blob::{Archive, Client};
 use clap::Args;
@@ -27,6 +28,9 @@ Only what is asked for is fetched, and nothing is sent before it was verified: a
 temporary file, whole, at its first request. A directory with an index.html shows that; ?list shows its list. \
 Whoever reaches the address can read everything: it is this machine's alone unless --listen says otherwise. What is shown stays as \
 it was when the tag was looked up.";
+
+/// How long somebody waits for room that slower readers have.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The port where none is named.
 const PORT: u16 = 8080;
@@ -115,7 +119,7 @@ async fn open(args: &WebArgs, session: &Session) -> Result<(Archive, Client, Con
     }
     let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
-    let bounds = Bounds { memory: args.memory, disk: args.spool_size };
+    let bounds = Bounds { memory: args.memory, disk: args.spool_size, patience: Some(PATIENCE) };
     let contents = Contents::new(archive.clone(), bounds, spool_dir);
     Ok((archive, client, contents))
 }

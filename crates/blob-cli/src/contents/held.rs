@@ -7,6 +7,8 @@ use std::sync::Arc;
 use blob::core::{Digest, Entry};
 use bytes::Bytes;
 
+use super::room::Taken;
+
 /// What an entry costs besides its bytes, so that many small ones have a bound too.
 const OVERHEAD: u64 = 256;
 
@@ -30,21 +32,62 @@ impl Key {
     }
 }
 
-/// A verified content.
+/// A verified content. Its room is taken until the last clone is gone, whether it is held or not.
 #[derive(Clone, Debug)]
 pub(crate) enum Content {
     /// At most 8 MiB.
     Memory(Bytes),
-    /// A file without a name, which goes when the last reader does, and its size in bytes.
-    Disk(Arc<File>, u64),
+    /// A file without a name, which goes when the last reader does.
+    Disk(Arc<Spooled>),
+}
+
+/// A large file on disk.
+#[derive(Debug)]
+pub(crate) struct Spooled {
+    /// Its bytes.
+    pub(crate) file: File,
+    /// How many they are.
+    pub(crate) size: u64,
+    _room: Taken,
+}
+
+/// Bytes with their room.
+struct Roomed {
+    bytes: Bytes,
+    _room: Taken,
+}
+
+impl AsRef<[u8]> for Roomed {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Where a content is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Memory,
+    Disk,
 }
 
 impl Content {
-    /// What it takes of memory and of the disk, in bytes.
-    fn cost(&self) -> (u64, u64) {
+    /// What a small file takes of the room in memory, in bytes.
+    pub(super) fn cost(bytes: &Bytes) -> u64 {
+        bytes.len() as u64 + OVERHEAD
+    }
+
+    pub(super) fn memory(bytes: Bytes, room: Taken) -> Self {
+        Self::Memory(Bytes::from_owner(Roomed { bytes, _room: room }))
+    }
+
+    pub(super) fn disk(file: File, size: u64, room: Taken) -> Self {
+        Self::Disk(Arc::new(Spooled { file, size, _room: room }))
+    }
+
+    fn place(&self) -> Place {
         match self {
-            Self::Memory(bytes) => (bytes.len() as u64 + OVERHEAD, 0),
-            Self::Disk(_, size) => (0, *size),
+            Self::Memory(_) => Place::Memory,
+            Self::Disk(_) => Place::Disk,
         }
     }
 }
@@ -55,9 +98,6 @@ pub(super) struct Held {
     contents: HashMap<Key, (Content, u64)>,
     order: BTreeMap<u64, Key>,
     uses: u64,
-    memory: u64,
-    /// Bytes on disk, also those that are about to be written.
-    disk: u64,
 }
 
 impl Held {
@@ -71,54 +111,21 @@ impl Held {
         Some(content.clone())
     }
 
-    /// Holds a content, and lets go of others until it is within `max_memory` bytes. What it takes on disk was
-    /// [reserved](Self::reserve).
-    pub(super) fn put(&mut self, key: Key, content: Content, max_memory: u64) {
-        self.memory += content.cost().0;
+    /// Holds a content.
+    pub(super) fn put(&mut self, key: Key, content: Content) {
         self.uses += 1;
         self.order.insert(self.uses, key);
-        if let Some((before, used)) = self.contents.insert(key, (content, self.uses)) {
+        if let Some((_, used)) = self.contents.insert(key, (content, self.uses)) {
             self.order.remove(&used);
-            self.release(&before);
-        }
-        let newest = self.uses;
-        while self.memory > max_memory {
-            let oldest = self.oldest(|content| matches!(content, Content::Memory(_))).filter(|used| *used != newest);
-            let Some(oldest) = oldest else { break };
-            self.remove(oldest);
         }
     }
 
-    /// Makes room for `size` bytes on disk within `max_disk`, and takes it. False if those who are writing have it.
-    pub(super) fn reserve(&mut self, size: u64, max_disk: u64) -> bool {
-        while self.disk.saturating_add(size) > max_disk {
-            let Some(oldest) = self.oldest(|content| matches!(content, Content::Disk(..))) else { return false };
-            self.remove(oldest);
-        }
-        self.disk += size;
-        true
-    }
-
-    /// Gives back room that was reserved for what did not come.
-    pub(super) fn give_back(&mut self, size: u64) {
-        self.disk -= size;
-    }
-
-    fn oldest(&self, which: impl Fn(&Content) -> bool) -> Option<u64> {
-        let fits = |key: &Key| self.contents.get(key).is_some_and(|(content, _)| which(content));
-        self.order.iter().find(|(_, key)| fits(key)).map(|(used, _)| *used)
-    }
-
-    fn remove(&mut self, used: u64) {
-        if let Some((content, _)) = self.order.remove(&used).and_then(|key| self.contents.remove(&key)) {
-            self.release(&content);
-        }
-    }
-
-    fn release(&mut self, content: &Content) {
-        let (memory, disk) = content.cost();
-        self.memory -= memory;
-        self.disk -= disk;
+    /// Lets go of the content at `place` that was unused for longest. Whoever reads it still has it.
+    pub(super) fn evict(&mut self, place: Place) -> Option<Content> {
+        let is_there = |key: &Key| self.contents.get(key).is_some_and(|(content, _)| content.place() == place);
+        let used = self.order.iter().find(|(_, key)| is_there(key)).map(|(used, _)| *used)?;
+        let key = self.order.remove(&used)?;
+        self.contents.remove(&key).map(|(content, _)| content)
     }
 }
 
@@ -126,41 +133,44 @@ impl Held {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    fn disk(size: u64) -> Content {
-        Content::Disk(Arc::new(tempfile::tempfile().unwrap()), size)
-    }
+    use crate::contents::room::Room;
 
     #[test]
-    fn memory_goes_to_what_was_used_last() {
-        let mut held = Held::default();
-        let content = || Content::Memory(Bytes::from_static(&[0; 1000]));
+    fn what_was_used_last_stays_longest() {
+        let (room, mut held) = (Room::new(10_000), Held::default());
+        let memory = || Content::memory(Bytes::from_static(&[0; 1000]), room.take(1000).unwrap());
+        let disk = || Content::disk(tempfile::tempfile().unwrap(), 1000, room.take(1000).unwrap());
         for number in 0..3 {
-            held.put(Key::number(number), content(), 4000);
+            held.put(Key::number(number), memory());
+            held.put(Key::number(10 + number), disk());
         }
         assert!(held.find(&Key::number(0)).is_some());
-        held.put(Key::number(3), content(), 4000);
-        assert!(held.find(&Key::number(1)).is_none(), "it was the oldest");
-        for number in [0, 2, 3] {
-            assert!(held.find(&Key::number(number)).is_some(), "{number}");
+        for expected in [1, 2, 0] {
+            held.evict(Place::Memory).unwrap();
+            assert!(held.find(&Key::number(expected)).is_none(), "{expected}");
         }
-        held.put(Key::number(3), content(), 4000);
-        assert_eq!(held.memory, 3 * (1000 + OVERHEAD), "the same again takes no more");
-        held.put(Key::number(4), content(), 10);
-        assert_eq!((held.contents.len(), held.order.len()), (1, 1), "what was put last stays in any case");
+        assert!(held.evict(Place::Memory).is_none() && held.find(&Key::number(10)).is_some());
+        held.put(Key::number(11), disk());
+        assert_eq!((held.contents.len(), held.order.len()), (3, 3), "the same again is there once");
+        assert!(room.take(7001).is_none() && room.take(7000).is_some());
     }
 
     #[test]
-    fn the_disk_is_reserved_before_it_is_written() {
-        let mut held = Held::default();
-        assert!(held.reserve(60, 100));
-        assert!(!held.reserve(60, 100), "somebody is writing");
-        held.put(Key::number(0), disk(60), 1 << 20);
-        held.put(Key::number(1), Content::Memory(Bytes::from_static(b"small")), 1 << 20);
-        assert!(held.reserve(60, 100), "what is held makes room");
-        assert!(held.find(&Key::number(0)).is_none() && held.find(&Key::number(1)).is_some());
-        held.give_back(60);
-        assert_eq!(held.disk, 0);
-        assert!(!held.reserve(101, 100));
+    fn room_is_taken_as_long_as_somebody_reads() {
+        let (room, mut held) = (Room::new(1000), Held::default());
+        held.put(Key::number(0), Content::memory(Bytes::from_static(&[7; 500]), room.take(500).unwrap()));
+        held.put(Key::number(1), Content::disk(tempfile::tempfile().unwrap(), 500, room.take(500).unwrap()));
+        let Some(Content::Memory(bytes)) = held.find(&Key::number(0)) else { panic!("it is held in memory") };
+        let part = bytes.slice(10..20);
+        drop((bytes, held.evict(Place::Memory)));
+        assert!(room.take(1).is_none(), "a part of it is still being sent");
+        assert_eq!(part, [7; 10][..]);
+        drop(part);
+        assert!(room.take(500).is_some());
+        let reader = held.find(&Key::number(1));
+        drop(held.evict(Place::Disk));
+        assert!(room.take(501).is_none());
+        drop(reader);
+        assert!(room.take(1000).is_some());
     }
 }

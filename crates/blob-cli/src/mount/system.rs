@@ -121,10 +121,10 @@ fn answer(content: &Content, offset: u64, size: u32, reply: ReplyData) {
             let end = start.saturating_add(size as usize).min(bytes.len());
             reply.data(&bytes[start..end]);
         }
-        Content::Disk(file, length) => {
-            let wanted = length.saturating_sub(offset).min(u64::from(size));
+        Content::Disk(spooled) => {
+            let wanted = spooled.size.saturating_sub(offset).min(u64::from(size));
             let mut buffer = vec![0; wanted as usize];
-            match file.read_exact_at(&mut buffer, offset.min(*length)) {
+            match spooled.file.read_exact_at(&mut buffer, offset.min(spooled.size)) {
                 Ok(()) => reply.data(&buffer),
                 Err(error) => {
                     tracing::error!("cannot read a temporary file: {error}");
@@ -138,7 +138,7 @@ fn answer(content: &Content, offset: u64, size: u32, reply: ReplyData) {
 impl From<Unreadable> for Errno {
     fn from(why: Unreadable) -> Self {
         match why {
-            Unreadable::Failed | Unreadable::Damaged => Self::EIO,
+            Unreadable::Failed | Unreadable::Damaged | Unreadable::Busy => Self::EIO,
             Unreadable::NoRoom => Self::ENOSPC,
         }
     }

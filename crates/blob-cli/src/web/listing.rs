@@ -8,7 +8,7 @@ use blob::registry::server::{BoxError, SiteBody};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{Response, header};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 use super::page::{pieces, set};
 use crate::ui::escape::shown;
@@ -31,9 +31,9 @@ table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.1em 1em
 td:nth-child(2),th:nth-child(2){text-align:right}a{text-decoration:none}a:hover{text-decoration:underline}\
 h1{font-size:1.2em}footer{margin-top:2em;opacity:.7}";
 
-/// The list of the directory at `path`, which holds `ids`.
-pub(super) fn answer(archive: &Archive, path: &[u8], ids: Vec<NodeId>) -> Response<SiteBody> {
-    let (head, foot) = (head(archive, path), foot(archive));
+/// The list of the directory at `path` in the archive, which holds `ids`, as it was asked for by `address`.
+pub(super) fn answer(archive: &Archive, address: &str, (path, ids): (&[u8], Vec<NodeId>)) -> Response<SiteBody> {
+    let (head, foot) = (head(archive, address), foot(archive));
     let rows = Rows { archive: archive.clone(), ids, at: 0, skip: if path.is_empty() { 0 } else { path.len() + 1 } };
     let body = stream::unfold((Some(head), rows, Some(foot)), |(mut head, mut rows, mut foot)| async move {
         let piece = head.take().or_else(|| rows.next()).or_else(|| foot.take())?;
@@ -86,15 +86,17 @@ fn escaped(name: &[u8]) -> String {
     shown(name).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-fn head(archive: &Archive, path: &[u8]) -> String {
+fn head(archive: &Archive, address: &str) -> String {
+    // Links may lead elsewhere in the archive: the way back is the way that was taken.
+    let parts: Vec<Vec<u8>> = address.split('/').map(|part| percent_decode_str(part).collect()).collect();
+    let parts = parts.get(1..parts.len() - 1).unwrap_or_default();
     let location = escaped(archive.location().to_string().as_bytes());
     let mut text = format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>/{} – {location}</title>\n<style>{STYLE}</style>\n\
          <h1>",
-        escaped(path)
+        escaped(&parts.join(&b'/'))
     );
-    let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').filter(|part| !part.is_empty()).collect();
     // Relative, so that it holds behind a proxy that puts something in front.
     let up = |levels: usize| if levels == 0 { "./".to_owned() } else { "../".repeat(levels) };
     let _ = write!(text, "<a href=\"{}?list\">{location}</a> /", up(parts.len()));

@@ -1,6 +1,5 @@
 //! Answers: files and parts of them, and what is wrong.
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt as _;
@@ -21,11 +20,11 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use std::ffi::OsStr;
 
-use crate::contents::{Content, Unreadable};
+use crate::contents::{Content, Spooled, Unreadable};
 use crate::ui::escape::base64;
 
-/// How much of a large file is read at a time: 256 KiB.
-const CHUNK: u64 = 256 << 10;
+/// How much of a large file is read at a time: 128 KiB for each who reads.
+const CHUNK: u64 = 128 << 10;
 
 /// How much of a file tells whether it is text: 1 KiB.
 const SNIFFED: usize = 1 << 10;
@@ -64,9 +63,10 @@ pub(super) fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 /// A file of an archive, to one who asks for it.
 pub(super) struct FilePage<'a> {
     file: Entry<'a>,
+    /// The one validator: times may be the same for different contents, above all in reproducible archives.
     etag: String,
     /// For HTTP, which knows seconds after 1970 and nothing to come.
-    modified: SystemTime,
+    modified: Option<SystemTime>,
 }
 
 /// What becomes of a request for a file.
@@ -81,15 +81,15 @@ pub(super) enum Answer {
 
 impl<'a> FilePage<'a> {
     pub(super) fn new(file: Entry<'a>) -> Self {
-        let seconds = u64::try_from(file.mtime_ns() / 1_000_000_000).unwrap_or_default();
-        let modified = (UNIX_EPOCH + Duration::from_secs(seconds)).min(SystemTime::now());
+        let seconds = u64::try_from(file.mtime_ns() / 1_000_000_000).ok().filter(|seconds| *seconds > 0);
+        let modified = seconds.map(|seconds| (UNIX_EPOCH + Duration::from_secs(seconds)).min(SystemTime::now()));
         Self { file, etag: format!("\"{}\"", file.digest().hex()), modified }
     }
 
     /// What the request asks for.
     pub(super) fn judge(&self, request: &Parts) -> Answer {
         let (headers, size) = (&request.headers, self.file.original_size());
-        if self.is_known(headers) {
+        if names_etag(headers, &header::IF_NONE_MATCH, &self.etag) {
             let mut response = Response::new(SiteBody::default());
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             self.describe(response.headers_mut(), None);
@@ -113,17 +113,6 @@ impl<'a> FilePage<'a> {
         }
     }
 
-    /// Whether the client has it already.
-    fn is_known(&self, headers: &HeaderMap) -> bool {
-        if headers.contains_key(header::IF_NONE_MATCH) {
-            return names_etag(headers, &header::IF_NONE_MATCH, &self.etag);
-        }
-        let since = headers
-            .get(header::IF_MODIFIED_SINCE)
-            .and_then(|value| httpdate::parse_http_date(value.to_str().ok()?).ok());
-        since.is_some_and(|since| self.modified <= since)
-    }
-
     /// The bytes that were asked for.
     pub(super) fn give(&self, content: Content, range: Option<Range<u64>>) -> Response<SiteBody> {
         let size = self.file.original_size();
@@ -131,13 +120,13 @@ impl<'a> FilePage<'a> {
         let range = range.unwrap_or(0..size);
         let first = match &content {
             Content::Memory(bytes) => Some(&bytes[..]),
-            Content::Disk(..) => None,
+            Content::Disk(_) => None,
         };
         let mut headers = HeaderMap::new();
         self.describe(&mut headers, first);
         let mut response = match content {
             Content::Memory(bytes) => whole(bytes.slice(range.start as usize..range.end as usize)),
-            Content::Disk(file, _) => {
+            Content::Disk(file) => {
                 let length = HeaderValue::from(range.end - range.start);
                 let mut response = Response::new(pieces(of_disk(file, range.clone())));
                 response.headers_mut().insert(header::CONTENT_LENGTH, length);
@@ -156,7 +145,9 @@ impl<'a> FilePage<'a> {
     /// What is said of the file. `first`, its first bytes if they are at hand, tell text where its name does not.
     fn describe(&self, headers: &mut HeaderMap, first: Option<&[u8]>) {
         set(headers, header::ETAG, &self.etag);
-        set(headers, header::LAST_MODIFIED, &httpdate::fmt_http_date(self.modified));
+        if let Some(modified) = self.modified {
+            set(headers, header::LAST_MODIFIED, &httpdate::fmt_http_date(modified));
+        }
         set(headers, header::ACCEPT_RANGES, "bytes");
         set(headers, REPR_DIGEST, &format!("sha-256=:{}:", base64(self.file.digest().as_bytes())));
         if let Some(kind) = kind(self.file.path(), first) {
@@ -186,7 +177,7 @@ fn is_text(bytes: &[u8]) -> bool {
 }
 
 /// The bytes of a verified file on disk.
-fn of_disk(file: Arc<File>, range: Range<u64>) -> impl Stream<Item = Result<Bytes, BoxError>> + Send {
+fn of_disk(file: Arc<Spooled>, range: Range<u64>) -> impl Stream<Item = Result<Bytes, BoxError>> + Send {
     stream::try_unfold((file, range), |(file, range)| async move {
         if range.is_empty() {
             return Ok(None);
@@ -195,7 +186,7 @@ fn of_disk(file: Arc<File>, range: Range<u64>) -> impl Stream<Item = Result<Byte
         let (reader, start) = (Arc::clone(&file), range.start);
         let read = move || {
             let mut bytes = vec![0; length as usize];
-            reader.read_exact_at(&mut bytes, start).map(|()| bytes)
+            reader.file.read_exact_at(&mut bytes, start).map(|()| bytes)
         };
         let bytes = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
         Ok(Some((Bytes::from(bytes), (file, start + length..range.end))))
@@ -208,6 +199,12 @@ pub(super) fn unreadable(why: Unreadable) -> Response<SiteBody> {
         Unreadable::Failed => message(StatusCode::BAD_GATEWAY, "the file cannot be had from where the archive is"),
         Unreadable::Damaged => message(StatusCode::BAD_GATEWAY, "the file is not what the archive promises"),
         Unreadable::NoRoom => message(StatusCode::INSUFFICIENT_STORAGE, "there is no room for the file (--spool-size)"),
+        Unreadable::Busy => {
+            let mut response =
+                message(StatusCode::SERVICE_UNAVAILABLE, "others are reading as much as there is room for");
+            set(response.headers_mut(), header::RETRY_AFTER, "10");
+            response
+        }
     }
 }
 
