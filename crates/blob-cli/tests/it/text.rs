@@ -191,6 +191,8 @@ settings
 src/
 
 "#]]);
+    let listed = |line: &str| stdout(&place.run(line).success());
+    assert_eq!(listed("ls -1 HOST/team/project:v1"), listed("ls HOST/team/project:v1"));
     place.run("ls -lh HOST/team/project:v1").success().stdout_eq(str![[r#"
 -rw-r--r--   9  README.md
 drwxr-xr-x   0  config/
