@@ -67,6 +67,23 @@ pub(super) fn publish(file: &File, path: &Path, target: &Path) -> io::Result<()>
     sync_directory(directory)
 }
 
+/// As [`publish`], where nothing stands at `target`.
+///
+/// # Errors
+/// `AlreadyExists` if something does by now.
+pub(super) fn publish_new(file: &File, path: &Path, target: &Path) -> io::Result<()> {
+    match fs::hard_link(path, target) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        // Where there are no links, whoever is a moment later wins.
+        Err(_) => publish(file, path, target),
+        Ok(()) => {
+            // One that cannot be removed is a leftover.
+            let _ = fs::remove_file(path);
+            sync_directory(target.parent().unwrap_or(Path::new(".")))
+        }
+    }
+}
+
 /// Makes `directory` with those above it that are not there, and the name of each durable, from the top.
 pub(super) fn make_directory(directory: &Path) -> io::Result<()> {
     let new: Vec<&Path> = directory.ancestors().take_while(|path| !path.exists()).collect();

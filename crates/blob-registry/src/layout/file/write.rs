@@ -1,6 +1,6 @@
 //! The new file: members are appended as they come, and the list of manifests last.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
@@ -14,7 +14,7 @@ use tar::{EntryType, Header};
 
 use super::super::disk::MAX_INDEX_BYTES;
 use super::super::memo::Stamp;
-use super::super::write::publish;
+use super::super::write::{publish, publish_new};
 use super::super::{failed, offload};
 use super::{Extent, Inner, State};
 use crate::error::{ErrorCode, RegistryError};
@@ -193,6 +193,35 @@ pub(super) async fn append(inner: &Arc<Inner>, blob: &PushBlob, action: &str) ->
     .await
 }
 
+/// What stands where a file is to be, locked against others who would put theirs there.
+enum Standing {
+    Nothing,
+    /// The lock lasts as long as this. Where locks are not to be had it is none, and the comparison of stamps is all there is.
+    Locked(#[expect(dead_code, reason = "it is kept for its lock")] File),
+    /// Somebody else is about to put another file there.
+    Taken,
+}
+
+impl Standing {
+    fn lock(path: &Path) -> io::Result<Self> {
+        // What is no file is not opened: that may take for ever. Nothing is put in its place.
+        let file = match path.metadata() {
+            Ok(meta) if meta.is_file() => File::open(path)?,
+            Ok(_) => return Ok(Self::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Nothing),
+            Err(error) => return Err(error),
+        };
+        Ok(match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Self::Taken,
+            Ok(()) | Err(TryLockError::Error(_)) => Self::Locked(file),
+        })
+    }
+
+    fn is_taken(&self) -> bool {
+        matches!(self, Self::Taken)
+    }
+}
+
 impl Inner {
     /// Appends content whose digest was checked. The caller has the turn.
     pub(super) fn append_bytes(&self, digest: Digest, bytes: &[u8]) -> Result<(), RegistryError> {
@@ -211,10 +240,14 @@ impl Inner {
             return Ok(());
         }
         let before = state.old.as_ref().map(|(_, stamp)| *stamp);
-        let now = Stamp::of(&self.path).ok().filter(|_| self.path.metadata().is_ok_and(|meta| meta.len() > 0));
-        if before != now {
+        // Whoever has it ends before us, and then the file is another one.
+        let standing = Standing::lock(&self.path).map_err(failed(action))?;
+        let changed = || {
             let detail = "another program changed it meanwhile: do it again to add to what it has now";
-            return Err(RegistryError::detailed(action(), ErrorCode::TooManyRequests, detail));
+            RegistryError::detailed(action(), ErrorCode::TooManyRequests, detail)
+        };
+        if standing.is_taken() || before != self.stamp() {
+            return Err(changed());
         }
         let index = state.index.to_bytes()?;
         if index.len() as u64 > MAX_INDEX_BYTES {
@@ -235,13 +268,30 @@ impl Inner {
             new.add("index.json", &index)?;
             new.file.write_all_at(&[0; 2 * BLOCK as usize], new.end)?;
             new.file.set_len(new.end + 2 * BLOCK)?;
-            let Some(path) = &new.path else { return Ok(()) };
-            publish(&new.file, path, &self.path)?;
-            new.path = None;
-            Ok(())
+            new.file.sync_all()
         };
         write(new).map_err(failed(action))?;
+        // Carrying took its time, and not everybody locks.
+        if before != self.stamp() {
+            return Err(changed());
+        }
+        if let Some(path) = &new.path {
+            match standing {
+                Standing::Nothing => publish_new(&new.file, path, &self.path),
+                _ => publish(&new.file, path, &self.path),
+            }
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => changed(),
+                _ => failed(action)(error),
+            })?;
+        }
+        new.path = None;
         state.finished = true;
         Ok(())
+    }
+
+    /// That of what stands there now; an empty file is as good as none.
+    fn stamp(&self) -> Option<Stamp> {
+        Stamp::of(&self.path).ok().filter(|stamp| stamp.size() > 0)
     }
 }

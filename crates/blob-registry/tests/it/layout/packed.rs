@@ -229,3 +229,46 @@ async fn what_is_damaged_is_written_anew_where_it_is_looked_for() {
     let listed = Command::new("tar").arg("-tf").arg(&file).output().unwrap();
     assert_eq!(String::from_utf8(listed.stdout).unwrap().lines().count(), 5, "the damaged one is not carried along");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_many_write_at_once_is_there_or_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("x.tar");
+    // Into a file that is not there, into an empty one, and into one that has something to be carried over.
+    for round in 0..12 {
+        match round % 3 {
+            0 if file.exists() => fs::remove_file(&file).unwrap(),
+            1 => fs::write(&file, "").unwrap(),
+            _ => {}
+        }
+        let before = if fs::metadata(&file).is_ok_and(|file| file.len() > 0) { tags(&file).await } else { Vec::new() };
+        let writer = |number: usize| {
+            let (file, name) = (file.clone(), format!("r{round}-{number}"));
+            async move {
+                let layout = LayoutFile::begin(&file).await.unwrap();
+                put(&layout, &vec![number as u8; 2 << 20]).await;
+                let push = artifact(&layout, &name).await.with_tags([tag(&name)]);
+                layout.push_manifest(&repository(), push).await.unwrap();
+                match layout.finish().await {
+                    Ok(()) => Some(name),
+                    Err(error) => {
+                        assert!(
+                            error.to_string().contains("writing ") && error.error_code() == ErrorCode::TooManyRequests,
+                            "{error:?}"
+                        );
+                        None
+                    }
+                }
+            }
+        };
+        let running: Vec<_> = (0..6).map(|number| tokio::spawn(writer(number))).collect();
+        let mut expected = before;
+        for task in running {
+            expected.extend(task.await.unwrap());
+        }
+        expected.sort();
+        assert!(!expected.is_empty(), "round {round}: somebody is the first");
+        assert_eq!(tags(&file).await, expected, "round {round}");
+        assert_eq!(listing(directory.path()), ["x.tar"]);
+    }
+}
