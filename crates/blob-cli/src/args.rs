@@ -183,6 +183,20 @@ fn check_format(cli: &Cli, matches: &ArgMatches) -> Result<(), Failure> {
     }))
 }
 
+/// Refuses a list of operands that has no last one of another kind.
+fn check_operands(cli: &Cli) -> Result<(), Failure> {
+    let (operands, missing, usage) = match &cli.command {
+        Command::Cp(args) => (args.operands(), "<DEST>", cmd::cp::USAGE),
+        Command::Save(args) => (args.operands(), "<FILE>", cmd::copy::saved::USAGE),
+        _ => return Ok(()),
+    };
+    if operands > 1 {
+        return Ok(());
+    }
+    let message = format!("requires at least 2 arg(s), only received {operands}: missing {missing}");
+    Err(Failure::usage(message).with_hint(format!("usage: {}", usage.replacen(" [OPTIONS]", "", 1))))
+}
+
 /// Reads the command line. Help and version are written by clap, which is asked to exit then.
 ///
 /// # Errors
@@ -205,7 +219,8 @@ pub(crate) fn parse(words: &[OsString]) -> Result<(Cli, ArgMatches), (Failure, F
         _ => Err(error),
     });
     if let Ok((cli, matches)) = &parsed {
-        let checked = check_adding(&known, matches).and_then(|()| check_format(cli, matches));
+        let checked =
+            check_adding(&known, matches).and_then(|()| check_format(cli, matches)).and_then(|()| check_operands(cli));
         checked.map_err(|failure| (failure, format_of(&words)))?;
     }
     parsed.map_err(|error| {
@@ -266,7 +281,10 @@ fn read_alone(command: clap::Command, words: &[OsString]) -> Option<(Cli, ArgMat
     let words = variables::spread(&command, words);
     let matches = command.try_get_matches_from_mut(&words).ok()?;
     let cli = read_matches(&matches).ok()?;
-    check_adding(&command, &matches).and_then(|()| check_format(&cli, &matches)).ok()?;
+    check_adding(&command, &matches)
+        .and_then(|()| check_format(&cli, &matches))
+        .and_then(|()| check_operands(&cli))
+        .ok()?;
     Some((cli, matches))
 }
 

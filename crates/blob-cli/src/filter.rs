@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use blob::core::Node;
-use blob::core::create::EntryKind;
+use blob::core::create::{EntryKind, Links};
 use blob::core::extract::Selection;
 use blob::core::index::Directory;
 use clap::Args;
@@ -286,19 +286,40 @@ pub(crate) struct IgnoreFiles {
     /// The rules of each directory that was asked for, if it has any.
     read: Mutex<HashMap<Box<[u8]>, Rules>>,
     problem: Arc<Mutex<Option<Failure>>>,
-    /// A file with rules may be a link.
-    follow: bool,
+    /// Whether a file with rules may be a link.
+    links: Links,
 }
 
 impl IgnoreFiles {
     /// The rules below `root`, read when they are needed. What is wrong with one is put in `problem`.
     pub(crate) fn new(root: &Path, problem: Arc<Mutex<Option<Failure>>>) -> Self {
-        Self { root: root.to_owned(), read: Mutex::default(), problem, follow: false }
+        Self { root: root.to_owned(), read: Mutex::default(), problem, links: Links::Keep }
     }
 
-    /// Whether links are what they lead to. Directories that were come to by links have their rules either way.
-    pub(crate) fn following(self, follow: bool) -> Self {
-        Self { follow, ..self }
+    /// What becomes of links. Directories that were come to by links have their rules either way.
+    pub(crate) fn following(self, links: Links) -> Self {
+        Self { links, ..self }
+    }
+
+    /// Whether a file with rules that is a link may be read. One that is not heeded would let everything be stored that it is to
+    /// leave out.
+    fn check_link(&self, file: &Path) -> Result<(), Failure> {
+        let refused = |problem: &str, hint: &str| {
+            let failure = Failure::usage(format!("{} is a symbolic link, {problem}", file.display()));
+            Err(failure.with_hint(format!("{hint}, --no-ignore does without all such files")))
+        };
+        match self.links {
+            Links::FollowOutside => Ok(()),
+            Links::Follow => {
+                let leads = std::fs::canonicalize(file).and_then(|to| Ok((to, std::fs::canonicalize(&self.root)?)));
+                match leads {
+                    Ok((to, root)) if to.starts_with(&root) => Ok(()),
+                    Ok(_) => refused("and leads out of the directory", "--symlinks follow-outside reads it"),
+                    Err(error) => Err(Failure::io(format!("reading the rules in {}", file.display()), &error)),
+                }
+            }
+            _ => refused("and its rules are not heeded", "--symlinks follow reads it"),
+        }
     }
 
     fn takes(&self, path: &[u8], is_dir: bool) -> bool {
@@ -333,15 +354,16 @@ impl IgnoreFiles {
         let dir = self.root.join(std::ffi::OsStr::from_bytes(dir));
         let file = dir.join(IGNORE_FILE);
         let action = || format!("reading the rules in {}", file.display());
-        let found = if self.follow { std::fs::metadata(&file) } else { std::fs::symlink_metadata(&file) };
-        match found {
+        if file.is_symlink() {
+            self.check_link(&file)?;
+        }
+        match std::fs::metadata(&file) {
             Ok(found) if found.is_file() && found.len() > MAX_IGNORE_FILE => {
                 return Err(Failure::usage(format!("{}: more than 1 MiB", action())));
             }
-            // Links are data, here as elsewhere, unless they are followed.
             Ok(found) if !found.is_file() => return Ok(None),
             Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !file.is_symlink() => return Ok(None),
             Err(error) => return Err(Failure::io(action(), &error)),
         }
         let text = std::fs::read_to_string(&file).map_err(|error| Failure::io(action(), &error))?;

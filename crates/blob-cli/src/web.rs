@@ -8,6 +8,7 @@ mod listing;
 mod page;
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -49,7 +50,13 @@ pub(crate) async fn serve(archive: Archive, listen: SocketAddr, contents: Conten
     let mut limits = ServerLimits::default();
     limits.max_connections = MAX_CONNECTIONS;
     let server = Server::site(Arc::new(web)).limits(limits).bind(listen).await;
-    server.map_err(|error| Failure::io(format!("listening on {listen}"), &error))
+    server.map_err(|error| {
+        let failure = Failure::io(format!("listening on {listen}"), &error);
+        match error.kind() {
+            ErrorKind::AddrInUse => failure.with_hint("--listen names another port; port 0 takes a free one"),
+            _ => failure,
+        }
+    })
 }
 
 #[async_trait]
@@ -108,6 +115,8 @@ impl Web {
 
 /// Whether the request names this machine as the one it is for.
 fn is_for_us(request: &Parts) -> bool {
-    let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    host.is_some_and(address::is_local)
+    let mut hosts = request.headers.get_all(header::HOST).iter();
+    // One, as RFC 9112 asks for.
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+    host.to_str().is_ok_and(address::is_local)
 }

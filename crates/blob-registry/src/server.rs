@@ -289,11 +289,10 @@ impl connect::Service for App {
     }
 }
 
-/// Has HTTP/2 requests name their host where those of HTTP/1.1 do: they have it in the target.
+/// Has requests name their host where most of HTTP/1.1 do. What the target says counts (RFC 9112, section 3.2.2), and that is
+/// where HTTP/2 has it.
 fn name_host(parts: &mut http::request::Parts) {
-    if let Some(authority) = parts.uri.authority()
-        && !parts.headers.contains_key(header::HOST)
-    {
+    if let Some(authority) = parts.uri.authority() {
         parts.headers.insert(header::HOST, answer::value(authority.as_str()));
     }
 }

@@ -11,7 +11,7 @@ use crate::config::value::truth;
 use crate::error::Failure;
 
 /// Options that lower what is asked for have no variables: they are to be seen where a command is typed.
-pub(super) const LOWERING: [&str; 2] = ["no_default_policy", "insecure_ignore_tlog"];
+pub(super) const LOWERING: [&str; 3] = ["no_default_policy", "insecure_ignore_tlog", "unverified"];
 /// Options that ask for more each time they are given: the variable of one must not vanish behind what is typed.
 const ADDING: [&str; 2] = ["policy", "policy_rego"];
 

@@ -1,5 +1,6 @@
 //! `blob cp`.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -36,16 +37,22 @@ Examples:
 A single file goes to exactly DEST, unless DEST is a directory or ends in a slash. Everything else keeps its path in the \
 archive below DEST. The last `:/` of a source separates the archive from the path.";
 
+/// Options may stand between the operands, so that these are one list to the parser.
+pub(crate) const USAGE: &str = "blob cp [OPTIONS] <REF:/PATH>... <DEST>";
+
 /// Copy files and directories out of archives.
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, override_usage = USAGE)]
 pub(crate) struct CpArgs {
-    /// What to copy: REF:/PATH; may be several, from several archives.
+    /// What to copy, which may be several, from several archives; then DEST, where to: - writes a file, or directories as a
+    /// tar stream, to standard output.
     #[arg(value_name = "REF:/PATH", required = true)]
+    words: Vec<OsString>,
+
+    #[arg(skip)]
     sources: Vec<String>,
 
-    /// Where to; - writes a file, or directories as a tar stream, to standard output.
-    #[arg(value_name = "DEST", required = true)]
+    #[arg(skip)]
     dest: PathBuf,
 
     /// Copy directories.
@@ -165,7 +172,26 @@ enum Target {
     Directory,
 }
 
-pub(crate) async fn run(args: CpArgs, session: &Session) -> Result<(), Failure> {
+impl CpArgs {
+    /// What was typed besides options.
+    pub(crate) fn operands(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Tells sources from the destination, which is the last.
+    fn tell_apart(&mut self) -> Result<(), Failure> {
+        let mut words = std::mem::take(&mut self.words);
+        self.dest = words.pop().unwrap_or_default().into();
+        let text = |word: OsString| {
+            word.into_string().map_err(|word| Failure::usage(format!("{} is not UTF-8 text", word.display())))
+        };
+        self.sources = words.into_iter().map(text).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+}
+
+pub(crate) async fn run(mut args: CpArgs, session: &Session) -> Result<(), Failure> {
+    args.tell_apart()?;
     let sources = args
         .sources
         .iter()

@@ -65,6 +65,10 @@ pub(crate) struct DownloadArgs {
     #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = crate::ui::size::parse)]
     max_size: u64,
 
+    /// Fetch it although --require-signed asks for what is verified, which nobody can say of what is attached.
+    #[arg(long)]
+    unverified: bool,
+
     /// Only say what would be written.
     #[arg(long)]
     dry_run: bool,
@@ -121,6 +125,11 @@ struct Item {
 
 pub(crate) async fn run(args: DownloadArgs, session: &Session) -> Result<(), Failure> {
     let location = session.location(&args.reference)?;
+    if session.options.require_signed && !args.unverified {
+        let message =
+            format!("what is attached to {location} is judged by no policy, and only what is verified may be read");
+        return Err(Failure::new(Kind::Verification, message).with_hint("--unverified fetches it all the same"));
+    }
     let client = session.client(&[&location]).await?;
     let artifact = chosen(&client, &location, &args).await?;
     check(&artifact, args.max_size)?;

@@ -192,9 +192,11 @@ fn moment(typed: &str) -> Result<i64, String> {
 
 /// The beginning of a digest, with or without its algorithm.
 fn beginning(typed: &str) -> Result<String, String> {
-    let hex = typed.strip_prefix("sha256:").unwrap_or(typed);
-    let fits = hex.len() <= 64 && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    if fits { Ok(typed.to_owned()) } else { Err("expected up to 64 digits 0-9 and a-f, as in sha256:2cf24d".into()) }
+    let typed = typed.to_ascii_lowercase();
+    let hex = typed.strip_prefix("sha256:").unwrap_or(&typed);
+    let fits =
+        (1..=64).contains(&hex.len()) && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    if fits { Ok(typed) } else { Err("expected 1 to 64 digits 0-9 and a-f, as in sha256:2cf24d".into()) }
 }
 
 /// What was found.
@@ -364,9 +366,14 @@ mod tests {
 
     #[test]
     fn digests_may_be_cut_short() {
-        for (typed, fits) in
-            [("sha256:2cf24d", true), ("2cf2", true), ("", true), ("2CF2", false), ("sha512:2c", false)]
-        {
+        for (typed, fits) in [
+            ("sha256:2cf24d", true),
+            ("2cf2", true),
+            ("", false),
+            ("sha256:", false),
+            ("2CF2", true),
+            ("sha512:2c", false),
+        ] {
             assert_eq!(beginning(typed).is_ok(), fits, "{typed}");
         }
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use blob::policy::sign::{KeyKind, KeySigner as _, LocalKey};
 use clap::Args;
+use rustix::fs::Access;
 use serde::Serialize;
 
 use crate::error::Failure;
@@ -79,7 +80,8 @@ pub(crate) async fn run(args: KeyPairArgs, session: &Session) -> Result<(), Fail
 fn directory(file: &Path) -> Result<(), Failure> {
     let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if dir.is_dir() {
-        return Ok(());
+        let denied = rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK);
+        return denied.map_err(|error| Failure::io(format!("writing {}", file.display()), &error.into()));
     }
     let message = format!("writing {}: there is no directory {}", file.display(), dir.display());
     Err(Failure::not_found(message).with_hint("make it first, readable for whoever signs alone"))

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Command};
 use clap_mangen::Man;
+use rustix::fs::Access;
 use serde::Serialize;
 
 use crate::args;
@@ -165,8 +166,11 @@ fn write(dir: &Path, pages: &[(String, Vec<u8>)]) -> std::io::Result<()> {
 /// What [`write`] would do.
 fn plan(dir: &Path, pages: &[(String, Vec<u8>)]) -> std::io::Result<Vec<Step>> {
     if std::fs::metadata(dir).is_ok_and(|found| !found.is_dir()) {
-        return Err(ErrorKind::AlreadyExists.into());
+        return Err(rustix::io::Errno::EXIST.into());
     }
+    // The nearest directory that is there has to take what is made.
+    let there = dir.ancestors().find(|above| above.exists()).filter(|above| !above.as_os_str().is_empty());
+    rustix::fs::access(there.unwrap_or(Path::new(".")), Access::WRITE_OK | Access::EXEC_OK)?;
     let step = |(name, page): &(String, Vec<u8>)| {
         let action = match std::fs::read(dir.join(name)) {
             Ok(there) if there == *page => "keep",

@@ -37,7 +37,7 @@ const MAX_FILE: u64 = 1 << 20;
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
-    /// Where to listen: an address or a name, a port, or both; :5000 is all addresses, port 0 takes a free one
+    /// Where to listen: an address or a name, a port, or both; :5000 is all addresses of IPv4, [::]:5000 all of both, port 0 takes a free one
     /// [default: 127.0.0.1:5000].
     #[arg(long, env = "BLOB_LISTEN", value_name = "ADDR:PORT")]
     listen: Option<String>,

@@ -43,7 +43,7 @@ pub(crate) struct WebArgs {
     #[arg(value_name = "REF")]
     reference: String,
 
-    /// Where to listen: an address or a name, a port, or both; :8080 is all addresses, port 0 takes a free one
+    /// Where to listen: an address or a name, a port, or both; :8080 is all addresses of IPv4, [::]:8080 all of both, port 0 takes a free one
     /// [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,

@@ -126,3 +126,19 @@ fn damaged_content_is_never_written() {
     let left = fs::read_dir(place.path("dir")).map_or(0, Iterator::count);
     assert_eq!(left, 0, "no temporary file is left");
 }
+
+#[test]
+fn what_nobody_judges_is_not_fetched_where_only_the_verified_is_wanted() {
+    let place = Place::offline();
+    place.run("push -q oci:layout:v1 project").success();
+    fs::write(place.path("note.txt"), "note").unwrap();
+    place.run("attach --type text/x-note oci:layout:v1 note.txt").success();
+    for line in ["download --require-signed oci:layout:v1 out", "download --require-signed --dry-run oci:layout:v1 out"]
+    {
+        let refused = place.run(line).code(6).stdout_eq("");
+        assert!(stderr(&refused).contains("hint: --unverified fetches it all the same"), "{}", stderr(&refused));
+    }
+    assert!(!place.path("out").exists());
+    place.run("download --require-signed --unverified oci:layout:v1 out").success();
+    assert_eq!(fs::read(place.path("out")).unwrap(), b"note");
+}

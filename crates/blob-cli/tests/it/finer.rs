@@ -141,9 +141,9 @@ fn links_are_followed_within_the_directory_or_anywhere() {
     for (path, content) in [("store/v1/tool", "tool"), ("store/v1/x.log", "log"), ("../far/deep/f", "far")] {
         fs::write(tree.join(path), content).unwrap();
     }
-    fs::write(place.path("rules"), "*.log\n").unwrap();
+    fs::write(tree.join("bin/.blobignore"), "*.log\n").unwrap();
     for (path, target) in
-        [("bin/tool", "../store/v1/tool"), ("current", "store/v1"), ("store/v1/.blobignore", "../../../rules")]
+        [("bin/tool", "../store/v1/tool"), ("current", "store/v1"), ("store/v1/.blobignore", "../../bin/.blobignore")]
     {
         symlink(target, tree.join(path)).unwrap();
     }
@@ -180,6 +180,30 @@ hint: --exclude leaves it out; --symlinks keep stores links as links
     symlink("../layout", tree.join("own")).unwrap();
     place.run("push -q --symlinks follow-outside oci:layout:v5 tree").success();
     place.run("ls oci:layout:v5").success().stdout_eq("bin/\ncurrent/\nout/\nstore/\n");
+}
+
+#[test]
+fn rules_that_are_links_are_read_or_refused() {
+    let place = Place::offline();
+    fs::write(place.path("rules"), "secret\n").unwrap();
+    fs::write(place.path("project/secret"), "secret").unwrap();
+    let link = place.path("project/.blobignore");
+    symlink("../rules", &link).unwrap();
+    for (how, said) in [
+        ("", "project/.blobignore is a symbolic link, and its rules are not heeded"),
+        ("--symlinks skip", "project/.blobignore is a symbolic link, and its rules are not heeded"),
+        ("--symlinks follow", "project/.blobignore is a symbolic link, and leads out of the directory"),
+    ] {
+        let refused = stderr(&place.run(&format!("push {how} oci:layout:v1 project")).code(2));
+        assert!(refused.contains(said) && refused.contains("--no-ignore does without"), "{how}: {refused}");
+    }
+    place.run("push -q --symlinks follow-outside oci:layout:v1 project").success();
+    place.run("ls oci:layout:v1 secret").code(3);
+    place.run("push -q --no-ignore --exclude .blobignore oci:layout:v2 project").success();
+    place.run("ls oci:layout:v2 secret").success();
+    fs::remove_file(place.path("rules")).unwrap();
+    let refused = stderr(&place.run("push --symlinks follow-outside oci:layout:v3 project").code(3));
+    assert!(refused.contains("reading the rules in project/.blobignore"), "{refused}");
 }
 
 #[test]

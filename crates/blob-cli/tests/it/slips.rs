@@ -74,3 +74,19 @@ fn what_a_list_says_to_refer_and_does_not_is_not_deleted() {
     place.run("rm -y -m --referrers oci:layout:v1").success();
     place.run("ls oci:layout:innocent").success();
 }
+
+#[test]
+fn options_may_stand_between_operands() {
+    let place = Place::offline();
+    place.run("push -q oci:layout:v1 project").success();
+    place.run("cp oci:layout:v1:/README.md -q one").success();
+    place.run("cp oci:layout:v1:/README.md --flat oci:layout:v1:/run.sh -q two/").success();
+    assert_eq!(place.listing("two"), ["README.md", "run.sh"]);
+    place.run("save oci:layout:v1 -t a x.tar --dry-run").success();
+    place.run("save oci:layout:v1 -t a x.tar").success();
+    place.run("ls oci-archive:x.tar:a").success();
+    for (line, missing) in [("cp -q oci:layout:v1:/README.md", "<DEST>"), ("save oci:layout:v1 -q", "<FILE>")] {
+        let said = stderr(&place.run(line).code(2));
+        assert!(said.contains(&format!("requires at least 2 arg(s), only received 1: missing {missing}")), "{said}");
+    }
+}

@@ -267,6 +267,9 @@ fn what_is_not_there_or_not_asked_rightly_is_said() {
         assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
     }
     assert_eq!(site.ask("GET /README.md", &["Host: localhost:1"]).status, 200);
+    // The target counts more than the header, and two headers are none.
+    assert_eq!(site.ask("GET http://evil.example/README.md", &["Host: localhost"]).status, 421);
+    assert_eq!(site.ask("GET /README.md", &["Host: localhost", "Host: evil.example"]).status, 421);
     assert_eq!(site.ask("HEAD /none", &[]).body, b"");
     assert_eq!(site.end(), (Some(0), String::new()));
 }
@@ -353,7 +356,9 @@ fn who_reads_slowly_takes_no_more_than_there_is() {
     };
     let held: u64 = {
         let mut slow: Vec<TcpStream> = (0..2).map(begin).collect();
-        slow.iter_mut().for_each(|stream| stream.read_exact(&mut [0; 1000]).unwrap());
+        for stream in &mut slow {
+            stream.read_exact(&mut [0; 1000]).unwrap();
+        }
         let late: Vec<TcpStream> = (2..4).map(begin).collect();
         std::thread::sleep(Duration::from_secs(1));
         let spooled = |entry: fs::DirEntry| {

@@ -23,12 +23,15 @@ The file is an OCI image layout in a tar file: `blob ls oci-archive:data.tar:1.0
 podman. Signatures are saved, too. What the file had stays; it is replaced as a whole at the end. `blob copy REF \
 oci-archive:FILE` does the same.";
 
+/// Options may stand between the operands, so that these are one list to the parser.
+pub(crate) const USAGE: &str = "blob save [OPTIONS] <REF>... <FILE>";
+
 /// Save archives with their signatures in a tar file.
 #[derive(Args, Debug)]
-#[command(after_help = SAVE_EXAMPLES)]
+#[command(after_help = SAVE_EXAMPLES, override_usage = USAGE)]
 pub(crate) struct SaveArgs {
     /// The archives, each with a tag of its own, by which it is found in the file; then the file.
-    #[arg(value_name = "REF… FILE", num_args = 2.., required = true)]
+    #[arg(value_name = "REF", required = true)]
     words: Vec<String>,
 
     /// The tag in the file, of a single archive [default: its own].
@@ -62,6 +65,13 @@ pub(crate) struct LoadArgs {
 
     #[command(flatten)]
     how: How,
+}
+
+impl SaveArgs {
+    /// What was typed besides options.
+    pub(crate) fn operands(&self) -> usize {
+        self.words.len()
+    }
 }
 
 /// The layout in `file`, which may have the prefix that it has elsewhere.

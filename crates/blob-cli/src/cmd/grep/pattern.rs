@@ -135,6 +135,13 @@ impl MatchArgs {
             .fixed_strings(self.fixed_strings)
             .word(self.word_regexp)
             .whole_line(self.line_regexp);
+        // They are joined as text, in which a bracket of one could close that of another.
+        let joins = |pattern: &&String| pattern.contains(['(', ')', '[', ']', '\\', '#']);
+        if patterns.len() > 1 && !self.fixed_strings {
+            for pattern in patterns.iter().filter(joins) {
+                builder.build(pattern).map_err(|error| self.refused(Some(pattern), &error))?;
+            }
+        }
         let built = match patterns {
             [] => builder.fixed_strings(false).build(NEVER),
             patterns => builder.build_many(patterns),

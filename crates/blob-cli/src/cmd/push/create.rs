@@ -228,7 +228,7 @@ impl CreateArgs {
         let mut sieve = Sieve { patterns: Some(self.patterns.filter()), ..Sieve::default() };
         let Some(dir) = dir else { return Ok(sieve) };
         if !self.no_ignore {
-            sieve.ignore = Some(IgnoreFiles::new(dir, Arc::clone(problem)).following(self.follows()));
+            sieve.ignore = Some(IgnoreFiles::new(dir, Arc::clone(problem)).following(self.links(true)?));
             sieve.drop_ignore_files = !self.store_ignore_files;
         }
         if let Some(file) = &self.files_from {
