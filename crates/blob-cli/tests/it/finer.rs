@@ -190,7 +190,7 @@ fn rules_that_are_links_are_read_or_refused() {
     let link = place.path("project/.blobignore");
     symlink("../rules", &link).unwrap();
     for (how, said) in [
-        ("", "project/.blobignore is a symbolic link, and its rules are not heeded"),
+        ("-q", "project/.blobignore is a symbolic link, and its rules are not heeded"),
         ("--symlinks skip", "project/.blobignore is a symbolic link, and its rules are not heeded"),
         ("--symlinks follow", "project/.blobignore is a symbolic link, and leads out of the directory"),
     ] {

@@ -25,7 +25,7 @@ fn what_contradicts_itself_is_refused() {
         ("tags localhost:1/team/project:v1", "names v1, and all tags of a repository are listed"),
         ("cat --format {{.x}} oci:layout:v1 README.md", "this command writes content"),
         ("export --format zip oci:layout:v1", "is said by --archive tar or zip"),
-        ("find --digest zz oci:layout:v1", "expected up to 64 digits"),
+        ("find --digest zz oci:layout:v1", "expected 1 to 64 digits"),
         ("alias add x foo", "neither a repository nor what references begin with"),
         ("alias add self self", "neither a repository nor what references begin with"),
         ("serve --listen nonsense:x", "hint: expected ADDRESS:PORT"),
