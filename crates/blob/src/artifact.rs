@@ -26,8 +26,8 @@ use crate::location::Location;
 
 /// The annotation that says what a file is called.
 const TITLE: &str = "org.opencontainers.image.title";
-/// The longest name that file systems take, in bytes.
-const NAME_MAX: usize = 255;
+/// The longest name of a file, in bytes: of the 255 that file systems take, some are for what it is called until it is complete.
+const NAME_MAX: usize = 200;
 /// The most files that are attached at a time, and the most layers of an artifact that are looked at.
 const MAX_FILES: usize = 1000;
 
@@ -182,7 +182,11 @@ impl Client {
             Ok(image) => image.layers,
             Err(_) => outline.blobs,
         };
-        let files = layers.into_iter().take(MAX_FILES).map(ArtifactFile::of).collect();
+        if layers.len() > MAX_FILES {
+            let detail = format!("it has {} layers, and an artifact may have {MAX_FILES}", layers.len());
+            return Err(failed(RegistryError::Protocol { action: "reading an artifact".into(), detail }));
+        }
+        let files = layers.into_iter().map(ArtifactFile::of).collect();
         Ok(Artifact {
             location: location.with_target(Target::Digest(manifest.descriptor.digest)),
             manifest: manifest.descriptor,

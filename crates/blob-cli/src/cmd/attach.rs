@@ -1,6 +1,6 @@
 //! `blob attach`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -93,6 +93,13 @@ pub(crate) async fn run(args: AttachArgs, session: &Session) -> Result<(), Failu
     let location = session.location(&args.reference)?;
     plan::changeable(&location)?;
     let files = args.files.iter().map(|typed| file(typed)).collect::<Result<Vec<_>, _>>()?;
+    let mut names = BTreeSet::new();
+    if let Some(twice) = files.iter().filter_map(|file| file.path.file_name()).find(|name| !names.insert(*name)) {
+        let failure = Failure::usage(format!("two of the files are called {}", twice.display()));
+        return Err(
+            failure.with_hint("files of an artifact are told apart by their names: attach one of them by itself")
+        );
+    }
     let client = session.client(&[&location]).await?;
     let mut options = AttachOptions::default();
     options.annotations = annotations(&args);

@@ -10,6 +10,7 @@ use blob::core::{Digest, Hasher};
 use blob::registry::{Descriptor, Target};
 use blob::{Artifact, ArtifactFile, Client, Location};
 use clap::Args;
+use rustix::fs::Access;
 use serde::Serialize;
 
 use crate::error::{Failure, Kind};
@@ -54,7 +55,7 @@ pub(crate) struct DownloadArgs {
     kind: Option<String>,
 
     /// Fetch what has this digest, or one that begins like it.
-    #[arg(long, value_name = "DIGEST")]
+    #[arg(long, value_name = "DIGEST", value_parser = super::find::beginning)]
     digest: Option<String>,
 
     /// Replace files that exist and differ.
@@ -264,12 +265,27 @@ fn targets(artifact: &Artifact, dest: &Path) -> Result<Vec<(PathBuf, ArtifactFil
     Ok(targets)
 }
 
+/// Refuses a path on which something stands that is no directory, or a directory that takes nothing.
+fn check_way(path: &Path) -> Result<(), Failure> {
+    let above =
+        path.ancestors().skip(1).find(|above| !above.as_os_str().is_empty() && above.symlink_metadata().is_ok());
+    let above = above.unwrap_or(Path::new("."));
+    if !above.is_dir() {
+        return Err(Failure::new(Kind::General, format!("{} is in the way: it is no directory", above.display())));
+    }
+    let denied = rustix::fs::access(above, Access::WRITE_OK | Access::EXEC_OK);
+    denied.map_err(|error| Failure::io(format!("writing {}", path.display()), &error.into()))
+}
+
 /// What becomes of each file; blocks.
 fn actions(targets: &[(PathBuf, ArtifactFile)], overwrite: bool) -> Result<Vec<&'static str>, Failure> {
     let (mut actions, mut differing) = (Vec::new(), Vec::new());
     for (path, file) in targets {
         let action = match std::fs::symlink_metadata(path) {
-            Err(_) => "create",
+            Err(_) => {
+                check_way(path)?;
+                "create"
+            }
             Ok(found) if found.is_dir() => {
                 return Err(Failure::new(Kind::General, format!("{} is a directory", path.display())));
             }

@@ -191,7 +191,7 @@ fn moment(typed: &str) -> Result<i64, String> {
 }
 
 /// The beginning of a digest, with or without its algorithm.
-fn beginning(typed: &str) -> Result<String, String> {
+pub(super) fn beginning(typed: &str) -> Result<String, String> {
     let typed = typed.to_ascii_lowercase();
     let hex = typed.strip_prefix("sha256:").unwrap_or(&typed);
     let fits =

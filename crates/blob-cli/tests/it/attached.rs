@@ -142,3 +142,28 @@ fn what_nobody_judges_is_not_fetched_where_only_the_verified_is_wanted() {
     place.run("download --require-signed --unverified oci:layout:v1 out").success();
     assert_eq!(fs::read(place.path("out")).unwrap(), b"note");
 }
+
+#[test]
+fn what_cannot_come_back_is_not_attached_and_plans_see_what_is_in_the_way() {
+    let place = Place::offline();
+    place.run("push -q oci:layout:v1 project").success();
+    for dir in ["a", "b"] {
+        fs::create_dir(place.path(dir)).unwrap();
+        fs::write(place.path(dir).join("note.txt"), dir).unwrap();
+    }
+    let twice = stderr(&place.run("attach --type text/x-note oci:layout:v1 a/note.txt b/note.txt").code(2));
+    assert!(twice.contains("two of the files are called note.txt"), "{twice}");
+    place.run("attach --type text/x-note oci:layout:v1 a/note.txt").success();
+    for dest in ["a/note.txt/below", "a/note.txt/below/"] {
+        for plan in ["", " --dry-run"] {
+            let refused = stderr(&place.run(&format!("download oci:layout:v1 {dest}{plan}")).code(1));
+            assert!(refused.contains("a/note.txt is in the way: it is no directory"), "{refused}");
+        }
+    }
+    place.run("download --digest= oci:layout:v1 out").code(2);
+    let long = format!("{}.txt", "n".repeat(230));
+    fs::write(place.path(&long), "long").unwrap();
+    place.run(&format!("attach --type text/x-long oci:layout:v1 {long}")).success();
+    place.run("download --type text/x-long oci:layout:v1 got/").success();
+    assert_eq!(place.listing("got").len(), 1);
+}

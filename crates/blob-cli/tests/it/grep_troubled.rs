@@ -136,3 +136,13 @@ fn what_was_found_before_all_failed_is_told() {
         assert_eq!(stdout(&ended.code(5)), expected, "{shape}");
     }
 }
+
+#[test]
+fn brackets_of_one_pattern_do_not_close_those_of_another() {
+    let place = Place::laid_out();
+    for patterns in ["-e (foo -e )", "-e )|(", "-w -e x)|(", "-e [ -e ]"] {
+        let refused = stderr(&place.run(&format!("grep {patterns} oci:layout:v1")).code(2).stdout_eq(""));
+        assert!(refused.contains("is no pattern"), "{patterns}: {refused}");
+    }
+    place.run("grep -F -q -e )|( -e # oci:layout:v1").success();
+}

@@ -146,3 +146,44 @@ fn damage_is_found_wherever_it_is() {
     fs::copy(place.path("other/manifest.json"), place.path("packed/manifest.json")).unwrap();
     place.run("unpack packed out").code(7);
 }
+
+#[test]
+fn pairs_that_are_made_at_once_do_not_mix() {
+    let place = Place::offline();
+    for number in 0..4 {
+        fs::create_dir(place.path(format!("s{number}"))).unwrap();
+        fs::write(place.path(format!("s{number}/file")), format!("content {number}")).unwrap();
+    }
+    for (round, options) in
+        ["--level=3", "--overwrite", "--level=3", "--overwrite", "--level=3", "--overwrite"].into_iter().enumerate()
+    {
+        let codes: Vec<Option<i32>> = std::thread::scope(|scope| {
+            let pack = |number: usize| {
+                let mut command = place.command(&format!("pack -q {options} s{number} pair{round}"));
+                scope.spawn(move || command.output().unwrap().status.code())
+            };
+            let running: Vec<_> = (0..4).map(pack).collect();
+            running.into_iter().map(|running| running.join().unwrap()).collect()
+        });
+        let done = codes.iter().filter(|code| **code == Some(0)).count();
+        assert_eq!(done, if options == "--overwrite" { 4 } else { 1 }, "{codes:?}");
+        place.run(&format!("check --read-data pair:pair{round}")).success();
+        assert_eq!(place.listing(&format!("pair{round}")), ["data.blob", "index.blob", "manifest.json"]);
+    }
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_keeps_nobody_waiting() {
+    let place = Place::offline();
+    place.run("pack -q project pair").success();
+    for name in ["data.blob", "index.blob", "manifest.json"] {
+        let file = place.path("pair").join(name);
+        let content = fs::read(&file).unwrap();
+        fs::remove_file(&file).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+        let refused = stderr(&place.run("cat pair:pair README.md").code(1));
+        assert!(refused.contains("regular file") || refused.contains("plain file"), "{name}: {refused}");
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, content).unwrap();
+    }
+}

@@ -29,6 +29,9 @@ pub struct CreateBlobOptions {
     pub manifest: Option<ManifestOutput>,
     /// Whether files and directory are on the disk when the call returns: yes by default.
     pub fsync: bool,
+    /// Whether files that have the names are replaced: yes by default. Else they are an error, also those that came
+    /// meanwhile.
+    pub replace: bool,
 }
 
 impl Default for CreateBlobOptions {
@@ -39,6 +42,7 @@ impl Default for CreateBlobOptions {
             data_name: "data.blob".into(),
             manifest: None,
             fsync: true,
+            replace: true,
         }
     }
 }
@@ -65,7 +69,8 @@ impl fmt::Debug for ManifestOutput {
 /// `dir`: the archive does not contain itself, nor the one that it replaces.
 ///
 /// The names are taken one after the other, the data file's first. A process that dies between two leaves a pair that
-/// does not fit together, which opening it tells.
+/// does not fit together, which opening it tells. Several calls for one `dest`, of several processes too, take their names
+/// one call after the other.
 ///
 /// # Errors
 /// [`CreateError`]. What was in `dest` before is then still there, and nothing else.
@@ -89,7 +94,7 @@ pub fn create_blob(dir: &Path, dest: &Path, options: &CreateBlobOptions) -> Resu
         outputs[1].write(&(manifest.bytes)(&created))?;
     }
     outputs.insert(0, data);
-    publish(outputs, dest, options.fsync)?;
+    publish(outputs, dest, options)?;
     Ok(created)
 }
 
@@ -110,7 +115,18 @@ fn check_names(options: &CreateBlobOptions) -> Result<(), CreateError> {
 }
 
 /// Gives all files their names, or none.
-fn publish(mut outputs: Vec<Output>, dest: &Path, fsync: bool) -> Result<(), CreateError> {
+fn publish(mut outputs: Vec<Output>, dest: &Path, options: &CreateBlobOptions) -> Result<(), CreateError> {
+    let fsync = options.fsync;
+    // Names of two archives must not mix. Where there are no locks, they are taken without.
+    let turn = File::open(dest).ok();
+    let _ = turn.as_ref().map(File::lock);
+    if !options.replace {
+        for output in &outputs {
+            if output.path.symlink_metadata().is_ok() {
+                return Err(output_error(&output.path, "replace")(io::ErrorKind::AlreadyExists.into()));
+            }
+        }
+    }
     if fsync {
         for output in &outputs {
             output.file.sync_all().map_err(output_error(&output.path, "sync"))?;

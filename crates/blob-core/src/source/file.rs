@@ -1,9 +1,9 @@
 //! A source in a local file.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,7 +32,9 @@ impl FileSource {
     /// # Errors
     /// The operating system's, or `InvalidInput` when `path` is not a regular file.
     pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
-        Self::from_file(File::open(path)?)
+        // A pipe would have it wait for a writer; for files it means nothing.
+        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        Self::from_file(OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?)
     }
 
     /// Takes an open file.

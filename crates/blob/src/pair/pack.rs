@@ -83,7 +83,7 @@ pub async fn pack(dir: &Path, dest: &Path, options: &PackOptions) -> Result<Pack
     let work = tokio::task::spawn_blocking(move || {
         let _over = over;
         work.check(overwrite)?;
-        if dry_run { work.plan() } else { work.run() }
+        if dry_run { work.plan() } else { work.run(overwrite) }
     });
     work.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
@@ -127,19 +127,26 @@ impl Work {
         if there.is_empty() || overwrite { Ok(()) } else { Err(Error::PairExists { paths: there }) }
     }
 
-    fn run(self) -> Result<Packed, Error> {
+    fn run(self, overwrite: bool) -> Result<Packed, Error> {
         let annotations = self.annotations.clone();
         let bytes = move |created: &Created| manifest(created, annotations.clone()).as_bytes().to_vec();
         let mut options = CreateBlobOptions::default();
         options.create = self.create.clone();
         options.manifest = Some(ManifestOutput { name: MANIFEST_NAME.into(), bytes: Arc::new(bytes) });
+        options.replace = overwrite;
         let is_new = !self.dest.exists();
         let created = create_blob(&self.dir, &self.dest, &options).map_err(|source| {
             if is_new {
                 // It is empty again, if it is ours.
                 let _ = std::fs::remove_dir(&self.dest);
             }
-            self.failed(source)
+            match source {
+                // It came while this one was made.
+                CreateError::Output { path, source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+                    Error::PairExists { paths: vec![path] }
+                }
+                source => self.failed(source),
+            }
         })?;
         Ok(self.packed(created))
     }

@@ -82,6 +82,10 @@ fn layout(file: &Path) -> Result<Location, Failure> {
             failure.with_hint("name a file; `blob export` and `blob push REF -` have tar streams of the files alone")
         );
     }
+    if file.to_str().is_some_and(|name| ["oci:", "pair:"].iter().any(|prefix| name.starts_with(prefix))) {
+        let failure = Failure::usage(format!("{} is no name of a tar file", file.display()));
+        return Err(failure.with_hint("`blob copy` copies to layouts in directories, `blob pack` makes pairs of files"));
+    }
     let file = file.to_str().and_then(|name| name.strip_prefix("oci-archive:")).map_or(file, Path::new);
     Ok(Location::LayoutFile { file: file.to_owned(), target: None })
 }

@@ -135,11 +135,11 @@ impl MatchArgs {
             .fixed_strings(self.fixed_strings)
             .word(self.word_regexp)
             .whole_line(self.line_regexp);
-        // They are joined as text, in which a bracket of one could close that of another.
-        let joins = |pattern: &&String| pattern.contains(['(', ')', '[', ']', '\\', '#']);
-        if patterns.len() > 1 && !self.fixed_strings {
-            for pattern in patterns.iter().filter(joins) {
-                builder.build(pattern).map_err(|error| self.refused(Some(pattern), &error))?;
+        // They are put in brackets as text, and one of theirs could close these.
+        if !self.fixed_strings {
+            for pattern in patterns {
+                let parsed = regex_syntax::ast::parse::Parser::new().parse(pattern);
+                parsed.map_err(|error| self.refused(Some(pattern), &error.to_string()))?;
             }
         }
         let built = match patterns {
@@ -148,14 +148,13 @@ impl MatchArgs {
         };
         built.map_err(|error| {
             let alone = |pattern: &&String| builder.build(pattern).is_err();
-            self.refused(patterns.iter().find(alone).map(String::as_str), &error)
+            self.refused(patterns.iter().find(alone).map(String::as_str), &error.to_string())
         })
     }
 
     /// What is wrong with `pattern`, or with all together.
-    fn refused(&self, pattern: Option<&str>, error: &grep_regex::Error) -> Failure {
+    fn refused(&self, pattern: Option<&str>, text: &str) -> Failure {
         // The cause of a refusal comes on several lines, the last of which says it.
-        let text = error.to_string();
         let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
         let Some(pattern) = pattern else {
             return Failure::usage(format!("the patterns cannot be searched for together: {why}"));
