@@ -361,7 +361,12 @@ impl IgnoreFiles {
             Ok(found) if found.is_file() && found.len() > MAX_IGNORE_FILE => {
                 return Err(Failure::usage(format!("{}: more than 1 MiB", action())));
             }
-            Ok(found) if !found.is_file() => return Ok(None),
+            // A directory of that name holds no rules; a pipe could, and nobody waits for them.
+            Ok(found) if found.is_dir() => return Ok(None),
+            Ok(found) if !found.is_file() => {
+                let failure = Failure::usage(format!("{} is no file, and its rules are not heeded", file.display()));
+                return Err(failure.with_hint("--no-ignore does without all such files"));
+            }
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && !file.is_symlink() => return Ok(None),
             Err(error) => return Err(Failure::io(action(), &error)),

@@ -289,6 +289,10 @@ fn actions(targets: &[(PathBuf, ArtifactFile)], overwrite: bool) -> Result<Vec<&
             Ok(found) if found.is_dir() => {
                 return Err(Failure::new(Kind::General, format!("{} is a directory", path.display())));
             }
+            Ok(found) if !found.is_file() && !found.is_symlink() => {
+                let message = format!("{} is neither a file nor a directory", path.display());
+                return Err(Failure::usage(message).with_hint("- is standard output, which can be led there"));
+            }
             Ok(found) if found.is_file() && found.len() == file.descriptor.size && holds(path, file) => "keep",
             Ok(_) => "replace",
         };

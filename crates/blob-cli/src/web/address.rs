@@ -25,7 +25,8 @@ pub(super) enum Found<'a> {
 /// What `path` of a request, with `query`, leads to in `index`. Links are followed within the archive.
 pub(super) fn find<'a>(index: &'a ArchiveIndex, path: &str, query: Option<&str>) -> Found<'a> {
     let decoded: Vec<u8> = percent_decode_str(path).collect();
-    let is_directory = decoded.ends_with(b"/");
+    // As the client sees it, for which a slash that is written otherwise is part of a name.
+    let is_directory = path.ends_with('/');
     let node = match index.follow(&decoded) {
         Ok(node) => node,
         Err(FollowError::Outside) => return Found::Nothing("a symbolic link on the way leads out of the archive"),
@@ -110,6 +111,7 @@ mod tests {
             ("/deep/x/", None, "list of deep/x"),
             ("//deep//x/", None, "list of deep/x"),
             ("/deep%2fx/", None, "list of deep/x"),
+            ("/deep%2f", None, "./deep%2f/"),
             ("//deep", None, "./deep/"),
             ("/empty", None, "./empty/"),
             ("/empty/", None, "list of empty"),

@@ -138,6 +138,8 @@ fn what_nobody_judges_is_not_fetched_where_only_the_verified_is_wanted() {
         let refused = place.run(line).code(6).stdout_eq("");
         assert!(stderr(&refused).contains("hint: --unverified fetches it all the same"), "{}", stderr(&refused));
     }
+    let mut command = place.command("download oci:layout:v1 out");
+    place.assert(command.env("BLOB_REQUIRE_SIGNED", "true").env("BLOB_DOWNLOAD_UNVERIFIED", "true")).code(6);
     assert!(!place.path("out").exists());
     place.run("download --require-signed --unverified oci:layout:v1 out").success();
     assert_eq!(fs::read(place.path("out")).unwrap(), b"note");
@@ -160,6 +162,9 @@ fn what_cannot_come_back_is_not_attached_and_plans_see_what_is_in_the_way() {
             assert!(refused.contains("a/note.txt is in the way: it is no directory"), "{refused}");
         }
     }
+    assert!(std::process::Command::new("mkfifo").arg(place.path("pipe")).status().unwrap().success());
+    let refused = stderr(&place.run("download -f oci:layout:v1 pipe").code(2));
+    assert!(refused.contains("pipe is neither a file nor a directory"), "{refused}");
     place.run("download --digest= oci:layout:v1 out").code(2);
     let long = format!("{}.txt", "n".repeat(230));
     fs::write(place.path(&long), "long").unwrap();

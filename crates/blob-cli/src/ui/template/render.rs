@@ -19,6 +19,12 @@ const MAX_TRIED: u32 = 1000;
 /// How far a range counts.
 const MAX_COUNT: u64 = 1_000_000;
 
+/// All ranges of a template together have so many rounds at most: what lists have, several times.
+const MAX_ROUNDS: u64 = 50_000_000;
+
+/// The most that is written: 1 GiB.
+const MAX_TEXT: usize = 1 << 30;
+
 /// How strict to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -49,11 +55,22 @@ pub(super) struct Scope<'d> {
     within: Vec<&'d str>,
     /// How many were filled in.
     filled: u32,
+    /// How many rounds ranges had.
+    rounds: u64,
 }
 
 impl<'d> Scope<'d> {
     pub(super) fn new(whole: &'d Value, templates: &'d Defined, mode: Mode) -> Self {
-        Self { whole, mode, variables: Vec::new(), text: String::new(), templates, within: Vec::new(), filled: 0 }
+        Self {
+            whole,
+            mode,
+            variables: Vec::new(),
+            text: String::new(),
+            templates,
+            within: Vec::new(),
+            filled: 0,
+            rounds: 0,
+        }
     }
 
     /// What `nodes` write where the point is `here`.
@@ -147,6 +164,13 @@ impl<'d> Scope<'d> {
         let items = self.items(pipe, here)?;
         let empty = items.is_empty();
         for (position, item) in items {
+            self.rounds += 1;
+            if self.rounds > MAX_ROUNDS {
+                return Err(format!("the ranges have more than {MAX_ROUNDS} rounds together"));
+            }
+            if self.text.len() > MAX_TEXT {
+                return Err("the text is larger than 1 GiB".into());
+            }
             let found = [Cow::Owned(position), item];
             // One name alone is that of the item.
             let values = &found[2 - pipe.names.len().clamp(1, 2)..];

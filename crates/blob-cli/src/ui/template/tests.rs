@@ -262,3 +262,10 @@ fn templates_within_each_other_are_bounded() {
     assert!(template.clone().check(&Sample::of(&[SCHEMA]).unwrap()).is_ok());
     assert!(template.render(&document()).unwrap_err().contains("more than 1000000 templates"));
 }
+
+#[test]
+fn ranges_within_ranges_come_to_an_end() {
+    let template = Template::parse("{{range 100000}}{{range 100000}}{{end}}{{end}}").unwrap();
+    let refused = template.render(&document()).unwrap_err();
+    assert!(refused.contains("more than 50000000 rounds"), "{refused}");
+}
