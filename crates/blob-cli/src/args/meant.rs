@@ -96,6 +96,12 @@ const OPTIONS: &[(&str, &str, &str)] = &[
     ("", "--max-depth", "did you mean `--level`?"),
     ("blob attach", "--media-type", "the media type of a file stands behind it, as in sbom.json:application/spdx+json"),
     ("blob referrers", "--download -d", "`blob download --digest DIGEST REF` fetches one"),
+    (
+        "blob attach",
+        "--file --sbom --predicate",
+        "files are operands, behind the archive; `blob attest` signs predicates",
+    ),
+    ("blob load", "-i --input", "the file is the first operand"),
     ("blob download", "-d --directory --dest --output-dir", "the destination is the last operand"),
     ("blob cp", "-t --target-directory", "the directory is the last operand"),
     ("blob cp", "--strip --flatten", "--strip-components N takes the first names off, --flat all but the last"),

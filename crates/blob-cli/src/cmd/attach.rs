@@ -9,6 +9,7 @@ use blob::{AttachFile, AttachOptions, Attachment};
 use clap::Args;
 use serde::Serialize;
 
+use super::push::create::source_date_epoch;
 use crate::error::Failure;
 use crate::plan;
 use crate::session::Session;
@@ -102,7 +103,7 @@ pub(crate) async fn run(args: AttachArgs, session: &Session) -> Result<(), Failu
     }
     let client = session.client(&[&location]).await?;
     let mut options = AttachOptions::default();
-    options.annotations = annotations(&args);
+    options.annotations = annotations(&args)?;
     options.dry_run = args.dry_run;
     options.progress = Some(session.meter.watcher());
     let attached = client.attach(&location, &args.kind, &files, &options).await;
@@ -116,13 +117,12 @@ pub(crate) async fn run(args: AttachArgs, session: &Session) -> Result<(), Failu
 }
 
 /// The annotations that were typed, and the time for builds that are to come out the same.
-fn annotations(args: &AttachArgs) -> BTreeMap<String, String> {
+fn annotations(args: &AttachArgs) -> Result<BTreeMap<String, String>, Failure> {
     let mut all: BTreeMap<String, String> = args.annotations.iter().cloned().collect();
-    let epoch = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|seconds| seconds.parse().ok());
-    if let Some(time) = epoch.and_then(|seconds| jiff::Timestamp::from_second(seconds).ok()) {
+    if let Some(time) = source_date_epoch(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref())? {
         all.entry(blob::CREATED.into()).or_insert_with(|| time.to_string());
     }
-    all
+    Ok(all)
 }
 
 /// `FILE`, or `FILE:MEDIA/TYPE`.

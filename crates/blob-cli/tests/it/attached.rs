@@ -155,6 +155,8 @@ fn what_cannot_come_back_is_not_attached_and_plans_see_what_is_in_the_way() {
     }
     let twice = stderr(&place.run("attach --type text/x-note oci:layout:v1 a/note.txt b/note.txt").code(2));
     assert!(twice.contains("two of the files are called note.txt"), "{twice}");
+    let mut odd = place.command("attach --type text/x-note oci:layout:v1 a/note.txt");
+    assert!(stderr(&place.assert(odd.env("SOURCE_DATE_EPOCH", "abc")).code(2)).contains("expected seconds since 1970"));
     place.run("attach --type text/x-note oci:layout:v1 a/note.txt").success();
     for dest in ["a/note.txt/below", "a/note.txt/below/"] {
         for plan in ["", " --dry-run"] {

@@ -38,6 +38,9 @@ fn what_is_written_can_be_used() {
         let checked = stdout(&place.run(&format!("policy check {file}")).success());
         assert!(checked.contains(&name), "{options}: {written} {checked}");
         let content = fs::read_to_string(place.path(&file)).unwrap();
+        let streamed = |end: &str| stdout(&place.run(&format!("policy init {options}{end}")).success());
+        assert_eq!(streamed(" -"), streamed(""));
+        assert!(!place.path("-").exists());
         assert!(content.starts_with("# What an archive must meet"), "{content}");
         assert_eq!(stdout(&place.run(&format!("policy init {options}")).success()), content);
     }

@@ -27,7 +27,7 @@ configuration takes what is in it.";
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct InitArgs {
-    /// The file, which must not exist; standard output without it.
+    /// The file, which must not exist; - is standard output, as without it.
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 
@@ -46,7 +46,7 @@ pub(super) struct InitArgs {
 impl InitArgs {
     /// Whether the file itself goes to standard output.
     pub(super) fn writes_content(&self) -> bool {
-        self.file.is_none()
+        self.file.as_deref().is_none_or(|file| file == Path::new("-"))
     }
 }
 
@@ -72,7 +72,7 @@ pub(super) async fn run(args: InitArgs, session: &Session) -> Result<(), Failure
                     its issuer";
         return Err(Failure::usage("a policy asks for signers, and none is named").with_hint(hint));
     }
-    let Some(file) = args.file else {
+    let Some(file) = args.file.filter(|file| file != Path::new("-")) else {
         let (content, _) = off_thread(move || content(specs, args.pattern.as_deref(), Path::new(""))).await?;
         return session.print(content).await;
     };

@@ -272,7 +272,7 @@ fn compression_of(typed: Option<Compression>, session: &Session) -> Compression 
 }
 
 /// The time that builds are to pretend it is, in seconds.
-fn source_date_epoch(value: Option<&str>) -> Result<Option<Timestamp>, Failure> {
+pub(crate) fn source_date_epoch(value: Option<&str>) -> Result<Option<Timestamp>, Failure> {
     let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(None) };
     let time = value.parse().ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     let wrong = || Failure::usage(format!("SOURCE_DATE_EPOCH is {value:?}: expected seconds since 1970"));
