@@ -1,5 +1,6 @@
 //! Reading files for mounts and sites: each is fetched once for all who want it, verified whole, and held within bounds.
 
+mod args;
 mod failed;
 mod held;
 mod room;
@@ -20,6 +21,7 @@ use futures_util::TryStreamExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{OnceCell, Semaphore};
 
+pub(crate) use self::args::RoomArgs;
 use self::failed::Failed;
 pub(crate) use self::held::{Content, Spooled};
 use self::held::{Held, Key, Place};

@@ -1,7 +1,11 @@
-//! What typed words mean: places of archives, and sources of copies.
+//! What typed words mean: places of archives, sources of copies, and what plans ask before.
+
+use std::io;
+use std::path::Path;
 
 use blob::registry::{Repository, Tag, Target};
 use blob::{Location, core::path};
+use rustix::fs::Access;
 
 use crate::alias::disk_prefix;
 use crate::error::{Failure, Kind};
@@ -29,6 +33,14 @@ pub(crate) fn not_a_pair(location: &Location) -> Result<(), Failure> {
     let Location::Pair { .. } = location else { return Ok(()) };
     let failure = Failure::usage(format!("{location} is an archive in files, and can only be read"));
     Err(failure.with_hint("`blob pack DIR OUTDIR` makes one"))
+}
+
+/// Whether `dir` takes new files, for plans of what would be written there.
+///
+/// # Errors
+/// What the system would say to who tried.
+pub(crate) fn takes_files(dir: &Path) -> io::Result<()> {
+    Ok(rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
 /// The source of a copy: an archive, and a path in it as archives write it.

@@ -1,5 +1,7 @@
 //! `blob cp`.
 
+mod meant;
+
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +15,6 @@ use serde::Serialize;
 use super::preview::Preview;
 use super::pull::Overwrite;
 use super::{cat, export, missing, pull};
-use crate::alias::disk_prefix;
 use crate::args::Caching;
 use crate::error::Failure;
 use crate::filter::Patterns;
@@ -197,8 +198,11 @@ pub(crate) async fn run(mut args: CpArgs, session: &Session) -> Result<(), Failu
         .iter()
         .map(|typed| CopySource::parse(typed, |reference| session.location(reference)))
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|failure| with_other_command(failure, &args, session))?;
-    check_dest(&args.dest, session)?;
+        .map_err(|failure| {
+            let first = args.sources.first().map_or("", String::as_str);
+            meant::with_other_command(failure, (first, &args.dest), session)
+        })?;
+    meant::check_dest(&args.dest, session)?;
     let locations: Vec<&Location> = sources.iter().map(|source| &source.location).collect();
     let client = session.reading(&locations, &args.trust).await?;
     let mut batches: Vec<Batch> = Vec::new();
@@ -237,60 +241,6 @@ pub(crate) async fn run(mut args: CpArgs, session: &Session) -> Result<(), Failu
         traffic: Traffic::of(&client, batches.iter().map(|batch| &batch.archive)),
     };
     session.report(&report, || text(&sources, &copied, &report)).await
-}
-
-/// Refuses destinations that would not become what was meant.
-fn check_dest(dest: &Path, session: &Session) -> Result<(), Failure> {
-    let text = dest.to_string_lossy();
-    if !dest.exists() && CopySource::parse(&text, |reference| session.location(reference)).is_ok() {
-        return Err(
-            Failure::usage(format!("{text} is in an archive, and archives never change")).with_hint(NEW_ARCHIVE)
-        );
-    }
-    if !dest.exists() && names_registry(&text) {
-        let failure = Failure::usage(format!("{text} is a place in a registry, and files are copied to directories"));
-        return Err(failure.with_hint("`blob copy` copies archives between registries; ./ before it makes it a path"));
-    }
-    if !disk_prefix(&text).is_empty() {
-        let failure = Failure::usage(format!("{text} is a place in a layout, and files are copied to directories"));
-        return Err(failure
-            .with_hint("`blob copy` copies archives between registries and layouts; ./ before it makes it a path"));
-    }
-    match std::fs::metadata(dest) {
-        // A device would be replaced by a file.
-        Ok(found) if !found.is_file() && !found.is_dir() => {
-            let failure = Failure::usage(format!("{text} is neither a file nor a directory"));
-            Err(failure.with_hint(format!("- is standard output, as in `blob cp REF:/PATH - > {text}`")))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// What changes what is in an archive.
-const NEW_ARCHIVE: &str = "`blob push REF DIR` stores a directory as an archive of its own";
-
-/// Whether `typed` is a whole reference to a registry, rather than a path.
-fn names_registry(typed: &str) -> bool {
-    let host = typed.split('/').next().unwrap_or_default();
-    let is_host = typed.contains('/') && (host.contains(':') || host == "localhost" || host.contains('.'));
-    let named = |location: &Location| location.target().is_some();
-    is_host && !host.starts_with('.') && typed.parse().is_ok_and(|location| named(&location))
-}
-
-/// Says which command does what was typed, if `cp` does not: archives are copied as a whole, or made of a directory.
-fn with_other_command(failure: Failure, args: &CpArgs, session: &Session) -> Failure {
-    let whole = |typed: &str| !typed.contains(":/") && session.location(typed).is_ok();
-    let (dest, first) = (args.dest.to_string_lossy(), args.sources.first().map_or("", String::as_str));
-    if Path::new(first).exists() {
-        return failure.with_hint(NEW_ARCHIVE);
-    }
-    if whole(first) && whole(&dest) {
-        return failure.with_hint(format!("`blob copy {first} {dest}` copies archives"));
-    }
-    if whole(first) {
-        return failure.with_hint(format!("{first}:/ is all of the archive, and `blob pull` extracts it"));
-    }
-    failure
 }
 
 /// Checks sources against the destination, and finds out what the destination is.

@@ -10,10 +10,10 @@ use blob::core::{Digest, Hasher};
 use blob::registry::{Descriptor, Target};
 use blob::{Artifact, ArtifactFile, Client, Location};
 use clap::Args;
-use rustix::fs::Access;
 use serde::Serialize;
 
 use crate::error::{Failure, Kind};
+use crate::plan;
 use crate::session::Session;
 use crate::trust::off_thread;
 use crate::ui::escape::{exact, shown};
@@ -273,8 +273,7 @@ fn check_way(path: &Path) -> Result<(), Failure> {
     if !above.is_dir() {
         return Err(Failure::new(Kind::General, format!("{} is in the way: it is no directory", above.display())));
     }
-    let denied = rustix::fs::access(above, Access::WRITE_OK | Access::EXEC_OK);
-    denied.map_err(|error| Failure::io(format!("writing {}", path.display()), &error.into()))
+    plan::takes_files(above).map_err(|error| Failure::io(format!("writing {}", path.display()), &error))
 }
 
 /// What becomes of each file; blocks.

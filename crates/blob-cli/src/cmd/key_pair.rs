@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use blob::policy::sign::{KeyKind, KeySigner as _, LocalKey};
 use clap::Args;
-use rustix::fs::Access;
 use serde::Serialize;
 
 use crate::error::Failure;
+use crate::plan;
 use crate::session::Session;
 use crate::trust::off_thread;
 use crate::ui::ask::hidden;
@@ -80,8 +80,7 @@ pub(crate) async fn run(args: KeyPairArgs, session: &Session) -> Result<(), Fail
 fn directory(file: &Path) -> Result<(), Failure> {
     let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if dir.is_dir() {
-        let denied = rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK);
-        return denied.map_err(|error| Failure::io(format!("writing {}", file.display()), &error.into()));
+        return plan::takes_files(dir).map_err(|error| Failure::io(format!("writing {}", file.display()), &error));
     }
     let message = format!("writing {}: there is no directory {}", file.display(), dir.display());
     Err(Failure::not_found(message).with_hint("make it first, readable for whoever signs alone"))

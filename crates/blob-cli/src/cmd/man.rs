@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Command};
 use clap_mangen::Man;
-use rustix::fs::Access;
 use serde::Serialize;
 
 use crate::args;
 use crate::error::Failure;
+use crate::plan::takes_files;
 use crate::session::Session;
 use crate::ui::escape::shown;
 use crate::ui::near::nearest;
@@ -170,7 +170,7 @@ fn plan(dir: &Path, pages: &[(String, Vec<u8>)]) -> std::io::Result<Vec<Step>> {
     }
     // The nearest directory that is there has to take what is made.
     let there = dir.ancestors().find(|above| above.exists()).filter(|above| !above.as_os_str().is_empty());
-    rustix::fs::access(there.unwrap_or(Path::new(".")), Access::WRITE_OK | Access::EXEC_OK)?;
+    takes_files(there.unwrap_or(Path::new(".")))?;
     let step = |(name, page): &(String, Vec<u8>)| {
         let action = match std::fs::read(dir.join(name)) {
             Ok(there) if there == *page => "keep",

@@ -15,13 +15,13 @@ use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Caching, Format};
-use crate::contents::Bounds;
+use crate::contents::RoomArgs;
 use crate::error::{Failure, Kind};
 use crate::mount::{self, Detached, MountOptions, Mounted};
 use crate::session::Session;
 use crate::signals::{Asked, Signals};
 use crate::trust::TrustArgs;
-use crate::ui::{json, output, size};
+use crate::ui::{json, output};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,17 +64,8 @@ pub(crate) struct MountArgs {
     #[arg(long)]
     allow_other: bool,
 
-    /// Hold this much of what was read in memory, 64M at least.
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size::parse)]
-    memory: u64,
-
-    /// Keep this much of files over 8 MiB on disk, as temporary files; what does not fit cannot be read.
-    #[arg(long, value_name = "SIZE", default_value = "10G", value_parser = size::parse)]
-    spool_size: u64,
-
-    /// Where these temporary files are [default: beside the cache].
-    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
-    spool_dir: Option<PathBuf>,
+    #[command(flatten)]
+    room: RoomArgs,
 
     #[command(flatten)]
     caching: Caching,
@@ -134,13 +125,10 @@ async fn open(args: &MountArgs, session: &Session) -> Result<(Archive, Client, P
     let location = session.location(&args.reference)?;
     // Before anything is fetched for nothing.
     let directory = mount::check(&args.directory)?;
-    let spool_dir = args.spool_dir.clone().or_else(|| session.spool_dir()).unwrap_or_else(std::env::temp_dir);
-    if !spool_dir.is_dir() {
-        return Err(Failure::usage(format!("--spool-dir: {} is not a directory", spool_dir.display())));
-    }
+    let spool_dir = args.room.spool_dir(session)?;
     let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
-    let bounds = Bounds { memory: args.memory, disk: args.spool_size, patience: None };
+    let bounds = args.room.bounds(None);
     Ok((archive, client, directory, MountOptions { bounds, spool_dir, allow_other: args.allow_other }))
 }
 

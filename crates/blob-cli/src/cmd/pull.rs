@@ -1,21 +1,22 @@
 //! `blob pull`.
 
+mod refusal;
+
 use std::fmt::Write as _;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use blob::Location;
-use blob::core::extract::{
-    Existing, ExtractError, ExtractOptions, ExtractReport, FromCache, Layout, Selection, Symlinks,
-};
+use blob::core::extract::{Existing, ExtractOptions, ExtractReport, FromCache, Layout, Selection, Symlinks};
 use blob::core::{Node, path};
 use clap::{ArgAction, Args, ValueEnum};
 use serde::Serialize;
 
+pub(super) use self::refusal::{exist, refusal};
 use super::preview::Preview;
 use super::{missing, sync};
 use crate::args::Caching;
-use crate::error::{Failure, Kind};
+use crate::error::Failure;
 use crate::filter::Patterns;
 use crate::session::Session;
 use crate::trust::TrustArgs;
@@ -385,57 +386,6 @@ pub(super) fn existing(overwrite: Option<Overwrite>) -> Existing {
 /// As many requests at a time as `--jobs` says.
 pub(super) fn limit_requests(options: &mut ExtractOptions, session: &Session) {
     options.read_concurrency = session.options.jobs.map_or(options.read_concurrency, NonZero::get);
-}
-
-/// What helps where links lead out of the destination.
-const OUTSIDE: &str = "--exclude leaves them out; pass --allow-external-symlinks if you trust the archive";
-
-/// What is said when an extraction is refused or fails.
-pub(super) fn refusal(mut error: ExtractError) -> Failure {
-    if let ExtractError::Obstructed { path, .. } = &mut error {
-        // A plan looks at the destination as it was typed, an extraction at where that leads.
-        *path = real(path);
-    }
-    if let ExtractError::Exists { paths, total } = &error {
-        return exist(paths, *total);
-    }
-    if let ExtractError::Escapes { paths, total: total @ 2.., .. } = &error {
-        let message = format!("{total} symbolic links lead out of the destination; nothing was written");
-        let paths: Vec<PathBuf> = paths.iter().map(|path| bytes_path(path)).collect();
-        return Failure::new(Kind::General, message).with_paths(&paths, *total).with_hint(OUTSIDE);
-    }
-    let hint = match &error {
-        ExtractError::Escapes { .. } => Some(OUTSIDE),
-        ExtractError::Obstructed { .. } => Some("move away what stands there"),
-        ExtractError::Collision { .. } => Some("without --flat and --strip-components, paths stay whole"),
-        ExtractError::NothingLeft { .. } => Some("`blob tree` shows how deep things are; take fewer names off"),
-        _ => None,
-    };
-    let failure = Failure::from(blob::Error::Extract(error));
-    if let Some(hint) = hint { failure.with_hint(hint) } else { failure }
-}
-
-/// `path` by the real name of the deepest directory above it that is there.
-fn real(path: &Path) -> PathBuf {
-    let above = path.ancestors().skip(1).find_map(|above| {
-        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-        Some((above.canonicalize().ok()?, path.strip_prefix(above).unwrap_or(path)))
-    });
-    above.map_or_else(|| path.to_owned(), |(above, rest)| above.join(rest))
-}
-
-/// Files that differ from those in the archive.
-pub(super) fn exist(paths: &[PathBuf], total: u64) -> Failure {
-    let (what, verb) = if total == 1 { ("file", "exists") } else { ("files", "exist") };
-    let message = format!("{total} {what} {verb} already and differ from the archive; nothing was written");
-    let message = if total == 1 { message.replace("differ ", "differs ") } else { message };
-    Failure::new(Kind::General, message).with_paths(paths, total).with_hint("pass --overwrite to replace them")
-}
-
-/// A path of an archive, to be listed.
-fn bytes_path(path: &[u8]) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt as _;
-    Path::new(std::ffi::OsStr::from_bytes(path)).to_owned()
 }
 
 fn text(verb: &str, report: &Report) -> String {

@@ -1,6 +1,5 @@
 //! `blob web`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use blob::{Archive, Client};
@@ -9,12 +8,12 @@ use serde::Serialize;
 
 use super::serve::listen;
 use crate::args::{Caching, Format};
-use crate::contents::{Bounds, Contents};
+use crate::contents::{Contents, RoomArgs};
 use crate::error::{Failure, Kind};
 use crate::session::Session;
 use crate::signals::{Asked, Signals};
 use crate::trust::TrustArgs;
-use crate::ui::{json, size};
+use crate::ui::json;
 use crate::web;
 
 const EXAMPLES: &str = "\
@@ -48,17 +47,8 @@ pub(crate) struct WebArgs {
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,
 
-    /// Hold this much of what was read in memory, 64M at least.
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = size::parse)]
-    memory: u64,
-
-    /// Keep this much of files over 8 MiB on disk, as temporary files; what does not fit cannot be read.
-    #[arg(long, value_name = "SIZE", default_value = "10G", value_parser = size::parse)]
-    spool_size: u64,
-
-    /// Where these temporary files are [default: beside the cache].
-    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
-    spool_dir: Option<PathBuf>,
+    #[command(flatten)]
+    room: RoomArgs,
 
     #[command(flatten)]
     caching: Caching,
@@ -113,14 +103,10 @@ pub(crate) async fn run(args: WebArgs, session: &Session) -> Result<(), Failure>
 /// Opens the archive, which policies judge; nobody can ask for anything yet.
 async fn open(args: &WebArgs, session: &Session) -> Result<(Archive, Client, Contents), Failure> {
     let location = session.location(&args.reference)?;
-    let spool_dir = args.spool_dir.clone().or_else(|| session.spool_dir()).unwrap_or_else(std::env::temp_dir);
-    if !spool_dir.is_dir() {
-        return Err(Failure::usage(format!("--spool-dir: {} is not a directory", spool_dir.display())));
-    }
+    let spool_dir = args.room.spool_dir(session)?;
     let client = session.reading(&[&location], &args.trust).await?;
     let archive = session.open(&client, &location, args.caching).await?;
-    let bounds = Bounds { memory: args.memory, disk: args.spool_size, patience: Some(PATIENCE) };
-    let contents = Contents::new(archive.clone(), bounds, spool_dir);
+    let contents = Contents::new(archive.clone(), args.room.bounds(Some(PATIENCE)), spool_dir);
     Ok((archive, client, contents))
 }
 

@@ -4,10 +4,10 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use rustix::fs::Access;
 use tempfile::NamedTempFile;
 
 use crate::error::{Failure, Kind};
+use crate::plan;
 
 /// A place that can be written to, as far as that shows before.
 pub(super) struct Target<'a> {
@@ -53,8 +53,7 @@ impl<'a> Target<'a> {
             Err(_) => Found::Nothing,
         };
         if found != Found::Other {
-            let denied = rustix::fs::access(dir, Access::WRITE_OK | Access::EXEC_OK);
-            denied.map_err(|error| Failure::io(format!("writing {}", file.display()), &error.into()))?;
+            plan::takes_files(dir).map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
         }
         Ok(Self { file, found })
     }
